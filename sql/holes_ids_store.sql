@@ -1,0 +1,3 @@
+INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at)
+VALUES (%s, %s, %s, %s, TIMESTAMPTZ 'epoch' + %s * INTERVAL '1 microsecond')
+ON CONFLICT (instrument_id, first_id, last_id) WHERE first_id IS NOT NULL DO NOTHING

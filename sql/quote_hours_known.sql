@@ -1,0 +1,2 @@
+SELECT instrument_id, hour, state::text, ticks, feed, fetched_at, checksum, revision
+FROM quote_hours JOIN unnest(%s::int[], %s::timestamptz[]) AS wanted (instrument_id, hour) USING (instrument_id, hour)

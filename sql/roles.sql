@@ -1,0 +1,33 @@
+-- Roles without login, to be granted to users of the database: GRANT market_data_writer TO somebody. Run again whenever
+-- tables or views changed. A role that may not create roles leaves them out: the pipeline does not need them.
+--
+-- market_data_writer: what the consumers do, and no more. Ticks and ledgers are added to; only an hour of quotes that the
+-- vendor corrected, its candles and a consensus that changed are taken out. No table can be made, altered or emptied.
+-- market_data_reader: for people and dashboards; reads everything and writes nothing.
+DO $roles$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['market_data_writer', 'market_data_reader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;  -- another database of this server was brought up to date at the same moment
+            END;
+        END IF;
+        EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', name);
+        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA public TO %I', name);
+    END LOOP;
+
+    GRANT INSERT ON ALL TABLES IN SCHEMA public TO market_data_writer;
+    REVOKE INSERT ON migrations, views_text, watchlist FROM market_data_writer;
+    GRANT UPDATE ON
+        instruments, trade_coverage, quote_hours, trade_candle_1m, trade_candle_1h, quote_candle_1m, quote_candle_1h,
+        exchange_candles, exchange_candle_state, consensus_quorum, consensus_candle, consensus_candle_1h
+    TO market_data_writer;
+    GRANT DELETE ON quotes, quote_candle_1m, quote_candle_1h, consensus_candle, consensus_candle_1h TO market_data_writer;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'the roles market_data_writer and market_data_reader are left out: %', SQLERRM;
+END
+$roles$;

@@ -1,0 +1,14 @@
+-- Per instrument and kind: what is stored and how fast it comes in (rows a second over the last five whole minutes).
+WITH rates AS (
+    SELECT instrument_id, 'trades' AS kind, sum(ticks) AS ticks FROM trade_candle_1m
+    WHERE bucket >= date_trunc('minute', now()) - INTERVAL '5 minutes' AND bucket < date_trunc('minute', now()) GROUP BY 1
+    UNION ALL
+    SELECT instrument_id, 'quotes', sum(ticks) FROM quote_candle_1m
+    WHERE bucket >= date_trunc('minute', now()) - INTERVAL '5 minutes' AND bucket < date_trunc('minute', now()) GROUP BY 1
+)
+SELECT c.venue, c.product_id, c.kind, c.rows, round(coalesce(r.ticks, 0) / 300.0, 3), extract(epoch FROM c.last_age),
+       c.missing, c.explained, c.share_complete, c.first_at, c.last_at
+FROM completeness c
+JOIN instruments i USING (venue, product_id)
+LEFT JOIN rates r ON r.instrument_id = i.instrument_id AND r.kind = CASE c.kind WHEN 'trades' THEN 'trades' ELSE 'quotes' END
+ORDER BY c.venue, c.product_id, c.kind DESC

@@ -1,0 +1,58 @@
+-- Store the staged tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The
+-- instruments are locked before, so two writers cannot both find a key new.
+WITH fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (s.instrument_id, s.ts, s.seq) s.*
+    FROM staged_tickers s
+    LEFT JOIN quotes q ON q.instrument_id = s.instrument_id AND q.ts = s.ts AND q.seq = s.seq
+    WHERE q.instrument_id IS NULL
+    ORDER BY s.instrument_id, s.ts, s.seq, s.row
+), stored AS (
+    INSERT INTO quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size)
+    SELECT instrument_id, ts, seq, bid, ask, bid_size, ask_size FROM fresh
+), minutes AS MATERIALIZED (
+    SELECT instrument_id, time_bucket('1 minute', ts) AS bucket,
+           (array_agg(bid ORDER BY ts, seq))[1] AS open, max(bid) AS high, min(bid) AS low,
+           (array_agg(bid ORDER BY ts DESC, seq DESC))[1] AS close,
+           (array_agg(ask ORDER BY ts, seq))[1] AS ask_open, max(ask) AS ask_high, min(ask) AS ask_low,
+           (array_agg(ask ORDER BY ts DESC, seq DESC))[1] AS ask_close,
+           sum(bid_size) AS bid_size, sum(ask_size) AS ask_size, sum(ask - bid) AS spread_sum, count(*) AS ticks,
+           min(ts) AS first_ts, (array_agg(seq ORDER BY ts, seq))[1] AS first_seq,
+           max(ts) AS last_ts, (array_agg(seq ORDER BY ts DESC, seq DESC))[1] AS last_seq
+    FROM fresh GROUP BY 1, 2
+), merged_minutes AS (
+    INSERT INTO quote_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
+    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
+        open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.open ELSE c.open END,
+        ask_open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.ask_open ELSE c.ask_open END,
+        first_seq = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.first_seq ELSE c.first_seq END,
+        first_ts = least(c.first_ts, excluded.first_ts),
+        close = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.close ELSE c.close END,
+        ask_close = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.ask_close ELSE c.ask_close END,
+        last_seq = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.last_seq ELSE c.last_seq END,
+        last_ts = greatest(c.last_ts, excluded.last_ts),
+        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
+        ask_high = greatest(c.ask_high, excluded.ask_high), ask_low = least(c.ask_low, excluded.ask_low),
+        bid_size = c.bid_size + excluded.bid_size, ask_size = c.ask_size + excluded.ask_size,
+        spread_sum = c.spread_sum + excluded.spread_sum, ticks = c.ticks + excluded.ticks
+), merged_hours AS (
+    INSERT INTO quote_candle_1h AS c
+    SELECT instrument_id, time_bucket('1 hour', bucket), first(open, bucket), max(high), min(low), last(close, bucket),
+           first(ask_open, bucket), max(ask_high), min(ask_low), last(ask_close, bucket),
+           sum(bid_size), sum(ask_size), sum(spread_sum), sum(ticks),
+           min(first_ts), first(first_seq, bucket), max(last_ts), last(last_seq, bucket)
+    FROM minutes GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
+        open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.open ELSE c.open END,
+        ask_open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.ask_open ELSE c.ask_open END,
+        first_seq = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.first_seq ELSE c.first_seq END,
+        first_ts = least(c.first_ts, excluded.first_ts),
+        close = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.close ELSE c.close END,
+        ask_close = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.ask_close ELSE c.ask_close END,
+        last_seq = CASE WHEN (excluded.last_ts, excluded.last_seq) > (c.last_ts, c.last_seq) THEN excluded.last_seq ELSE c.last_seq END,
+        last_ts = greatest(c.last_ts, excluded.last_ts),
+        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
+        ask_high = greatest(c.ask_high, excluded.ask_high), ask_low = least(c.ask_low, excluded.ask_low),
+        bid_size = c.bid_size + excluded.bid_size, ask_size = c.ask_size + excluded.ask_size,
+        spread_sum = c.spread_sum + excluded.spread_sum, ticks = c.ticks + excluded.ticks
+)
+SELECT count(*) FROM fresh

@@ -1,0 +1,48 @@
+-- Store the staged trades that the ledger does not contain, with their candles and the ledger itself, in one statement.
+-- The coverage rows are locked before (sql/trades_lock.sql), so this statement's snapshot sees the last writer's work.
+WITH fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (s.instrument_id, s.trade_id) s.*
+    FROM staged_trades s JOIN trade_coverage c USING (instrument_id)
+    WHERE NOT s.trade_id <@ c.ids
+    ORDER BY s.instrument_id, s.trade_id, s.row
+), stored AS (
+    INSERT INTO trades (instrument_id, trade_id, ts, price, quantity, taker_side, origin)
+    SELECT instrument_id, trade_id, ts, price, quantity,
+           (ARRAY['buy', 'sell', 'unknown']::taker_side[])[side],
+           (ARRAY['live', 'snapshot', 'history', 'repair']::origin[])[origin]
+    FROM fresh
+), minutes AS MATERIALIZED (
+    SELECT instrument_id, time_bucket('1 minute', ts) AS bucket,
+           first(price, trade_id) AS open, max(price) AS high, min(price) AS low, last(price, trade_id) AS close,
+           sum(quantity) AS volume, sum(price * quantity) AS turnover, count(*) AS ticks,
+           min(trade_id) AS first_id, max(trade_id) AS last_id
+    FROM fresh GROUP BY 1, 2
+), merged_minutes AS (
+    INSERT INTO trade_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
+    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
+        open = CASE WHEN excluded.first_id < c.first_id THEN excluded.open ELSE c.open END,
+        close = CASE WHEN excluded.last_id > c.last_id THEN excluded.close ELSE c.close END,
+        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
+        volume = c.volume + excluded.volume, turnover = c.turnover + excluded.turnover, ticks = c.ticks + excluded.ticks,
+        first_id = least(c.first_id, excluded.first_id), last_id = greatest(c.last_id, excluded.last_id)
+), merged_hours AS (
+    INSERT INTO trade_candle_1h AS c
+    SELECT instrument_id, time_bucket('1 hour', bucket), first(open, first_id), max(high), min(low), last(close, last_id),
+           sum(volume), sum(turnover), sum(ticks), min(first_id), max(last_id)
+    FROM minutes GROUP BY 1, 2 ORDER BY 1, 2
+    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
+        open = CASE WHEN excluded.first_id < c.first_id THEN excluded.open ELSE c.open END,
+        close = CASE WHEN excluded.last_id > c.last_id THEN excluded.close ELSE c.close END,
+        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
+        volume = c.volume + excluded.volume, turnover = c.turnover + excluded.turnover, ticks = c.ticks + excluded.ticks,
+        first_id = least(c.first_id, excluded.first_id), last_id = greatest(c.last_id, excluded.last_id)
+), covered AS (
+    UPDATE trade_coverage c SET
+        ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now()
+    FROM (
+        SELECT instrument_id, range_agg(int8range(trade_id, trade_id + 1)) AS ids, count(*) AS rows, max(ts) AS last_ts
+        FROM fresh GROUP BY 1
+    ) f
+    WHERE c.instrument_id = f.instrument_id
+)
+SELECT count(*) FROM fresh
