@@ -1,0 +1,106 @@
+"""Pulsar's admin REST interface, as far as this project uses it (the Python client has none)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from pipeline.errors import Refused, Unavailable
+from pipeline.settings import PulsarSettings
+
+
+class Admin:
+    """Calls `/admin/v2`. Raises `Unavailable` when nobody answers, `Refused` when the broker says no."""
+
+    def __init__(self, settings: PulsarSettings) -> None:
+        self._base = f"{settings.admin}/admin/v2"
+        self._session = requests.Session()
+        self._session.trust_env = False
+        if settings.token:
+            self._session.headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+        if settings.tls_ca_file:
+            self._session.verify = str(settings.tls_ca_file)
+
+    def _call(self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = ()) -> Any:
+        try:
+            answer = self._session.request(method, f"{self._base}/{path}", json=body, timeout=15)
+        except requests.RequestException as error:
+            raise Unavailable(f"Pulsar admin at {self._base} does not answer: {type(error).__name__}") from None
+        if answer.status_code in accept:
+            return None
+        if answer.status_code >= 500:
+            raise Unavailable(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
+        if answer.status_code >= 400:
+            raise Refused(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
+
+    def healthy(self) -> bool:
+        return bool(self._call("GET", "brokers/health") == "ok")
+
+    def clusters(self) -> list[str]:
+        return list(self._call("GET", "clusters"))
+
+    def create_tenant(self, tenant: str) -> None:
+        clusters = [c for c in self.clusters() if c != "global"]
+        self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
+
+    def namespaces(self, tenant: str) -> list[str]:
+        """Names without tenant."""
+        return [name.split("/", 1)[1] for name in self._call("GET", f"namespaces/{tenant}")]
+
+    def create_namespace(self, namespace: str) -> None:
+        self._call("PUT", f"namespaces/{namespace}", accept=(409,))
+
+    def policies(self, namespace: str) -> dict[str, Any]:
+        """Every policy of a namespace, by Pulsar's own names."""
+        return dict(self._call("GET", f"namespaces/{namespace}"))
+
+    def schema(self, topic: str) -> str | None:
+        """The text of a topic's newest schema; None where it has none."""
+        path = _path(topic).split("/", 1)[1]
+        found = self._call("GET", f"schemas/{path}/schema", accept=(404,))
+        return None if found is None else str(found["data"])
+
+    def set_retention(self, namespace: str, minutes: int, mb: int) -> None:
+        body = {"retentionTimeInMinutes": minutes, "retentionSizeInMB": mb}
+        self._call("POST", f"namespaces/{namespace}/retention", body)
+
+    def set_deduplication(self, namespace: str, on: bool = True) -> None:
+        self._call("POST", f"namespaces/{namespace}/deduplication", on)
+
+    def set_schema_policy(self, namespace: str, strategy: str = "FULL_TRANSITIVE") -> None:
+        self._call("PUT", f"namespaces/{namespace}/schemaCompatibilityStrategy", strategy)
+        self._call("POST", f"namespaces/{namespace}/schemaValidationEnforced", True)
+
+    def topics(self, namespace: str) -> list[str]:
+        """Full names of the namespace's topics; a partitioned one once, without partition."""
+        plain = [t for t in self._call("GET", f"persistent/{namespace}") if "-partition-" not in t]
+        return sorted({*plain, *self._call("GET", f"persistent/{namespace}/partitioned")})
+
+    def create_topic(self, topic: str, partitions: int = 0) -> bool:
+        """Create `persistent://…`; True when it is new."""
+        path = _path(topic)
+        if topic in self.topics("/".join(path.split("/")[1:3])):
+            return False
+        if partitions:
+            self._call("PUT", f"{path}/partitions", partitions, accept=(409,))
+        else:
+            self._call("PUT", path, accept=(409,))
+        return True
+
+    def backlog(self, topic: str, subscription: str) -> tuple[int, int]:
+        """(messages, bytes) that `subscription` has not acknowledged, over all partitions."""
+        path = _path(topic)
+        stats = self._call("GET", f"{path}/stats?subscriptionBacklogSize=true", accept=(404,))
+        if stats is None:
+            stats = self._call("GET", f"{path}/partitioned-stats?subscriptionBacklogSize=true", accept=(404,)) or {}
+        one = stats.get("subscriptions", {}).get(subscription)
+        if one is None:
+            return int(stats.get("msgInCounter", 0)), int(stats.get("storageSize", 0))
+        return int(one["msgBacklog"]), max(0, int(one.get("backlogSize", 0)))
+
+
+def _path(topic: str) -> str:
+    return quote(topic.replace("://", "/"), safe="/")

@@ -1,0 +1,67 @@
+"""Idempotent ground: tenant, namespaces with their policies, topics; database, extension, migrations.
+
+Any process may call it at any time, also two at once. On a cluster where it may not create something it uses what
+exists and names what is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from pipeline import events
+from pipeline.admin import Admin
+from pipeline.errors import Refused, Unavailable
+from pipeline.log import get_logger
+from pipeline.process import Stop, keep_trying, program
+from pipeline.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.topics import GAPS_TOPIC, NAMESPACES, TOPICS_TOPIC, full_name
+
+
+def _allowed(what: str, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Refused as error:
+        get_logger().warning(events.POLICY_MISSING, what=what, error=str(error))
+
+
+def broker(settings: PulsarSettings) -> None:
+    """Tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not there."""
+    admin = Admin(settings)
+    if not admin.healthy():
+        raise Unavailable("the broker is not ready")
+    tenant = settings.tenant
+    _allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
+    for space in NAMESPACES:
+        name = f"{tenant}/{space.name}"
+        _allowed(f"namespace {name}", partial(admin.create_namespace, name))
+        _allowed(
+            f"retention of {name}", partial(admin.set_retention, name, space.retention_minutes, space.retention_mb)
+        )
+        _allowed(f"deduplication of {name}", partial(admin.set_deduplication, name))
+        _allowed(f"schema policy of {name}", partial(admin.set_schema_policy, name))
+    for local in (GAPS_TOPIC, TOPICS_TOPIC):
+        _allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
+
+
+def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:
+    """`broker`, waiting for the broker as long as it takes; returns early when stopped."""
+    keep_trying("broker", partial(broker, settings), stop, retry_on=(Unavailable,))
+
+
+@click.command()
+@program("bootstrap")
+def main() -> None:
+    """Create what is missing in broker and database; harmless to repeat."""
+    from pipeline.migrate import database_when_ready
+
+    stop = Stop().listen()
+    broker_when_ready(load(PulsarSettings), stop)
+    database_when_ready(load(DatabaseSettings), stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Publishing onto topics: schema registered, endless resending, memory bounded, sequence ids that only grow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pulsar
+import structlog
+
+import schemas
+from pipeline import events
+from pipeline.admin import Admin
+from pipeline.errors import Refused, Unavailable, WrongUse
+from pipeline.log import get_logger
+from pipeline.process import keep_trying, now_us
+from pipeline.settings import PulsarSettings
+from pipeline.topics import TOPICS_TOPIC, full_name, topic_of
+
+_FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
+
+
+def new_client(settings: PulsarSettings) -> pulsar.Client:
+    """A Pulsar client (lazy: connects when first used), silent but for errors."""
+    return pulsar.Client(
+        settings.service_url,
+        authentication=pulsar.AuthenticationToken(settings.token.get_secret_value()) if settings.token else None,
+        tls_trust_certs_file_path=str(settings.tls_ca_file) if settings.tls_ca_file else None,
+        tls_validate_hostname=True,
+        operation_timeout_seconds=10,
+        # The process-wide logger of the C++ part; Python loggers have a history of deadlocks there.
+        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+    )
+
+
+class Bus:
+    """One client of a process and its publishers."""
+
+    def __init__(self, settings: PulsarSettings, stop: threading.Event) -> None:
+        self.settings = settings
+        self._stop = stop
+        self.client = new_client(settings)
+        self._admin = Admin(settings)
+
+    def publisher(
+        self, namespace: str, venue: str, product_id: str, schema: str, name: str, *, whole: bool = False,
+        max_pending: int = 20_000,
+    ) -> Publisher:  # fmt: skip
+        """A publisher for one product's topic, which is created and announced where it is new.
+
+        `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
+        name waits until the first is gone. `whole`: few large messages, chunked where needed; otherwise many small
+        ones, batched. Waits for the broker; raises `Unavailable` only when stopped meanwhile.
+        """
+        topic = topic_of(self.settings.tenant, namespace, venue, product_id)
+        if keep_trying("broker", lambda: self._ensure_topic(topic), self._stop, retry_on=(Unavailable,)) is None:
+            raise Unavailable("stopped while waiting for the broker")
+        return self.publisher_to(topic, schema, name, whole=whole, max_pending=max_pending)
+
+    def publisher_to(
+        self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000
+    ) -> Publisher:
+        """A publisher for a topic given by its full name."""
+        connect = lambda: self._connect(topic, schema, name, whole, max_pending)  # noqa: E731
+        producer = keep_trying(
+            f"producer {name} on {topic}",
+            connect,
+            self._stop,
+            retry_on=(pulsar.PulsarException,),
+            event=events.BROKER_RETRY,
+        )
+        if producer is None:
+            raise Unavailable("stopped while waiting for the broker")
+        return Publisher(producer, topic, max_pending, self._stop)
+
+    def _connect(self, topic: str, schema: str, name: str, whole: bool, max_pending: int) -> pulsar.Producer:
+        try:
+            return self.client.create_producer(
+                topic,
+                producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
+                schema=schemas.registered(schema),
+                send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
+                max_pending_messages=max_pending + 1,  # ours is the bound that counts
+                compression_type=pulsar.CompressionType.LZ4,
+                batching_enabled=not whole,
+                batching_max_publish_delay_ms=2,  # a live trade waits at most this long
+                chunking_enabled=whole,
+            )
+        except pulsar.IncompatibleSchema:
+            raise Refused(
+                f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
+            ) from None
+        except _FINAL as error:
+            raise WrongUse(f"the broker refuses {topic}: {error}; check PULSAR_URL and PULSAR_TOKEN.") from None
+
+    def _ensure_topic(self, topic: str) -> bool:
+        try:
+            if self._admin.create_topic(topic, self.settings.topic_partitions):
+                get_logger().info(events.TOPIC_CREATED, topic=topic)
+                self._announce(topic)
+        except Refused as error:
+            get_logger().warning(events.POLICY_MISSING, what=topic, error=str(error))
+        return True
+
+    def _announce(self, topic: str) -> None:
+        """Tell the consumers: their pattern subscription would find the topic only after 60 s."""
+        try:
+            control = self.client.create_producer(
+                full_name(self.settings.tenant, "control", TOPICS_TOPIC), schema=schemas.registered("topic")
+            )
+            control.send({"topic": topic, "at_us": now_us()})
+            control.close()
+        except pulsar.PulsarException as error:  # found after 60 s all the same
+            get_logger().warning(events.BROKER_RETRY, on="control/topics", error=str(error))
+
+    def close(self) -> None:
+        """Close everything; what is still pending is given `Publisher.flush` before, or lost."""
+        with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
+            self.client.close()
+
+
+class Publisher:
+    """Sends records of one topic without waiting; counts what the broker confirmed.
+
+    `send` keeps at most `max_pending` messages in memory. With `wait` it blocks at the bound until there is room,
+    without (live data) it returns False and counts an overflow, which the ledger will show as a gap.
+    """
+
+    def __init__(self, producer: pulsar.Producer, topic: str, max_pending: int, stop: threading.Event) -> None:
+        self.topic = topic
+        self._producer = producer
+        self._max_pending = max_pending
+        self._stop = stop
+        # Never from venue data, which goes back in time; never below what the broker has seen, or it would drop us.
+        self._sequence_id = max(producer.last_sequence_id() + 1, now_us())
+        self._room = threading.Condition()
+        self.pending = 0
+        self.confirmed = 0
+        self.failed = 0
+        self.overflowed = 0
+
+    def send(
+        self, record: Mapping[str, Any] | bytes, *, key: str | None = None, wait: bool = False,
+        on_confirmed: Callable[[], None] | None = None,
+    ) -> bool:  # fmt: skip
+        """Hand one record to the client. Returns False where it was not taken. Thread-safe."""
+        with self._room:
+            while self.pending >= self._max_pending:
+                if not wait or self._stop.is_set():
+                    self.overflowed += 1
+                    return False
+                self._room.wait(0.2)
+            self.pending += 1
+            self._sequence_id += 1
+
+            def done(result: Any, _message_id: Any) -> None:  # on the client's thread: quick, and never raises
+                ok = result == pulsar.Result.Ok
+                if ok and on_confirmed is not None:
+                    try:
+                        on_confirmed()
+                    except Exception as error:
+                        structlog.get_logger().error(events.FAILED, error=repr(error))
+                with self._room:
+                    self.pending -= 1
+                    self.confirmed += ok
+                    self.failed += not ok
+                    self._room.notify_all()
+
+            # Inside the lock: ids must reach the broker in rising order, or deduplication drops the late one.
+            self._producer.send_async(record, done, partition_key=key, sequence_id=self._sequence_id)
+        return True
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the broker confirmed everything; False when it did not in time."""
+        with self._room:
+            self._room.wait_for(lambda: self.pending == 0, timeout_s)
+            return self.pending == 0 and self.failed == 0
+
+    def connected(self) -> bool:
+        return bool(self._producer.is_connected())
+
+    def close(self) -> None:
+        with suppress(pulsar.PulsarException):  # already closed, or no broker
+            self._producer.close()

@@ -1,0 +1,62 @@
+"""Connections to TimescaleDB, and which of its errors mean "try again"."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any, cast
+
+import psycopg
+from psycopg import errors as pg
+
+from pipeline import events
+from pipeline.errors import Unavailable
+from pipeline.process import keep_trying
+from pipeline.settings import DatabaseSettings
+
+Connection = psycopg.Connection[Any]
+
+# A connection whose other side froze or vanished must not hold locks: the server ends it after these.
+_SESSION = (
+    "-c statement_timeout=120s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
+    " -c jit=off"
+)
+# Ours is told by TCP: unacknowledged data for 20 s, or 25 s of silence.
+_TCP = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+# Data that the database refuses whatever is tried again: classes 22 (data) and 23 (integrity).
+POISON = (pg.DataError, pg.IntegrityError)
+
+
+def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False) -> Connection:
+    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`."""
+    options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
+    try:
+        return psycopg.connect(
+            settings.conninfo, autocommit=True, application_name=name, options=options, **cast(Any, _TCP)
+        )
+    except psycopg.OperationalError as error:
+        text = " ".join(str(error).split())
+        raise Unavailable(f"the database does not answer; is the pipeline running (scripts/start)? {text}") from None
+
+
+def connect_when_ready(settings: DatabaseSettings, name: str, stop: threading.Event) -> Connection:
+    """`connect`, waiting as long as it takes. Raises `Unavailable` only when stopped meanwhile."""
+    made = keep_trying(
+        "database", partial(connect, settings, name), stop, retry_on=(Unavailable,), event=events.DATABASE_RETRY
+    )
+    if made is None:
+        raise Unavailable("stopped while waiting for the database")
+    return cast(Connection, made)
+
+
+def retryable(error: psycopg.Error) -> bool:
+    """Everything but poison and our own mistakes: deadlock, time-out, disk full, lost connection, shutdown."""
+    return not isinstance(error, (*POISON, pg.ProgrammingError, pg.NotSupportedError)) or isinstance(
+        error, (pg.ReadOnlySqlTransaction,)
+    )

@@ -1,0 +1,171 @@
+"""Check everything that the pipeline stands on, and say what to do. `python -m pipeline.doctor [--demo]`"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+import psycopg
+from rich.console import Console
+from rich.text import Text
+
+from pipeline import demo, state
+from pipeline.demo import enter_demo
+from pipeline.doctor_services import Finding, broker, database, ok, venues
+from pipeline.errors import PipelineError, WrongUse
+from pipeline.process import program
+from pipeline.services import layout, private
+from pipeline.services.gate import needed_ports
+from pipeline.services.processes import port_is_free
+from pipeline.settings import (
+    PROJECT,
+    SECTIONS,
+    DatabaseSettings,
+    LimitSettings,
+    PulsarSettings,
+    load,
+)
+
+
+def settings() -> Iterator[Finding]:
+    """Every section can be read; a wrong value is a sentence of its own."""
+    try:
+        for section in SECTIONS:
+            load(section)
+    except WrongUse as error:
+        for line in str(error).splitlines():
+            yield Finding("settings", "failed", line, "mend it in .env or the environment; .env.example has them all")
+        return
+    yield ok("settings", "every value is valid")
+
+
+def packages() -> Iterator[Finding]:
+    """What requirements.lock names is what is installed."""
+    wanted: dict[str, set[str]] = {}  # a name may have a version per platform or Python
+    optional = set()
+    for line in (PROJECT / "requirements.lock").read_text().splitlines():
+        pin, _, marker = line.partition(";")
+        if "==" in pin and not line.startswith(("#", " ")):
+            name, _, number = pin.rstrip(" \\").partition("==")
+            wanted.setdefault(name.split("[")[0], set()).add(number)
+            optional |= {name} if marker else set()
+    wrong = []
+    for name, numbers in wanted.items():
+        try:
+            if version(name) not in numbers:
+                wrong.append(f"{name} {version(name)} in place of {' or '.join(sorted(numbers))}")
+        except PackageNotFoundError:
+            if name not in optional:
+                wrong.append(f"{name} is missing")
+    python = f"Python {sys.version.split()[0]}"
+    if wrong:
+        yield Finding("packages", "warning", f"{python}; {', '.join(wrong[:4])}", "run scripts/setup")
+    else:
+        yield ok("packages", f"{python}, {len(wanted)} packages as locked")
+
+
+def disk() -> Iterator[Finding]:
+    """Room where data, downloads and state go."""
+    folder = private.data_folder()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    least = load(LimitSettings).min_free_disk_gb
+    text = f"{free:.1f} GB free at {folder}"
+    if free < least:
+        yield Finding("disk", "failed", text, f"make room: history pauses below {least:g} GB (LIMITS_MIN_FREE_DISK_GB)")
+    elif free < 2 * least:
+        yield Finding("disk", "warning", text, f"history pauses below {least:g} GB; see disk use in docs/operations.md")
+    else:
+        yield ok("disk", text)
+
+
+def java() -> Iterator[Finding]:
+    if not load(PulsarSettings).private:
+        yield ok("java", "not needed: PULSAR_URL names another broker")
+        return
+    home = layout.java_home()
+    if home is None:
+        yield Finding("java", "failed", f"no Java >= {layout.JAVA_AT_LEAST}", "run scripts/setup, or set JAVA_HOME")
+    else:
+        yield ok("java", f"Java {layout.java_version(home)}")
+
+
+def installed() -> Iterator[Finding]:
+    """The private services and the page's chart library."""
+    if load(PulsarSettings).private and not (layout.PULSAR_HOME / "bin" / "pulsar").exists():
+        yield Finding("set-up", "failed", f"Pulsar {layout.PULSAR_VERSION} is not installed", "run scripts/setup")
+    elif load(DatabaseSettings).private and not layout.postgres_program("postgres").exists():
+        yield Finding("set-up", "failed", "the private PostgreSQL is not installed", "run scripts/setup")
+    elif not (layout.INSTALLED / _library()).exists():
+        yield Finding("set-up", "warning", "the chart library is missing", "run python -m dashboard.assets")
+    else:
+        yield ok("set-up", "services and chart library are installed")
+
+
+def _library() -> str:
+    from dashboard.assets import FOLDER, LIBRARY
+
+    return str(Path(FOLDER.name) / LIBRARY)
+
+
+def ports() -> Iterator[Finding]:
+    """Free when nothing runs; ours when it does."""
+    running = bool(state.supervised())
+    taken = {port: name for port, name in needed_ports().items() if not port_is_free(port)}
+    if running:
+        yield ok("ports", f"supervisord runs and holds {len(taken)} of {len(needed_ports())} ports")
+    elif taken:
+        shown = ", ".join(f"{port} ({name})" for port, name in sorted(taken.items()))
+        advice = "end what holds them, or set the names in brackets to free ports"
+        yield Finding("ports", "warning", f"nothing of ours runs under supervisord, and taken are {shown}", advice)
+    else:
+        yield ok("ports", f"{len(needed_ports())} ports are free; nothing runs yet")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    settings, packages, disk, java, installed, ports, broker, database, venues,
+)  # fmt: skip
+
+
+def examine() -> Iterator[Finding]:
+    """All checks; one that breaks does not hide the others. After wrong settings nothing else is asked."""
+    for check in CHECKS:
+        try:
+            found = list(check())
+        except (PipelineError, OSError, psycopg.Error, ValueError, KeyError) as error:
+            found = [Finding(check.__name__, "failed", f"{type(error).__name__}: {error}", "see the text")]
+        yield from found
+        if check is settings and any(one.verdict == "failed" for one in found):
+            return
+
+
+@click.command()
+@click.option("--demo", "of_demo", is_flag=True, help="Of the demonstration.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@program("doctor")
+def main(of_demo: bool, as_json: bool) -> int:
+    """Check what the pipeline stands on. Exit code 0: nothing failed; 1: something did."""
+    if of_demo and not demo.active():
+        enter_demo()
+    console = Console(highlight=False, soft_wrap=True)
+    colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+    failed = 0
+    for one in examine():
+        failed += one.verdict == "failed"
+        if as_json:
+            click.echo(json.dumps(vars(one)))
+            continue
+        console.print(Text.assemble((f"{one.verdict:<8}", colours[one.verdict]), f"{one.what:<10}{one.text}"))
+        if one.advice:
+            console.print(Text(f"{'':18}{one.advice}", style="dim"))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main()

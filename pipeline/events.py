@@ -1,0 +1,62 @@
+"""Names of log events. An event is an API: dashboards and tests match on these constants, never on prose."""
+
+from __future__ import annotations
+
+# life of a process
+STARTED = "process.started"
+STOPPING = "process.stopping"
+STOPPED = "process.stopped"
+FAILED = "process.failed"
+WAITING = "process.waiting"  # for a service, a lock or a turn; `on` says which
+DISABLED = "process.disabled"
+
+# broker and database
+BROKER_RETRY = "broker.retry"
+BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: the ledger will show the gap
+TOPIC_CREATED = "broker.topic_created"
+POLICY_MISSING = "broker.policy_missing"
+DATABASE_RETRY = "database.retry"
+MIGRATED = "database.migrated"
+CHUNKS_DROPPED = "database.chunks_dropped"
+
+# writers
+BATCH_STORED = "writer.batch_stored"
+BATCH_SPLIT = "writer.batch_split"
+DEAD_LETTER = "writer.dead_letter"
+TOPICS_READ = "writer.topics_read"
+
+# live connections
+CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed
+SYMBOL_REFUSED = "connection.symbol_refused"
+PARSE_ERROR = "connection.parse_error"
+TRADE_RATE = "trades.rate"
+PRODUCT_QUIET = "product.quiet"
+PRODUCT_STALE = "product.stale"
+PRODUCT_RECOVERED = "product.recovered"
+VENUE_NOTICE = "venue.notice"  # what the venue says of itself or complains of
+SEQUENCE_GAP = "connection.sequence_gap"  # the venue's numbers say that frames were lost
+
+# requests to venues
+REQUEST_RETRY = "request.retry"
+REQUEST_FAILED = "request.failed"
+RATE_LIMIT = "rate_limit.status"
+
+# completeness
+GAP_OPENED = "gap.opened"
+GAP_FILLED = "gap.filled"  # published; repaired when the ledger shows it
+GAP_REPAIRED = "gap.repaired"
+GAP_UNREPAIRABLE = "gap.unrepairable"
+LOAD_PROGRESS = "load.progress"
+LOAD_DONE = "load.done"
+
+# history
+FEED_DOWN = "feed.down"
+FEED_SWITCHED = "feed.switched"
+HOUR_OPEN = "hour.open"  # an hour that the vendor gave no usable answer for: asked again later
+
+# candles of exchanges
+SYMBOLS_CHECKED = "symbols.checked"
+SYMBOLS_LEFT_OUT = "symbols.left_out"  # on fewer exchanges than required
+EXCHANGE_DOWN = "exchange.down"  # given up for this pass; the others go on
+HISTORY_BEGINS = "exchange.history_begins"  # the exchange has nothing older
+CONSENSUS_MISSING = "consensus.missing"  # candles without a quorum, and whose fault it is

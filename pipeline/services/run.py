@@ -1,0 +1,102 @@
+"""`python -m pipeline.services.run NAME`: become the program or service NAME. What supervisord starts.
+
+Exit code 0 when it is switched off or external, 2 when a setting is wrong; otherwise this process *is* it afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from pipeline import demo
+from pipeline.errors import WrongUse
+from pipeline.services import gate, private
+from pipeline.services.processes import Process, end, recorded, working_in
+from pipeline.settings import PROJECT, names_of
+
+# Two starts closer than this mean that it crashes: the next one waits, so that a crash loop stays slow.
+PACE_SECONDS = 5.0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    name = sys.argv[1]
+    supervisor = None
+    try:
+        supervisor = gate.supervisor()
+        command, environment = _what(name)
+        if not command:
+            return 0
+        gate.pass_gate(supervisor)
+        _alone(name)
+        if name in ("broker", "database"):
+            service = private.broker() if name == "broker" else private.database()
+            assert service is not None
+            service.folder.mkdir(parents=True, exist_ok=True)
+            service.prepare()
+    except WrongUse as error:
+        say(f"{name}: {error}")
+        if supervisor is not None and "taken by" in str(error):
+            supervisor.send(signal.SIGTERM)
+        return 2
+    _become(name, command, environment)
+
+
+def _what(name: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of NAME; no command when it is not to run."""
+    if name in ("broker", "database"):
+        service = private.broker() if name == "broker" else private.database()
+        if service is None:
+            setting = "PULSAR_URL" if name == "broker" else "DATABASE_URL"
+            say(f"{name}: {setting} names another one, the private one stays off.")
+            return [], {}
+        return service.command(), service.environment()
+    program = demo.programs()[name]
+    if not program.enabled:
+        switch = next((n for n, f in names_of(program.switch).items() if f == "enabled"), "") if program.switch else ""
+        say(f"{name}: switched off ({switch}).")
+        return [], {}
+    if not demo.exists(program):
+        say(f"{name}: not part of this version.")
+        return [], {}
+    return [sys.executable, "-m", program.module, *program.args], {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def _alone(name: str) -> None:
+    """End an earlier process of this name (its supervisord was killed), and do not start in a rush."""
+    record = gate.record_of(name)
+    earlier = recorded(record)
+    if earlier is not None and earlier.pid != os.getpid():
+        end([earlier], signal.SIGTERM, 5)
+    if name == "database" and (service := private.database()) is not None:
+        for folder in service.leftovers():
+            end(working_in(folder), signal.SIGTERM, 5)
+    begun = gate.begun_at()
+    if record.exists() and record.stat().st_mtime > begun:
+        since = time.time() - record.stat().st_mtime
+        if 0 <= since < PACE_SECONDS:
+            say(f"{name}: started {since:.0f} s ago, waiting before the next start.")
+            time.sleep(PACE_SECONDS - since)
+
+
+def _become(name: str, command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Replace this process. The kernel ends it when supervisord dies, however it dies."""
+    me = Process.of(os.getpid())
+    assert me is not None
+    me.record(gate.record_of(name))
+    polite = "INT" if name == "database" else "TERM"
+    guard = ["setpriv", "--pdeathsig", polite]
+    # a change of user forgets the request, so it is asked for behind `unshare`
+    full = [*command[:4], *guard, *command[4:]] if command[0] == "unshare" else [*guard, *command]
+    os.chdir(PROJECT)
+    os.execvpe(full[0], full, environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""`psql`, `pulsar-admin`, `pulsar-client` with the addresses of this pipeline (with `--demo` first: of its demo).
+
+The tools are the ones that were installed with the private services, otherwise the system's. Passwords and tokens
+are handed over in the environment or a private file, so they are in no list of processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from shutil import which
+from typing import NoReturn
+
+from psycopg.conninfo import conninfo_to_dict
+
+from pipeline.demo import enter_demo
+from pipeline.errors import WrongUse
+from pipeline.services import layout
+from pipeline.services.broker import JAVA_LOG_CONF
+from pipeline.settings import DatabaseSettings, PulsarSettings, load
+
+# psql reads these names in place of a connection string
+_PSQL = {
+    "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER",
+    "password": "PGPASSWORD", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY", "options": "PGOPTIONS", "passfile": "PGPASSFILE", "service": "PGSERVICE",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+}  # fmt: skip
+
+
+# Our own tools, for which only the addresses matter.
+OURS = {
+    "verify": "pipeline.verify",
+    "status": "pipeline.status",
+    "doctor": "pipeline.doctor",
+    "dead-letters": "consumers.dead_letters",
+}
+
+
+def _psql(arguments: list[str]) -> NoReturn:
+    own = layout.postgres_program("psql")
+    tool = str(own) if own.exists() else which("psql")
+    if tool is None:
+        raise WrongUse("psql is missing: run scripts/setup without DATABASE_URL, or install postgresql-client.")
+    given = conninfo_to_dict(load(DatabaseSettings).conninfo)
+    os.environ.update({_PSQL[key]: str(value) for key, value in given.items() if key in _PSQL and value is not None})
+    if sys.stdout.isatty() and "PAGER" not in os.environ and which("less"):
+        os.environ["PAGER"] = "less -SFX"
+    os.execv(tool, [tool, *arguments])
+
+
+def _pulsar(name: str, arguments: list[str]) -> NoReturn:
+    tool = layout.PULSAR_HOME / "bin" / name
+    java = layout.java_home()
+    if not tool.exists() or java is None:
+        raise WrongUse(f"{name} is missing: run scripts/setup without PULSAR_URL.")
+    settings = load(PulsarSettings)
+    conf = {"webServiceUrl": settings.admin, "brokerServiceUrl": settings.service_url}
+    if settings.token is not None:
+        conf |= {
+            "authPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
+            "authParams": f"token:{settings.token.get_secret_value()}",
+        }
+    if settings.tls_ca_file is not None:
+        conf["tlsTrustCertsFilePath"] = str(settings.tls_ca_file.resolve())
+    # the tool reads the file after this process is gone; 0600 by its making, in a folder of the checkout
+    layout.INSTALLED.mkdir(exist_ok=True)
+    handle, file = tempfile.mkstemp(prefix=f"{name}.", suffix=".conf", dir=layout.INSTALLED)
+    with os.fdopen(handle, "w") as stream:
+        stream.writelines(f"{key}={value}\n" for key, value in conf.items())
+    keep = layout.INSTALLED / f"{name}{'.demo' if 'PIPELINE_DEMO' in os.environ else ''}.conf"
+    Path(file).replace(keep)
+    # Warnings and worse only: the tools' own chatter would mix with what they print.
+    logging = layout.INSTALLED / "java-logging.properties"
+    logging.write_text(JAVA_LOG_CONF)
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
+    logs = str(layout.INSTALLED / "logs")
+    os.execve(str(tool), [str(tool), *arguments],
+              inherited | {"JAVA_HOME": str(java), "PULSAR_CLIENT_CONF": str(keep), "PULSAR_LOG_DIR": logs,
+                           "PULSAR_LOG_LEVEL": "error",
+                           "PULSAR_EXTRA_OPTS": f"-Djava.util.logging.config.file={logging}",
+                           "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr"})  # fmt: skip
+
+
+def main() -> int:
+    name, *arguments = sys.argv[1:]
+    if arguments[:1] == ["--demo"]:
+        arguments = arguments[1:]
+        enter_demo()
+    try:
+        if name in OURS:
+            os.execv(sys.executable, [sys.executable, "-m", OURS[name], *arguments])
+        if name == "psql":
+            _psql(arguments)
+        _pulsar(name, arguments)
+    except WrongUse as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What runs, what comes in, how complete it is, on one screen. `python -m pipeline.status`"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import state
+from pipeline.demo import enter_demo
+from pipeline.process import program
+
+WATCH_EVERY_S = 2.0
+_COLOURS = {"ok": "green", "unwell": "yellow", "down": "red", "off": "dim", "done": "dim"}
+_WORDS = {"ok": "running", "done": "done"}
+
+
+def age(seconds: float | None) -> str:
+    """`0.4 s`, `12 min`, `3 d`: short enough for a column."""
+    if seconds is None:
+        return "-"
+    for unit, size, below in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < below:
+            return f"{max(0.0, seconds):.1f} s" if seconds < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:,.0f} d"
+
+
+def share(value: float | None) -> str:
+    """100 % only where it is."""
+    if value is None:
+        return "sampled"
+    return "100 %" if value >= 1 else f"{int(value * 1_000_000) / 10_000:.4f} %"
+
+
+def _table(*columns: str) -> Table:
+    """Columns whose name ends in `>` are numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
+    return table
+
+
+def _about(one: state.ProgramState) -> str:
+    if one.state in ("unwell", "down"):
+        return "; ".join(one.why)
+    found = one.health
+    parts = []
+    if (backlog := found.get("backlog_messages")) is not None:
+        parts.append(f"{backlog:,} waiting")
+    if (stored := found.get("last_commit_age_s")) is not None:
+        parts.append(f"stored {age(stored)} ago")
+    if one.uptime_s is not None:
+        parts.append(f"up {age(one.uptime_s)}")
+    return ", ".join(parts)
+
+
+def render(found: state.State) -> Group:
+    """One screen."""
+    running = _table("program", "state", "port>", "")
+    for one in found.programs:
+        word = Text(_WORDS.get(one.state, one.state), style=_COLOURS[one.state])
+        running.add_row(one.name, word, str(one.port or "-"), _about(one))
+    stored = _table("instrument", "kind", "rows>", "per s>", "age>", "backlog>", "missing>", "explained>", "complete>")
+    for row in found.instruments:
+        missing = "-" if row.missing is None else f"{row.missing:,}"
+        backlog = "-" if row.backlog is None else f"{row.backlog:,}"
+        stored.add_row(
+            f"{row.venue} {row.product_id}", row.kind, f"{row.rows:,}", f"{row.rate_per_s:.1f}", age(row.age_s),
+            backlog, Text(missing, style="red" if row.missing else ""), f"{row.explained:,}", share(row.share_complete),
+        )  # fmt: skip
+    parts: list[Any] = [running, Text(), stored if found.instruments else Text("Nothing is stored yet.")]
+    letters = ", ".join(f"{name} {count:,}" for name, count in found.dead_letters.items())
+    if letters:
+        parts += [Text(), Text(f"Dead letters: {letters} (python -m consumers.dead_letters list)", style="yellow")]
+    if found.ok:
+        parts += [Text(), Text("All well.", style="green")]
+    else:
+        parts += [Text(), *(Text(f"! {problem}", style="red") for problem in found.problems)]
+    return Group(*parts)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+@click.option("--demo", "of_demo", is_flag=True, help="Of the demonstration.")
+@program("status")
+def main(as_json: bool, watch: bool, of_demo: bool) -> int:
+    """What runs and how complete it is. Exit code 0: all well; 1: something is down, waits or is missing."""
+    if of_demo:
+        enter_demo()
+    if as_json:
+        found = state.collect()
+        click.echo(json.dumps(found.json(), default=str))
+        return 0 if found.ok else 1
+    console = Console(highlight=False, soft_wrap=False)
+    if not watch:
+        found = state.collect()
+        if not console.is_terminal:
+            console = Console(highlight=False, width=160)
+        console.print(render(found))
+        return 0 if found.ok else 1
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        try:
+            while True:
+                found = state.collect()
+                live.update(render(found), refresh=True)
+                time.sleep(WATCH_EVERY_S)
+        except KeyboardInterrupt:
+            return 0 if found.ok else 1
+
+
+if __name__ == "__main__":
+    main()

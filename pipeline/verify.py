@@ -1,0 +1,127 @@
+"""Prove that what is stored is complete and that the candles are what the ticks say. `python -m pipeline.verify`
+
+For each instrument, in SQL over the real rows: ids contiguous or explained, rows = ids in the ledger, no id twice,
+hours as the ledger counts them, and every stored candle equal to one made anew from the ticks. What retention has
+dropped is left out of the comparison; the ledger still accounts for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.database import Connection, connect
+from pipeline.errors import WrongUse
+from pipeline.process import program
+from pipeline.products import canonical_product
+from pipeline.settings import DatabaseSettings, load
+from pipeline.sql import statement
+
+CHECKS = {
+    "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_candles"),
+    "quotes": ("quotes_twice", "quotes_ledger", "quotes_candles"),
+}
+
+
+@dataclass
+class Verdict:
+    """What was found about one instrument and kind. `wrong` is empty when all is proven."""
+
+    venue: str
+    product_id: str
+    kind: str
+    rows: int
+    first_at: datetime | None
+    last_at: datetime | None
+    explained: int
+    wrong: list[str] = field(default_factory=list)
+
+
+def verify(
+    conn: Connection,
+    venue: str | None = None,
+    product_id: str | None = None,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+) -> Iterator[Verdict]:
+    """Check every instrument that fits, over ticks of `[from_, to)`. One snapshot per instrument: writers may run."""
+    span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
+    found = conn.execute(
+        """
+        SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained
+        FROM completeness c JOIN instruments i USING (venue, product_id)
+        WHERE (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(product)s::text IS NULL OR product_id = %(product)s)
+        """,
+        {"venue": venue, "product": product_id},
+    ).fetchall()
+    for instrument_id, *about in found:
+        verdict = Verdict(*about)
+        kind = "trades" if verdict.kind == "trades" else "quotes"
+        with conn.transaction():
+            # The questions of one instrument see one state, whatever the writers do meanwhile.
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            for check in CHECKS[kind]:
+                rows = conn.execute(statement(f"verify/{check}"), {"instrument": instrument_id, **span}).fetchall()
+                verdict.wrong += [str(row[0]) for row in rows]
+        yield verdict
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongUse(f"{text!r} is no time; write it like 2024-05-01 or 2024-05-01T12:00.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option("--venue", help="Only this venue, such as kraken.")
+@click.option("--product", help="Only this product, such as BTC-USD.")
+@click.option("--from", "from_", help="Only ticks from this moment (UTC) on, included.")
+@click.option("--to", help="Only ticks before this moment.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+@program("verify", logs=False)
+def main(venue: str | None, product: str | None, from_: str | None, to: str | None, as_json: bool) -> int:
+    """Prove completeness and candles. Exit code 0: proven; 1: something is wrong, and what."""
+    span = _moment(from_), _moment(to)
+    wanted = canonical_product(product) if product else None
+    with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
+        conn.execute("SET statement_timeout = 0")
+        conn.execute("SET work_mem = '256MB'")
+        verdicts = list(verify(conn, venue, wanted, *span))
+    if not verdicts:
+        raise WrongUse("nothing is stored for that; see the view completeness for what there is.")
+    if as_json:
+        for verdict in verdicts:
+            click.echo(json.dumps(asdict(verdict), default=str))
+    else:
+        _print(verdicts)
+    return int(any(v.wrong for v in verdicts))
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    table = Table("venue", "product", "kind", "rows", "first", "last", "explained", "verdict", box=None)
+    for v in verdicts:
+        told = [f"{at:%Y-%m-%d %H:%M}" if at else "-" for at in (v.first_at, v.last_at)]
+        proven = "[green]proven[/]" if v.kind != "tickers" else "[green]candles proven[/]"
+        row: list[Any] = [v.venue, v.product_id, v.kind, f"{v.rows:,}", *told, str(v.explained)]
+        table.add_row(*row, proven if not v.wrong else f"[red]{len(v.wrong)} wrong[/]")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    for v in verdicts:
+        for text in v.wrong:
+            console.print(f"[red]{v.venue} {v.product_id} {v.kind}:[/] {text}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
