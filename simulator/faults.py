@@ -1,0 +1,129 @@
+"""Faults on command. Every fault ends by itself: after a time, after a count, or both.
+
+| kind | where | what the client meets |
+|---|---|---|
+| cut | stream | all connections end without a goodbye; `refuse_for` seconds nobody gets in |
+| silence | stream | data stops; heartbeats go on unless `heartbeats` is false |
+| mute | stream | a subscription made now is acknowledged and then stays silent until it is made again later |
+| drop, double, reorder | stream | the next `count` data frames, or each with `probability` for `seconds` |
+| malformed, truncated-frame | stream | a data frame that is no JSON any more |
+| maintenance | stream, REST | the venue announces `status` (default maintenance) |
+| rate-limit | REST | the venue's own refusal of too many calls |
+| 429, 5xx (`status`), 404 | REST | that HTTP status |
+| html, empty, truncated-body, wrong-length | REST | status 200 with a body that is none |
+| slow | REST | the answer comes after `stall` seconds (default 30) |
+| lag | REST | REST knows nothing of the last `lag` seconds |
+| throttle | REST | 503 above `rate` requests a second (default 1) |
+| corrected | Dukascopy | the hour's content differs: every bid and ask is one unit higher |
+| hole | tape | the next `count` ids exist nowhere |
+| burst | tape | `count` trades (default 1500) inside one second |
+| clock | tape | the tape's clock jumps `jump` seconds ahead |
+| venue-down, wrong-price, missing-candles | candles | 503; prices times `factor`; a `share` of candles is left out |
+
+`products` and `endpoint` (a part of the path, or of the channel's name) narrow a fault. Default length: 10 s where no
+count is given.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.limits import TokenBucket
+
+STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame")
+TAPE_KINDS = ("hole", "burst", "clock")
+KINDS = (
+    "cut", "silence", "mute", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404", "html", "empty",
+    "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS, "venue-down", "wrong-price",
+    "missing-candles",
+)  # fmt: skip
+VENUES = ("kraken", "coinbase", "dukascopy", "binance")
+OPTIONS = frozenset(
+    ("refuse_for", "heartbeats", "products", "endpoint", "status", "stall", "lag", "rate", "jump", "factor", "share",
+     "probability", "count", "seconds")
+)  # fmt: skip
+DEFAULT_SECONDS = 10.0
+
+
+class FaultError(Exception):
+    """A fault that does not exist or lacks something; the text says what is possible."""
+
+
+@dataclass
+class Fault:
+    """One fault in force. `ends_at` is monotonic seconds, `left` how often it may still strike (None: no count)."""
+
+    kind: str
+    venue: str
+    ends_at: float
+    left: int | None
+    options: dict[str, Any] = field(default_factory=dict)
+    bucket: TokenBucket | None = None  # of a throttle
+
+    def in_force(self) -> bool:
+        return time.monotonic() < self.ends_at and self.left != 0
+
+    def concerns(self, product: str | None, endpoint: str | None) -> bool:
+        products, part = self.options.get("products"), self.options.get("endpoint")
+        return not (products and product not in products) and not (part and part not in (endpoint or ""))
+
+
+class FaultBoard:
+    """The faults in force. `take` is asked at every place where one can strike."""
+
+    def __init__(self, seed: int) -> None:
+        self._faults: list[Fault] = []
+        self._random = random.Random(seed)
+        self.struck: dict[str, int] = {}
+
+    def add(self, kind: str, venue: str, options: dict[str, Any]) -> Fault:
+        """Put a fault in force; FaultError says what is wrong with it."""
+        if kind not in KINDS:
+            raise FaultError(f"There is no fault {kind!r}; choose one of {', '.join(KINDS)}.")
+        if venue not in VENUES:
+            raise FaultError(f"There is no venue {venue!r}; choose one of {', '.join(VENUES)}.")
+        if unknown := sorted(options.keys() - OPTIONS):
+            raise FaultError(f"Unknown option {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}.")
+        count, seconds = options.get("count"), options.get("seconds")
+        if seconds is None:
+            seconds = DEFAULT_SECONDS if count is None else 3600.0
+        fault = Fault(kind, venue, time.monotonic() + float(seconds), None if count is None else int(count), options)
+        if kind not in TAPE_KINDS:
+            self._faults = [f for f in self._faults if f.in_force()] + [fault]
+        return fault
+
+    @property
+    def any(self) -> bool:
+        return bool(self._faults)
+
+    def active(self, venue: str, kind: str, product: str | None = None, endpoint: str | None = None) -> Fault | None:
+        """The fault if it is in force, without using it up."""
+        for fault in self._faults:
+            if fault.kind == kind and fault.venue == venue and fault.in_force() and fault.concerns(product, endpoint):
+                return fault
+        return None
+
+    def take(self, venue: str, kind: str, product: str | None = None, endpoint: str | None = None) -> Fault | None:
+        """The fault if it strikes now: one of its count is used up, its probability has been drawn."""
+        fault = self.active(venue, kind, product, endpoint) if self._faults else None
+        if fault is None or self._random.random() >= float(fault.options.get("probability", 1.0)):
+            return None
+        if fault.left is not None:
+            fault.left -= 1
+        self.struck[f"{venue}/{kind}"] = self.struck.get(f"{venue}/{kind}", 0) + 1
+        return fault
+
+    def clear(self) -> None:
+        """End all faults."""
+        self._faults = []
+
+    def as_json(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        return [
+            {"kind": f.kind, "venue": f.venue, "seconds_left": f.ends_at - now, "count_left": f.left} | f.options
+            for f in self._faults
+            if f.in_force()
+        ]

@@ -1,0 +1,171 @@
+"""Start a simulator for a test: a process of its own on a free port, ended with the block.
+
+with running_simulator(seed=7) as simulator:
+    environment = os.environ | simulator.environment()
+    simulator.fault("drop", "kraken", count=3)
+    rows = simulator.truth("kraken", "BTC/USD", from_id, to_id)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from simulator.config import Config
+from simulator.faults import FaultError
+from simulator.tape import Edits, Tape
+
+_ROOT = Path(__file__).parents[1]
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Simulator:
+    """A running simulator process. `port` stays the same over `restart`, and so does the tape."""
+
+    def __init__(self, config: Config) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="simulator-")
+        path = Path(self._folder.name)
+        state_path = config.state_path or str(path / "state.json")
+        self.config = replace(config, state_path=state_path, exit_with_parent=True)
+        self.port = config.port
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start (again) on the same port; returns when it listens."""
+        path = Path(self._folder.name) / "config.json"
+        path.write_text(json.dumps(asdict(self.config)))
+        command = [sys.executable, "-m", "simulator", "serve", "--port", str(self.port), "--config", str(path)]
+        search = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": search}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if "listening on" not in line:
+            self.stop()
+            raise RuntimeError(f"the simulator did not start: {line!r}")
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def stop(self, kill: bool = False) -> None:
+        """End the process (`kill`: at once, without a goodbye)."""
+        if self._process is not None:
+            if kill:
+                self._process.kill()
+            else:
+                self._process.terminate()
+            self._process.wait(20)
+            if self._process.stdout:
+                self._process.stdout.close()
+            self._process = None
+
+    def restart(self, kill: bool = True) -> None:
+        self.stop(kill)
+        self.start()
+
+    def close(self) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def environment(self) -> dict[str, str]:
+        """Every venue address of the pipeline's settings, pointing here."""
+        return urls(self.port)
+
+    def replay_url(self, venue: str) -> str:
+        """A WebSocket address that sends the recorded session of `kraken` or `coinbase`, byte by byte."""
+        return f"ws://127.0.0.1:{self.port}/replay/{venue}"
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base_url + path, data, {"Content-Type": "application/json"})
+        try:
+            with _OPENER.open(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise FaultError(json.load(error)["error"]) from None
+
+    def fault(self, kind: str, venue: str, **options: Any) -> list[dict[str, Any]]:
+        """Strike; the kinds and options are those of `simulator.faults`. Gives what a tape command did."""
+        answer = self._call("/control/fault", {"kind": kind, "venue": venue, **options})
+        return cast(list[dict[str, Any]], answer["done"])
+
+    def clear(self) -> None:
+        self._call("/control/clear", {})
+
+    def faults(self) -> dict[str, Any]:
+        """What is in force, and under `struck` how often each fault has struck."""
+        return cast(dict[str, Any], self._call("/control/faults"))
+
+    def stats(self) -> dict[str, Any]:
+        return cast(dict[str, Any], self._call("/control/stats"))
+
+    def reset_stats(self) -> None:
+        self._call("/control/stats/reset", {})
+
+    def now(self) -> dict[tuple[str, str], int]:
+        """The newest published id by (venue, canonical product), e.g. ("kraken", "BTC-USD")."""
+        rows = self._call("/truth/now")["products"]
+        return {(row["venue"], row["canonical"]): row["last_id"] for row in rows}
+
+    def now_ns(self) -> int:
+        """The tape's clock."""
+        return int(self._call("/truth/now")["now_ns"])
+
+    def truth(self, venue: str, product: str, from_id: int, to_id: int) -> list[dict[str, Any]]:
+        """The tape: id, ts_ns, price, quantity (exact text), taker_side. `product` as the venue's or `BTC-USD`."""
+        query = f"venue={venue}&product={product}&from_id={from_id}&to_id={to_id}"
+        with _OPENER.open(f"{self.base_url}/truth/trades?{query}", timeout=600) as response:
+            return [json.loads(line) for line in response]
+
+    def tape(self, venue: str, product: str) -> Tape:
+        """The same tape in this process, with the edits made so far: columns of millions of trades in no time."""
+        edits = self._call("/truth/edits")["edits"]
+        for candidate in self.config.products_of(venue):
+            if product in (candidate.symbol, candidate.canonical):
+                made = edits.get(f"{venue} {candidate.symbol}")
+                return Tape(candidate, self.config.seed, Edits.from_json(made) if made else None)
+        raise FaultError(f"{venue} has no product {product!r} here.")
+
+
+def urls(port: int) -> dict[str, str]:
+    """The pipeline's address settings for a simulator on this port."""
+    web, socket = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
+    return {
+        "KRAKEN_WS_URL": f"{socket}/kraken/ws/v2",
+        "KRAKEN_REST_URL": f"{web}/kraken/0/public",
+        "COINBASE_WS_URL": f"{socket}/coinbase/ws",
+        "COINBASE_REST_URL": f"{web}/coinbase/exchange",
+        "DUKASCOPY_BI5_URL": f"{web}/dukascopy/datafeed",
+        "DUKASCOPY_JSON_URL": f"{web}/dukascopy/v1",
+        "EXCHANGE_CANDLES_URLS": json.dumps(
+            {"kraken": f"{web}/kraken", "coinbase": f"{web}/coinbase/api", "binance": f"{web}/binance"}
+        ),
+    }
+
+
+@contextmanager
+def running_simulator(**settings: Any) -> Iterator[Simulator]:
+    """A simulator with these fields of `simulator.config.Config` (seed, rate_scale, products, dukascopy_folder, …)."""
+    simulator = Simulator(Config.load(None, **settings))
+    try:
+        yield simulator
+    finally:
+        simulator.close()
