@@ -1,0 +1,1 @@
+"""Producers: what a venue sends, onto topics."""

@@ -1,0 +1,1 @@
+"""Coinbase: Advanced Trade WebSocket for what happens, Exchange REST for what happened."""

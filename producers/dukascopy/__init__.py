@@ -1,0 +1,1 @@
+"""Dukascopy: historical quotes by the hour, from two network feeds or a folder."""

@@ -1,0 +1,126 @@
+"""`python -m producers.dukascopy`: historical quotes onto the topics quotes/dukascopy.*."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from pipeline import events
+from pipeline.bootstrap import broker_when_ready
+from pipeline.bus import Bus
+from pipeline.errors import Unavailable, WrongUse
+from pipeline.health import HealthServer
+from pipeline.log import get_logger
+from pipeline.migrate import database_when_ready
+from pipeline.process import Stop, program
+from pipeline.programs import BY_NAME
+from pipeline.settings import (
+    CommonSettings,
+    DatabaseSettings,
+    DukascopySettings,
+    LimitSettings,
+    PulsarSettings,
+    ServicesSettings,
+    load,
+)
+from producers.dukascopy.candles_check import check_candles as compare_candles
+from producers.dukascopy.dry_run import dry_run as dry_run_of
+from producers.dukascopy.feeds import Feed, open_feed
+from producers.dukascopy.gate import Gate
+from producers.dukascopy.instruments import Instrument, catalogue, chosen
+from producers.dukascopy.load import Loader
+from producers.dukascopy.progress import Lines, shown
+from producers.dukascopy.run import Following, Wish, load_all, report_open
+
+# Threads for a folder: LZMA and the broker client let two run at the same time, a third gains nothing (measured).
+FOLDER_WORKERS = 2
+
+
+@click.command()
+@click.option("--instruments", metavar="LIST", help="Comma list or JSON list [DUKASCOPY_INSTRUMENTS].")
+@click.option("--from", "start", metavar="WHEN", help="First hour: 2019-02-04, 2019-02-04T12, 7_days_ago, 1_year_ago.")
+@click.option("--to", "end", metavar="WHEN", help="Hour after the last one [now].")
+@click.option("--feed", metavar="FEED", help="auto, json, bi5 or a folder of bi5 files [DUKASCOPY_FEED].")
+@click.option("--fill-gaps", is_flag=True, help="Everything missing between DUKASCOPY_FROM (or --from) and now.")
+@click.option("--follow", is_flag=True, help="Stay, and fetch new hours as they are published.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
+@click.option("--check-candles", is_flag=True, help="Compare our minute candles with the vendor's, and fetch nothing.")
+@click.option("--refetch", is_flag=True, help="Ask again for hours that are stored: the vendor corrects some.")
+@click.option("--wait/--no-wait", default=True, help="Wait where another process loads the same instrument [wait].")
+@program("dukascopy")
+def main(
+    instruments: str | None, start: str | None, end: str | None, feed: str | None, fill_gaps: bool, follow: bool,
+    dry_run: bool, check_candles: bool, refetch: bool, wait: bool,
+) -> int:  # fmt: skip
+    """Fetch the hours of quotes that the ledger does not account for, and only those.
+
+    Exit code 0 when every hour asked for is accounted for, 1 when some are open: they are listed with the reason and
+    the time of the next try.
+    """
+    settings = load(DukascopySettings, instruments=instruments, feed=feed)
+    if not (fill_gaps or follow or start or dry_run):
+        raise WrongUse("say what to fetch: --fill-gaps, or --from 2019-02-04 --to 2019-02-05, or --follow.")
+    if follow and (end or refetch or dry_run or check_candles):
+        raise WrongUse("--follow goes on for ever; leave out --to, --refetch, --dry-run and --check-candles.")
+    stop = Stop().listen()
+    if follow and not settings.enabled:
+        get_logger().info(events.DISABLED, text="DUKASCOPY_ENABLED is false")
+        return 0
+    wanted = chosen(settings.instruments, catalogue(settings.instruments_file))
+    wish = Wish(start or settings.start, end, "--from" if start else "DUKASCOPY_FROM")
+    for instrument in wanted:
+        wish.span(instrument)  # wrong moments are refused before anything is waited for
+    state_dir: Path = load(CommonSettings).state_dir
+    source = open_feed(settings, state_dir, stop, use_cache=not refetch)
+    database = load(DatabaseSettings)
+    try:
+        if dry_run:
+            return dry_run_of(source, settings, database, wanted, wish, refetch=refetch)
+        if check_candles:
+            return compare_candles(source, database, wanted, wish, stop)
+        return _run(settings, state_dir, source, wanted, wish, stop, follow=follow, wait=wait, refetch=refetch)
+    except Unavailable:
+        if stop.is_set():
+            return 1
+        raise
+
+
+def _run(
+    settings: DukascopySettings, state_dir: Path, feed: Feed, wanted: list[Instrument], wish: Wish, stop: Stop, *,
+    follow: bool, wait: bool, refetch: bool,
+) -> int:  # fmt: skip
+    os.nice(10)  # history gives way to live data, and to the writer that stores it
+    broker, database = load(PulsarSettings), load(DatabaseSettings)
+    folders = [state_dir, *([load(ServicesSettings).data] if broker.private or database.private else [])]
+    gate = Gate(broker, folders, load(LimitSettings).min_free_disk_gb, stop)
+    bus = Bus(broker, stop)
+    loader = Loader(
+        feed, bus, database, gate, Lines() if follow else shown(), stop,
+        workers=FOLDER_WORKERS if feed.free else settings.connections,
+        confirm_us=int(settings.empty_confirm_seconds * 1e6), wait_turn=wait, refetch=refetch,
+    )  # fmt: skip
+    following = Following(loader, wanted, wish, settings.poll_seconds, stop)
+    server = HealthServer("dukascopy", BY_NAME["dukascopy"].port, following.report) if follow else None
+    get_logger().info(
+        events.STARTED, products=[one.product_id for one in wanted], feed=feed.name, health_port=server and server.port
+    )
+    try:
+        broker_when_ready(broker, stop)
+        database_when_ready(database, stop)
+        if follow:
+            following.run()
+            return 0
+        jobs = load_all(loader, wanted, wish, stop)
+        loader.shown.close()
+        left = report_open(jobs, to_stderr=True)
+        return 1 if left or stop.is_set() else 0
+    finally:
+        loader.close()
+        bus.close()
+        get_logger().info(events.STOPPED)
+
+
+if __name__ == "__main__":
+    main()

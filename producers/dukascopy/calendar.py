@@ -1,0 +1,38 @@
+"""When a market is closed for certain, so that its hours need not be asked.
+
+Only what is certain: an hour at the edge of the week or of a holiday is asked, because quotes do appear there (GBPJPY
+has one on Sunday, 2012-12-23, at 16:00 New York, an hour before the opening). What is open too long costs a call;
+what is closed too long would lose quotes in silence. Daily breaks of metals and indices are not documented by the
+vendor, hence not taken for granted.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from producers.dukascopy.instruments import Instrument, Session
+
+NEW_YORK = ZoneInfo("America/New_York")
+HOUR_MS = 3_600_000
+_FRIDAY, _SUNDAY = 4, 6
+
+
+def closed(instrument: Instrument, hour_us: int) -> bool:
+    """Whether the whole hour lies safely inside a closed time of this instrument."""
+    start_ms = hour_us // 1000
+    if any(a + HOUR_MS <= start_ms and start_ms + 2 * HOUR_MS <= b for a, b in instrument.holidays_ms):
+        return True
+    return _closed_by_week(instrument.session, hour_us)
+
+
+def _closed_by_week(session: Session, hour_us: int) -> bool:
+    if session == "always":
+        return False
+    there = datetime.fromtimestamp(hour_us // 1_000_000, UTC).astimezone(NEW_YORK)
+    hour_of_week = there.weekday() * 24 + there.hour
+    # The week ends on Friday and begins on Sunday at 17:00 in New York; one hour of distance on both sides.
+    if _FRIDAY * 24 + 18 <= hour_of_week < _SUNDAY * 24 + 16:
+        return True
+    # Shares of the United States: 9:30 to 16:00, and what comes before and after it by two hours.
+    return session == "us_stock" and (there.weekday() == _SUNDAY or not 7 <= there.hour < 18)

@@ -1,0 +1,106 @@
+"""`--check-candles`: our minute candles of the bid against the vendor's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import click
+
+from pipeline import events
+from pipeline.database import Connection, connect
+from pipeline.errors import Refused, Unavailable
+from pipeline.ledger import from_us
+from pipeline.log import get_logger
+from pipeline.settings import DatabaseSettings
+from producers.dukascopy.feeds import Feed
+from producers.dukascopy.instruments import Instrument
+from producers.dukascopy.load import TRIES, VENUE
+from producers.dukascopy.quotes import HOUR_US
+from producers.dukascopy.run import Wish
+from schemas.columns import Column
+
+DAY_US = 24 * HOUR_US
+SHOWN = 10
+# Our columns in minutes of the day and integers of the instrument's scale, volume in hundredths of a unit.
+_OURS = """
+    SELECT extract(epoch FROM c.bucket - %(day)s)::bigint / 60, trunc(open * f)::bigint, trunc(high * f)::bigint,
+           trunc(low * f)::bigint, trunc(close * f)::bigint, round(bid_size * 100)::bigint
+    FROM quote_candle_1m c JOIN instruments i USING (instrument_id), (SELECT 10::numeric ^ %(scale)s::int AS f) scale
+    WHERE i.venue = %(venue)s AND i.product_id = %(product)s
+      AND c.bucket >= %(day)s AND c.bucket < %(day)s + interval '1 day'
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minute that is not the same; None where one side has no candle."""
+
+    minute: int
+    ours: tuple[int, ...] | None
+    vendors: tuple[int, ...] | None
+
+
+def compare(ours: dict[int, tuple[int, ...]], vendors: dict[int, tuple[int, ...]]) -> list[Difference]:
+    """Differences in open, high, low, close; the volume (last) is not compared, bi5 sizes are rounded."""
+    return [
+        Difference(minute, ours.get(minute), vendors.get(minute))
+        for minute in sorted(ours.keys() | vendors.keys())
+        if (ours.get(minute) or ())[:4] != (vendors.get(minute) or ())[:4]
+    ]
+
+
+def by_minute(table: Column) -> dict[int, tuple[int, ...]]:
+    """Rows minute, open, high, low, close, volume as a dict by minute."""
+    return {column[0]: tuple(column[1:]) for column in table.T.tolist()}
+
+
+def check_candles(
+    feed: Feed, database: DatabaseSettings, instruments: Iterable[Instrument], wish: Wish, stop: threading.Event
+) -> int:
+    """Compare day by day and print what differs. 0: all equal, 1: something differs or could not be compared."""
+    bad = False
+    with connect(database, "dukascopy candles", read_only=True) as conn:
+        for instrument in instruments:
+            span, _ = wish.span(instrument)
+            first = span.start - span.start % DAY_US
+            for day_us in range(first, span.stop, DAY_US):
+                if stop.is_set():
+                    return 1
+                bad |= not _day(feed, conn, instrument, day_us, range(span.start, span.stop))
+    return 1 if bad else 0
+
+
+def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span: range) -> bool:
+    name = f"{instrument.symbol} {from_us(day_us):%Y-%m-%d}"
+    try:
+        vendors = by_minute(_asked(feed, instrument, day_us))
+    except Refused as error:
+        click.echo(f"{name}: not compared, {error}")
+        return False
+    values = {"venue": VENUE, "product": instrument.product_id, "scale": instrument.price_scale, "day": from_us(day_us)}
+    ours = {row[0]: tuple(row[1:]) for row in conn.execute(_OURS, values)}
+    inside = {m for m in ours.keys() | vendors.keys() if day_us + m * 60_000_000 in span}
+    ours, vendors = ({m: c for m, c in side.items() if m in inside} for side in (ours, vendors))
+    found = compare(ours, vendors)
+    same_volume = sum(ours[m][4] == vendors[m][4] for m in ours.keys() & vendors.keys())
+    equal = len(inside) - len(found)
+    click.echo(f"{name}: {equal} of {len(inside)} minutes equal, {same_volume} of them in volume too")
+    for one in found[:SHOWN]:
+        click.echo(f"  {one.minute // 60:02d}:{one.minute % 60:02d} ours {one.ours}, the vendor's {one.vendors}")
+    if len(found) > SHOWN:
+        click.echo(f"  and {len(found) - SHOWN} more")
+    return not found
+
+
+def _asked(feed: Feed, instrument: Instrument, day_us: int) -> Column:
+    """The vendor's candles; asked again where the answer was none."""
+    for left in reversed(range(TRIES)):
+        try:
+            return feed.minutes(instrument, day_us, "BID")
+        except Unavailable as error:
+            if not left:
+                raise
+            get_logger().warning(events.REQUEST_RETRY, product=instrument.product_id, error=str(error))
+    raise AssertionError

@@ -1,0 +1,117 @@
+"""What Dukascopy offers: `instruments.json`, and the user's own file on top of it (`DUKASCOPY_INSTRUMENTS_FILE`)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import BadData, WrongUse
+from pipeline.products import AssetClass, canonical_product
+from producers.dukascopy.quotes import Quotes
+
+Session = Literal["fx_week", "us_stock", "always"]
+
+
+class _Entry(BaseModel):
+    """One instrument as the files write it. `band`: a median bid outside of it means a wrong `price_scale`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    asset_class: AssetClass
+    price_scale: int = Field(ge=0, le=12, description="decimals: price = integer / 10^price_scale")
+    code: str | None = Field(None, pattern=r"[A-Z0-9.]+-[A-Z]+", description="the JSON feed's name, BRENT.CMD-USD")
+    first_tick: date | None = None
+    session: Session | None = None
+    band: tuple[Decimal, Decimal] | None = None
+    holidays: tuple[tuple[int, int], ...] = Field((), description="closed times, [from, till) in ms since 1970")
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """`symbol` is bi5's name (BRENTCMDUSD), `code` the JSON feed's (BRENT.CMD-USD), `product_id` ours."""
+
+    symbol: str
+    code: str
+    product_id: str
+    asset_class: AssetClass
+    price_scale: int
+    session: Session
+    first_tick_us: int | None
+    band: tuple[Decimal, Decimal] | None
+    holidays_ms: tuple[tuple[int, int], ...] = ()
+
+    def check_price(self, quotes: Quotes) -> None:
+        """Raise `BadData("price")` when the median bid is not plausible: a wrong scale would be silent otherwise."""
+        if not len(quotes) or self.band is None:
+            return
+        median = quotes.median_price(self.price_scale)
+        if not self.band[0] <= median <= self.band[1]:
+            raise BadData(
+                "price",
+                f"{self.symbol}: the median price {median} is outside of {self.band[0]}..{self.band[1]}; is "
+                f"price_scale {self.price_scale} right? Correct it, or the band, in DUKASCOPY_INSTRUMENTS_FILE.",
+            )
+
+
+def _session(entry: _Entry) -> Session:
+    if entry.session:
+        return entry.session
+    return {"crypto": "always", "stock": "us_stock"}.get(entry.asset_class, "fx_week")  # type: ignore[return-value]
+
+
+def _instrument(symbol: str, entry: _Entry) -> Instrument:
+    product = canonical_product(symbol)
+    first = entry.first_tick
+    return Instrument(
+        symbol, entry.code or product, product, entry.asset_class, entry.price_scale, _session(entry),
+        int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 1_000_000 if first else None,
+        entry.band, entry.holidays,
+    )  # fmt: skip
+
+
+def catalogue(own_file: Path | None = None) -> dict[str, Instrument]:
+    """All instruments by bi5 symbol. Raises `WrongUse` for an own file that cannot be used."""
+    texts = {"instruments.json": resources.files(__name__.rpartition(".")[0]).joinpath("instruments.json").read_text()}
+    if own_file is not None:
+        try:
+            texts[str(own_file)] = own_file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise WrongUse(f"DUKASCOPY_INSTRUMENTS_FILE: {own_file} cannot be read ({error.strerror}).") from None
+    merged: dict[str, Instrument] = {}
+    for name, text in texts.items():
+        try:
+            for symbol, entry in json.loads(text, parse_float=str).items():
+                merged[symbol.upper()] = _instrument(symbol.upper(), _Entry.model_validate(entry))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise WrongUse(f"{name}: {symbol}: {place}: {first['msg']}.") from None
+        except (ValueError, AttributeError) as error:
+            raise WrongUse(f"{name}: must be a JSON object of instruments ({error}).") from None
+    return merged
+
+
+def chosen(names: Iterable[str], known: dict[str, Instrument]) -> list[Instrument]:
+    """The instruments called so (`EURUSD`, `EUR/USD`, `brent.cmd-usd`), each once. Raises `WrongUse`."""
+    found: dict[str, Instrument] = {}
+    for name in names:
+        symbol = "".join(c for c in name.upper() if c.isalnum())
+        if symbol not in known:
+            near = difflib.get_close_matches(symbol, known, n=3, cutoff=0.6)
+            hint = f" did you mean {', '.join(near)}?" if near else ""
+            raise WrongUse(
+                f"{name!r} is no instrument that is known here;{hint or ' see producers/dukascopy/instruments.json.'} "
+                'Add others in a JSON file named by DUKASCOPY_INSTRUMENTS_FILE: {"'
+                + (symbol or "EURUSD")
+                + '": {"asset_class": "forex", "price_scale": 5}}.'
+            )
+        found[symbol] = known[symbol]
+    return list(found.values())

@@ -1,0 +1,96 @@
+"""Which hours of an instrument are to be fetched: what the ledger does not account for, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.ledger import Hour
+from producers.dukascopy.calendar import closed
+from producers.dukascopy.feeds import Feed
+from producers.dukascopy.instruments import Instrument
+from producers.dukascopy.quotes import HOUR_US
+
+# An hour file appears after the hour ends; delays of 45 to 60 min have been seen. Asked from here on.
+PUBLISHED_AFTER_US = 5 * 60 * 1_000_000
+# A younger hour may still be published though the feed says that there is none.
+EMPTY_FINAL_AFTER_US = 24 * HOUR_US
+ACCOUNTED = ("present", "confirmed_empty", "closed")
+
+
+@dataclass(frozen=True)
+class Open:
+    """An hour that is not accounted for and cannot be asked now. `next_try_us` None: not by itself."""
+
+    why: str
+    next_try_us: int | None = None
+
+
+@dataclass
+class Plan:
+    """Hours of one instrument in a span, by their start in µs."""
+
+    ask: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)  # stored as such, without a call
+    running: list[int] = field(default_factory=list)
+    waiting: dict[int, Open] = field(default_factory=dict)
+    accounted: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Times that decide, in µs. `refetch`: ask for hours that are there too (the vendor corrects)."""
+
+    now_us: int
+    confirm_us: int
+    refetch: bool = False
+
+
+def make_plan(
+    instrument: Instrument,
+    feed: Feed,
+    span: range,
+    ledger: Mapping[int, Hour],
+    rules: Rules,
+    done: Mapping[int, object],
+) -> Plan:
+    """`span` counts hours in µs (step one hour); `done` are hours that this run has dealt with already."""
+    plan = Plan()
+    for hour_us in span:
+        if hour_us not in done:
+            _place(plan, instrument, feed, hour_us, ledger.get(hour_us), rules)
+    return plan
+
+
+def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: Hour | None, rules: Rules) -> None:
+    end_us = hour_us + HOUR_US
+    state = known.state if known else None
+    if state in ACCOUNTED and not rules.refetch and not (state == "closed" and feed.free):
+        plan.accounted.add(hour_us)
+    elif feed.free:
+        _place_in_folder(plan, instrument, feed, hour_us, state, rules)
+    elif state != "present" and closed(instrument, hour_us):
+        plan.closed.append(hour_us)
+    elif end_us + PUBLISHED_AFTER_US > rules.now_us:
+        if feed.running and hour_us <= rules.now_us:
+            plan.running.append(hour_us)
+        else:
+            plan.waiting[hour_us] = Open("not published yet", end_us + PUBLISHED_AFTER_US)
+    elif known and state == "seen_empty" and known.fetched_at_us + rules.confirm_us > rules.now_us:
+        plan.waiting[hour_us] = Open("empty at first sight", known.fetched_at_us + rules.confirm_us)
+    else:
+        plan.ask.append(hour_us)
+
+
+def _place_in_folder(
+    plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, state: str | None, rules: Rules
+) -> None:
+    """A folder costs no call, so its files count even when the market should have been closed."""
+    if feed.at_hand(instrument, hour_us):
+        plan.ask.append(hour_us)
+    elif state in ACCOUNTED:
+        plan.accounted.add(hour_us)
+    elif closed(instrument, hour_us) and hour_us + HOUR_US <= rules.now_us:
+        plan.closed.append(hour_us)
+    else:
+        plan.waiting[hour_us] = Open("no such file in the folder")

@@ -1,0 +1,102 @@
+"""An hour of quotes as columns, and sizes that come as floats turned into exact integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import WrongAnswer
+from schemas.columns import Column
+
+HOUR_MS = 3_600_000
+HOUR_US = HOUR_MS * 1000
+
+
+@dataclass(frozen=True)
+class Quotes:
+    """Columns of equal length. bid and ask are integers with the instrument's price scale; sizes are integers with
+    `size_scale` decimals of one unit of the base; offset_ms counts from the hour's start and does not fall."""
+
+    offset_ms: Column
+    bid: Column
+    ask: Column
+    bid_size: Column
+    ask_size: Column
+    size_scale: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offset_ms)
+
+    def median_price(self, price_scale: int) -> Decimal:
+        """Median bid, exactly (the lower one of two)."""
+        middle = np.partition(self.bid, (len(self.bid) - 1) // 2)[(len(self.bid) - 1) // 2]
+        return Decimal(int(middle)).scaleb(-price_scale)
+
+    def in_order(self) -> Quotes:
+        """The same, sorted by time where the vendor's are not (never seen; quotes of one instant keep their order)."""
+        if len(self) < 2 or (self.offset_ms[1:] >= self.offset_ms[:-1]).all():
+            return self
+        return self.chosen(np.argsort(self.offset_ms, kind="stable"))
+
+    def chosen(self, rows: npt.NDArray[Any]) -> Quotes:
+        """Some rows, by mask or by index."""
+        names = ("offset_ms", "bid", "ask", "bid_size", "ask_size")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+_NONE = np.empty(0, dtype=np.int64)
+NO_QUOTES = Quotes(_NONE, _NONE, _NONE, _NONE, _NONE)
+
+
+def units_of_millions(values: npt.NDArray[np.float32]) -> Column:
+    """bi5 sizes, float32 of millions, in hundredths of a unit.
+
+    The vendor rounded decimals to the nearest float32, so the number meant is the shortest decimal that gives the same
+    float32: 2.0599999 means 2.06 million, 0.000013 means 13. Two decimals are right for all currency pairs recorded,
+    six for Bitcoin; eight is a hundredth of a unit, as fine as the JSON feed writes them.
+    """
+    if not np.isfinite(values).all() or (np.abs(values) > 1e9).any():
+        raise WrongAnswer("a size that is no number, so this is no file of quotes")
+    found = _shortest(values, 2)
+    if found is not None:
+        return found * 10**6
+    exact = np.zeros(len(values), dtype=np.int64)
+    open_rows = np.arange(len(values))
+    for decimals in range(9):
+        scaled = np.rint(values[open_rows].astype(np.float64) * 10**decimals)
+        hit = (scaled / 10**decimals).astype(np.float32) == values[open_rows]
+        if decimals == 8:
+            hit[:] = True
+        exact[open_rows[hit]] = scaled[hit].astype(np.int64) * 10 ** (8 - decimals)
+        open_rows = open_rows[~hit]
+    return exact
+
+
+def _shortest(values: npt.NDArray[np.float32], decimals: int) -> Column | None:
+    """All values with this many decimals, or None when some need more."""
+    scaled = np.rint(values.astype(np.float64) * 10**decimals)
+    fits = (scaled / 10**decimals).astype(np.float32) == values
+    return scaled.astype(np.int64) if fits.all() else None
+
+
+def without_needless_zeros(bid_size: Column, ask_size: Column, scale: int) -> tuple[Column, Column, int]:
+    """Both sizes with the smallest scale that keeps them whole."""
+    while scale and not (bid_size % 10).any() and not (ask_size % 10).any():
+        bid_size, ask_size, scale = bid_size // 10, ask_size // 10, scale - 1
+    return bid_size, ask_size, scale
+
+
+def decimals_of_units(*columns: npt.NDArray[np.float64]) -> tuple[list[Column], int]:
+    """JSON sizes, float64 of units, as integers with the fewest decimals that give the same numbers: 1.48 -> 148, 2."""
+    for column in columns:
+        if not np.isfinite(column).all() or (np.abs(column) > 1e15).any():
+            raise WrongAnswer("a size that is no number")
+    for scale in range(13):
+        scaled = [np.rint(column * 10**scale) for column in columns]
+        if all((whole / 10**scale == column).all() for whole, column in zip(scaled, columns, strict=True)):
+            return [whole.astype(np.int64) for whole in scaled], scale
+    raise WrongAnswer("sizes with more than 12 decimals")

@@ -1,0 +1,135 @@
+"""Asking the vendor over HTTP: limited, kept on disk, and never taking for an answer what is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import requests
+
+from pipeline import events, metrics
+from pipeline.errors import PipelineError, Throttled, Unavailable
+from pipeline.log import get_logger
+from pipeline.process import now_us
+from producers.dukascopy.limiter import AdaptiveLimit
+from producers.http import check, mapped, whole_body
+
+# (connect, read) in seconds: a throttled answer has been seen to come after 30 s of silence.
+TIMEOUT_S = (5.0, 35.0)
+SLOW_S = 10.0  # an answer that took this long is a refusal said politely
+
+
+@dataclass(frozen=True)
+class Got:
+    """An answer: `body` None means 404, b"" that it was there and empty."""
+
+    body: bytes | None
+    fetched_at_us: int
+
+
+class Breaker:
+    """Lets nobody through for a while after several failures in a row, so that a dead feed costs no time."""
+
+    AFTER = 5
+    FIRST_S, LONGEST_S = 60.0, 900.0
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._rest_s = 0.0
+        self.open_until = 0.0  # monotonic
+
+    def wait_s(self) -> float:
+        """Seconds until somebody may try again; 0 when closed."""
+        return max(0.0, self.open_until - time.monotonic())
+
+    def succeeded(self) -> None:
+        self._failures, self._rest_s, self.open_until = 0, 0.0, 0.0
+
+    def failed(self) -> bool:
+        """Count a failure; True when this one opened it."""
+        self._failures += 1
+        if self._failures < self.AFTER or self.wait_s():
+            return False
+        self._rest_s = min(self.LONGEST_S, self._rest_s * 2 or self.FIRST_S)
+        self.open_until = time.monotonic() + self._rest_s
+        return True
+
+
+class Web:
+    """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own."""
+
+    def __init__(self, feed: str, base_url: str, limit: AdaptiveLimit, stop: threading.Event) -> None:
+        self.feed, self._base, self._limit, self._stop = feed, base_url.rstrip("/"), limit, stop
+        self._lock = threading.Lock()
+        self._idle: list[requests.Session] = []
+        self.breaker = Breaker()
+        self.calls = 0
+
+    def get(self, path: str, params: dict[str, int] | None = None) -> Got:
+        """One request, no retry. Raises `Unavailable` (and below), `Refused`, `Stopped`."""
+        asked_at = self._limit.wait(self._stop)
+        self.calls += 1
+        try:
+            got = self._ask(f"{self._base}/{path}", params or {})
+        except PipelineError as error:
+            metrics.REQUESTS.labels("dukascopy", type(error).__name__).inc()
+            if isinstance(error, Throttled):
+                self.slow_down(asked_at, str(error), error.retry_after_s)
+            elif error.retryable:
+                self.slow_down(asked_at, str(error))
+                self.down(str(error))
+            raise
+        metrics.REQUESTS.labels("dukascopy", "ok").inc()
+        if time.monotonic() - asked_at > SLOW_S:
+            self.slow_down(asked_at, "a very slow answer")
+        else:
+            self._limit.succeeded()
+        self.breaker.succeeded()
+        return got
+
+    def slow_down(self, asked_at: float, why: str, retry_after_s: float | None = None) -> None:
+        pause = self._limit.failed(asked_at, retry_after_s)
+        get_logger().warning(
+            events.RATE_LIMIT, venue="dukascopy", feed=self.feed, status="slower", rate=round(self._limit.rate, 2),
+            pause_s=round(pause, 2), error=why,
+        )  # fmt: skip
+
+    def down(self, why: str) -> None:
+        if self.breaker.failed():
+            get_logger().warning(
+                events.FEED_DOWN, feed=self.feed, error=why, next_try_in_s=round(self.breaker.wait_s(), 1)
+            )
+
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A connection for one request; kept for the next one unless something went wrong."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            session = requests.Session()
+            session.headers["User-Agent"] = "Mozilla/5.0 (compatible; market-data-pipeline)"
+            session.headers["Accept"] = "*/*"
+        yield session
+        with self._lock:
+            self._idle.append(session)
+
+    def _ask(self, url: str, params: dict[str, int]) -> Got:
+        began = time.monotonic()
+        try:
+            with (
+                self._session() as session,
+                session.get(url, params=params, timeout=TIMEOUT_S, stream=True) as response,
+            ):
+                body = whole_body(url, response, began)
+                if response.status_code == 404:
+                    return Got(None, now_us())
+                if response.status_code != 200 or body:
+                    check(url, response.status_code, response.headers, body)
+                return Got(body, now_us())
+        except requests.RequestException as error:
+            raise mapped(url, error) from None
+        except OSError as error:  # what urllib3 lets through while a body is read
+            raise Unavailable(f"{url}: {type(error).__name__}") from None

@@ -1,0 +1,64 @@
+"""`python -m producers.exchange_candles`: candles of any exchanges that ccxt knows, for a consensus with a quorum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import events
+from pipeline.log import configure, get_logger
+from pipeline.process import Stop, program
+from pipeline.settings import CommonSettings, ExchangeCandlesSettings, load
+from producers.exchange_candles.run import PROGRAM, Wish, run
+
+_LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
+
+
+# `--run_mode` means `--run-mode`.
+@click.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})
+@click.option("--exchanges", metavar="LIST", help="Comma list of ccxt's names [EXCHANGE_CANDLES_EXCHANGES].")
+@click.option("--symbols", metavar="LIST", help="Comma list; otherwise the file, otherwise the table watchlist.")
+@click.option("--symbols-file", type=click.Path(path_type=Path), help="One symbol a line, # begins a comment.")
+@click.option("--candle-granularity-minutes", type=int, help="1, 5, 60, 1440 ... as the exchanges offer.")
+@click.option("--backfill-start-date", metavar="WHEN", help="1_year_ago, N_days_ago, N_hours_ago or an ISO date.")
+@click.option("--min-exchanges-required", type=int, help="Quorum of a consensus; 0: all that are named.")
+@click.option("--run-mode", type=click.Choice(["wet", "dry"]), default="wet", help="dry: show, publish nothing.")
+@click.option("--dry-run-limit", type=int, default=10, help="With dry: candles shown per symbol and exchange.")
+@click.option("--api-call-delay-seconds", type=float, help="A pause before each call, beside the rate limits.")
+@click.option("--follow", is_flag=True, help="Stay, and catch up whenever candles close.")
+@click.option("--verbosity", type=int, help="1: debug, 0: info, -1: warnings, -2: errors.")
+@program(PROGRAM)
+def main(
+    *, exchanges: str | None, symbols: str | None, symbols_file: Path | None, candle_granularity_minutes: int | None,
+    backfill_start_date: str | None, min_exchanges_required: int | None, run_mode: str, dry_run_limit: int,
+    api_call_delay_seconds: float | None, follow: bool, verbosity: int | None,
+) -> int:  # fmt: skip
+    """Fetch candles of exchanges: back-fill from a date, then catch up. Once, or with --follow for ever.
+
+    Flags may be written with - or _. Each has a setting EXCHANGE_CANDLES_...; see .env.example.
+    """
+    if verbosity is not None:
+        common = load(CommonSettings)
+        level: dict[str, Any] = {"debug": verbosity > 0, "log_level": _LEVELS.get(max(-2, min(0, verbosity)))}
+        configure(common.model_copy(update=level), PROGRAM)
+    settings = load(
+        ExchangeCandlesSettings,
+        exchanges=exchanges,
+        symbols=symbols,
+        symbols_file=symbols_file,
+        granularity_minutes=candle_granularity_minutes,
+        backfill_start_date=backfill_start_date,
+        min_exchanges_required=min_exchanges_required,
+        api_call_delay_seconds=api_call_delay_seconds,
+    )
+    named = any((exchanges, symbols, symbols_file))
+    if follow and not settings.enabled and not named:  # as supervisord starts it
+        get_logger().info(events.DISABLED, text="EXCHANGE_CANDLES_ENABLED is false")
+        return 0
+    return run(settings, Wish(follow, run_mode == "dry", dry_run_limit), Stop().listen())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Requests to a venue's REST interface: limited, retried, and never taking for an answer what is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import requests
+import tenacity
+
+from pipeline import events, metrics
+from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
+from pipeline.log import get_logger
+from producers.rate_limit import RateLimit
+from producers.socket import Stopped, abandonable
+
+T = TypeVar("T")
+
+# (connect, read) in seconds. A page of 1000 trades takes well under one second.
+TIMEOUT_S = (5.0, 15.0)
+WHOLE_ANSWER_S = 60.0  # drops that trickle do not count as an answer
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s and their jitter: half a minute; a caller that wants more asks again later
+THROTTLED_S = 5.0  # where the venue gives no time of its own ("a few seconds or more")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A body that arrived whole, with its headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Client:
+    """One venue's REST interface. `get` raises `Refused`, `Unavailable` (after all retries) or `Stopped`."""
+
+    def __init__(self, venue: str, base_url: str, stop: threading.Event, *, attempts: int = ATTEMPTS) -> None:
+        self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
+        self._log = get_logger().bind(venue=venue)
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
+        self._session.headers["Accept"] = "application/json"
+
+    def get(self, path: str, params: Mapping[str, str | int], limit: RateLimit, understand: Callable[[Answer], T]) -> T:
+        """Ask, and give what `understand` makes of the answer; what it raises decides about a retry."""
+
+        def attempt() -> T:
+            limit.wait(self._stop)
+            try:
+                answer = abandonable(lambda: self._ask(path, params), self._stop, f"GET {path}")
+                made = understand(answer)
+            except PipelineError as error:
+                metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
+                if isinstance(error, Throttled):
+                    hold_s = min(300.0, error.retry_after_s or THROTTLED_S)
+                    limit.hold(hold_s)
+                    self._log.warning(events.RATE_LIMIT, limit=limit.name, status="exceeded", hold_s=hold_s)
+                raise
+            metrics.REQUESTS.labels(self.venue, "ok").inc()
+            return made
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, PipelineError) and error.retryable),
+            wait=tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1),
+            stop=tenacity.stop_after_attempt(self._attempts),
+            sleep=self._sleep,
+            before_sleep=lambda state: self._say(path, state),
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Stopped
+
+    def _say(self, path: str, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._log.warning(
+            events.REQUEST_RETRY, request=path, attempt=state.attempt_number, kind=type(error).__name__,
+            error=str(error), retry_in_s=round(state.upcoming_sleep, 2),
+        )  # fmt: skip
+
+    def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
+        url = f"{self._base}/{path}"
+        began = time.monotonic()
+        try:
+            with self._session.get(url, params=params, timeout=TIMEOUT_S, stream=True) as response:
+                body = whole_body(url, response, began)
+                check(url, response.status_code, response.headers, body)
+                return Answer(body, response.headers)
+        except requests.RequestException as error:
+            raise mapped(url, error) from None
+        except OSError as error:  # what urllib3 lets through while a body is read
+            raise Unavailable(f"{url}: {type(error).__name__}") from None
+
+
+def whole_body(url: str, response: requests.Response, began: float) -> bytes:
+    """The body of a streamed answer, bounded in size and, from `began` (monotonic) on, in time."""
+    parts, size = [], 0
+    for part in response.iter_content(65536):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise WrongAnswer(f"{url}: more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > began + WHOLE_ANSWER_S:
+            raise Unavailable(f"{url}: not complete after {WHOLE_ANSWER_S:.0f} s")
+    return b"".join(parts)
+
+
+def mapped(url: str, error: requests.RequestException) -> PipelineError:
+    """Our error for one of the library's. TLS and network troubles pass; an address that is none does not."""
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
+                          requests.exceptions.MissingSchema, requests.exceptions.InvalidProxyURL,
+                          requests.exceptions.UnrewindableBodyError, requests.exceptions.InvalidHeader)):  # fmt: skip
+        return Refused(f"{url} is no address that can be asked: {type(error).__name__}")
+    if isinstance(error, (requests.exceptions.ContentDecodingError, requests.exceptions.ChunkedEncodingError)):
+        return WrongAnswer(f"{url}: the answer was cut off or damaged ({type(error).__name__})")
+    return Unavailable(f"{url}: {type(error).__name__}")
+
+
+def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Raise what an HTTP status or a body that is no JSON asks for."""
+    if status == 429 or status == 418:
+        raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After")))
+    html = body.lstrip()[:1] == b"<" or "html" in headers.get("Content-Type", "")
+    if status >= 500 or status == 408 or (status == 403 and html):  # a 403 page is the guard in front of the venue
+        raise Unavailable(f"{url}: {status}")
+    if status >= 400:
+        raise Refused(f"{url}: {status} {body[:200].decode(errors='replace')}")
+    if status >= 300:
+        raise WrongAnswer(f"{url}: {status}")
+    if html:
+        raise WrongAnswer(f"{url}: a web page instead of data")
+    if not body.strip():
+        raise WrongAnswer(f"{url}: an empty answer")
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    """`Retry-After` in seconds; it may be a number or a date."""
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,28 @@
+"""Kraken's spellings. WebSocket v2 says `BTC/USD`, REST `XBTUSD`; canonical is `BTC-USD`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pipeline.products import canonical_product
+
+_OLD = {"BTC": "XBT", "DOGE": "XDG"}
+_NEW = {old: new for new, old in _OLD.items()}
+
+
+@cache
+def product_of(symbol: str) -> str:
+    """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
+    base, quote = canonical_product(symbol).split("-")
+    return f"{_NEW.get(base, base)}-{_NEW.get(quote, quote)}"
+
+
+def websocket_symbol(product_id: str) -> str:
+    """`BTC-USD` -> `BTC/USD`."""
+    return product_id.replace("-", "/")
+
+
+def rest_pair(product_id: str) -> str:
+    """`BTC-USD` -> `XBTUSD`."""
+    base, quote = product_id.split("-")
+    return _OLD.get(base, base) + _OLD.get(quote, quote)

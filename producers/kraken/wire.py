@@ -1,0 +1,180 @@
+"""Kraken's payloads, read by pure functions.
+
+WebSocket v2, `trade` (docs.kraken.com/exchange/api-reference/spot-websocket)::
+
+    {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":84095.7,"qty":0.00275723,
+     "ord_type":"limit","trade_id":109183886,"timestamp":"2026-09-26T18:09:13.157776Z"}]}
+
+`side` is the taker's; prices are JSON numbers; time is truncated to µs. `ticker`::
+
+    {"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"bid_qty":0.56251979,"ask":83744.3,
+     "ask_qty":0.00044780,"last":83744.3,"volume":3156.84782110,"vwap":84174.6,"low":83163.6,"high":85247.4,
+     "change":-429.3,"change_pct":-0.51,"trades":135262,"timestamp":"2026-09-25T17:48:26.844359Z"}]}
+
+Older servers send no `timestamp` in it. Answers to requests, one per symbol::
+
+    {"method":"subscribe","result":{"channel":"trade","snapshot":true,"symbol":"BTC/USD"},"success":true,...}
+    {"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD",...}
+    {"Error":"Exceeded msg rate"}
+
+REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
+
+    {"error":[],"result":{"XBTUSDT":[["105433.60000","0.00027625",1762795433.9717445,"b","l","",10218208]],
+     "last":"1762798945374164210"}}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.times import iso_to_us, seconds_to_us
+from producers.frames import (
+    Acknowledged,
+    Row,
+    Said,
+    SubscriptionRefused,
+    TickerFrame,
+    TradeFrame,
+    Unreadable,
+    VenueNotice,
+    decimal_text,
+    explained,
+    parse_json,
+    whole_number,
+)
+from producers.kraken.names import product_of
+
+_SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+def read(frame: bytes) -> list[Said]:
+    """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
+    try:
+        message = parse_json(frame)
+        channel = message.get("channel")
+        if channel == "trade":
+            return _trades(message)
+        if channel == "ticker":
+            return [_ticker(element, message.get("type") == "snapshot") for element in message["data"]]
+        if channel == "status":
+            return [VenueNotice("status", str(message["data"][0]["system"]))]
+        if "method" in message:
+            return _reply(message)
+        if "Error" in message or "error" in message:
+            return [VenueNotice("error", str(message.get("Error") or message.get("error")))]
+        return []
+    except _READING as error:
+        return [explained(error, frame)]
+
+
+def _trades(message: dict[str, Any]) -> list[Said]:
+    """One `TradeFrame` per product of the message; an element that cannot be read stands alone."""
+    by_product: dict[str, list[Row]] = {}
+    bad: list[Said] = []
+    for element in message["data"]:
+        try:
+            row = {
+                "trade_id": whole_number(element["trade_id"]),
+                "timestamp_us": iso_to_us(element["timestamp"]),
+                "price": decimal_text(element["price"]),
+                "quantity": decimal_text(element["qty"]),
+                "taker_side": _SIDES.get(element["side"], "unknown"),
+            }
+            by_product.setdefault(product_of(element["symbol"]), []).append(row)
+        except _READING as error:
+            bad.append(explained(error, element))
+    snapshot = message.get("type") == "snapshot"
+    return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad]
+
+
+def _ticker(element: dict[str, Any], snapshot: bool) -> TickerFrame | Unreadable:
+    try:
+        stamp = element.get("timestamp")
+        values: Row = {
+            "bid": decimal_text(element["bid"]),
+            "ask": decimal_text(element["ask"]),
+            "bid_size": decimal_text(element["bid_qty"]),
+            "ask_size": decimal_text(element["ask_qty"]),
+        }
+        for ours, theirs in _TICKER_EXTRAS:
+            given = element.get(theirs)
+            values[ours] = None if given is None else decimal_text(given)
+        return TickerFrame(product_of(element["symbol"]), iso_to_us(stamp) if stamp else None, values, snapshot)
+    except _READING as error:
+        return explained(error, element)
+
+
+_TICKER_EXTRAS = (
+    ("last", "last"),
+    ("volume_24h", "volume"),
+    ("vwap_24h", "vwap"),
+    ("high_24h", "high"),
+    ("low_24h", "low"),
+    ("change_pct_24h", "change_pct"),
+)
+
+
+def _reply(message: dict[str, Any]) -> list[Said]:
+    result = message.get("result") or {}
+    symbol = result.get("symbol") or message.get("symbol")
+    product = product_of(symbol) if symbol else None
+    if message["method"] == "subscribe":
+        if message.get("success"):
+            return [Acknowledged(str(result.get("channel")), product)] if product else []
+        channel = result.get("channel") or message.get("channel")
+        return [SubscriptionRefused(channel, product, str(message.get("error", "no reason given")))]
+    if message.get("success") is False:
+        return [VenueNotice("error", f"{message['method']}: {message.get('error')}")]
+    return []
+
+
+def rest_result(body: bytes) -> Any:
+    """`result` of a REST answer, whose HTTP status is 200 even for errors. Raises what the error asks for."""
+    try:
+        answer = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Kraken's answer is no JSON: {error}") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("error"), list):
+        raise WrongAnswer("Kraken's answer has no error list")
+    errors = [str(error) for error in answer["error"] if not str(error).startswith("W")]
+    if errors:
+        raise _rest_error("; ".join(errors))
+    if "result" not in answer:
+        raise WrongAnswer("Kraken's answer has no result")
+    return answer["result"]
+
+
+def _rest_error(text: str) -> Refused | Unavailable:
+    if "Rate limit" in text or "Too many requests" in text or "lockout" in text:
+        return Throttled(f"Kraken: {text}")
+    if text.startswith(("EQuery", "EGeneral:Invalid", "EGeneral:Permission", "EGeneral:Unknown")):
+        return Refused(f"Kraken: {text}")
+    return Unavailable(f"Kraken: {text}")
+
+
+def rest_trades(body: bytes) -> tuple[list[Row], str]:
+    """(rows ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does, `BadData` for a bad row."""
+    result = rest_result(body)
+    try:
+        last = str(result["last"])
+        (table,) = (value for key, value in result.items() if key != "last")
+        if not last.isdecimal():
+            raise ValueError(f"last is {last!r}")
+        return [rest_row(row) for row in table], last
+    except BadData as error:
+        raise WrongAnswer(f"Kraken Trades: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
+
+
+def rest_row(row: list[Any]) -> Row:
+    """One row of REST `Trades`."""
+    return {
+        "trade_id": whole_number(row[6]),
+        "timestamp_us": seconds_to_us(str(row[2])),
+        "price": decimal_text(row[0]),
+        "quantity": decimal_text(row[1]),
+        "taker_side": _SIDES.get(row[3], "unknown"),
+    }

@@ -1,0 +1,81 @@
+"""Runs of trade ids as `(first, last)`, both included, ascending and apart from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+Span = tuple[int, int]
+
+
+def of_ids(ids: Iterable[int]) -> list[Span]:
+    """The runs that these ids form."""
+    spans: list[Span] = []
+    for number in sorted(set(ids)):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return spans
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same ids, without overlap."""
+    made: list[Span] = []
+    for first, last in sorted(spans):
+        if made and first <= made[-1][1] + 1:
+            made[-1] = (made[-1][0], max(made[-1][1], last))
+        else:
+            made.append((first, last))
+    return made
+
+
+def common(left: Iterable[Span], right: Iterable[Span]) -> list[Span]:
+    """Ids that are in both."""
+    others = merged(right)
+    pairs = ((max(a, c), min(b, d)) for a, b in left for c, d in others)
+    return merged((first, last) for first, last in pairs if first <= last)
+
+
+def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
+    """Ids of `spans` that are not in `taken`."""
+    rest: list[Span] = []
+    away = merged(taken)
+    for first, last in merged(spans):
+        for off, on in away:
+            if on < first:
+                continue
+            if off > last:
+                break
+            if off > first:
+                rest.append((first, off - 1))
+            first = on + 1
+        if first <= last:
+            rest.append((first, last))
+    return rest
+
+
+def between(ids: Iterable[int]) -> list[Span]:
+    """The runs missing between the smallest and the largest of these ids."""
+    runs = of_ids(ids)
+    return [(left[1] + 1, right[0] - 1) for left, right in pairwise(runs)]
+
+
+def size(spans: Iterable[Span]) -> int:
+    """How many ids."""
+    return sum(last - first + 1 for first, last in spans)
+
+
+def newest_cluster(spans: list[Span], distance: int) -> list[Span]:
+    """The last spans that lie less than `distance` ids apart, so that one walk passes them all."""
+    cluster = spans[-1:]
+    for span in reversed(spans[:-1]):
+        if cluster[0][0] - span[1] >= distance:
+            break
+        cluster.insert(0, span)
+    return cluster
+
+
+def contains(spans: list[Span], number: int) -> bool:
+    """Whether an id is in one of a few spans."""
+    return any(first <= number <= last for first, last in spans)
