@@ -1,0 +1,23 @@
+"""Quotes from topics into `quotes`: hours of history and live tickers. `python -m consumers.quotes`"""
+
+from __future__ import annotations
+
+import click
+
+from consumers.hours import Hours
+from consumers.instruments import Instruments
+from consumers.tickers import Tickers
+from consumers.writer import run
+from pipeline.process import program
+
+
+@click.command()
+@program("quotes-writer")
+def main() -> int:
+    """Store quotes from the topics `quotes/*` and `tickers/*`; runs until stopped."""
+    instruments = Instruments()
+    return run("quotes-writer", [Hours(instruments), Tickers(instruments)])
+
+
+if __name__ == "__main__":
+    main()
