@@ -1,0 +1,59 @@
+"""`python -m dashboard`: serve the page on 127.0.0.1 until stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+
+import click
+from aiohttp import web
+
+from dashboard import assets
+from dashboard.server import Dashboard
+from pipeline import events
+from pipeline.errors import WrongUse
+from pipeline.health import HealthServer
+from pipeline.log import get_logger
+from pipeline.process import Stop, program
+from pipeline.programs import BY_NAME
+from pipeline.settings import DashboardSettings, ServicesSettings, load
+
+
+async def _serve(port: int, stop: threading.Event) -> bool:
+    dashboard = Dashboard()
+    runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise WrongUse(f"port {port} is taken ({error.strerror}); set DASHBOARD_PORT to a free one.") from None
+        health = HealthServer("dashboard", BY_NAME["dashboard"].port, dashboard.health)
+        get_logger().info(events.STARTED, url=f"http://127.0.0.1:{runner.addresses[0][1]}", health_port=health.port)
+        await asyncio.to_thread(stop.wait)
+    finally:
+        await runner.cleanup()
+    return dashboard.ended_well
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of DASHBOARD_PORT; 0: any free one.")
+@program("dashboard")
+def main(port: int | None) -> None:
+    """Serve the dashboard."""
+    settings = load(DashboardSettings, port=port)
+    stop = Stop().listen()
+    if not assets.installed():
+        assets.install(load(ServicesSettings).cache)
+    ended_well = asyncio.run(_serve(settings.port, stop))
+    get_logger().info(events.STOPPED)
+    if not ended_well:
+        sys.stdout.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+// The page of completeness: a strip of days per instrument, and the words behind a day.
+
+import { ask, el } from './dom.js';
+import * as f from './format.js';
+
+const STATES = {
+  complete: 'complete', repaired: 'complete after a repair', explained: 'complete but for what never existed',
+  partial: 'still running', missing: 'something is missing', sampled: 'tickers: samples', empty: 'nothing',
+};
+const WEEKS = 26;
+
+const key = (one) => `${one.venue} ${one.product_id}`;
+const iso = (date) => date.toISOString().slice(0, 10);
+
+function words(day, kind) {
+  const rows = kind === 'trades' ? 'trades' : 'quotes';
+  const unit = kind === 'trades' ? 'trades' : kind === 'quotes' ? 'hours' : 'times';
+  const parts = [`${f.count(day.rows)} ${rows}`];
+  if (day.missing) parts.push(`${f.count(day.missing)} ${unit} missing`);
+  if (day.explained) parts.push(`${f.count(day.explained)} ${unit} explained`);
+  if (day.repaired) parts.push(kind === 'trades' ? `${f.count(day.repaired)} repaired` : `${f.count(day.repaired)} hours corrected`);
+  if (day.reasons.length) parts.push(day.reasons.map(f.reason).join(', '));
+  return `${day.day}: ${STATES[day.state]}. ${parts.join(', ')}`;
+}
+
+// 26 weeks up to `end`, a column a week, Monday on top.
+function strip(days, kind, end, say) {
+  const known = new Map(days.map((day) => [day.day, day]));
+  const last = new Date(`${end}T00:00:00Z`);
+  const first = new Date(last);
+  first.setUTCDate(first.getUTCDate() - ((last.getUTCDay() + 6) % 7) - 7 * (WEEKS - 1));
+  const cells = [];
+  for (const date = new Date(first); date <= last; date.setUTCDate(date.getUTCDate() + 1)) {
+    const day = known.get(iso(date));
+    const text = day ? words(day, kind) : `${iso(date)}: nothing stored`;
+    cells.push(day
+      ? el('button.day', { type: 'button', 'data-state': day.state, title: text, 'aria-label': text, onclick: () => say(text),
+        onfocus: () => say(text), onmouseenter: () => say(text) })
+      : el('span.day', { 'data-state': 'none' }));
+  }
+  const months = [];
+  for (let week = 0; week < WEEKS; week += 1) {
+    const date = new Date(first);
+    date.setUTCDate(date.getUTCDate() + week * 7);
+    const before = new Date(date);
+    before.setUTCDate(before.getUTCDate() - 7);
+    const begins = date.getUTCMonth() !== before.getUTCMonth() && week < WEEKS - 1;
+    months.push(el('span', {}, begins
+      ? date.toLocaleString('en', { month: 'short', timeZone: 'UTC', ...(date.getUTCMonth() ? {} : { year: '2-digit' }) }) : ''));
+  }
+  return el('div.strip', {}, el('div.months', { 'aria-hidden': true }, months), el('div.days', {}, cells));
+}
+
+function summary(one) {
+  const unit = one.kind === 'trades' ? 'trades' : 'hours';
+  const facts = [[f.count(one.rows), one.kind === 'trades' ? 'trades' : 'quotes']];
+  if (one.missing !== null) facts.push([f.count(one.missing), `${unit} missing`]);
+  if (one.explained) facts.push([f.count(one.explained), one.kind === 'tickers' ? 'times not listened' : `${unit} explained`]);
+  facts.push([f.share(one.share_complete), one.share_complete === null ? '' : 'complete']);
+  return el('ul.facts', {}, facts.map(([number, text]) => el(`li${text.endsWith('missing') && number !== '0' ? '.bad' : ''}`, {}, el('b', {}, number), ` ${text}`)));
+}
+
+async function fill(card, one, instrument, tickers) {
+  const line = el('p.say', { role: 'status' }, `${f.day(one.first_at)} to ${f.at(one.last_at)} UTC`);
+  card.append(el('h2', {}, el('a', { href: `#/chart/${one.venue}/${one.product_id}/1h` }, one.product_id), el('span', {}, ` ${one.venue} · ${one.kind}`)),
+    summary(one));
+  if (tickers) card.append(el('p.say', {}, `and ${f.count(tickers.rows)} tickers, which are samples`,
+    tickers.explained ? `; nobody listened ${tickers.explained === 1 ? 'once' : `${f.count(tickers.explained)} times`}` : ''));
+  if (instrument.kind === one.kind) {
+    const days = await ask('days', { venue: one.venue, product: one.product_id });
+    const end = days.at(-1)?.day ?? f.day(one.last_at);
+    card.append(strip(days, one.kind, end, (text) => { line.textContent = text; }));
+  }
+  card.append(line);
+}
+
+export async function show(main) {
+  document.title = 'Completeness · Market data';
+  const [state, instruments] = await Promise.all([ask('state'), ask('instruments')]);
+  if (!state.instruments.length) throw new Error('nothing is stored yet');
+  const kinds = new Map(instruments.map((one) => [key(one), one]));
+  main.append(
+    el('div.head', {}, el('h1', {}, 'Completeness'),
+      el('p', {}, 'Every missing trade or hour is found, fetched again by itself, and accounted for. A square is a day (UTC).')),
+    el('ul.key', {}, ['complete', 'repaired', 'explained', 'partial', 'missing'].map((name) =>
+      el('li', {}, el('span.day', { 'data-state': name }), STATES[name]))),
+  );
+  const grid = el('div.cards', {});
+  main.append(grid);
+  const samples = new Map(state.instruments.filter((one) => one.kind === 'tickers').map((one) => [key(one), one]));
+  const whole = new Set(state.instruments.filter((one) => one.kind !== 'tickers').map(key));
+  for (const one of state.instruments) {
+    if (one.kind === 'tickers' && whole.has(key(one))) continue; // a line on the card of the same instrument
+    const card = el('section.card', { 'data-instrument': key(one), 'data-kind': one.kind });
+    grid.append(card);
+    fill(card, one, kinds.get(key(one)) ?? {}, one.kind === 'tickers' ? null : samples.get(key(one))).catch((error) => card.append(el('p.bad', {}, error.message)));
+  }
+  return () => {};
+}

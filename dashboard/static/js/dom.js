@@ -1,0 +1,30 @@
+// el('p.note', {title: 'x'}, 'text', child): an element. Text is always text, never markup.
+export function el(what, attributes = {}, ...children) {
+  const [tag, ...classes] = what.split('.');
+  const made = document.createElement(tag);
+  if (classes.length) made.className = classes.join(' ');
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith('on')) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, '');
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export async function ask(path, parameters = {}) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== undefined));
+  const response = await fetch(`/api/${path}?${query}`);
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.error ?? response.statusText);
+  return body;
+}
+
+const toasts = document.getElementById('toasts');
+
+export function toast(text, kind = '') {
+  const shown = el(`div.toast${kind ? `.${kind}` : ''}`, {}, text);
+  toasts.append(shown);
+  while (toasts.children.length > 3) toasts.firstChild.remove();
+  setTimeout(() => shown.remove(), 6000);
+}

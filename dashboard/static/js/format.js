@@ -1,0 +1,56 @@
+// Words and numbers for people. Prices arrive as decimals in text and are shown as they are.
+
+const UTC = { timeZone: 'UTC', hourCycle: 'h23' };
+const minute = new Intl.DateTimeFormat('en-CA', { ...UTC, dateStyle: 'short', timeStyle: 'short' });
+const second = new Intl.DateTimeFormat('en-CA', { ...UTC, hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const whole = new Intl.NumberFormat('en-US');
+
+export const count = (n) => whole.format(n);
+export const at = (seconds) => minute.format(seconds * 1000).replace(',', '');
+export const clock = (seconds) => second.format(seconds * 1000);
+export const day = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
+
+// "61,234.50": thousands for the eye, every digit kept, at least `decimals` of them.
+export function price(text, decimals = 0) {
+  if (text === null || text === undefined) return '–';
+  const [head, tail = ''] = text.split('.');
+  const rest = tail.padEnd(decimals, '0');
+  return head.replace(/\B(?=(\d{3})+$)/g, ',') + (rest ? `.${rest}` : '');
+}
+
+export const decimals = (text) => (text.split('.')[1] ?? '').length;
+
+// "12.35", "1.2M": for volumes, where the eye wants the size of it.
+export function amount(text) {
+  const n = Number(text);
+  if (n >= 1e9) return `${(n / 1e9).toFixed(2)}B`;
+  if (n >= 1e6) return `${(n / 1e6).toFixed(2)}M`;
+  if (n >= 1e4) return `${(n / 1e3).toFixed(1)}K`;
+  return n >= 1 ? n.toFixed(2) : n === 0 ? '0' : n.toPrecision(3);
+}
+
+export function age(seconds) {
+  if (seconds === null || seconds === undefined) return '–';
+  if (seconds < 0) return 'now';
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
+  return `${count(Math.round(seconds / 86400))} d`;
+}
+
+export const rate = (n) => (n === 0 ? '0' : n >= 100 ? n.toFixed(0) : n >= 1 ? n.toFixed(1) : n.toFixed(2));
+
+// Share as a percentage that says 100 % only when it is.
+export function share(x) {
+  if (x === null || x === undefined) return 'sampled';
+  return x >= 1 ? '100 %' : `${(Math.floor(x * 1e6) / 1e4).toFixed(x > 0.99 ? 4 : 1)} %`;
+}
+
+export const REASONS = {
+  venue_has_none: 'the venue does not have them',
+  too_old: 'too old to be asked for',
+  rejected: 'refused, see dead letters',
+  not_listening: 'nobody listened (tickers are samples)',
+};
+export const reason = (text) => REASONS[text] ?? text;

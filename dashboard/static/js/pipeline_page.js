@@ -1,0 +1,79 @@
+// The page of processes: what runs, what comes in, what waits, what was refused.
+
+import { ask, el } from './dom.js';
+import * as f from './format.js';
+
+const WORDS = { ok: 'running', unwell: 'unwell', down: 'down', off: 'off', done: 'done' };
+let boxes = null;
+
+function programs(list) {
+  return list.map((one) => el(`li.${one.state}`, {},
+    el('i', { 'aria-hidden': true }),
+    el('div', {}, el('b', {}, one.name), el('span.word', {}, WORDS[one.state])),
+    el('p', {}, one.state === 'ok' ? facts(one) : one.state === 'off' ? 'switched off' : one.state === 'done' ? 'its work is done' : one.why.join('; '))));
+}
+
+function facts({ health, uptime_s: uptime }) {
+  const parts = [];
+  if (health.backlog_messages !== undefined && health.backlog_messages !== null) parts.push(`${f.count(health.backlog_messages)} waiting`);
+  if (health.last_commit_age_s !== undefined && health.last_commit_age_s !== null) parts.push(`stored ${f.age(health.last_commit_age_s)} ago`);
+  const frame = health.last_frame_age_s ?? health.frame_age_s;
+  if (frame !== undefined && frame !== null) parts.push(`frame ${f.age(frame)} ago`);
+  if (uptime) parts.push(`up ${f.age(uptime)}`);
+  return parts.join(' · ') || 'answers';
+}
+
+function table(list) {
+  const head = ['Instrument', 'Kind', 'Rows', 'Per second', 'Age', 'Backlog', 'Missing', 'Complete'];
+  return [el('thead', {}, el('tr', {}, head.map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'n' : null }, text)))),
+    el('tbody', {}, list.map((one) => el('tr', {},
+      el('th', { scope: 'row' }, el('a', { href: `#/chart/${one.venue}/${one.product_id}/1m` }, one.product_id), el('small', {}, ` ${one.venue}`)),
+      cell('Kind', one.kind, ''),
+      cell('Rows', f.count(one.rows)), cell('Per second', f.rate(one.rate_per_s)), cell('Age', f.age(one.age_s)),
+      cell('Backlog', one.backlog === null ? '–' : f.count(one.backlog)),
+      cell('Missing', one.missing === null ? '–' : f.count(one.missing), one.missing ? 'n bad' : 'n'),
+      cell('Complete', f.share(one.share_complete)))))];
+}
+
+const cell = (label, text, kind = 'n') => el('td', { 'data-label': label, class: kind || null }, text);
+
+function letters({ total, letters: list }) {
+  if (!list.length) return [el('p.none', {}, 'None: everything that came could be stored.')];
+  return [el('p', {}, `${f.count(total)} in the last 7 days. `, el('code', {}, 'python -m consumers.dead_letters replay'), ' sends them again once the cause is mended.'),
+    el('ul.letters', {}, list.map((one) => el('li', {},
+      el('div', {}, el('b', {}, one.reason), el('span', {}, one.topic.replace(/^persistent:\/\/[^/]+\//, '')), el('time', {}, f.at(one.at_us / 1e6))),
+      el('p', {}, one.detail),
+      el('details', {}, el('summary', {}, `${one.id}${one.row === null ? '' : `, row ${one.row}`}`), el('pre', {}, JSON.stringify(one.payload, null, 2))))))];
+}
+
+async function refresh() {
+  const [state, dead] = await Promise.allSettled([ask('state'), ask('dead-letters')]);
+  if (!boxes) return;
+  if (state.status === 'rejected') {
+    boxes.verdict.replaceChildren(el('p.bad', {}, state.reason.message));
+    return;
+  }
+  const { ok, problems } = state.value;
+  boxes.verdict.className = `verdict ${ok ? 'good' : 'bad'}`;
+  boxes.verdict.replaceChildren(el('b', {}, ok ? 'All well' : problems.length === 1 ? 'One thing needs a look' : `${problems.length} things need a look`),
+    el('ul', {}, problems.map((text) => el('li', {}, text))));
+  boxes.programs.replaceChildren(...programs(state.value.programs));
+  boxes.table.replaceChildren(...table(state.value.instruments));
+  const open = boxes.letters.querySelector('details[open]');
+  if (!open) boxes.letters.replaceChildren(...(dead.status === 'fulfilled' ? letters(dead.value) : [el('p.bad', {}, dead.reason.message)]));
+}
+
+export async function show(main) {
+  document.title = 'Pipeline · Market data';
+  boxes = {
+    verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
+    table: el('table', { id: 'instruments' }), letters: el('div', { id: 'letters' }),
+  };
+  main.append(el('div.head', {}, el('h1', {}, 'Pipeline')), boxes.verdict,
+    el('section.card', {}, el('h2', {}, 'Programs'), boxes.programs),
+    el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)),
+    el('section.card', {}, el('h2', {}, 'Dead letters'), boxes.letters));
+  await refresh();
+  const again = setInterval(() => { if (!document.hidden) refresh(); }, 3000);
+  return () => { clearInterval(again); boxes = null; };
+}

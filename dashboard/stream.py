@@ -1,0 +1,148 @@
+"""`/api/stream`: what changes on a chart, as server-sent events.
+
+Events: `candle` (a candle as the rows of `/api/candles`, with the time its newest tick reached us), `changed` (a span
+to be loaded again), `gap` (as `gap.avsc`), `state` (whether the topic is being read).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from dashboard.feed import Feeds, Gap, Item, Link, Past, Tick
+from dashboard.frames import Frame
+from dashboard.live import LiveCandles
+from dashboard.market import Instrument
+from dashboard.store import Store
+from pipeline.errors import Unavailable
+from pipeline.ledger import from_us
+
+# One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
+PACE_S = 0.04
+ALIVE_S = 10.0
+# The writer stores a tick within a few ms; a repair is looked for at these pauses until the ledger has it.
+SYNC_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+STORED_WITHIN_S = 60.0
+
+NAMESPACES = {"trades": ("trades",), "tickers": ("tickers",), "quotes": ("quotes", "tickers")}
+
+
+class ChartStream:
+    """The life of one `EventSource`."""
+
+    def __init__(self, store: Store, feeds: Feeds, instrument: Instrument, frame: Frame) -> None:
+        self._store, self._feeds, self._one, self._frame = store, feeds, instrument, frame
+        self._live = LiveCandles(store, instrument, frame)
+        self._dirty: set[int] = set()
+        self._events: list[tuple[str, Any]] = []
+        self._past: Past | None = None
+        self._wake, self._wake_sync = asyncio.Event(), asyncio.Event()
+        self._up = False
+
+    async def run(self, response: web.StreamResponse) -> None:
+        """Until the browser goes away."""
+        leave = [self._feeds.listen(n, self._one.venue, self._one.product_id, self._take)
+                 for n in NAMESPACES[self._one.kind]]  # fmt: skip
+        leave.append(self._feeds.listen_to_gaps(self._take_gap))
+        tasks = [asyncio.create_task(self._sync()), asyncio.create_task(self._reload())]
+        try:
+            await self._send(response)
+        finally:
+            for end in leave:
+                end()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what comes ----------------------------------------------------------------------------------------------------
+
+    def _take(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Tick):
+                self._dirty.add(self._live.add(item))
+            elif isinstance(item, Past):
+                self._past = _union(self._past, item)
+            elif isinstance(item, Link):
+                self._up = item.up
+                self._events.append(("state", {"live": item.up}))
+        if self._live.wants_sync:
+            self._wake_sync.set()
+        self._wake.set()
+
+    def _take_gap(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Gap):
+                record = item.record
+                if (record["venue"], record["product_id"]) == (self._one.venue, self._one.product_id):
+                    self._events.append(("gap", record))
+                    self._wake.set()
+
+    # -- what is asked of the database ---------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        """Bring the candles to the database's word whenever they want it."""
+        attempt = 0
+        while True:
+            try:
+                self._dirty.update(await self._live.sync())
+                self._wake.set()
+            except Unavailable as error:
+                self._events.append(("state", {"live": self._up, "why": str(error)}))
+                self._wake.set()
+                await asyncio.sleep(2)
+                continue
+            attempt = attempt + 1 if self._live.wants_sync else 0
+            self._wake_sync.clear()
+            if not self._live.wants_sync:
+                await self._wake_sync.wait()
+            await asyncio.sleep(SYNC_PAUSES_S[min(attempt, len(SYNC_PAUSES_S) - 1)])
+
+    async def _reload(self) -> None:
+        """Tell the browser to load spans again that history messages have changed, once they are stored."""
+        while True:
+            await asyncio.sleep(0.5)
+            past, self._past = self._past, None
+            if past is None:
+                continue
+            await self._await_stored(past)
+            self._events.append(("changed", {"from": past.from_us // 1_000_000, "to": -(-past.to_us // 1_000_000)}))
+            self._wake.set()
+
+    async def _await_stored(self, past: Past) -> None:
+        for _ in range(int(STORED_WITHIN_S / 0.5)):
+            if past.fetched_at_us is None:
+                return await asyncio.sleep(2)  # trades: the writer is that far behind at most
+            with contextlib.suppress(Unavailable):
+                query = "SELECT 1 FROM quote_hours WHERE instrument_id = %s AND fetched_at >= %s LIMIT 1"
+                if await self._store.rows(query, (self._one.instrument_id, from_us(past.fetched_at_us))):
+                    return None
+            await asyncio.sleep(0.5)
+        return None
+
+    # -- what goes -----------------------------------------------------------------------------------------------------
+
+    async def _send(self, response: web.StreamResponse) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), ALIVE_S)
+            self._wake.clear()
+            events, self._events = self._events, []
+            dirty, self._dirty = self._dirty, set()
+            for bucket in sorted(dirty):
+                if (row := self._live.row(bucket)) is not None:
+                    events.append(("candle", {"candle": row, "received_at_us": self._live.received_at_us}))
+            text = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)
+            await response.write(text or b": alive\n\n")
+            await asyncio.sleep(PACE_S)
+
+
+def _union(one: Past | None, two: Past) -> Past:
+    if one is None:
+        return two
+    fetched = [at for at in (one.fetched_at_us, two.fetched_at_us) if at is not None]
+    return Past(min(one.from_us, two.from_us), max(one.to_us, two.to_us), max(fetched, default=None))
