@@ -1,0 +1,1 @@
+"""The judge: random faults against the whole pipeline, then tables against the tape. `scripts/judge`"""

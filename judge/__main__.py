@@ -1,0 +1,106 @@
+"""`scripts/judge [--minutes N --seed S --faults N] [--replay FILE]`: faults without loss, or proof of the contrary."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from judge import plan, several
+from judge.stage import Stage
+from judge.strike import Striker
+from judge.verdict import Verdict, first_ids, judge
+from pipeline.process import Stop
+from simulator.testing import running_simulator
+
+SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
+RATE = 5.0  # trades a second and product
+START_S = 180.0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+@click.command()
+@click.option("--minutes", default=5.0, show_default=True, help="How long faults strike.")
+@click.option("--seed", type=int, help="Of the tape and of the faults [a random one, which is printed].")
+@click.option("--faults", type=int, help="How many [eight a minute].")
+@click.option("--longest", default=120.0, show_default=True, help="How many seconds one fault may last.")
+@click.option(
+    "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan of an earlier run."
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write plan and verdict as JSON here.")
+@click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
+@click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
+def main(
+    minutes: float, seed: int | None, faults: int | None, longest: float, replay: Path | None, report: Path | None,
+    cluster: bool, keep: bool,
+) -> None:  # fmt: skip
+    """Run the whole pipeline against the simulator, strike it, and compare tables with the tape.
+
+    Exit code 0: every promise held. 1: not; seed, faults and the first difference are printed, and the plan is written.
+    """
+    if cluster:
+        sys.exit(several.main())
+    planned: list[plan.Fault] | None = None
+    seconds = minutes * 60
+    if replay is not None:
+        seed, seconds, planned = plan.from_json(json.loads(replay.read_text()))
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    stop = Stop().listen()
+    products = {venue: [{"symbol": s, "rate": RATE} for s in symbols] for venue, symbols in SYMBOLS.items()}
+    began = time.monotonic()
+    with running_simulator(seed=seed, products=products, clock_offset_s=-3600.0) as simulator:
+        stage = Stage(simulator)
+        well = False
+        try:
+            stage.start()
+            stage.wait_up(START_S)
+            say(f"seed {seed}; up after {time.monotonic() - began:.0f} s; log {stage.log}")
+            if not stage.disk_can_fill:
+                say("a small disk cannot be mounted here: that fault is left out")
+            first = first_ids(stage)
+            if planned is None:
+                count = faults if faults is not None else round(8 * minutes)
+                planned = plan.make(seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest)
+            striker = Striker(stage, say)
+            striker.run(planned, seconds, stop)
+            last = simulator.now()
+            say(f"{striker.struck} faults struck, {striker.missed} met nobody; waiting for the repair of everything")
+            verdict = judge(stage, first, last, striker.poisoned, say)
+            well = not verdict.differences
+            _tell(verdict, seed, seconds, planned, report)
+        finally:
+            stage.close(keep=keep and not well)
+    sys.exit(0 if well else 1)
+
+
+def _tell(verdict: Verdict, seed: int, seconds: float, planned: list[plan.Fault], report: Path | None) -> None:
+    say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
+    if verdict.settled_s is not None:
+        say(f"everything was there {verdict.settled_s:.0f} s after the last fault")
+    if verdict.differences:
+        file = report or Path(f"judge-{seed}.json")
+        say(f"\nNOT KEPT, seed {seed}; the faults:")
+        for fault in planned:
+            say(f"  {fault}")
+        for difference in verdict.differences[:20]:
+            say(f"  {difference}")
+        say(f"again with: scripts/judge --replay {file}")
+    else:
+        say("kept: tables = tape, nothing doubled, candles and ledger true, dead letters only what was poisoned")
+    if report or verdict.differences:
+        data = plan.as_json(seed, seconds, planned) | {
+            "differences": verdict.differences, "trades": verdict.trades, "quotes": verdict.quotes,
+            "settled_s": verdict.settled_s,
+        }  # fmt: skip
+        (report or Path(f"judge-{seed}.json")).write_text(json.dumps(data, indent=1))
+
+
+if __name__ == "__main__":
+    main()

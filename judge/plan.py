@@ -1,0 +1,96 @@
+"""Which faults strike when: everything follows from the seed, and a plan can be written down and replayed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+LOADS = ("load-eurusd", "load-btcusd")
+PROGRAMS = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "watchdog", *LOADS)
+SERVICES = ("broker", "database")
+PATHS = ("database", "venues")
+STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
+REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "wrong-length", "slow", "lag")
+# How often each kind strikes, in relation to the others.
+_WEIGHTS = {
+    "kill": 26, "freeze": 14, "freeze_for_ever": 3, "kill_supervisord": 3, "cut": 10, "stall": 8, "stream": 16,
+    "rest": 10, "poison": 5, "clock": 2, "hole": 2, "disk_full": 2,
+}  # fmt: skip
+LONGEST_JUMPS_S = 3000  # the tape begins an hour ago, and never runs ahead of the machine's clock
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`at_s` counts from the start of the faults, `seconds` is how long it lasts (0: at once)."""
+
+    at_s: float
+    kind: str
+    target: str
+    seconds: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lasts = f" for {self.seconds:.0f} s" if self.seconds else ""
+        more = f" {self.options}" if self.options else ""
+        return f"{self.at_s:7.1f} s  {self.kind} {self.target}{lasts}{more}"
+
+
+def make(seed: int, seconds: float, count: int, *, disk: bool, longest_s: float) -> list[Fault]:
+    """`count` faults over `seconds`. `longest_s` bounds how long one lasts; `disk`: whether the disk can be filled."""
+    dice = random.Random(seed)
+    weights = {kind: weight for kind, weight in _WEIGHTS.items() if disk or kind != "disk_full"}
+    jumps = LONGEST_JUMPS_S
+    faults = []
+    for at_s in sorted(dice.uniform(0, seconds) for _ in range(count)):
+        kind = dice.choices(list(weights), list(weights.values()))[0]
+        lasts = round(dice.uniform(min(5, longest_s / 2), longest_s) if dice.random() < 0.3 else dice.uniform(2, 10), 1)
+        lasts = min(lasts, longest_s)
+        fault = _fault(dice, at_s, kind, lasts)
+        if kind == "clock":
+            jump = int(fault.options["jump"])
+            if jump > jumps:
+                fault = Fault(at_s, "kill", "kraken")
+            else:
+                jumps -= jump
+        faults.append(fault)
+    return faults
+
+
+def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
+    at_s = round(at_s, 1)
+    venue = dice.choice(("kraken", "coinbase"))
+    if kind == "kill":
+        return Fault(at_s, kind, dice.choice((*PROGRAMS, *SERVICES, *SERVICES)))
+    if kind == "freeze":
+        return Fault(at_s, kind, dice.choice((*PROGRAMS[:6], *SERVICES)), lasts)
+    if kind == "freeze_for_ever":
+        return Fault(at_s, kind, dice.choice((*PROGRAMS[:5], *SERVICES)))
+    if kind in ("cut", "stall"):
+        return Fault(at_s, kind, dice.choice(PATHS), lasts if kind == "stall" else 0.0)
+    if kind == "stream":
+        name = dice.choice(STREAM_FAULTS)
+        counted = name not in ("cut", "silence", "mute")
+        return Fault(
+            at_s, kind, f"{venue} {name}", 0.0, {"count": dice.randint(1, 8)} if counted else {"seconds": lasts}
+        )
+    if kind == "rest":
+        name = dice.choice(REST_FAULTS)
+        stall = {"stall": min(lasts, 20.0)} if name == "slow" else {"lag": 10} if name == "lag" else {}
+        return Fault(at_s, kind, f"{venue} {name}", 0.0, {"seconds": lasts, **stall})
+    if kind == "clock":
+        return Fault(at_s, kind, venue, 0.0, {"jump": dice.randint(20, 120)})
+    if kind == "hole":
+        return Fault(at_s, kind, venue, 0.0, {"count": dice.randint(1, 5)})
+    if kind == "disk_full":
+        return Fault(at_s, kind, "database", lasts)
+    return Fault(at_s, kind, venue if kind == "poison" else "")
+
+
+def as_json(seed: int, seconds: float, faults: Sequence[Fault]) -> dict[str, Any]:
+    return {"seed": seed, "seconds": seconds, "faults": [asdict(fault) for fault in faults]}
+
+
+def from_json(data: dict[str, Any]) -> tuple[int, float, list[Fault]]:
+    return int(data["seed"]), float(data["seconds"]), [Fault(**fault) for fault in data["faults"]]

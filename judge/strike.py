@@ -1,0 +1,132 @@
+"""How each fault of a plan is done, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pulsar
+
+import schemas
+from judge.plan import Fault
+from judge.stage import Stage
+from pipeline.process import now_us
+from pipeline.services.processes import Process
+from pipeline.topics import topic_of
+from simulator.faults import FaultError
+
+POISON_ID = 1_000_000_000_000  # far above every tape: a poisoned row never hides a real one
+
+
+class Striker:
+    """Strikes a stage as planned. `poisoned`: ids of the rows that must be found among the dead letters."""
+
+    def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
+        self._stage, self._say = stage, say
+        self.poisoned: list[int] = []
+        self.struck = self.missed = 0
+        self._ends: list[tuple[float, Callable[[], object]]] = []
+
+    def run(self, faults: Sequence[Fault], seconds: float, stop: threading.Event) -> None:
+        """The faults at their times; returns when the time is up and everything that lasts has ended."""
+        began = time.monotonic()
+        left = list(faults)
+        while (now := time.monotonic() - began) < seconds or left:
+            while left and left[0].at_s <= now:
+                self._strike(left.pop(0), began)
+            self._end_due(time.monotonic())
+            if self._stage.revive():
+                self._say("         supervisord had ended, started again")
+            if stop.wait(0.1):
+                break
+        self._end_due(float("inf"))
+        self._stage.simulator.clear()
+
+    def _end_due(self, now: float) -> None:
+        for due in [one for one in self._ends if one[0] <= now]:
+            self._ends.remove(due)
+            due[1]()
+
+    def _later(self, fault: Fault, do: Callable[[], object]) -> None:
+        self._ends.append((time.monotonic() + fault.seconds, do))
+
+    def _strike(self, fault: Fault, began: float) -> None:
+        try:
+            did = getattr(self, f"_{fault.kind}")(fault)
+        except (FaultError, OSError, pulsar.PulsarException) as error:
+            did, fault_error = False, f" ({error})"
+        else:
+            fault_error = ""
+        self.struck += did is not False
+        self.missed += did is False
+        late = time.monotonic() - began
+        self._say(f"{fault}{'' if did is not False else f'  -- nothing to strike{fault_error}'}  [{late:.1f}]")
+
+    def _kill(self, fault: Fault) -> bool:
+        return self._stage.signal(fault.target, signal.SIGKILL)
+
+    def _freeze(self, fault: Fault) -> bool:
+        frozen = self._stage.process(fault.target)
+        for process in frozen:
+            process.send(signal.SIGSTOP)
+        self._later(fault, lambda: _thaw(frozen))
+        return bool(frozen)
+
+    def _freeze_for_ever(self, fault: Fault) -> bool:
+        return self._stage.signal(fault.target, signal.SIGSTOP)
+
+    def _kill_supervisord(self, fault: Fault) -> None:
+        self._stage.kill_supervisord()
+
+    def _cut(self, fault: Fault) -> None:
+        self._stage.proxies[fault.target].cut()
+
+    def _stall(self, fault: Fault) -> None:
+        self._stage.proxies[fault.target].stall()
+        self._later(fault, self._stage.proxies[fault.target].flow)
+
+    def _stream(self, fault: Fault) -> None:
+        venue, kind = fault.target.split()
+        self._stage.simulator.fault(kind, venue, **fault.options)
+
+    _rest = _stream
+
+    def _clock(self, fault: Fault) -> None:
+        self._stage.simulator.fault("clock", fault.target, **fault.options)
+
+    def _hole(self, fault: Fault) -> None:
+        self._stage.simulator.fault("hole", fault.target, **fault.options)
+
+    def _disk_full(self, fault: Fault) -> bool:
+        if not self._stage.disk_can_fill:
+            return False
+        self._stage.fill_disk()
+        self._later(fault, self._stage.empty_disk)
+        return True
+
+    def _poison(self, fault: Fault) -> None:
+        """A negative price between two messages of the venue. Not tried for ever: the broker may be down just now."""
+        trade_id = POISON_ID + len(self.poisoned)
+        product = self._stage.simulator.config.products_of(fault.target)[0].canonical
+        row = {"trade_id": trade_id, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
+        record = {
+            "venue": fault.target, "product_id": product, "asset_class": "crypto", "origin": "live",
+            "received_at_us": now_us(), "trades": [row], "holes": [],
+        }  # fmt: skip
+        client = pulsar.Client(
+            self._stage.pulsar_url, operation_timeout_seconds=5, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error)
+        )
+        try:
+            topic = topic_of(self._stage.tenant, "trades", fault.target, product)
+            producer = client.create_producer(topic, schema=schemas.registered("trades"), send_timeout_millis=5000)
+            self.poisoned.append(trade_id)  # before: a lost answer may mean that it went out
+            producer.send(record)
+        finally:
+            client.close()
+
+
+def _thaw(frozen: list[Process]) -> None:
+    for process in frozen:
+        process.send(signal.SIGCONT)
