@@ -1,0 +1,1 @@
+"""Measurements of the whole pipeline on this machine: `scripts/bench`."""

@@ -1,0 +1,63 @@
+"""`scripts/bench [PART ...] [--data FOLDER] [--json]`: measure this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from bench import drain, history, live, plain, views
+from bench.ground import Figures, Ground, ground
+from pipeline.errors import PipelineError
+
+PARTS = ("history", "plain", "live", "drain", "soak", "views")
+
+
+def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) -> dict[str, Callable[[Ground], Figures]]:
+    return {
+        "history": lambda g: history.measure(g, data, rounds),
+        "plain": plain.measure,
+        "live": lambda g: live.measure(g, seconds),
+        "drain": drain.measure,
+        "soak": lambda g: live.soak(g, minutes),
+        "views": views.measure,
+    }
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Any folder of bi5 files [the recorded EURUSD day, put under ten weekdays].")  # fmt: skip
+@click.option("--rounds", default=3, show_default=True, help="Runs of `history` either way; the median counts.")
+@click.option("--seconds", default=60.0, show_default=True, help="Length of `live`, after 5 s of warm-up.")
+@click.option("--minutes", default=2.0, show_default=True, help="Length of `soak`; 60 for the figure in the docs.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout, for programs.")
+def main(parts: tuple[str, ...], data: Path | None, rounds: int, seconds: float, minutes: float, as_json: bool) -> None:
+    """Measure PARTS (all of them unless named) with a private, durable broker and database of its own.
+
+    history: bi5 files through Pulsar to committed rows, next to the writer fed from memory. plain: the ways a user
+    would take instead. live: from frame to row. drain: a backlog of a million trades. soak: memory. views: queries.
+    """
+    figures: dict[str, Figures] = {}
+    measures = _measures(data, rounds, seconds, minutes)
+    try:
+        with ground() as here:
+            for part in parts or PARTS:
+                figures[part] = measures[part](here)
+    except PipelineError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    for part, values in figures.items():
+        for name, value in values.items():
+            shown = f"{value:,.2f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
+            print(f"{part + '.' + name:<44}{shown:>16}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A backlog of a million trades over twenty topics: how fast it drains, and what the writer takes in memory for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from bench.ground import Child, Figures, Ground, say, until
+
+TOPICS = 20
+_STORED = 'writer_rows_stored_total{namespace="trades"}'
+_LAST = "writer_last_commit_timestamp_seconds"
+
+
+def measure(ground: Ground, count: int = 1_000_000) -> Figures:
+    """Frames of five trades each. The clock starts with the writer's first commit."""
+    with ground.tables() as place:
+        filler = place.start("bench.fill", str(TOPICS), str(count // TOPICS), "5")
+        filler.wait(600)
+        writer = place.start("consumers.trades", program="trades-writer")
+        writer.wait_ready()
+        until(lambda: writer.metric(_STORED) > 0, 60, "the writer stores nothing", writer.log, pause=0.01)
+        began, before = time.time(), writer.metric(_STORED)
+        until(lambda: writer.metric(_STORED) >= count, 600, "the writer did not finish", writer.log, pause=0.1)
+        seconds = writer.metric(_LAST) - began
+        peak = writer.peak_mb()
+    say(f"drain: {(count - before) / seconds:,.0f} trades/s, writer at most {peak:.0f} MB")
+    return {"trades": count, "trades_per_s": (count - before) / seconds, "writer_peak_mb": peak}
+
+
+def watch(children: dict[str, Child], minutes: float, stop: threading.Event) -> dict[str, list[float]]:
+    """Resident memory of processes, in MB, every ten seconds."""
+    seen: dict[str, list[float]] = {name: [] for name in children}
+    end = time.monotonic() + minutes * 60
+    while time.monotonic() < end and not stop.wait(min(10.0, minutes * 6)):
+        for name, child in children.items():
+            seen[name].append(child.total_resident_mb())
+    return seen

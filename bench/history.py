@@ -1,0 +1,153 @@
+"""History: a folder of bi5 files through Pulsar to committed rows with candles, next to the writer fed from memory."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pulsar
+
+from bench.ground import Figures, Ground, Place, first, say, tail, until
+from pipeline.errors import WrongUse
+from pipeline.settings import PROJECT
+
+RECORDED_DAY = PROJECT / "simulator" / "recordings" / "dukascopy" / "bi5" / "EURUSD" / "2019" / "01" / "04"
+DAYS = 10
+_COUNT = "SELECT count(*), coalesce(sum(ticks), 0) FROM quote_hours"
+_STORED = 'writer_rows_stored_total{namespace="quotes"}'
+_LAST = "writer_last_commit_timestamp_seconds"
+_FIRST_READ = "SELECT extract(epoch FROM min(fetched_at)) FROM quote_hours"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One load. CPU seconds are those of the whole process, its start included."""
+
+    quotes: int
+    seconds: float
+    writer_cpu: float
+
+    @property
+    def rate(self) -> float:
+        return self.quotes / self.seconds
+
+
+@dataclass(frozen=True)
+class Span:
+    """The hours of one instrument in a folder of bi5 files, `end` excluded."""
+
+    symbol: str
+    start: str
+    end: str
+
+
+def spans(data: Path) -> list[Span]:
+    """Folders are `SYMBOL/YYYY/MM/DD/HHh_ticks.bi5` with a zero-based month."""
+    hours: dict[str, list[datetime]] = {}
+    for path in data.rglob("[0-2][0-9]h_ticks.bi5"):
+        symbol, year, month, day = path.parts[-5:-1]
+        hours.setdefault(symbol, []).append(
+            datetime(int(year), int(month) + 1, int(day), int(path.name[:2]), tzinfo=UTC)
+        )
+    if not hours:
+        raise WrongUse(f"{data} holds no SYMBOL/YYYY/MM/DD/HHh_ticks.bi5; give a folder of bi5 files with --data.")
+    form = "%Y-%m-%dT%H"
+    return [
+        Span(symbol, min(known).strftime(form), (max(known) + timedelta(hours=1)).strftime(form))
+        for symbol, known in sorted(hours.items())
+    ]
+
+
+def default_data(folder: Path) -> Path:
+    """The recorded EURUSD day (136,741 quotes) under ten weekdays: one alone is over in half a second."""
+    monday = datetime(2019, 2, 4, tzinfo=UTC)
+    for number in range(DAYS):
+        day = monday + timedelta(days=number // 5 * 7 + number % 5)
+        target = folder / "EURUSD" / f"{day.year}" / f"{day.month - 1:02}" / f"{day.day:02}"
+        target.mkdir(parents=True)
+        for file in RECORDED_DAY.glob("*h_ticks.bi5"):
+            shutil.copy(file, target)
+    return folder
+
+
+def through_pulsar(place: Place, data: Path) -> Run:
+    """From the first file read by the producer to the last commit of the writer."""
+    writer = place.start("consumers.quotes", program="quotes-writer")
+    writer.wait_ready()
+    root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
+    producers = [
+        place.start(
+            "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
+            "--from", one.start, "--to", one.end,
+            LIMITS_MIN_FREE_DISK_GB="0",
+        )
+        for one in spans(data)
+    ]  # fmt: skip
+    for producer in producers:
+        producer.wait(600, codes=(0, 1))  # 1: hours that the folder does not have are left open
+    with place.connect() as conn:
+        quotes, began = int(first(conn, _COUNT)[1]), float(first(conn, _FIRST_READ)[0])
+    if not quotes:
+        raise RuntimeError(f"nothing was loaded:\n{tail(producers[0].log)}")
+    until(lambda: writer.metric(_STORED) == quotes, 30, "the writer counts other rows", writer.log)
+    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds())
+
+
+def messages_of(place: Place) -> list[tuple[str, bytes]]:
+    """What the producer published, read back from its topics in the order of publishing."""
+    client = pulsar.Client(place.ground.instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    found = []
+    try:
+        with place.connect() as conn:
+            names = conn.execute("SELECT lower(venue || '.' || product_id) FROM instruments").fetchall()
+        for (name,) in names:
+            topic = f"persistent://{place.tenant}/quotes/{name}"
+            reader = client.create_reader(topic, pulsar.MessageId.earliest)
+            while reader.has_message_available():
+                message = reader.read_next(timeout_millis=10_000)
+                found.append((message.publish_timestamp(), topic, message.data()))
+            reader.close()
+    finally:
+        client.close()
+    return [(topic, data) for _, topic, data in sorted(found, key=lambda m: m[0])]
+
+
+def from_memory(place: Place, messages: Path, quotes: int) -> Run:
+    """From the go to the last commit."""
+    writer = place.start("bench.fed", str(messages), program="quotes-writer")
+    writer.wait_ready()
+    time.sleep(1)  # its connections are up
+    began = time.time()
+    writer.go()
+    until(lambda: writer.metric(_STORED) == quotes, 600, "the load did not arrive", writer.log, pause=0.1)
+    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds())
+
+
+def measure(ground: Ground, data: Path | None, rounds: int = 3) -> Figures:
+    """Both ways in turn; medians. A first run is not counted: a broker that just started still compiles itself."""
+    data = data or default_data(ground.log_folder / "bi5")
+    kept = ground.log_folder / "messages.pickle"
+    ours, memory = [], []
+    with ground.tables() as place:
+        cold = through_pulsar(place, data)
+        kept.write_bytes(pickle.dumps(messages_of(place)))
+    for _ in range(rounds):
+        with ground.tables() as place:
+            ours.append(through_pulsar(place, data))
+        with ground.tables() as place:
+            memory.append(from_memory(place, kept, ours[0].quotes))
+        say(f"history: {ours[-1].rate:,.0f} quotes/s through Pulsar, {memory[-1].rate:,.0f} from memory")
+    rate, memory_rate = (statistics.median(run.rate for run in runs) for runs in (ours, memory))
+    return {
+        "quotes": ours[0].quotes,
+        "quotes_per_s": rate,
+        "memory_quotes_per_s": memory_rate,
+        "ratio": rate / memory_rate,
+        "cold_quotes_per_s": cold.rate,
+        "writer_cpu_s": statistics.median(run.writer_cpu for run in ours),
+    }
