@@ -1,0 +1,182 @@
+"""A real broker and a real database for every test.
+
+`services` is one private pair for the whole session (started on first use, ended with it, also after Ctrl-C), or the
+running one in `TEST_SERVICES_DIR` (`python -m pipeline.services.dev start FOLDER`). Each test has its own Pulsar
+tenant and its own database, so nothing leaks from one to the next. Tests that hurt the services use
+`fault_services`, a pair of their own module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import structlog
+from psycopg import sql
+
+from pipeline.migrate import migrate
+from pipeline.services.instance import Instance
+from pipeline.services.processes import free_ports
+from pipeline.settings import PREFIXES, PROJECT
+
+Environment = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the developer's `.env` nor settings in the shell reach a test."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """A test that configures logging binds it to the stdout of that test, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """The broker and the database of this session: `pulsar_url`, `pulsar_admin_url`, `database_url()`.
+
+    Shared by all tests: do not stop them, take `fault_services` for that.
+    """
+    if kept := os.environ.get("TEST_SERVICES_DIR"):
+        instance = Instance.at(Path(kept))
+        instance.start()
+        yield instance
+        return
+    yield from _private(tmp_path_factory.mktemp("services"))
+
+
+@pytest.fixture(scope="module")
+def fault_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A pair that this module may hurt: `.broker` and `.database` have `kill`, `freeze`, `thaw`, `stop`, `start`,
+    `restart`; `start` waits until the service answers."""
+    yield from _private(tmp_path_factory.mktemp("fault-services"))
+
+
+def _private(folder: Path) -> Iterator[Instance]:
+    instance = Instance.at(folder, die_with_parent=True, memory="384m")
+    try:
+        instance.start()
+        yield instance
+    finally:
+        instance.broker.thaw()
+        instance.database.thaw()
+        instance.broker.kill()  # nothing of it is looked at again; an orderly stop takes seconds
+        instance.database.stop()
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A Pulsar tenant that nobody used; the bootstrap creates it."""
+    return f"test-{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def database_url(services: Instance) -> Iterator[str]:
+    """An empty, migrated database of this test's own, as superuser; dropped afterwards."""
+    with _fresh_database(services) as url:
+        yield url
+
+
+@pytest.fixture
+def fault_database_url(fault_services: Instance) -> Iterator[str]:
+    """The same in the database of `fault_services`."""
+    with _fresh_database(fault_services) as url:
+        yield url
+
+
+class _fresh_database:
+    """A copy of a template that was migrated once per state of `sql/` and `pipeline/migrate.py`."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.name = f"test_{secrets.token_hex(5)}"
+
+    def __enter__(self) -> str:
+        template = _template(self.instance)
+        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (self.name, template))))
+        return self.instance.database_url(self.name)
+
+    def __exit__(self, *_: object) -> None:
+        self.instance.database.start()
+        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+    def _run(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.instance.database_url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def _template(instance: Instance) -> str:
+    state = hashlib.sha256()
+    for file in [*sorted((PROJECT / "sql").rglob("*.sql")), PROJECT / "pipeline" / "migrate.py"]:
+        state.update(file.read_bytes())
+    name = f"template_{state.hexdigest()[:16]}"
+    with psycopg.connect(instance.database_url(), autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(7)")  # several test runs may share one instance
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            fresh = f"{name}_new"
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(fresh)))
+            with psycopg.connect(instance.database_url(fresh), autocommit=True) as inside:
+                migrate(inside)
+            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+            connection.execute(rename.format(sql.Identifier(fresh), sql.Identifier(name)))
+    return name
+
+
+@pytest.fixture
+def env(services: Instance, database_url: str, tenant: str, tmp_path: Path) -> Environment:
+    """`env(KRAKEN_WS_URL=...)`: the environment of a subprocess in which all addresses are this test's."""
+
+    def make(**overrides: object) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        return kept | {
+            "PULSAR_URL": services.pulsar_url,
+            "PULSAR_ADMIN_URL": services.pulsar_admin_url,
+            "PULSAR_TENANT": tenant,
+            "DATABASE_URL": database_url,
+            "METRICS_BASE_PORT": "0",
+            "DASHBOARD_PORT": "0",
+            "STATE_DIR": str(tmp_path / "state"),
+            "LOG_FORMAT": "json",
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+            **{key: str(value) for key, value in overrides.items()},
+        }
+
+    return make
+
+
+@pytest.fixture
+def in_env(env: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`in_env(...)`: the same for code that runs inside the test's own process."""
+
+    def enter(**overrides: object) -> None:
+        for key, value in env(**overrides).items():
+            monkeypatch.setenv(key, value)
+
+    return enter
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A port of 127.0.0.1 that is free now."""
+    return lambda: free_ports(1)[0]
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """The interpreter for subprocesses."""
+    return sys.executable

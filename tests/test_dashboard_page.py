@@ -1,0 +1,220 @@
+"""The page in a real browser: drawn without an error at both widths and themes, live from the topics, used by keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from messages import T0_US, hour_bytes, received, store, trade, trades_record
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from consumers.instruments import Instruments
+from consumers.quotes import Hours
+from consumers.trades import Trades
+from pipeline import bootstrap
+from pipeline.bus import Bus
+from pipeline.process import now_us
+from pipeline.settings import PulsarSettings, load
+from pipeline.topics import full_name
+
+# As root there is no sandbox; the rest keeps the browser from calling its maker.
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+MINUTE_US = 60_000_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    assert found, "no Chromium: run scripts/install-chromium"
+    with sync_playwright() as tool:
+        opened = tool.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+class Served:
+    """A dashboard of this test, its address, and the bus to publish on."""
+
+    def __init__(self, url: str, database_url: str, bus: Bus) -> None:
+        self.url, self.database_url, self.bus = url, database_url, bus
+        self._publishers: dict[str, Any] = {}
+
+    def store(self, trades: list[Any]) -> None:
+        """As the writer does."""
+        with psycopg.connect(self.database_url, autocommit=True) as conn:
+            store(Trades(), conn, [received("trades", trades_record(trades))])
+
+    def publish(self, trades: list[Any]) -> None:
+        """As a producer does. No writer runs here, so the database knows nothing of it."""
+        if "trades" not in self._publishers:
+            self._publishers["trades"] = self.bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")
+        self._publishers["trades"].send(trades_record(trades, received_at_us=now_us()))
+        assert self._publishers["trades"].flush(30)
+
+    def publish_to(self, namespace: str, local: str, schema: str, record: dict[str, Any]) -> None:
+        topic = full_name(self.bus.settings.tenant, namespace, local)
+        publisher = self.bus.publisher_to(topic, schema, "test")
+        publisher.send(record)
+        assert publisher.flush(30)
+
+
+@pytest.fixture
+def served(
+    in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
+) -> Iterator[Served]:
+    in_env()
+    bootstrap.broker(load(PulsarSettings))
+    child = subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True)
+    bus = Bus(load(PulsarSettings), threading.Event())
+    try:
+        assert child.stdout is not None
+        started = next(line for line in child.stdout if '"process.started"' in line)
+        yield Served(json.loads(started)["url"], database_url, bus)
+    finally:
+        bus.close()
+        child.terminate()
+        assert child.wait(30) == 0
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page whose errors fail the test, and which loads nothing from elsewhere."""
+    width, theme = getattr(request, "param", (1280, "light"))
+    context = browser.new_context(viewport={"width": width, "height": 820}, color_scheme=theme)
+    opened = context.new_page()
+    wrong: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            wrong.append(message.text)
+
+    def on_request(asked: Request) -> None:
+        if not asked.url.startswith((served.url, "data:")):
+            wrong.append(f"loads {asked.url}")
+
+    opened.on("console", on_console)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", on_request)
+    yield opened
+    context.close()
+    assert not wrong
+
+
+def recent(count: int, first: int = 1, step_us: int = 1_000_000) -> list[Any]:
+    """Trades up to now, one a second."""
+    last = now_us() - 2_000_000
+    return [
+        trade(first + n, at_us=last - (count - 1 - n) * step_us, price=f"{50_000 + n % 50}.5") for n in range(count)
+    ]
+
+
+def candle(page: Page) -> list[Any]:
+    """The candle that the legend shows."""
+    return json.loads(page.locator("#legend").get_attribute("data-candle") or "[]")  # type: ignore[no-any-return]
+
+
+def wait_for_candle(page: Page, text: str = "[") -> None:
+    """Until the legend's candle holds `text`."""
+    expect(page.locator("#legend")).to_have_attribute("data-candle", re.compile(re.escape(text)))
+
+
+@pytest.mark.parametrize("page", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], indirect=True)
+def test_pages_fit_and_draw_without_an_error(page: Page, served: Served) -> None:
+    """Prevents errors in the console, pages wider than a phone, and a theme that does not follow the system's."""
+    served.store([trade(n, at_us=T0_US + n * 20_000_000) for n in range(1, 300)])
+    with psycopg.connect(served.database_url, autocommit=True) as conn:
+        hour = hour_bytes([n * 1000 for n in range(3600)], [110_000 + n % 90 for n in range(3600)])
+        store(Hours(Instruments()), conn, [received("quotes", hour)])
+    wanted = {"chart/kraken/BTC-USD/1m": "#chart canvas", "chart/dukascopy/EUR-USD/5m": "#chart canvas",
+              "complete": "button.day", "pipeline": "#instruments tbody tr"}  # fmt: skip
+    for name, drawn in wanted.items():
+        page.goto(f"{served.url}/#/{name}")
+        expect(page.locator(drawn).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert page.evaluate("document.documentElement.dataset.theme") == ("dark" if dark else "light")
+
+
+def test_running_candle_comes_from_the_topic(page: Page, served: Served) -> None:
+    """Prevents a chart that waits for the database: nothing writes here, and the candle must move all the same."""
+    served.store(recent(120))
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1d")
+    wait_for_candle(page)
+    before = candle(page)
+    served.publish([trade(1000, at_us=now_us(), price="61234.5678", quantity="0.5")])
+    wait_for_candle(page, '"61234.5678"')
+    after = candle(page)
+    assert after[7] == (before[7] if after[0] == before[0] else 0) + 1
+    assert after[2] == "61234.5678"
+
+
+def test_gap_is_shown_and_its_repair_fills_in(page: Page, served: Served) -> None:
+    """Prevents a repaired gap that stays on the screen until somebody reloads the page."""
+    trades = recent(300)
+    served.store(trades[:150] + trades[200:])
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    expect(page.locator("#gaps li.missing")).to_contain_text("50 trades")
+    served.store(trades[150:200])
+    served.publish_to("control", "gaps", "gap", {
+        "event": "repaired", "venue": "kraken", "product_id": "BTC-USD", "first_id": 151, "last_id": 200,
+        "from_us": None, "to_us": None, "reason": None, "at_us": now_us(),
+    })  # fmt: skip
+    expect(page.locator("#gaps li.missing")).to_have_count(0)
+    expect(page.locator("#toasts")).to_contain_text("Gap repaired: 50 trades")
+
+
+def test_scrolling_back_loads_more(page: Page, served: Served) -> None:
+    """Prevents a chart that ends where the first page of history ended."""
+    served.store([trade(n, at_us=T0_US + n * MINUTE_US) for n in range(1, 2001)])
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    wait_for_candle(page)
+    with page.expect_response(re.compile(r"/api/candles\?.*before=")) as got:
+        while not got.is_done():
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_timeout(20)
+    older = got.value.json()["candles"]
+    assert older[-1][0] == T0_US // 1_000_000 + (2000 - 600) * 60
+    assert len(older) == 600
+
+
+def test_keys(page: Page, served: Served) -> None:
+    """Prevents a page that only a mouse can use."""
+    served.store(recent(10))
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    wait_for_candle(page)
+    page.keyboard.press("5")
+    expect(page.locator("button[data-frame='1h']")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("g")
+    expect(page.locator("h1")).to_have_text("Completeness")
+    page.keyboard.press("t")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.keyboard.press("p")
+    expect(page.locator("h1")).to_have_text("Pipeline")
+    page.keyboard.press("?")
+    expect(page.locator("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_be_hidden()
+
+
+def test_pipeline_page_shows_dead_letters_with_their_reason(page: Page, served: Served) -> None:
+    """Prevents refused rows that nobody notices."""
+    served.store(recent(10))
+    served.publish_to("dead-letters", "trades-writer", "dead_letter", {
+        "source": "trades-writer", "topic": full_name(served.bus.settings.tenant, "trades", "kraken.btc-usd"),
+        "message_id": "(1,2,-1,0)", "row": 3, "reason": "price", "detail": "zero <b>", "at_us": now_us(),
+        "payload": b'{"price": "0"}',
+    })  # fmt: skip
+    page.goto(f"{served.url}/#/pipeline")
+    expect(page.locator("#letters li")).to_contain_text("zero <b>")
+    expect(page.locator("#letters li b").first).to_have_text("price")
+    expect(page.locator("#verdict")).to_contain_text("cannot be asked")

@@ -1,0 +1,249 @@
+"""Parsing and rules without a network: what the recordings say must come out, and what is none must be refused."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import threading
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import BadData, WrongAnswer, WrongUse
+from pipeline.ledger import Hour
+from producers.dukascopy import bi5, jetta
+from producers.dukascopy.cache import Cache
+from producers.dukascopy.calendar import closed
+from producers.dukascopy.candles_check import by_minute, compare
+from producers.dukascopy.feeds import FolderFeed
+from producers.dukascopy.instruments import catalogue, chosen
+from producers.dukascopy.limiter import AdaptiveLimit
+from producers.dukascopy.plan import Rules, make_plan
+from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, decimals_of_units, units_of_millions
+from producers.dukascopy.span import moment_us
+from tests.dukascopy_help import BI5, RECORDINGS, us
+
+BTC_HOUR = us("2023-02-20T12")
+
+
+def recorded(path: str) -> bytes:
+    return (RECORDINGS / path).read_bytes()
+
+
+def test_eurusd_hour_equals_another_programs_decode() -> None:
+    """A swapped column, a lost row, a size that is not the vendor's decimal."""
+    expected = json.loads(recorded("expected/EURUSD-2019-02-04T00-ticks.json"))["expectedOutput"]
+    found = bi5.parse_hour(recorded("bi5/" + bi5.hour_path("EURUSD", us("2019-02-04"))))
+    assert len(found) == len(expected) == 3_733
+    for column, place in (("offset_ms", 0), ("ask", 1), ("bid", 2)):
+        assert getattr(found, column).tolist() == [row[place] for row in expected]
+    for column, place in (("ask_size", 3), ("bid_size", 4)):
+        units = getattr(found, column).astype(float) / 10**found.size_scale
+        assert (units / 1e6).astype("f4").tolist() == [row[place] for row in expected]
+    assert found.bid_size[0] == 2_060_000  # 2.0599999 in the file
+
+
+def test_the_bitcoin_hour_is_the_same_in_both_feeds_and_in_another_programs_decode() -> None:
+    """Feeds that disagree, so that changing over would rewrite history."""
+    expected = json.loads(recorded("expected/btcusd-tick-2023-02-20T12-2023-02-20T13.json"), parse_float=Decimal)
+    old = bi5.parse_hour(recorded("bi5/BTCUSD/2023/01/20/12h_ticks.bi5"))
+    new = jetta.parse_hour(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json"), BTC_HOUR, 1)
+    for found in (old, new):
+        assert (found.offset_ms + BTC_HOUR // 1000).tolist() == [row["timestamp"] for row in expected]
+        assert found.bid.tolist() == [int(row["bidPrice"] * 10) for row in expected]
+        assert found.ask.tolist() == [int(row["askPrice"] * 10) for row in expected]
+    assert (old.size_scale, old.bid_size[0], old.bid_size[5]) == (0, 13, 1)
+    assert (new.size_scale, new.bid_size[0], new.bid_size[5]) == (2, 1300, 146)
+
+
+@pytest.mark.parametrize(("symbol", "count"), [("EURUSD", 136_741), ("BTCUSD", 8_523 + 6_193), ("USDJPY", 0)])
+def test_all_recorded_hours(symbol: str, count: int) -> None:
+    """A file that cannot be read; an empty one taken for an error."""
+    hours = [bi5.parse_hour(file.read_bytes()) for file in (BI5 / symbol).rglob("*h_ticks.bi5")]
+    assert sum(len(hour) for hour in hours) == count
+    assert all((np.diff(hour.offset_ms) > 0).all() and (hour.ask >= hour.bid).all() for hour in hours)
+
+
+def _damaged() -> list[tuple[str, bytes]]:
+    good = recorded("bi5/EURUSD/2019/01/04/00h_ticks.bi5")
+    return [
+        ("not LZMA", recorded("not-lzma_HistoryStart.bi5")),
+        ("web page", b"<!DOCTYPE html><html>Just a moment...</html>"),
+        ("cut off", good[: len(good) * 2 // 3]),
+        ("last byte missing", good[:-1]),
+        ("something behind it", good + b"\0"),
+        ("half a record", lzma.compress(b"\0" * 30, format=lzma.FORMAT_ALONE)),
+        ("beyond an hour", lzma.compress(b"\xff" * 20, format=lzma.FORMAT_ALONE)),
+        ("one byte", b"]"),
+    ]
+
+
+@pytest.mark.parametrize("body", [body for _, body in _damaged()], ids=[name for name, _ in _damaged()])
+def test_what_is_no_hour_file_is_refused(body: bytes) -> None:
+    """A busy server's page or half a file stored as an hour, or called empty."""
+    with pytest.raises(WrongAnswer):
+        bi5.parse_hour(body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"times": [84]}, {"multiplier": 0.3}, {"bid": 24849.45}, {"bids": None}, {"timestamp": 1676894399000},
+        {"bidVolumes": ["a"] * 8523}, {"asks": [0.5] * 8523}, {"ask": None},
+    ],
+)  # fmt: skip
+def test_json_that_is_no_hour_is_refused(change: dict[str, object]) -> None:
+    """An hour half understood."""
+    data = json.loads(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json")) | change
+    with pytest.raises(WrongAnswer):
+        jetta.parse_hour(json.dumps(data).encode(), BTC_HOUR, 1)
+
+
+def test_json_prices_finer_than_our_scale_stop_the_load_and_coarser_ones_are_scaled() -> None:
+    """Prices wrong by a power of ten."""
+    body = recorded("jetta/ticks-BTC-USD-2023-2-20-12.json")
+    with pytest.raises(BadData, match="price_scale"):
+        jetta.parse_hour(body, BTC_HOUR, 0)
+    assert jetta.parse_hour(body, BTC_HOUR, 3).bid[0] == 24_849_400
+
+
+def test_an_empty_json_answer_is_an_empty_hour() -> None:
+    """Nulls of an hour without a quote taken for damage."""
+    body = b'{"timestamp":1,"multiplier":0.1,"ask":null,"bid":null,"times":[],"asks":[],"bids":[]}'
+    assert jetta.parse_hour(body, BTC_HOUR, 1) is NO_QUOTES
+
+
+@pytest.mark.parametrize("text", ["77.77", "2.06", "0.000013", "1234.5", "0.01", "250", "0.00000148"])
+def test_sizes_are_the_vendors_decimals(text: str) -> None:
+    """Sizes like 77769996.64 units where the vendor meant 77.77 million."""
+    beside = np.array([float(text), 0.000016], dtype=np.float32)  # which needs more decimals than most
+    assert Decimal(int(units_of_millions(beside)[0])) == Decimal(text) * 10**8
+
+
+def test_json_sizes_keep_every_digit() -> None:
+    """Digits of a size lost by a scale that is fixed."""
+    columns, scale = decimals_of_units(np.array([1.48, 13.0]), np.array([1.449e7, 0.125]))
+    assert scale == 3
+    assert [column.tolist() for column in columns] == [[1480, 13000], [14_490_000_000, 125]]
+
+
+def test_vendor_candles_of_both_feeds_are_read() -> None:
+    """Open, close, low, high in another order than thought."""
+    old = by_minute(bi5.parse_minutes(recorded("bi5/EURUSD/2019/01/04/BID_candles_min_1.bi5")))
+    assert len(old) == 1440
+    assert old[0][:4] == (114543, 114570, 114542, 114569)
+    day = us("2026-07-10")
+    new = by_minute(jetta.parse_minutes(recorded("jetta/candles-minute-EUR-USD-BID-2026-7-10.json"), day, 5))
+    assert (len(new), new[0][:4], max(new)) == (1258, (114331, 114334, 114322, 114324), 1259)
+    assert jetta.parse_minutes(recorded("jetta/candles-minute-EUR-USD-BID-2026-7-11-empty.json"), day, 5).size == 0
+    changed = old | {3: (1, 2, 3, 4, 5)}
+    del changed[7]
+    assert [one.minute for one in compare(changed, old)] == [3, 7]
+
+
+def test_a_wrong_scale_is_noticed_and_unknown_instruments_are_explained(tmp_path: Path) -> None:
+    """A year of prices wrong by ten; a typing error that ends in a stack trace."""
+    quotes = bi5.parse_hour(recorded("bi5/EURUSD/2019/01/04/00h_ticks.bi5"))
+    catalogue()["EURUSD"].check_price(quotes)
+    own = tmp_path / "own.json"
+    own.write_text('{"EURUSD": {"asset_class": "forex", "price_scale": 4, "band": ["0.5", "2"]}}')
+    with pytest.raises(BadData, match=r"11\.4.*DUKASCOPY_INSTRUMENTS_FILE"):
+        catalogue(own)["EURUSD"].check_price(quotes)
+    with pytest.raises(WrongUse, match=r"did you mean EURUSD.*DUKASCOPY_INSTRUMENTS_FILE"):
+        chosen(["EURUDS"], catalogue())
+    own.write_text('{"EURUSD": {"asset_class": "forex", "price_scal": 4}}')
+    with pytest.raises(WrongUse, match="EURUSD: price_scal"):
+        catalogue(own)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "hour", "shut"),
+    [
+        ("EURUSD", "2019-02-01T21", False),  # Friday 16:00 New York
+        ("EURUSD", "2019-02-01T22", False),  # 17:00: the edge is asked
+        ("EURUSD", "2019-02-01T23", True),
+        ("EURUSD", "2019-02-03T20", True),
+        ("EURUSD", "2019-02-03T21", False),  # Sunday 16:00: a quote has been seen there
+        ("EURUSD", "2019-07-05T22", True),  # summer time: an hour earlier
+        ("EURUSD", "2019-07-07T19", True),
+        ("EURUSD", "2019-07-07T20", False),
+        ("BTCUSD", "2019-02-02T12", False),
+        ("AAPLUSUSD", "2019-02-04T04", True),
+        ("AAPLUSUSD", "2019-02-04T15", False),
+    ],
+)
+def test_closed_hours(symbol: str, hour: str, shut: bool) -> None:
+    """Calls for hours that cannot have quotes; or worse, quotes never asked for."""
+    assert closed(catalogue()[symbol], us(hour)) is shut
+
+
+def test_a_plan_asks_only_for_what_the_ledger_does_not_account_for(tmp_path: Path) -> None:
+    """Hours asked twice, or never again."""
+    instrument, now = catalogue()["BTCUSD"], us("2023-02-20T12")
+    states = ["present", "confirmed_empty", "closed", "partial", "seen_empty", "seen_empty", None]
+    hours = [now - (20 - i) * HOUR_US for i in range(len(states))]
+    old, young = now - 700 * 10**6, now - 100 * 10**6
+    ledger = {
+        hour: Hour(hour, state, 0, "json", young if i == 5 else old, 0, 0)
+        for i, (hour, state) in enumerate(zip(hours, states, strict=True))
+        if state
+    }
+
+    class Network(FolderFeed):
+        free, running = False, True
+
+    span = range(hours[0], now + 2 * HOUR_US, HOUR_US)
+    plan = make_plan(instrument, Network(tmp_path), span, ledger, Rules(now, 600 * 10**6), {hours[6]: None})
+    assert plan.accounted == set(hours[:3])
+    assert plan.ask[:2] == hours[3:5]
+    assert plan.waiting[hours[5]].next_try_us == young + 600 * 10**6
+    assert hours[6] not in plan.ask  # dealt with in this run
+    assert plan.running == [now - HOUR_US, now]  # finished less than five minutes ago, and running
+    assert list(plan.waiting) == [hours[5], now + HOUR_US]
+
+
+def test_moments() -> None:
+    """A span that begins a day off."""
+    now = us("2026-03-31T10") + 12_345_678
+    assert moment_us("2019-02-04", now, "--from") == us("2019-02-04")
+    assert moment_us("2019-02-04T12", now, "--from") == us("2019-02-04T12")
+    assert moment_us("2019-02-04T12:00:00+02:00", now, "--from") == us("2019-02-04T10")
+    assert moment_us("7_days_ago", now, "--from") == us("2026-03-24")
+    assert moment_us("1_month_ago", now, "--from") == us("2026-02-28")
+    assert moment_us("1_year_ago", now, "--from") == us("2025-03-31")
+    assert moment_us("now", now, "--to") == us("2026-03-31T10")
+    for wrong in ("yesterday", "2019-02-30", "2019-02-04T12:30", "99999_years_ago"):
+        with pytest.raises(WrongUse, match="--from"):
+            moment_us(wrong, now, "--from")
+
+
+def test_a_damaged_cache_file_counts_as_not_there(tmp_path: Path) -> None:
+    """Half a file, left by a full disk, stored as an hour."""
+    cache = Cache(tmp_path)
+    cache.put("bi5", "A/b", b"answer" * 100, us("2020-01-01"), compress=True)
+    assert cache.get("bi5", "A/b") == (b"answer" * 100, us("2020-01-01"))
+    file = next(tmp_path.rglob("*.z"))
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    assert cache.get("bi5", "A/b") is None
+    assert Cache(None).get("bi5", "A/b") is None
+
+
+def test_the_rate_falls_by_a_factor_once_per_event_and_is_shared(tmp_path: Path) -> None:
+    """Four refused requests under way at once that bring the rate down four times; processes that do not share it."""
+    limit = AdaptiveLimit(tmp_path, "x", max_rate=10.0, pause_s=0.0)
+    for _ in range(60):
+        limit.succeeded()
+    assert limit.rate == pytest.approx(4.0)
+    asked_at = limit.wait(threading.Event())
+    for _ in range(4):
+        limit.failed(asked_at)
+    assert limit.rate == pytest.approx(2.8)
+    other = AdaptiveLimit(tmp_path, "x", max_rate=10.0, pause_s=0.0)
+    assert other.rate == pytest.approx(2.8)
+    for _ in range(1000):
+        other.succeeded()
+    assert limit.rate == 10.0

@@ -1,0 +1,68 @@
+"""The message formats: any Avro client reads what numpy wrote, and the other way round."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import schemas
+from pipeline.errors import BadData
+from schemas.columns import COLUMNS, decode_quote_hour, encode_quote_hour
+from tests.messages import T0_US, hour_bytes
+
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+HEADER = {
+    "venue": "dukascopy", "product_id": "EUR-USD", "asset_class": "forex", "origin": "history", "received_at_us": T0_US,
+    "hour_start_us": T0_US, "status": "ticks", "feed": "json", "fetched_at_us": T0_US, "price_scale": 5,
+    "size_scale": 2,
+}  # fmt: skip
+
+
+@given(st.lists(st.tuples(INT64, INT64, INT64, INT64, INT64), max_size=30))
+def test_numpy_writes_the_bytes_that_any_avro_encoder_writes(rows: list[Any]) -> None:
+    columns = [np.array([row[i] for row in rows], dtype=np.int64) for i in range(5)]
+    data = encode_quote_hour(HEADER, *columns)
+    record = schemas.decode("quotes", data)
+    assert {name: record[name] for name in COLUMNS} == {
+        name: column.tolist() for name, column in zip(COLUMNS, columns, strict=True)
+    }
+    assert schemas.encode("quotes", record) == data
+    back = decode_quote_hour(data)
+    assert all((getattr(back, name) == column).all() for name, column in zip(COLUMNS, columns, strict=True))
+
+
+def test_arrays_of_several_blocks_are_read_too() -> None:
+    """Other encoders may split an array; the specification allows it."""
+    data = hour_bytes([1, 2, 3], [10, 11, 12])
+    one_block = bytes([6, 2, 4, 6, 0])  # count 3: 1, 2, 3, end
+    two_blocks = bytes([4, 2, 4, 2, 6, 0])  # count 2: 1, 2; count 1: 3, end
+    assert data.count(one_block) == 1
+    assert decode_quote_hour(data.replace(one_block, two_blocks)).offset_ms.tolist() == [1, 2, 3]
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_avro_are_bad_data_and_nothing_else(data: bytes) -> None:
+    """Any other exception would end the writer."""
+    with pytest.raises(BadData):
+        decode_quote_hour(data)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 400))
+def test_a_cut_hour_is_bad_data(seed: int, cut: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole = hour_bytes(sorted(rng.integers(0, 3_600_000, 50).tolist()), rng.integers(1, 200_000, 50).tolist())
+    with pytest.raises(BadData):
+        decode_quote_hour(whole[: -1 - cut])
+
+
+@pytest.mark.parametrize("name", schemas.NAMES)
+def test_every_schema_documents_itself_and_uses_the_field_names_that_carry_units(name: str) -> None:
+    definition = schemas.definition(name)
+    assert definition["doc"]
+    times = [f["name"] for f in definition["fields"] if re.search(r"time|_at|hour|bucket|since|_from|_to", f["name"])]
+    assert all(t.endswith("_us") or t == "timestamp_is_received" for t in times), times

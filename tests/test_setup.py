@@ -1,0 +1,181 @@
+"""The set-up: broken downloads are done again, and what goes wrong is one sentence that says what to do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import WrongUse
+from pipeline.services import cache, install_broker, install_database, layout
+from pipeline.settings import PROJECT
+
+VERSION = layout.PULSAR_VERSION
+NAME = f"pulsar-server-distribution-{VERSION}-bin.tar.gz"
+FAKE_MAVEN = """#!/bin/sh
+echo run >> "$CALLS"
+for argument; do case $argument in -Dmaven.repo.local=*) repository=${argument#*=} ;; esac; done
+folder=$repository/org/apache/pulsar/pulsar-server-distribution/%s
+mkdir -p "$folder" && cp "$ARCHIVE" "$folder/%s"
+"""
+
+
+@pytest.fixture
+def maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for mvn that "downloads" a tiny distribution; returns the file that counts its runs."""
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, "w:gz") as packed:
+        member = tarfile.TarInfo(f"apache-pulsar-{VERSION}/bin/pulsar")
+        member.size = 4
+        packed.addfile(member, io.BytesIO(b"true"))
+    program = tmp_path / "bin" / "mvn"
+    program.parent.mkdir()
+    program.write_text(FAKE_MAVEN % (VERSION, NAME))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("ARCHIVE", str(archive))
+    monkeypatch.setattr(layout, "PULSAR_SHA256", cache.sha256(archive))
+    _elsewhere(tmp_path / "checkout", monkeypatch)
+    return tmp_path / "calls"
+
+
+def _elsewhere(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "INSTALLED", checkout / ".services")
+    monkeypatch.setattr(layout, "PULSAR_HOME", checkout / ".services" / f"pulsar-{VERSION}")
+
+
+def _runs(calls: Path) -> int:
+    return len(calls.read_text().splitlines()) if calls.exists() else 0
+
+
+def test_a_second_checkout_takes_the_download_of_the_first(
+    maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a download of 250 MB for every checkout and every run."""
+    install_broker.install(tmp_path / "cache")
+    assert install_broker.installed()
+    install_broker.install(tmp_path / "cache")
+    _elsewhere(tmp_path / "second", monkeypatch)
+    assert not install_broker.installed()
+    install_broker.install(tmp_path / "cache")
+    assert install_broker.installed()
+    assert _runs(maven) == 1
+
+
+def test_a_broken_download_is_done_again(maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a cut-off file in the shared folder from breaking every checkout for good."""
+    install_broker.install(tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").glob("apache-pulsar-*.tar.gz")
+    kept.write_bytes(kept.read_bytes()[:-10])
+    _elsewhere(tmp_path / "second", monkeypatch)
+    install_broker.install(tmp_path / "cache")
+    assert install_broker.installed()
+    assert _runs(maven) == 2
+
+
+def test_a_wrong_file_is_refused_and_not_kept(maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents the start of a program that is not the one that was asked for."""
+    monkeypatch.setattr(layout, "PULSAR_SHA256", "0" * 64)
+    with pytest.raises(WrongUse, match=r"another hash.*PULSAR_URL"):
+        install_broker.install(tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.tar.gz"))
+    assert not install_broker.installed()
+
+
+def test_two_set_ups_at_once_download_once(maven: Path, tmp_path: Path) -> None:
+    """Prevents two set-ups from writing over each other."""
+    failed: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            install_broker.install(tmp_path / "cache")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert install_broker.installed()
+    assert _runs(maven) == 1
+
+
+def test_missing_maven_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a traceback on a machine without Maven."""
+    _elsewhere(tmp_path / "checkout", monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(WrongUse, match=r"^mvn is missing: install it with apt, or set PULSAR_URL to a service"):
+        install_broker.install(tmp_path / "cache")
+
+
+def test_no_network_is_one_sentence_with_the_tools_own_words(tmp_path: Path) -> None:
+    """Prevents a page of Maven's output, and an error without a way out."""
+    tool = ["sh", "-c", "echo '[INFO] x'; echo '[ERROR] Unknown host' >&2; exit 1"]
+    with pytest.raises(WrongUse) as caught:
+        cache.run(tool, "Maven could not download it", "PULSAR_URL")
+    text = str(caught.value)
+    assert "Unknown host" in text
+    assert "check the network" in text
+    assert "or set PULSAR_URL to a service that you already have" in text
+    assert "\n" not in text
+
+
+def test_no_space_is_said_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a disk that is filled to the last byte before anybody says so."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 5, 5))
+    _elsewhere(tmp_path / "checkout", monkeypatch)
+    with pytest.raises(WrongUse, match=r"MB left.*make room, or set PULSAR_URL"):
+        install_broker.install(tmp_path / "cache")
+
+
+def test_a_wrong_architecture_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a database of another machine from being unpacked and failing later."""
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(install_database, "STAMP", tmp_path / "none")
+    with pytest.raises(WrongUse, match=r"this machine is riscv64.*or set DATABASE_URL"):
+        install_database.install(tmp_path / "cache")
+
+
+def test_a_changed_package_is_noticed(tmp_path: Path) -> None:
+    """Prevents a half-written package in the shared folder from being unpacked."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "a.deb").write_bytes(b"whole")
+    (store / "packages.json").write_text(json.dumps({"a.deb": cache.sha256(store / "a.deb")}))
+    assert install_database._complete(store)
+    (store / "a.deb").write_bytes(b"who")
+    assert not install_database._complete(store)
+    (store / "a.deb").unlink()
+    assert not install_database._complete(store)
+
+
+def test_the_locks_pin_every_file_and_name_no_address() -> None:
+    """Prevents an installation that is not the tested one, or that only works from one mirror."""
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (PROJECT / name).read_text()
+        assert "://" not in text
+        entries = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+        assert entries
+        assert all("==" in line for line in entries)
+        assert all(f"{line}\n    --hash=sha256:" in text for line in entries)
+
+
+def test_scripts_parse() -> None:
+    """Prevents a script that fails at its first line on a machine that is not ours."""
+    for script in (PROJECT / "scripts").iterdir():
+        if script.read_bytes().startswith(b"#!/usr/bin/env bash"):
+            assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
+            assert os.access(script, os.X_OK)

@@ -1,0 +1,101 @@
+"""The standard trade is the same whichever way it came, and no time or price passes through a float."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import BadData
+from pipeline.times import iso_to_us, seconds_to_us, us_to_iso
+from schemas.trade import Trade
+
+
+def test_websocket_and_rest_give_the_same_trade() -> None:
+    stream = Trade.from_kraken_websocket_response("BTC/USD", "84095.7", "0.00275723", "2026-09-26T18:09:13.157776Z")
+    rest = Trade.from_kraken_rest_api_response("BTC/USD", "84095.70000", "0.00275723", "1790446153.1577763")
+    assert stream == rest
+    assert stream.product_id == "BTC-USD"
+    assert stream.timestamp == "2026-09-26T18:09:13.157776Z"
+    assert stream.timestamp_ms == 1790446153157
+
+
+def test_to_dict_is_exact_unless_numbers_are_asked_for() -> None:
+    trade = Trade.from_kraken_websocket_response(
+        "ETH/USD", "2689.10", "0.00038914", "2026-09-26T18:07:40.132395Z", trade_id=66819466, taker_side="sell"
+    )
+    assert trade.to_dict() == {
+        "product_id": "ETH-USD", "price": "2689.10", "quantity": "0.00038914",
+        "timestamp": "2026-09-26T18:07:40.132395Z", "timestamp_ms": 1790446060132, "trade_id": 66819466,
+        "taker_side": "sell",
+    }  # fmt: skip
+    assert trade.to_dict(numbers=True)["price"] == 2689.1
+    assert isinstance(trade.price, Decimal)
+
+
+def test_a_trade_of_a_message() -> None:
+    row = {"trade_id": 5, "timestamp_us": 1, "price": "1.50", "quantity": "2", "taker_side": "buy"}
+    (trade,) = Trade.from_message({"product_id": "BTC-USD", "trades": [row]})
+    assert (trade.trade_id, trade.price, trade.taker_side) == (5, Decimal("1.50"), "buy")
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity"])
+def test_no_number_is_no_price(price: str) -> None:
+    with pytest.raises(ValueError, match=r"finite|number"):
+        Trade(product_id="BTC-USD", price=Decimal(price), quantity=Decimal(1), timestamp_us=1)
+
+
+@given(st.integers(0, 4_000_000_000_000_000))
+def test_times_survive_both_ways(timestamp_us: int) -> None:
+    assert iso_to_us(us_to_iso(timestamp_us)) == timestamp_us
+    text = Trade.unix_seconds_to_iso_format(f"{timestamp_us // 1_000_000}.{timestamp_us % 1_000_000:06d}")
+    assert iso_to_us(text) == timestamp_us
+    seconds = Trade.iso_format_to_unix_seconds(text)
+    assert round(seconds * 1_000_000) == timestamp_us
+
+
+@given(st.integers(1_500_000_000, 2_000_000_000), st.integers(0, 999_999_999))
+def test_nanoseconds_by_stream_and_by_rest_differ_by_a_microsecond_at_most(second: int, ns: int) -> None:
+    """Otherwise a trade that came both ways would be refused as two that contradict each other."""
+    stream = iso_to_us(us_to_iso(second * 1_000_000 + ns // 1000))
+    rest = seconds_to_us(repr((second * 1_000_000_000 + ns) / 1e9))
+    assert abs(stream - rest) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "us"),
+    [
+        ("2026-08-09T21:05:48Z", 1786309548000000),
+        ("2026-08-09T21:05:48.5Z", 1786309548500000),
+        ("2026-08-09T21:05:48.59377133Z", 1786309548593771),
+        ("2026-08-09T21:05:48.999999999Z", 1786309548999999),
+        ("2026-08-09T23:05:48.5+02:00", 1786309548500000),
+    ],
+)
+def test_any_number_of_digits_is_truncated_to_microseconds(text: str, us: int) -> None:
+    assert iso_to_us(text) == us
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Z",
+        "2026-08-09T21:05:48",
+        "2026-13-09T21:05:48Z",
+        "2026-08-09T21:05:48.Z",
+        "2026-08-09T21:05:48.1x3Z",
+        "1786309548",
+    ],
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(BadData):
+        iso_to_us(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "nan", "1.", "1.2.3", "١"])
+def test_what_are_no_seconds_is_refused(text: str) -> None:
+    with pytest.raises(BadData):
+        seconds_to_us(text)

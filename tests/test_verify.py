@@ -1,0 +1,88 @@
+"""`pipeline.verify` finds what is wrong. A check that cannot fail proves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from consumers.hours import Hours
+from consumers.trades import Trades
+from pipeline.verify import verify
+from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
+
+HOUR = 3_600_000_000
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Any]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        store(Trades(), connection, [received("trades", trades_record([trade(i) for i in range(1, 200)]))])
+        hours = [hour_bytes([1, 2, 60_001], [114543, 114544, 114545], hour_start_us=T0_US + i * HOUR) for i in range(3)]
+        store(Hours(), connection, [received("quotes", hour) for hour in hours])
+        yield connection
+
+
+def wrong(conn: Any) -> list[str]:
+    return [f"{v.kind}: {text}" for v in verify(conn) for text in v.wrong]
+
+
+def test_what_the_writers_stored_is_proven(conn: Any) -> None:
+    assert wrong(conn) == []
+    assert {(v.kind, v.rows) for v in verify(conn)} == {("trades", 199), ("quotes", 9)}
+
+
+COPY = "INSERT INTO trades SELECT instrument_id, {}, price, quantity, taker_side, origin FROM trades WHERE trade_id = 9"
+LAST = "(SELECT max(hour) FROM quote_hours)"
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("DELETE FROM trades WHERE trade_id = 7", "the ledger contains ids that are not stored: {[7,8)}"),
+        ("DELETE FROM trades WHERE trade_id = 7", "the ledger contains 199 ids, 198 rows are stored"),
+        ("DELETE FROM trades WHERE trade_id = 199", "the ledger contains 199 ids, 198 rows are stored"),
+        (COPY.format("trade_id, ts + '1 us'"), "id 9 is stored 2 times"),
+        (COPY.format("500, ts"), "rows are stored that the ledger does not contain: {[500,501)}"),
+        ("UPDATE trade_coverage SET rows = rows + 1", "the ledger counts 200 rows, its ids are 199"),
+        ("UPDATE trade_coverage SET ids = ids - '{[5,8)}', rows = rows - 3",
+         "ids 5 to 7 are neither stored nor explained"),
+        ("UPDATE trades SET price = 100.6 WHERE trade_id = 100", "the 00:01:00 candle of"),
+        ("UPDATE trades SET quantity = 3 WHERE trade_id = 100", "the 01:00:00 candle of"),
+        ("DELETE FROM trade_candle_1m WHERE first_id = 1", "the 00:01:00 candle of"),
+        ("UPDATE trade_candle_1h SET close = 1", "the 01:00:00 candle of"),
+        ("UPDATE quotes SET bid = 1 WHERE seq = 0", "the 00:01:00 candle of"),
+        ("UPDATE quote_candle_1h SET ask_open = 1", "the 01:00:00 candle of"),
+        ("DELETE FROM quotes WHERE bid = 1.14545", "the ledger counts 3 quotes, 2 are stored"),
+        (f"DELETE FROM quote_hours WHERE hour = {LAST}", "the ledger counts 0 quotes, 3 are stored"),
+        (f"UPDATE quote_hours SET state = 'seen_empty' WHERE hour = {LAST} - INTERVAL '1 hour'", "1 hours between"),
+    ],
+)  # fmt: skip
+def test_damage_is_found(conn: Any, damage: str, found: str) -> None:
+    conn.execute(damage)
+    assert any(found in text for text in wrong(conn)), wrong(conn)
+
+
+def test_the_command_says_so_and_ends_with_1(
+    conn: Any, env: Callable[..., dict[str, str]], python: str, database_url: str
+) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pipeline.verify", *arguments]
+        return subprocess.run(command, env=env(), capture_output=True, text=True, timeout=60, check=False)
+
+    good = run()
+    assert (good.returncode, good.stdout.count("proven")) == (0, 2), good.stdout + good.stderr
+    conn.execute("DELETE FROM trades WHERE trade_id = 7")
+    bad = run("--venue", "kraken", "--product", "BTC/USD", "--json")
+    assert bad.returncode == 1
+    assert "{[7,8)}" in bad.stdout
+    assert run("--venue", "dukascopy").returncode == 0
+    nothing = run("--venue", "nobody")
+    assert (nothing.returncode, nothing.stderr.strip()) == (
+        2,
+        "verify: nothing is stored for that; see the view completeness for what there is.",
+    )
+    assert run("--from", "tomorrow").returncode == 2
