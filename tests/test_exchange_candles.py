@@ -170,6 +170,20 @@ def test_a_venue_that_is_down_with_quorum_two_and_three(program: Candles) -> Non
     assert (list(VENUES), 1, True) in revised
 
 
+def test_a_new_quorum_holds_though_nothing_is_to_be_fetched(program: Candles) -> None:
+    """Prevents a quorum that only takes effect with the next candle: hours close too rarely to hide that."""
+    program.start_writer()
+    hourly = (f"--backfill-start-date={hours_ago(5).isoformat()}", "--candle-granularity-minutes=60")
+    short = "SELECT count(*) FROM consensus_missing WHERE granularity_s = 3600"
+    program.simulator.fault("wrong-price", "binance", seconds=600, factor=1.2)
+    assert program.run(*hourly, "--min-exchanges-required=3").returncode == 0
+    assert program.rows(short)[0][0] >= 4
+    program.simulator.reset_stats()
+    assert program.run(*hourly, "--min-exchanges-required=2").returncode == 0
+    assert program.rows(short) == [(0,)]
+    assert program.rows("SELECT required FROM consensus_quorum WHERE granularity_s = 3600") == [(2,)]
+
+
 def test_a_wrong_price_is_left_out_named_and_stored(program: Candles) -> None:
     """Prevents a broken feed from moving the consensus."""
     program.start_writer()

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import zipfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -21,12 +22,28 @@ from pipeline.settings import PROJECT
 
 VERSION = layout.PULSAR_VERSION
 NAME = f"pulsar-server-distribution-{VERSION}-bin.tar.gz"
-FAKE_MAVEN = """#!/bin/sh
-echo run >> "$CALLS"
-for argument; do case $argument in -Dmaven.repo.local=*) repository=${argument#*=} ;; esac; done
-folder=$repository/org/apache/pulsar/pulsar-server-distribution/%s
-mkdir -p "$folder" && cp "$ARCHIVE" "$folder/%s"
+MENDED = layout.BOOKKEEPER_MENDED_VERSION
+FAKE_MAVEN = f"""#!/bin/sh
+for argument; do case $argument in
+    -Dmaven.repo.local=*) repository=${{argument#*=}} ;;
+    -Dartifact=*) artifact=${{argument#*=}} ;;
+esac; done
+echo "$artifact" >> "$CALLS"
+case $artifact in
+    *bookkeeper*) from=$JAR folder=bookkeeper/bookkeeper-server/{MENDED} name=bookkeeper-server-{MENDED}.jar ;;
+    *) from=$ARCHIVE folder=pulsar/pulsar-server-distribution/{VERSION} name={NAME} ;;
+esac
+mkdir -p "$repository/org/apache/$folder" && cp "$from" "$repository/org/apache/$folder/$name"
 """
+BOTH = 2  # the distribution and what it is mended with
+
+
+def _jar(**members: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as packed:
+        for name, text in members.items():
+            packed.writestr(f"org/apache/bookkeeper/discover/{name}.class", text)
+    return data.getvalue()
 
 
 @pytest.fixture
@@ -34,17 +51,23 @@ def maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for mvn that "downloads" a tiny distribution; returns the file that counts its runs."""
     archive = tmp_path / "archive"
     with tarfile.open(archive, "w:gz") as packed:
-        member = tarfile.TarInfo(f"apache-pulsar-{VERSION}/bin/pulsar")
-        member.size = 4
-        packed.addfile(member, io.BytesIO(b"true"))
+        old = _jar(BookieServiceInfo="old", BookieServiceInfoUtils="old", Other="old")
+        for name, data in (("bin/pulsar", b"true"), (f"lib/{install_broker.JAR}", old)):
+            member = tarfile.TarInfo(f"apache-pulsar-{VERSION}/{name}")
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+    jar = tmp_path / "jar"
+    jar.write_bytes(_jar(**{"BookieServiceInfo": "new", "BookieServiceInfo$Endpoint": "new", "Other": "new"}))
     program = tmp_path / "bin" / "mvn"
     program.parent.mkdir()
-    program.write_text(FAKE_MAVEN % (VERSION, NAME))
+    program.write_text(FAKE_MAVEN)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("ARCHIVE", str(archive))
+    monkeypatch.setenv("JAR", str(jar))
     monkeypatch.setattr(layout, "PULSAR_SHA256", cache.sha256(archive))
+    monkeypatch.setattr(layout, "BOOKKEEPER_MENDED_SHA256", cache.sha256(jar))
     _elsewhere(tmp_path / "checkout", monkeypatch)
     return tmp_path / "calls"
 
@@ -69,7 +92,20 @@ def test_a_second_checkout_takes_the_download_of_the_first(
     assert not install_broker.installed()
     install_broker.install(tmp_path / "cache")
     assert install_broker.installed()
-    assert _runs(maven) == 1
+    assert _runs(maven) == BOTH
+
+
+def test_the_broker_gets_the_mended_classes_and_no_others(maven: Path, tmp_path: Path) -> None:
+    """Prevents the endless registration of the bookie after a kill, and a mixture of two releases beyond it."""
+    install_broker.install(tmp_path / "cache")
+    with zipfile.ZipFile(layout.PULSAR_HOME / "lib" / install_broker.JAR) as jar:
+        found = {Path(name).stem: jar.read(name) for name in jar.namelist()}
+    assert found == {
+        "BookieServiceInfo": b"new",
+        "BookieServiceInfo$Endpoint": b"new",
+        "BookieServiceInfoUtils": b"old",
+        "Other": b"old",
+    }
 
 
 def test_a_broken_download_is_done_again(maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +116,7 @@ def test_a_broken_download_is_done_again(maven: Path, tmp_path: Path, monkeypatc
     _elsewhere(tmp_path / "second", monkeypatch)
     install_broker.install(tmp_path / "cache")
     assert install_broker.installed()
-    assert _runs(maven) == 2
+    assert _runs(maven) == BOTH + 1
 
 
 def test_a_wrong_file_is_refused_and_not_kept(maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +145,7 @@ def test_two_set_ups_at_once_download_once(maven: Path, tmp_path: Path) -> None:
         thread.join()
     assert not failed
     assert install_broker.installed()
-    assert _runs(maven) == 1
+    assert _runs(maven) == BOTH
 
 
 def test_missing_maven_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

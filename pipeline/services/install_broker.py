@@ -1,8 +1,17 @@
-"""Fetch and unpack the Pulsar distribution: Maven downloads it, its hash is ours."""
+"""Fetch, unpack and mend the Pulsar distribution: Maven downloads it, its hash is ours.
+
+What is mended: the description that a bookie registers under has no `equals` in BookKeeper 4.17.2. A registration that
+a killed broker left behind then looks foreign to its successor, which may delete and write its own one for ever, a
+thousand times a second, and has a bookie and has none in turn (about one start in ten after `kill -9`:
+https://github.com/apache/pulsar/issues/17759). BookKeeper 4.17.3 has it (https://github.com/apache/bookkeeper/pull/4686),
+and Pulsar has no release with that one which Maven gives, so these classes are taken from there.
+"""
 
 from __future__ import annotations
 
 import tarfile
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import WrongUse
@@ -10,9 +19,32 @@ from pipeline.services import layout
 from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run, sha256
 from pipeline.services.progress import size_of, step
 
-ARTIFACT = f"org.apache.pulsar:pulsar-server-distribution:{layout.PULSAR_VERSION}:tar.gz:bin"
-ARCHIVE_BYTES = 245_494_718
 SETTING = "PULSAR_URL"
+JAR = f"org.apache.bookkeeper-bookkeeper-server-{layout.BOOKKEEPER_VERSION}.jar"
+MENDED_CLASSES = "org/apache/bookkeeper/discover/BookieServiceInfo"  # and what is nested in it
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that Maven gives, and how it is called in our cache."""
+
+    what: str
+    artifact: str  # group:name:version[:type:classifier]
+    file: str
+    sha256: str
+    megabytes: int
+
+
+def distribution() -> Download:
+    version = layout.PULSAR_VERSION
+    artifact = f"org.apache.pulsar:pulsar-server-distribution:{version}:tar.gz:bin"
+    return Download(f"Pulsar {version}", artifact, f"apache-pulsar-{version}-bin.tar.gz", layout.PULSAR_SHA256, 246)
+
+
+def mended() -> Download:
+    version = layout.BOOKKEEPER_MENDED_VERSION
+    artifact, file = f"org.apache.bookkeeper:bookkeeper-server:{version}", f"bookkeeper-server-{version}.jar"
+    return Download(f"BookKeeper {version}", artifact, file, layout.BOOKKEEPER_MENDED_SHA256, 3)
 
 
 def installed() -> bool:
@@ -28,10 +60,8 @@ def install(cache: Path) -> None:
             f"Pulsar's scripts cannot run from a folder with a space in its name ({layout.PROJECT}): "
             f"move the checkout, {ALTERNATIVE.format(setting=SETTING)}."
         )
-    archive = cache / f"apache-pulsar-{layout.PULSAR_VERSION}-bin.tar.gz"
     with locked(cache, "broker"):
-        if not archive.exists() or sha256(archive) != layout.PULSAR_SHA256:
-            _download(archive)
+        archive, jar = (_kept(cache, download) for download in (distribution(), mended()))
     need_space(layout.INSTALLED, 400, SETTING)
     with step(f"Unpacking Pulsar {layout.PULSAR_VERSION}"), locked(layout.INSTALLED, "broker"):
         if installed():
@@ -40,24 +70,45 @@ def install(cache: Path) -> None:
             with tarfile.open(archive) as packed:
                 packed.extractall(fresh, filter="data")
             (top,) = fresh.iterdir()
+            mend(top / "lib" / JAR, jar)
             top.rename(layout.PULSAR_HOME)
 
 
-def _download(archive: Path) -> None:
-    need_space(archive.parent, 700, SETTING)
-    archive.unlink(missing_ok=True)
+def mend(jar: Path, newer: Path) -> None:
+    """Put the mended classes of `newer` into `jar` in place of its own."""
+    fresh = jar.with_suffix(".mended")
+    with zipfile.ZipFile(jar) as old, zipfile.ZipFile(newer) as new, zipfile.ZipFile(fresh, "w") as made:
+        for source, mended_ones in ((old, False), (new, True)):
+            for member in source.infolist():
+                stem = member.filename.removesuffix(".class").partition("$")[0]
+                if (stem == MENDED_CLASSES) is mended_ones:
+                    made.writestr(member, source.read(member))
+    fresh.replace(jar)
+
+
+def _kept(cache: Path, download: Download) -> Path:
+    """The file in our cache, downloaded when it is not there whole; the cache is locked."""
+    file = cache / download.file
+    if file.exists() and sha256(file) == download.sha256:
+        return file
+    need_space(cache, 3 * download.megabytes, SETTING)
+    file.unlink(missing_ok=True)
     # A Maven repository of its own, thrown away afterwards: a broken file in the user's is neither used nor kept.
-    with fresh_folder(archive) as fresh:
+    with fresh_folder(file) as fresh:
         repository = fresh / "repository"
-        with step("Downloading Pulsar through Maven", lambda: size_of(fresh), ARCHIVE_BYTES):
+        total = download.megabytes * 1_000_000
+        with step(f"Downloading {download.what} through Maven", lambda: size_of(fresh), total):
             plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
             run(["mvn", "-B", "-q", f"-Dmaven.repo.local={repository}", f"{plugin}:get",
-                 f"-Dartifact={ARTIFACT}", "-Dtransitive=false"],
-                f"Maven could not download Pulsar {layout.PULSAR_VERSION}", SETTING)  # fmt: skip
-        (got,) = repository.glob("org/apache/pulsar/pulsar-server-distribution/*/*-bin.tar.gz")
-        if sha256(got) != layout.PULSAR_SHA256:
+                 f"-Dartifact={download.artifact}", "-Dtransitive=false"],
+                f"Maven could not download {download.what}", SETTING)  # fmt: skip
+        group, name, version = download.artifact.split(":")[:3]
+        kind = "".join(file.suffixes[-2:]) if file.name.endswith(".tar.gz") else file.suffix
+        (got,) = repository.glob(f"{group.replace('.', '/')}/{name}/{version}/*{kind}")
+        if sha256(got) != download.sha256:
             raise WrongUse(
-                f"What Maven downloaded as Pulsar {layout.PULSAR_VERSION} has another hash than expected: run it "
+                f"What Maven downloaded as {download.what} has another hash than expected: run it "
                 f"again, {ALTERNATIVE.format(setting=SETTING)}."
             )
-        got.rename(archive)
+        got.rename(file)
+    return file

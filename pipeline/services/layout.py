@@ -14,6 +14,10 @@ INSTALLED = PROJECT / ".services"
 PULSAR_VERSION = "4.0.8"
 # Of the distribution that Maven gives; another byte anywhere means a broken download.
 PULSAR_SHA256 = "35c7d064c9e0928edbf2e708989faba0379662f98aa84ce0d4190c59efb6765e"
+# What its bookie says of itself, from the next release of BookKeeper: see pipeline/services/install_broker.py.
+BOOKKEEPER_VERSION = "4.17.2"
+BOOKKEEPER_MENDED_VERSION = "4.17.3"
+BOOKKEEPER_MENDED_SHA256 = "50001824895cf35c5e47148890a0c3fc00132db5fe1ce0f17ae43da3654f91f7"
 POSTGRES_MAJOR = 17
 JAVA_AT_LEAST = 21  # the 4.x servers need it; 17 starts and then fails
 

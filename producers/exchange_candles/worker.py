@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +122,8 @@ class Worker:
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:
         """Back-fill, then catch up with what was closed meanwhile, until nothing is open."""
         key = (self.venue, product_id, self._plan.granularity_s)
+        if not self._tell_quorum(conn, product_id, outcome):
+            return
         while not self._stop.is_set():
             end = pages.closed_end_us(now_us(), self._plan.granularity_s)
             published: list[Span] = []
@@ -129,12 +131,19 @@ class Worker:
                 published += self._fetch(product_id, from_us, to_us, outcome)
             if not published:
                 return
-            if not self._wait_until_stored(conn, product_id, published):
-                if not self._stop.is_set():
-                    outcome.problems.append(
-                        f"{self.venue} {product_id}: published, not stored; is `python -m consumers.candles` running?"
-                    )
+            if not self._wait_until_stored(conn, product_id, published, outcome):
                 return
+
+    def _tell_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
+        """A new quorum holds for what is stored too, whether or not there is anything to fetch."""
+
+        def holds() -> bool:
+            return state.quorum_holds(conn, product_id, self._plan.granularity_s, self._plan.quorum)
+
+        if holds():
+            return True
+        self._publish(product_id, Page([], self._plan.quorum["as_of_us"]), None, 0, 0)
+        return self._wait_for(holds, lambda: 0, product_id, outcome)
 
     def _fetch(self, product_id: str, from_us: int, to_us: int, outcome: Outcome) -> list[Span]:
         """Ask for `[from, to)` page by page and publish; gives what the answers covered."""
@@ -165,7 +174,7 @@ class Worker:
             self._say(product_id, kind, from_us, cursor, to_us)
         return published
 
-    def _publish(self, product_id: str, page: Page, key: str, from_us: int, to_us: int) -> None:
+    def _publish(self, product_id: str, page: Page, key: str | None, from_us: int, to_us: int) -> None:
         if product_id not in self._publishers:
             self._publishers[product_id] = self._bus.publisher(
                 "candles", self.venue, product_id, schema="candles", name=self._name, whole=True
@@ -181,17 +190,31 @@ class Worker:
         }  # fmt: skip
         publisher.send(record, key=product_id, wait=True)
 
-    def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Span]) -> bool:
+    def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Span], outcome: Outcome) -> bool:
         key = (self.venue, product_id, self._plan.granularity_s)
-        open_us, since = -1, time.monotonic()
+        return self._wait_for(
+            lambda: state.is_stored(conn, *key, spans),
+            lambda: sum(b - a for a, b in state.open_spans(conn, *key, spans[0][0], spans[-1][1])),
+            product_id,
+            outcome,
+        )
+
+    def _wait_for(
+        self, done: Callable[[], bool], open_us: Callable[[], int], product_id: str, outcome: Outcome
+    ) -> bool:
+        """Wait for the writer, as long as what is open gets less; False when it does not or the process stops."""
+        last, since = -1, time.monotonic()
         while not self._stop.is_set():
-            if state.is_stored(conn, *key, spans):
+            if done():
                 return True
-            rest = sum(b - a for a, b in state.open_spans(conn, *key, spans[0][0], spans[-1][1]))
-            if rest != open_us:
-                open_us, since = rest, time.monotonic()
+            rest = open_us()
+            if rest != last:
+                last, since = rest, time.monotonic()
             waited = time.monotonic() - since
             if self._plan.patience_s is not None and waited > self._plan.patience_s:
+                outcome.problems.append(
+                    f"{self.venue} {product_id}: published, not stored; is `python -m consumers.candles` running?"
+                )
                 return False
             if waited > SAY_EVERY_S and self._may_say():
                 self._log.warning(events.WAITING, on="the candles writer", product=product_id, for_s=round(waited))
