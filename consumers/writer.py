@@ -40,7 +40,11 @@ BATCH_SMALL_ROWS = 10_000
 BATCH_BYTES = 16 << 20
 # How long a lone message waits for company before it goes to an idle database.
 LINGER_MS = 4
-ANNOUNCED_EVERY_S = 1.0
+# A new topic is looked for this often (one question to the broker), but topics that come together cost few subscriptions.
+# With a second for both, half a second of every new load was spent waiting for it.
+ANNOUNCED_EVERY_S = 0.1
+SUBSCRIBE_EVERY_S = 1.0
+IDLE_MS = 100
 
 STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
 SEEN = Counter("writer_rows_received", "Rows received", ["namespace"])
@@ -69,6 +73,8 @@ class Reader(threading.Thread):
         self._handover = handover
         self._stop_event = stop
         self._looked = time.monotonic()
+        self._subscribed = -SUBSCRIBE_EVERY_S
+        self._new_topics = False
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -84,7 +90,7 @@ class Reader(threading.Thread):
     def _one_batch(self) -> None:
         batch = Batch(self._inbox)
         size = 0
-        wait_ms = 200
+        wait_ms = IDLE_MS
         most = BATCH_SMALL_ROWS if self._kind.divisible else BATCH_ROWS
         while batch.rows < most and size < BATCH_BYTES and not self._stop_event.is_set():
             message = self._inbox.receive(wait_ms)
@@ -112,10 +118,13 @@ class Reader(threading.Thread):
                 continue
 
     def _look_for_topics(self) -> None:
-        if time.monotonic() - self._looked > ANNOUNCED_EVERY_S:
-            self._looked = time.monotonic()
-            if self._inbox.new_topics():
-                self._inbox.subscribe_again()
+        now = time.monotonic()
+        if now - self._looked > ANNOUNCED_EVERY_S:
+            self._looked = now
+            self._new_topics |= self._inbox.new_topics()
+        if self._new_topics and now - self._subscribed > SUBSCRIBE_EVERY_S:
+            self._new_topics, self._subscribed = False, now
+            self._inbox.subscribe_again()
 
 
 class Writer:
