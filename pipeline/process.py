@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-import structlog
-
 from pipeline import events
 from pipeline.errors import PipelineError, WrongUse
 from pipeline.log import configure, get_logger, redact
@@ -77,8 +75,6 @@ def _guarded(name: str, main: Callable[[], int | None], logs: bool) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        structlog.contextvars.clear_contextvars()
 
 
 def keep_trying(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 
 import pytest
 import requests
@@ -23,6 +24,16 @@ def test_a_json_line_has_the_event_and_no_secret(capsys: pytest.CaptureFixture[s
     assert (line["event"], line["level"], line["program"]) == ("an.event", "info", "test")
     assert line["url"] == "postgresql://me:***@db/x"
     assert "hunter2" not in json.dumps(line)
+
+
+def test_a_line_of_a_thread_names_its_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents lines of worker threads that nobody can assign to a program."""
+    log.configure(CommonSettings(log_format="json", app_name="mine"), "test")
+    thread = threading.Thread(target=lambda: log.get_logger().info("an.event", key=1))
+    thread.start()
+    thread.join()
+    line = json.loads(capsys.readouterr().out)
+    assert (line["app"], line["program"], line["event"], line["key"]) == ("mine", "test", "an.event", 1)
 
 
 def test_health_says_why_and_survives_a_broken_report() -> None:
