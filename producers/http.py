@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import requests
-import tenacity
 
 from pipeline import events, metrics
 from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
 from producers.rate_limit import RateLimit
-from producers.socket import Stopped, abandonable
+from producers.retry import retrying
+from producers.socket import abandonable
 
 T = TypeVar("T")
 
@@ -64,26 +64,7 @@ class Client:
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, PipelineError) and error.retryable),
-            wait=tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1),
-            stop=tenacity.stop_after_attempt(self._attempts),
-            sleep=self._sleep,
-            before_sleep=lambda state: self._say(path, state),
-            reraise=True,
-        )
-        return retrying(attempt)
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopped
-
-    def _say(self, path: str, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._log.warning(
-            events.REQUEST_RETRY, request=path, attempt=state.attempt_number, kind=type(error).__name__,
-            error=str(error), retry_in_s=round(state.upcoming_sleep, 2),
-        )  # fmt: skip
+        return retrying(path, self._attempts, self._stop, self._log)(attempt)
 
     def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
         url = f"{self._base}/{path}"

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ccxt
-import tenacity
 
-from pipeline import events, metrics
+from pipeline import metrics
 from pipeline.errors import BadData, PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from producers.exchange_candles.names import CALLS_PER_S
 from producers.frames import decimal_text
 from producers.rate_limit import RateLimit
+from producers.retry import retrying
 from producers.socket import Stopped, abandonable
 
 T = TypeVar("T")
@@ -117,15 +117,7 @@ class Exchange:
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, PipelineError) and error.retryable),
-            wait=tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1),
-            stop=tenacity.stop_after_attempt(attempts),
-            sleep=self._sleep,
-            before_sleep=lambda state: self._say(what, state),
-            reraise=True,
-        )
-        return retrying(attempt)
+        return retrying(what, attempts, self._stop, self._log)(attempt)
 
     def _mapped(self, call: Callable[[], T]) -> T:
         """Our error for one of ccxt's. What it does not foresee (a body of another shape) is no answer."""
@@ -139,17 +131,6 @@ class Exchange:
             raise Unavailable(_text(error)) from None
         except (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError, BadData) as error:
             raise WrongAnswer(f"{self.venue}: {type(error).__name__}: {error}"[:300]) from None
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopped
-
-    def _say(self, what: str, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._log.warning(
-            events.REQUEST_RETRY, request=what, attempt=state.attempt_number, kind=type(error).__name__,
-            error=str(error), retry_in_s=round(state.upcoming_sleep, 2),
-        )  # fmt: skip
 
 
 def _symbol(product_id: str) -> str:
