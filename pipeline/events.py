@@ -53,6 +53,8 @@ LOAD_DONE = "load.done"
 FEED_DOWN = "feed.down"
 FEED_SWITCHED = "feed.switched"
 HOUR_OPEN = "hour.open"  # an hour that the vendor gave no usable answer for: asked again later
+FEED_UNPROVEN = "feed.unproven"  # answers, but gives no quotes even for hours that have some: "empty" is not believed
+SCALE_DIFFERS = "instrument.scale_differs"  # our price_scale is not the vendor's
 
 # candles of exchanges
 SYMBOLS_CHECKED = "symbols.checked"

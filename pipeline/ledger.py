@@ -161,6 +161,18 @@ class Ledger:
         )
         return {to_us(r[0]): Hour(to_us(r[0]), r[1], r[2], r[3], to_us(r[4]), r[5], r[6]) for r in rows}
 
+    def newest_quote_hours(self, venue: str, product_id: str, before_us: int, count: int) -> list[int]:
+        """The last hours before this moment that have quotes, newest first, by their start in µs."""
+        rows = self._conn.execute(
+            """
+            SELECT hour FROM quote_hours JOIN instruments i USING (instrument_id)
+            WHERE i.venue = %s AND i.product_id = %s AND hour < %s AND state = 'present' AND ticks > 0
+            ORDER BY hour DESC LIMIT %s
+            """,
+            (venue, product_id, from_us(before_us), count),
+        )
+        return [to_us(row[0]) for row in rows]
+
     @contextmanager
     def turn(self, what: str, stop: threading.Event, *, wait: bool = True, poll_s: float = 0.5) -> Iterator[bool]:
         """Work on `what` (an instrument) by one process at a time; held for one piece of work.

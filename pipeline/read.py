@@ -23,6 +23,9 @@ from psycopg import sql
 
 from pipeline.database import connect
 from pipeline.errors import WrongUse
+from pipeline.ledger import from_us
+from pipeline.moments import moment_us
+from pipeline.process import now_us
 from pipeline.products import canonical_product
 from pipeline.settings import DatabaseSettings, load
 
@@ -135,10 +138,7 @@ def _moment(value: Moment, default: datetime) -> datetime:
     if value is None:
         return default
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise WrongUse(f"{value!r} is no time; write it like 2026-01-01 or 2026-01-01T12:00.") from None
+        return from_us(moment_us(value, now_us(), "start, end"))
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     return value if value.tzinfo else value.replace(tzinfo=UTC)

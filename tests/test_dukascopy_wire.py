@@ -13,16 +13,16 @@ import pytest
 
 from pipeline.errors import BadData, WrongAnswer, WrongUse
 from pipeline.ledger import Hour
+from pipeline.moments import moment_us, whole_hour_us
 from producers.dukascopy import bi5, jetta
 from producers.dukascopy.cache import Cache
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.candles_check import by_minute, compare
-from producers.dukascopy.feeds import FolderFeed
+from producers.dukascopy.folder import FolderFeed
 from producers.dukascopy.instruments import catalogue, chosen
 from producers.dukascopy.limiter import AdaptiveLimit
 from producers.dukascopy.plan import Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, decimals_of_units, units_of_millions
-from producers.dukascopy.span import moment_us
 from tests.dukascopy_help import BI5, RECORDINGS, us
 
 BTC_HOUR = us("2023-02-20T12")
@@ -207,16 +207,18 @@ def test_a_plan_asks_only_for_what_the_ledger_does_not_account_for(tmp_path: Pat
 def test_moments() -> None:
     """A span that begins a day off."""
     now = us("2026-03-31T10") + 12_345_678
-    assert moment_us("2019-02-04", now, "--from") == us("2019-02-04")
-    assert moment_us("2019-02-04T12", now, "--from") == us("2019-02-04T12")
-    assert moment_us("2019-02-04T12:00:00+02:00", now, "--from") == us("2019-02-04T10")
-    assert moment_us("7_days_ago", now, "--from") == us("2026-03-24")
-    assert moment_us("1_month_ago", now, "--from") == us("2026-02-28")
-    assert moment_us("1_year_ago", now, "--from") == us("2025-03-31")
-    assert moment_us("now", now, "--to") == us("2026-03-31T10")
+    assert whole_hour_us("2019-02-04", now, "--from") == us("2019-02-04")
+    assert whole_hour_us("2019-02-04T12", now, "--from") == us("2019-02-04T12")
+    assert whole_hour_us("2019-02-04T12:00:00+02:00", now, "--from") == us("2019-02-04T10")
+    assert whole_hour_us("7_days_ago", now, "--from") == us("2026-03-24")
+    assert whole_hour_us("1_month_ago", now, "--from") == us("2026-02-28")
+    assert whole_hour_us("1_year_ago", now, "--from") == us("2025-03-31")
+    assert whole_hour_us("now", now, "--to") == us("2026-03-31T10")
     for wrong in ("yesterday", "2019-02-30", "2019-02-04T12:30", "99999_years_ago"):
         with pytest.raises(WrongUse, match="--from"):
-            moment_us(wrong, now, "--from")
+            whole_hour_us(wrong, now, "--from")
+    assert moment_us("2019-02-04T12:30:00.25", now, "--from") == us("2019-02-04T12") + 1_800_250_000
+    assert moment_us("now", now, "--to") == now
 
 
 def test_a_damaged_cache_file_counts_as_not_there(tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ from pipeline.settings import (
 )
 from producers.dukascopy.candles_check import check_candles as compare_candles
 from producers.dukascopy.dry_run import dry_run as dry_run_of
-from producers.dukascopy.feeds import Feed, open_feed
+from producers.dukascopy.feed import Feed
+from producers.dukascopy.feeds import open_feed
 from producers.dukascopy.gate import Gate
 from producers.dukascopy.instruments import Instrument, catalogue, chosen
 from producers.dukascopy.load import Loader
+from producers.dukascopy.piece import Means
 from producers.dukascopy.progress import Lines, shown
 from producers.dukascopy.run import Following, Wish, load_all, report_open
 
@@ -96,11 +98,12 @@ def _run(
     folders = [state_dir, *([load(ServicesSettings).data] if broker.private or database.private else [])]
     gate = Gate(broker, folders, load(LimitSettings).min_free_disk_gb, stop)
     bus = Bus(broker, stop)
-    loader = Loader(
-        feed, bus, database, gate, Lines() if follow else shown(), stop,
+    means = Means(
+        feed, gate, Lines() if follow else shown(), stop,
         workers=FOLDER_WORKERS if feed.free else settings.connections,
-        confirm_us=int(settings.empty_confirm_seconds * 1e6), wait_turn=wait, refetch=refetch,
+        confirm_us=int(settings.empty_confirm_seconds * 1e6),
     )  # fmt: skip
+    loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch)
     following = Following(loader, wanted, wish, settings.poll_seconds, stop)
     server = HealthServer("dukascopy", BY_NAME["dukascopy"].port, following.report) if follow else None
     get_logger().info(
@@ -113,7 +116,7 @@ def _run(
             following.run()
             return 0
         jobs = load_all(loader, wanted, wish, stop)
-        loader.shown.close()
+        means.shown.close()
         left = report_open(jobs, to_stderr=True)
         return 1 if left or stop.is_set() else 0
     finally:

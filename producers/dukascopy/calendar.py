@@ -16,6 +16,7 @@ from producers.dukascopy.instruments import Instrument, Session
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR_MS = 3_600_000
 _FRIDAY, _SUNDAY = 4, 6
+_BUSY_DAYS = (1, 2, 3)
 
 
 def closed(instrument: Instrument, hour_us: int) -> bool:
@@ -24,6 +25,19 @@ def closed(instrument: Instrument, hour_us: int) -> bool:
     if any(a + HOUR_MS <= start_ms and start_ms + 2 * HOUR_MS <= b for a, b in instrument.holidays_ms):
         return True
     return _closed_by_week(instrument.session, hour_us)
+
+
+def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
+    """The newest hours (µs) in which every market trades: 15:00 UTC from Tuesday to Thursday, no holiday."""
+    found: list[int] = []
+    day_us = 24 * HOUR_MS * 1000
+    for midnight_us in range(before_us - before_us % day_us, before_us - 30 * day_us, -day_us):
+        hour_us = midnight_us + 15 * HOUR_MS * 1000
+        at = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
+        early = hour_us + HOUR_MS * 1000 > before_us or hour_us < (instrument.first_tick_us or 0)
+        if at.weekday() in _BUSY_DAYS and not early and not closed(instrument, hour_us) and len(found) < count:
+            found.append(hour_us)
+    return found
 
 
 def _closed_by_week(session: Session, hour_us: int) -> bool:

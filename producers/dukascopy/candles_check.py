@@ -14,11 +14,11 @@ from pipeline.errors import Refused, Unavailable
 from pipeline.ledger import from_us
 from pipeline.log import get_logger
 from pipeline.settings import DatabaseSettings
-from producers.dukascopy.feeds import Feed
-from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.load import TRIES, VENUE
+from producers.dukascopy.feed import Feed
+from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.quotes import HOUR_US
 from producers.dukascopy.run import Wish
+from producers.dukascopy.web import TRIES
 from schemas.columns import Column
 
 DAY_US = 24 * HOUR_US

@@ -13,9 +13,8 @@ from pipeline.ledger import Hour, Ledger
 from pipeline.process import now_us
 from pipeline.settings import DatabaseSettings, DukascopySettings
 from pipeline.times import us_to_iso
-from producers.dukascopy.feeds import Feed
-from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.load import VENUE
+from producers.dukascopy.feed import Feed
+from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.plan import Plan, Rules, make_plan
 from producers.dukascopy.run import Wish
 

@@ -18,6 +18,7 @@ from pipeline.errors import BadData, WrongUse
 from pipeline.products import AssetClass, canonical_product
 from producers.dukascopy.quotes import Quotes
 
+VENUE = "dukascopy"
 Session = Literal["fx_week", "us_stock", "always"]
 
 

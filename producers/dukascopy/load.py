@@ -7,94 +7,43 @@ anywhere: the ledger says what is left.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import psycopg
 
 from pipeline import events
 from pipeline.bus import Bus, Publisher
 from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import BadData, PipelineError
-from pipeline.ledger import Hour, Ledger
+from pipeline.errors import PipelineError
+from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from pipeline.settings import DatabaseSettings
 from pipeline.topics import topic_of
 from producers.dukascopy import metrics
-from producers.dukascopy.feeds import Feed, Fetched
-from producers.dukascopy.gate import Gate
-from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Plan, Rules, make_plan
-from producers.dukascopy.progress import Shown
-from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
-from producers.dukascopy.web import Breaker
-from producers.socket import Stopped
-from schemas.columns import checksum, encode_quote_hour
+from producers.dukascopy.calendar import busy_hours
+from producers.dukascopy.instruments import VENUE, Instrument
+from producers.dukascopy.job import Job
+from producers.dukascopy.piece import Means, Piece
+from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Rules, make_plan
 
-VENUE = "dukascopy"
-PIECE_S = 20.0
 # Longer than a waiting process sleeps between two tries, so that it gets its turn.
 LET_IN_S = 0.7
-# More than a feed's breaker takes, so that even a lone hour changes over to the other feed.
-TRIES = Breaker.AFTER + 1
 # The ledger is read this far at a time: 20 years at once would be 50 MB.
 WINDOW = 100 * 24
 # Hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
 MAX_PENDING = 24
 QUIET_S = 15.0
-_RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was published about an hour, in the ledger's words."""
-
-    state: str
-    checksum: int
-    fetched_at_us: int
-
-    def shown_by(self, hour: Hour | None) -> bool:
-        """Whether the ledger holds this, or something better."""
-        if hour is None or _RANK[hour.state] != _RANK[self.state]:
-            return hour is not None and _RANK[hour.state] > _RANK[self.state]
-        return hour.checksum == self.checksum or hour.fetched_at_us >= self.fetched_at_us
-
-
-@dataclass
-class Job:
-    """The load of one instrument over one span. `done`: hours that this run is through with, and what is open there."""
-
-    instrument: Instrument
-    span: range
-    optional_from_us: int  # hours from here on are taken if they can be had, not missed otherwise
-    done: dict[int, Open | None] = field(default_factory=dict)
-    waiting: dict[int, Open] = field(default_factory=dict)
-    sent: dict[int, Sent] = field(default_factory=dict)
-    accounted: set[int] = field(default_factory=set)
-    published: int = 0
-    quotes: int = 0
-    error: str | None = None
-
-    @property
-    def open_hours(self) -> dict[int, Open]:
-        both: dict[int, Open | None] = {**self.waiting, **self.done}
-        found = {hour: what for hour, what in both.items() if what is not None}
-        return {hour: found[hour] for hour in sorted(found) if hour < self.optional_from_us}
 
 
 class Loader:
     """Loads instruments one after the other with one connection to the database and one publisher at a time."""
 
     def __init__(
-        self, feed: Feed, bus: Bus, database: DatabaseSettings, gate: Gate, shown: Shown, stop: threading.Event, *,
-        workers: int, confirm_us: int, wait_turn: bool = True, refetch: bool = False,
+        self, means: Means, bus: Bus, database: DatabaseSettings, *, wait_turn: bool = True, refetch: bool = False
     ) -> None:  # fmt: skip
-        self.feed, self.shown, self.gate, self.stop = feed, shown, gate, stop
-        self.workers, self.confirm_us = workers, confirm_us
+        self.means, self.stop = means, means.stop
         self._bus = bus
         self.on_progress: Callable[[], None] = lambda: None
         self._wait_turn, self._refetch = wait_turn, refetch
@@ -112,7 +61,7 @@ class Loader:
 
     def load(self, job: Job) -> Job:
         """Everything that can be had now. Raises `Unavailable` only when stopped before it began."""
-        self.shown.begin(job.instrument.product_id, len(job.span))
+        self.means.shown.begin(job.instrument.product_id, len(job.span))
         for start in range(0, len(job.span), WINDOW):
             self._window(job, job.span[start : start + WINDOW])
         self._left_over(job)
@@ -153,9 +102,11 @@ class Loader:
                 return False
             self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
-            rules = Rules(now_us(), self.confirm_us, self._refetch)
-            plan = make_plan(job.instrument, self.feed, window, known, rules, job.done)
-            self.shown.begin(name, -len((plan.accounted | plan.waiting.keys()) - job.accounted - job.waiting.keys()))
+            rules = Rules(now_us(), self.means.confirm_us, self._refetch)
+            plan = make_plan(job.instrument, self.means.feed, window, known, rules, job.done)
+            self.means.shown.begin(
+                name, -len((plan.accounted | plan.waiting.keys()) - job.accounted - job.waiting.keys())
+            )
             job.waiting |= plan.waiting
             job.accounted |= plan.accounted
             if not (plan.ask or plan.closed or plan.running):
@@ -164,19 +115,27 @@ class Loader:
                 "quotes", VENUE, name, "quotes", "dukascopy-history", whole=True, max_pending=MAX_PENDING
             )
             try:
-                work = _Work(self, job, plan, known, publisher)
-                work.run()
+                piece = Piece(self.means, job, plan, known, publisher)
+                piece.run()
+                if not self.stop.is_set():
+                    piece.settle(lambda: self._with_quotes(job.instrument))
                 self._stored(job, publisher)
             finally:
                 publisher.close()
-            return work.finished and not publisher.failed
+            return piece.finished and not publisher.failed
+
+    def _with_quotes(self, instrument: Instrument) -> list[int]:
+        """Hours (µs) of which every feed must have quotes: the newest one stored that is old enough, and busy ones."""
+        before_us = now_us() - EMPTY_FINAL_AFTER_US
+        stored = self._ledger().newest_quote_hours(VENUE, instrument.product_id, before_us, 1)
+        return [*stored, *busy_hours(instrument, before_us, 2)]
 
     def _settled(self, topic: str) -> None:
         """Wait until the writer is through with what an earlier run published, or is seen to do nothing."""
         least, since, said = None, time.monotonic(), False
         while not self.stop.is_set():
             try:
-                behind = self.gate.messages_behind(topic)
+                behind = self.means.gate.messages_behind(topic)
             except (PipelineError, ValueError, KeyError):
                 return  # no broker: the publisher waits for it
             if not behind:
@@ -223,145 +182,6 @@ class Loader:
 
     def _idle(self, topic: str) -> bool:
         try:
-            return self.gate.messages_behind(topic) == 0
+            return self.means.gate.messages_behind(topic) == 0
         except (PipelineError, ValueError, KeyError):
             return False
-
-
-class _Work:
-    """The fetching and publishing of one piece, by several threads."""
-
-    def __init__(self, loader: Loader, job: Job, plan: Plan, known: dict[int, Hour], publisher: Publisher) -> None:
-        self._loader, self._job, self._known, self._publisher = loader, job, known, publisher
-        self._feed, self._stop = loader.feed, loader.stop
-        self._lock = threading.Lock()
-        self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
-            [(h, self._closed) for h in plan.closed] + [(h, self._ask) for h in plan.ask]
-            + [(h, self._running) for h in plan.running]
-        )  # fmt: skip
-        self._tries: dict[int, int] = {}
-        self._busy = 0
-        self._until = time.monotonic() + PIECE_S
-        self.finished = False
-
-    def run(self) -> None:
-        """Until everything is done, the time is up, or the process is to stop."""
-        count = min(self._loader.workers, len(self._queue))
-        threads = [threading.Thread(target=self._worker, name=f"hours-{i}", daemon=True) for i in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive() and not self._stop.is_set():
-                thread.join(0.1)
-        if self._stop.is_set():  # who waits for an answer is left alone, it would take too long
-            for thread in threads:
-                thread.join(0.1)
-        self.finished = not self._queue
-
-    def _next(self) -> tuple[int, Callable[[int], None]] | None:
-        """The next hour; None when there is none and none can come back."""
-        while not self._stop.is_set() and self._job.error is None and time.monotonic() < self._until:
-            with self._lock:
-                if self._queue:
-                    self._busy += 1
-                    return self._queue.popleft()
-                if not self._busy:
-                    return None
-            self._stop.wait(0.02)
-        return None
-
-    def _worker(self) -> None:
-        while (item := self._next()) is not None:
-            hour_us, do = item
-            try:
-                if self._loader.gate.wait(self._publisher.topic):
-                    do(hour_us)
-            except Stopped:
-                return
-            except BadData as error:  # of the whole instrument: its scale is wrong
-                self._job.error = str(error)
-            except PipelineError as error:
-                self._failed(hour_us, do, error)
-            except Exception as error:
-                self._job.error = f"{type(error).__name__}: {error}"
-            finally:
-                with self._lock:
-                    self._busy -= 1
-
-    def _failed(self, hour_us: int, do: Callable[[int], None], error: PipelineError) -> None:
-        """Once more later in this piece, or left open."""
-        wait_s = self._feed.wait_s()
-        with self._lock:
-            self._tries[hour_us] = self._tries.get(hour_us, 0) + 1
-            if error.retryable and not self._feed.free and not wait_s and self._tries[hour_us] < TRIES:
-                self._queue.append((hour_us, do))
-                return
-            at = now_us() + int(max(wait_s, 60.0) * 1e6) if error.retryable and not self._feed.free else None
-            why = str(error).split(": ", 1)[-1]  # without the address: an hour is named by its time
-            self._job.done[hour_us] = Open(why, at)
-            if wait_s:  # nobody answers: the rest need not find that out one by one
-                for other, _ in self._queue:
-                    self._job.done[other] = Open(why, at)
-                self._queue.clear()
-
-    # -- one hour -----------------------------------------------------------------------------------------------------
-
-    def _closed(self, hour_us: int) -> None:
-        self._publish(hour_us, Fetched("empty", NO_QUOTES, "calendar", now_us()), "closed")
-
-    def _running(self, hour_us: int) -> None:
-        found = self._feed.running_hour(self._job.instrument, hour_us)
-        if len(found.quotes):
-            self._publish(hour_us, found, "partial")
-        else:
-            self._job.done[hour_us] = Open("the running hour has no quotes yet")
-
-    def _ask(self, hour_us: int) -> None:
-        found = self._feed.hour(self._job.instrument, hour_us)
-        if found.status == "ticks":
-            self._publish(hour_us, found, "present")
-        else:
-            self._empty(hour_us, found)
-
-    def _empty(self, hour_us: int, found: Fetched) -> None:
-        """Nothing there. Final at once from a folder; from the network after a second look some time later."""
-        known = self._known.get(hour_us)
-        seen = known if known and known.state == "seen_empty" else None
-        confirm_us = self._loader.confirm_us
-        old = hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= found.fetched_at_us
-        if self._feed.free or (seen and old and found.fetched_at_us - seen.fetched_at_us >= confirm_us):
-            self._publish(hour_us, found, "confirmed_empty")
-            return
-        if seen is None:
-            self._publish(hour_us, found, "seen_empty")
-        again_us = found.fetched_at_us + confirm_us
-        why = f"{found.feed} answers {found.status}, to be asked once more"
-        self._job.done[hour_us] = Open(why, again_us)
-
-    def _publish(self, hour_us: int, found: Fetched, state: str) -> None:
-        instrument, quotes = self._job.instrument, found.quotes
-        instrument.check_price(quotes)
-        header = {
-            "venue": VENUE,
-            "product_id": instrument.product_id,
-            "asset_class": instrument.asset_class,
-            "origin": "history",
-            "received_at_us": found.fetched_at_us,
-            "hour_start_us": hour_us,
-            "status": found.status,
-            "feed": found.feed,
-            "fetched_at_us": found.fetched_at_us,
-            "final": state != "seen_empty",
-            "price_scale": instrument.price_scale,
-            "size_scale": quotes.size_scale,
-        }
-        columns = (quotes.offset_ms, quotes.bid, quotes.ask, quotes.bid_size, quotes.ask_size)
-        data = encode_quote_hour(header, *columns)
-        if not self._publisher.send(data, wait=True):
-            raise Stopped
-        with self._lock:
-            self._job.sent[hour_us] = Sent(state, checksum(*columns[:3]), found.fetched_at_us)
-            self._job.quotes += len(quotes)
-        metrics.HOURS.labels(VENUE, instrument.product_id, found.status).inc()
-        metrics.QUOTES.labels(VENUE, instrument.product_id).inc(len(quotes))
-        self._loader.shown.hour(instrument.product_id, len(quotes))

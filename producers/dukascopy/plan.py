@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.ledger import Hour
 from producers.dukascopy.calendar import closed
-from producers.dukascopy.feeds import Feed
+from producers.dukascopy.feed import Feed
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.quotes import HOUR_US
 

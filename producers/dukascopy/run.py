@@ -13,15 +13,16 @@ from pipeline import events
 from pipeline.errors import PipelineError, WrongUse
 from pipeline.ledger import from_us
 from pipeline.log import get_logger
+from pipeline.moments import whole_hour_us
 from pipeline.process import Stop, now_us
 from pipeline.times import us_to_iso
 from producers.dukascopy import metrics
-from producers.dukascopy.feeds import Feed
-from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.load import VENUE, Job, Loader
+from producers.dukascopy.feed import Feed
+from producers.dukascopy.instruments import VENUE, Instrument
+from producers.dukascopy.job import Job
+from producers.dukascopy.load import Loader
 from producers.dukascopy.plan import PUBLISHED_AFTER_US, Open
 from producers.dukascopy.quotes import HOUR_US
-from producers.dukascopy.span import moment_us
 from producers.socket import Stopped
 
 GROUPS_SHOWN = 20
@@ -38,9 +39,9 @@ class Wish:
     def span(self, instrument: Instrument) -> tuple[range, int]:
         """The hours, and from which on they are optional: without `--to`, what is not published yet is not missed."""
         now = now_us()
-        first = moment_us(self.start, now, self.start_name)
+        first = whole_hour_us(self.start, now, self.start_name)
         if self.end is not None:
-            last = optional = moment_us(self.end, now, "--to")
+            last = optional = whole_hour_us(self.end, now, "--to")
         else:
             last = now - now % HOUR_US + HOUR_US
             optional = (now - PUBLISHED_AFTER_US) // HOUR_US * HOUR_US
@@ -71,7 +72,7 @@ def load_all(loader: Loader, instruments: Iterable[Instrument], wish: Wish, stop
     for instrument in instruments:
         if stop.is_set():
             break
-        instrument = described(loader.feed, instrument)
+        instrument = described(loader.means.feed, instrument)
         span, optional_from_us = wish.span(instrument)
         if not len(span):
             first = us_to_iso(instrument.first_tick_us or 0)
@@ -151,8 +152,8 @@ class Following:
                 break
             report_open(jobs, to_stderr=False)
             self._open = {job.instrument.product_id: len(job.open_hours) for job in jobs}
-            errors = [job.error for job in jobs if job.error]
-            down_s = self._loader.feed.wait_s()
+            errors = [why for job in jobs if (why := job.error or job.unproven)]
+            down_s = self._loader.means.feed.wait_s()
             if not errors and not down_s:
                 self._well_at = time.monotonic()
                 metrics.LAST_POLL.labels(VENUE).set(time.time())

@@ -58,6 +58,10 @@ class Breaker:
         return True
 
 
+# More than a breaker takes, so that even a lone hour changes over to the other feed.
+TRIES = Breaker.AFTER + 1
+
+
 class Web:
     """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own."""
 

@@ -17,10 +17,10 @@ from pipeline.errors import PipelineError, Unavailable, WrongUse
 from pipeline.health import HealthServer
 from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
+from pipeline.moments import whole_hour_us
 from pipeline.process import Stop, now_us
 from pipeline.programs import BY_NAME
 from pipeline.settings import CommonSettings, DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
-from producers.dukascopy.span import moment_us
 from producers.exchange_candles import state
 from producers.exchange_candles.dry import show
 from producers.exchange_candles.exchange import ATTEMPTS_AT_START, Exchange
@@ -48,7 +48,7 @@ def run(settings: ExchangeCandlesSettings, wish: Wish, stop: Stop) -> int:
     venues = exchanges_of(settings.exchanges)
     if len(venues) > MOST_EXCHANGES:
         raise WrongUse(f"--exchanges: {len(venues)} are named; a consensus has at most {MOST_EXCHANGES}.")
-    start_us = moment_us(settings.backfill_start_date, began_us, "--backfill-start-date")
+    start_us = whole_hour_us(settings.backfill_start_date, began_us, "--backfill-start-date")
     if start_us >= began_us:
         raise WrongUse("--backfill-start-date lies in the future.")
     required = required_of(venues, settings.min_exchanges_required)

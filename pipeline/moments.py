@@ -1,4 +1,5 @@
-"""Moments as people write them: `2019-02-04`, `2019-02-04T12`, `7_days_ago`, `1_year_ago`, `now`."""
+"""Moments as people write them: `2019-02-04`, `2019-02-04T12`, `7_days_ago`, `1_year_ago`, `now`; UTC unless they say
+otherwise. One way for the options and settings of all programs."""
 
 from __future__ import annotations
 
@@ -7,28 +8,35 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import WrongUse
 from pipeline.ledger import from_us, to_us
-from producers.dukascopy.quotes import HOUR_US
 
+HOUR_US = 3_600_000_000
 _AGO = re.compile(r"(\d{1,5})_(hour|day|week|month|year)s?_ago")
 
 
 def moment_us(text: str, now_us: int, name: str) -> int:
-    """The whole hour meant, in µs since 1970 UTC; days ago begin at midnight. Raises `WrongUse` that names `name`."""
+    """The moment meant, in µs since 1970 UTC; days ago begin at midnight, hours ago at the full hour.
+
+    Raises `WrongUse` that names `name`, the option or setting.
+    """
     wish = text.strip().lower()
-    now = from_us(now_us)
     if wish == "now":
-        return now_us - now_us % HOUR_US
+        return now_us
     try:
         if match := _AGO.fullmatch(wish):
-            return to_us(_ago(now, int(match[1]), match[2]))
-        if re.fullmatch(r"\d{4}-\d\d-\d\d[t ]\d\d(:?00)?z?", wish):
-            wish = wish[:13] + ":00"
+            return to_us(_ago(from_us(now_us), int(match[1]), match[2]))
         at = datetime.fromisoformat(wish.upper())
+        return to_us(at if at.tzinfo else at.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise WrongUse(
-            f"{name}: {text!r} is no moment; write 2019-02-04, 2019-02-04T12, 7_days_ago, 1_year_ago or now."
+            f"{name}: {text!r} is no time; write 2019-02-04, 2019-02-04T12:00, 7_days_ago, 1_year_ago or now."
         ) from None
-    at_us = to_us(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def whole_hour_us(text: str, now_us: int, name: str) -> int:
+    """The same where only whole hours make sense; `now` is the running hour. Raises `WrongUse`."""
+    at_us = moment_us(text, now_us, name)
+    if text.strip().lower() == "now":
+        return at_us - at_us % HOUR_US
     if at_us % HOUR_US:
         raise WrongUse(f"{name}: {text!r} is not a whole hour.")
     return at_us

@@ -1,0 +1,49 @@
+"""The load of one instrument over one span: what was asked for, what was published, what is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.ledger import Hour
+from producers.dukascopy.instruments import Instrument
+from producers.dukascopy.plan import Open
+
+_RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was published about an hour, in the ledger's words."""
+
+    state: str
+    checksum: int
+    fetched_at_us: int
+
+    def shown_by(self, hour: Hour | None) -> bool:
+        """Whether the ledger holds this, or something better."""
+        if hour is None or _RANK[hour.state] != _RANK[self.state]:
+            return hour is not None and _RANK[hour.state] > _RANK[self.state]
+        return hour.checksum == self.checksum or hour.fetched_at_us >= self.fetched_at_us
+
+
+@dataclass
+class Job:
+    """The load of one instrument over one span. `done`: hours that this run is through with, and what is open there."""
+
+    instrument: Instrument
+    span: range
+    optional_from_us: int  # hours from here on are taken if they can be had, not missed otherwise
+    done: dict[int, Open | None] = field(default_factory=dict)
+    waiting: dict[int, Open] = field(default_factory=dict)
+    sent: dict[int, Sent] = field(default_factory=dict)
+    accounted: set[int] = field(default_factory=set)
+    published: int = 0
+    quotes: int = 0
+    error: str | None = None  # ends the load
+    unproven: str | None = None  # the feed's empty answers are not believed
+
+    @property
+    def open_hours(self) -> dict[int, Open]:
+        both: dict[int, Open | None] = {**self.waiting, **self.done}
+        found = {hour: what for hour, what in both.items() if what is not None}
+        return {hour: found[hour] for hour in sorted(found) if hour < self.optional_from_us}

@@ -1,0 +1,202 @@
+"""Some seconds of an instrument's load: its hours are fetched and published by several threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.bus import Publisher
+from pipeline.errors import BadData, PipelineError
+from pipeline.ledger import Hour
+from pipeline.process import now_us
+from producers.dukascopy import metrics
+from producers.dukascopy.feed import Feed, Fetched
+from producers.dukascopy.gate import Gate
+from producers.dukascopy.instruments import VENUE
+from producers.dukascopy.job import Job, Sent
+from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Plan
+from producers.dukascopy.progress import Shown
+from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
+from producers.dukascopy.web import TRIES
+from producers.socket import Stopped
+from schemas.columns import checksum, encode_quote_hour
+
+PIECE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What loads work with. `confirm_us`: distance in time of the two looks that make an hour empty."""
+
+    feed: Feed
+    gate: Gate
+    shown: Shown
+    stop: threading.Event
+    workers: int
+    confirm_us: int
+
+
+class Piece:
+    """`run`, then `settle`. `finished`: nothing of the plan is left to be asked."""
+
+    def __init__(self, means: Means, job: Job, plan: Plan, known: dict[int, Hour], publisher: Publisher) -> None:
+        self._means, self._job, self._known, self._publisher = means, job, known, publisher
+        self._feed, self._stop = means.feed, means.stop
+        self._lock = threading.Lock()
+        self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
+            [(h, self._closed) for h in plan.closed] + [(h, self._ask) for h in plan.ask]
+            + [(h, self._running) for h in plan.running]
+        )  # fmt: skip
+        self._tries: dict[int, int] = {}
+        self._empty: dict[int, Fetched] = {}  # hours called empty by a feed that was not proven at that moment
+        self._busy = 0
+        self._until = time.monotonic() + PIECE_S
+        self.finished = False
+
+    def run(self) -> None:
+        """Until everything is done, the time is up, or the process is to stop."""
+        count = min(self._means.workers, len(self._queue))
+        threads = [threading.Thread(target=self._worker, name=f"hours-{i}", daemon=True) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive() and not self._stop.is_set():
+                thread.join(0.1)
+        if self._stop.is_set():  # who waits for an answer is left alone, it would take too long
+            for thread in threads:
+                thread.join(0.1)
+        self.finished = not self._queue
+
+    def _next(self) -> tuple[int, Callable[[int], None]] | None:
+        """The next hour; None when there is none and none can come back."""
+        while not self._stop.is_set() and self._job.error is None and time.monotonic() < self._until:
+            with self._lock:
+                if self._queue:
+                    self._busy += 1
+                    return self._queue.popleft()
+                if not self._busy:
+                    return None
+            self._stop.wait(0.02)
+        return None
+
+    def _worker(self) -> None:
+        while (item := self._next()) is not None:
+            hour_us, do = item
+            try:
+                if self._means.gate.wait(self._publisher.topic):
+                    do(hour_us)
+            except Stopped:
+                return
+            except BadData as error:  # of the whole instrument: its scale is wrong
+                self._job.error = str(error)
+            except PipelineError as error:
+                self._failed(hour_us, do, error)
+            except Exception as error:
+                self._job.error = f"{type(error).__name__}: {error}"
+            finally:
+                with self._lock:
+                    self._busy -= 1
+
+    def _failed(self, hour_us: int, do: Callable[[int], None], error: PipelineError) -> None:
+        """Once more later in this piece, or left open."""
+        wait_s = self._feed.wait_s()
+        with self._lock:
+            self._tries[hour_us] = self._tries.get(hour_us, 0) + 1
+            if error.retryable and not self._feed.free and not wait_s and self._tries[hour_us] < TRIES:
+                self._queue.append((hour_us, do))
+                return
+            at = now_us() + int(max(wait_s, 60.0) * 1e6) if error.retryable and not self._feed.free else None
+            why = str(error).split(": ", 1)[-1]  # without the address: an hour is named by its time
+            self._job.done[hour_us] = Open(why, at)
+            if wait_s:  # nobody answers: the rest need not find that out one by one
+                for other, _ in self._queue:
+                    self._job.done[other] = Open(why, at)
+                self._queue.clear()
+
+    # -- one hour -----------------------------------------------------------------------------------------------------
+
+    def _closed(self, hour_us: int) -> None:
+        self._publish(hour_us, Fetched("empty", NO_QUOTES, "calendar", now_us()), "closed")
+
+    def _running(self, hour_us: int) -> None:
+        found = self._feed.running_hour(self._job.instrument, hour_us)
+        if len(found.quotes):
+            self._publish(hour_us, found, "partial")
+        else:
+            self._job.done[hour_us] = Open("the running hour has no quotes yet")
+
+    def _ask(self, hour_us: int) -> None:
+        found = self._feed.hour(self._job.instrument, hour_us)
+        if found.status == "ticks":
+            self._publish(hour_us, found, "present")
+        elif self._feed.proven(self._job.instrument, found.feed):
+            self._nothing(hour_us, found)
+        else:
+            with self._lock:
+                self._empty[hour_us] = found
+
+    def settle(self, with_quotes: Callable[[], Sequence[int]]) -> None:
+        """Believe the empty answers that are left, or do not. `with_quotes`: hours that have some, to be asked for if
+        the feed gave none meanwhile."""
+        instrument = self._job.instrument
+        for name in sorted({found.feed for found in self._empty.values()}):
+            hours = {hour_us: found for hour_us, found in self._empty.items() if found.feed == name}
+            try:
+                believed = self._feed.proven(instrument, name) or self._feed.prove(instrument, name, with_quotes())
+            except Stopped:
+                return
+            if believed:
+                for hour_us, found in hours.items():
+                    self._nothing(hour_us, found)
+            elif self._feed.spare(instrument):
+                self.finished = False  # the next piece asks the other feed for them
+            else:
+                self._job.unproven = f"the {name} feed gives no quotes even for hours that have some: not believed"
+                for hour_us, found in hours.items():
+                    self._job.done[hour_us] = Open(self._job.unproven, found.fetched_at_us + self._means.confirm_us)
+
+    def _nothing(self, hour_us: int, found: Fetched) -> None:
+        """Nothing there. Final at once from a folder; from the network after a second look some time later."""
+        known = self._known.get(hour_us)
+        seen = known if known and known.state == "seen_empty" else None
+        confirm_us = self._means.confirm_us
+        old = hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= found.fetched_at_us
+        if self._feed.free or (seen and old and found.fetched_at_us - seen.fetched_at_us >= confirm_us):
+            self._publish(hour_us, found, "confirmed_empty")
+            return
+        if seen is None:
+            self._publish(hour_us, found, "seen_empty")
+        again_us = found.fetched_at_us + confirm_us
+        why = f"{found.feed} answers {found.status}, to be asked once more"
+        self._job.done[hour_us] = Open(why, again_us)
+
+    def _publish(self, hour_us: int, found: Fetched, state: str) -> None:
+        instrument, quotes = self._job.instrument, found.quotes
+        instrument.check_price(quotes)
+        header = {
+            "venue": VENUE,
+            "product_id": instrument.product_id,
+            "asset_class": instrument.asset_class,
+            "origin": "history",
+            "received_at_us": found.fetched_at_us,
+            "hour_start_us": hour_us,
+            "status": found.status,
+            "feed": found.feed,
+            "fetched_at_us": found.fetched_at_us,
+            "final": state != "seen_empty",
+            "price_scale": instrument.price_scale,
+            "size_scale": quotes.size_scale,
+        }
+        columns = (quotes.offset_ms, quotes.bid, quotes.ask, quotes.bid_size, quotes.ask_size)
+        data = encode_quote_hour(header, *columns)
+        if not self._publisher.send(data, wait=True):
+            raise Stopped
+        with self._lock:
+            self._job.sent[hour_us] = Sent(state, checksum(*columns[:3]), found.fetched_at_us)
+            self._job.quotes += len(quotes)
+        metrics.HOURS.labels(VENUE, instrument.product_id, found.status).inc()
+        metrics.QUOTES.labels(VENUE, instrument.product_id).inc(len(quotes))
+        self._means.shown.hour(instrument.product_id, len(quotes))
