@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from pipeline.database import Connection, connect
-from pipeline.errors import Unavailable
+from pipeline.errors import Unavailable, WrongUse
 from pipeline.settings import DatabaseSettings
 
 # More than a browser's page asks at once; each costs the database some 10 MB.
@@ -48,7 +48,7 @@ class Store:
                 connection = connect(self._settings, "dashboard", read_only=True)
                 connection.execute(f"SET statement_timeout = '{TIMEOUT}'")
             return connection.execute(query, parameters).fetchall()
-        except psycopg.Error as error:
+        except (psycopg.Error, WrongUse) as error:
             if connection is not None and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
                 connection.close()
             raise Unavailable(f"the database did not answer: {str(error).strip()}") from None

@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 import requests
 
-from pipeline.errors import Refused, Unavailable
+from pipeline.access import authorities_of, token_of
+from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.settings import PulsarSettings
+
+_UNTRUSTED = re.compile(r"certificate verify failed: ([^(\]]*[^(\]. ])")
 
 
 class Admin:
-    """Calls `/admin/v2`. Raises `Unavailable` when nobody answers, `Refused` when the broker says no."""
+    """Calls `/admin/v2`.
+
+    Raises `Unavailable` when nobody answers, `Refused` when the broker says no, `WrongUse` when the token or the
+    certificate is not accepted, which only another setting can change.
+    """
 
     def __init__(self, settings: PulsarSettings) -> None:
+        self._settings = settings
         self._base = f"{settings.admin}/admin/v2"
         self._session = requests.Session()
         self._session.trust_env = False
-        if settings.token:
-            self._session.headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
-        if settings.tls_ca_file:
-            self._session.verify = str(settings.tls_ca_file)
+        self._session.verify = authorities_of(settings)
 
     def _call(self, method: str, path: str, body: Any = None, accept: tuple[int, ...] = ()) -> Any:
+        token = token_of(self._settings)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            answer = self._session.request(method, f"{self._base}/{path}", json=body, timeout=15)
+            answer = self._session.request(method, f"{self._base}/{path}", json=body, timeout=15, headers=headers)
+        except requests.exceptions.SSLError as error:
+            raise self._untrusted(str(error)) from None
         except requests.RequestException as error:
             raise Unavailable(f"Pulsar admin at {self._base} does not answer: {type(error).__name__}") from None
         if answer.status_code in accept:
             return None
+        # 401 is also the answer to a known client that lacks a right: then it is JSON
+        if answer.status_code == 401 and not answer.content.startswith(b"{"):
+            if token is None:
+                raise WrongUse(f"the broker at {self._settings.admin} wants a token: set PULSAR_TOKEN_FILE.")
+            raise WrongUse(f"the broker at {self._settings.admin} does not accept the token; check PULSAR_TOKEN.")
         if answer.status_code >= 500:
             raise Unavailable(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
         if answer.status_code >= 400:
             raise Refused(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
         return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
 
+    def _untrusted(self, text: str) -> Unavailable | WrongUse:
+        if "NO_CERTIFICATE" in text:
+            return WrongUse("PULSAR_TLS_CA_FILE: holds no certificate in PEM.")
+        found = _UNTRUSTED.search(text)
+        if found is None or "expired" in found[1]:  # ends in the middle, or is renewed by its owner: may be mended
+            return Unavailable(f"no TLS connection to {self._settings.admin}: {found[1] if found else text[:200]}")
+        return WrongUse(
+            f"the certificate of {self._settings.admin} is not trusted: {found[1]};"
+            " check PULSAR_TLS_CA_FILE and the host in PULSAR_URL and PULSAR_ADMIN_URL."
+        )
+
     def healthy(self) -> bool:
-        return bool(self._call("GET", "brokers/health") == "ok")
+        """Whether the broker serves. Where only its owner may have it checked, that it answers must do."""
+        try:
+            return bool(self._call("GET", "brokers/health") == "ok")
+        except Refused:
+            return True
 
     def clusters(self) -> list[str]:
         return list(self._call("GET", "clusters"))
 
     def create_tenant(self, tenant: str) -> None:
-        clusters = [c for c in self.clusters() if c != "global"]
-        self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
+        """Create it where it is not there; only the broker's owner may, a tenant's own admin need not."""
+        if self._call("GET", f"namespaces/{tenant}", accept=(404,)) is not None:
+            return
+        try:
+            clusters = [c for c in self.clusters() if c != "global"]
+            self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
+        except Refused as error:
+            raise WrongUse(f"there is no tenant {tenant} and it cannot be made; check PULSAR_TENANT: {error}") from None
 
     def namespaces(self, tenant: str) -> list[str]:
         """Names without tenant."""

@@ -12,6 +12,7 @@ import structlog
 
 import schemas
 from pipeline import events
+from pipeline.access import authorities_of, token_of
 from pipeline.admin import Admin
 from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.log import get_logger
@@ -26,8 +27,9 @@ def new_client(settings: PulsarSettings) -> pulsar.Client:
     """A Pulsar client (lazy: connects when first used), silent but for errors."""
     return pulsar.Client(
         settings.service_url,
-        authentication=pulsar.AuthenticationToken(settings.token.get_secret_value()) if settings.token else None,
-        tls_trust_certs_file_path=str(settings.tls_ca_file) if settings.tls_ca_file else None,
+        # a function is asked at each connection
+        authentication=None if token_of(settings) is None else pulsar.AuthenticationToken(lambda: token_of(settings)),
+        tls_trust_certs_file_path=authorities_of(settings),
         tls_validate_hostname=True,
         operation_timeout_seconds=10,
         # The process-wide logger of the C++ part; Python loggers have a history of deadlocks there.
@@ -93,7 +95,7 @@ class Bus:
                 f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
             ) from None
         except _FINAL as error:
-            raise WrongUse(f"the broker refuses {topic}: {error}; check PULSAR_URL and PULSAR_TOKEN.") from None
+            raise WrongUse(f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN.") from None
 
     def _ensure_topic(self, topic: str) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
 from typing import Any, cast
@@ -10,7 +11,7 @@ import psycopg
 from psycopg import errors as pg
 
 from pipeline import events
-from pipeline.errors import Unavailable
+from pipeline.errors import Unavailable, WrongUse
 from pipeline.process import keep_trying
 from pipeline.settings import DatabaseSettings
 
@@ -31,10 +32,15 @@ _TCP = {
 }
 # Data that the database refuses whatever is tried again: classes 22 (data) and 23 (integrity).
 POISON = (pg.DataError, pg.IntegrityError)
+# What only another DATABASE_URL can change. A certificate that fails otherwise may have expired, a database that is not
+# there may be made: these are tried again. libpq has no codes for them; its texts are not translated.
+_WRONG = re.compile(
+    r"password authentication failed|no password supplied|does not match host name|root certificate file|no pg_hba.conf"
+)
 
 
 def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False) -> Connection:
-    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`."""
+    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`, or `WrongUse` for `_WRONG`."""
     options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
     try:
         return psycopg.connect(
@@ -42,7 +48,11 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False) -
         )
     except psycopg.OperationalError as error:
         text = " ".join(str(error).split())
-        raise Unavailable(f"the database does not answer; is the pipeline running (scripts/start)? {text}") from None
+        tries = text.count("connection to server at")  # one per host
+        if 0 < tries <= len(_WRONG.findall(text)):
+            raise WrongUse(f"the database does not let us in; check DATABASE_URL: {text}") from None
+        hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
+        raise Unavailable(f"the database does not answer; {hint} {text}") from None
 
 
 def connect_when_ready(settings: DatabaseSettings, name: str, stop: threading.Event) -> Connection:

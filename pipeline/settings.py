@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import WrongUse
@@ -94,7 +94,8 @@ class PulsarSettings(Section):
     admin_port: int = Field(8080, ge=1, le=65535)
     tenant: str = Field("market-data", pattern=r"[a-zA-Z0-9_=:.\-]+")
     token: SecretStr | None = None
-    tls_ca_file: Path | None = None
+    token_file: FilePath | None = None
+    tls_ca_file: FilePath | None = None
     memory: str = Field("512m", pattern=r"\d+[mg]", description="Heap of the private broker; as much again direct.")
     topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
     history_backlog_mb: int = Field(200, ge=1, description="History pauses while its backlog is larger.")

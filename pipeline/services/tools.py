@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from psycopg.conninfo import conninfo_to_dict
 
+from pipeline.access import token_of
 from pipeline.demo import enter_demo
 from pipeline.errors import WrongUse
 from pipeline.services import layout
@@ -58,10 +59,10 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
         raise WrongUse(f"{name} is missing: run scripts/setup without PULSAR_URL.")
     settings = load(PulsarSettings)
     conf = {"webServiceUrl": settings.admin, "brokerServiceUrl": settings.service_url}
-    if settings.token is not None:
+    if (token := token_of(settings)) is not None:
         conf |= {
             "authPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
-            "authParams": f"token:{settings.token.get_secret_value()}",
+            "authParams": f"token:{token}",
         }
     if settings.tls_ca_file is not None:
         conf["tlsTrustCertsFilePath"] = str(settings.tls_ca_file.resolve())

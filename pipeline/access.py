@@ -1,0 +1,27 @@
+"""What a client of the broker shows and trusts: its token, and whose certificates are accepted."""
+
+from __future__ import annotations
+
+import certifi
+
+from pipeline.settings import PulsarSettings
+
+
+def token_of(settings: PulsarSettings) -> str | None:
+    """The token as it is now; None where none is set. `PULSAR_TOKEN_FILE` may be renewed while programs run."""
+    if settings.token is not None:
+        return settings.token.get_secret_value()
+    if settings.token_file is None:
+        return None
+    try:
+        return settings.token_file.read_text().strip()
+    except OSError:  # is just being replaced, or gone: the broker refuses an empty one and the refusal is said
+        return ""
+
+
+def authorities_of(settings: PulsarSettings) -> str:
+    """File of the authorities whose certificates are accepted: `PULSAR_TLS_CA_FILE`, otherwise the public ones.
+
+    Never nothing: the Pulsar client does not look at the system's list, so without a file it trusts nobody.
+    """
+    return str(settings.tls_ca_file or certifi.where())
