@@ -15,7 +15,7 @@ from consumers.batch import Letter, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
 from consumers.inbox import Message
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import HEADER, TRAILER, Int2, Int4, Time, rows
+from consumers.pgcopy import Int2, Int4, Time, rows, write
 from consumers.writer import run
 from pipeline.database import Connection
 from pipeline.errors import BadData
@@ -113,7 +113,7 @@ class PreparedCandles:
             consensus.store_quorums(conn, records)
             if self.rows:
                 with conn.cursor().copy("COPY staged_candles FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(HEADER + self._copy_rows(ids) + TRAILER)
+                    write(copy, [self._copy_rows(ids)])
                 found = conn.execute(statement("candles_store")).fetchone()
                 stored.rows = found[0] if found else 0
             consensus.store(conn)
@@ -127,7 +127,7 @@ class PreparedCandles:
             self._instruments.forget()
             raise LookupError("the instruments of this batch are not in the database any more")
 
-    def _copy_rows(self, ids: dict[tuple[str, str], int]) -> bytes:
+    def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
         good, records = self._good, [part.record for part in self._parts]
         whose = self._whose[good]
         instrument = np.array([ids[r["venue"], r["product_id"]] for r in records], dtype=np.int64)

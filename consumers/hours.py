@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from consumers import hour_rows
 from consumers.batch import Letter, Part, Stored
 from consumers.checks import AHEAD_US, OLDEST_US, check_address
 from consumers.inbox import Message
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import HEADER, TRAILER, Int4, Int8, Scaled, Time, rows
+from consumers.pgcopy import write
 from pipeline.database import Connection
 from pipeline.errors import BadData
 from pipeline.ledger import Hour, from_us, to_us
@@ -28,15 +29,15 @@ from pipeline.sql import statement
 from schemas.columns import QuoteHour, decode_quote_hour
 
 HOUR_US = 3_600_000_000
-MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 MAY_BE_NEGATIVE = ("commodity",)  # oil has traded below zero
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {
-    width: f"""
+    table: f"""
     COPY {table} (instrument_id, bucket, open, high, low, close, ask_open, ask_high, ask_low, ask_close,
                   bid_size, ask_size, spread_sum, ticks, first_ts, first_seq, last_ts, last_seq)
     FROM STDIN (FORMAT BINARY)"""
-    for width, table in ((MINUTE_MS, "quote_candle_1m"), (60 * MINUTE_MS, "quote_candle_1h"))
+    for table in hour_rows.WIDTHS_MS
 }
 _RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
 
@@ -122,7 +123,6 @@ class PreparedHours:
                 self._winners[name] = found
                 self._messages[name] = part.message
         self.rows = sum(len(c.columns) for c in self._winners.values())
-        self._encoded: dict[tuple[str, str, int], tuple[int, bytes, dict[int, bytes]]] = {}
 
     def refuse(self, reason: str, detail: str) -> None:
         """An hour is whole: it is refused as one and stays unknown to the ledger, so that it is asked for again."""
@@ -137,7 +137,7 @@ class PreparedHours:
         signed = key.asset_class in MAY_BE_NEGATIVE
         good = np.ones(len(quotes), dtype=bool)
         for reason, ok in (
-            ("time", (quotes.offset_ms >= 0) & (quotes.offset_ms < 60 * MINUTE_MS)),
+            ("time", (quotes.offset_ms >= 0) & (quotes.offset_ms < HOUR_MS)),
             ("price", np.ones_like(good) if signed else (quotes.bid > 0) & (quotes.ask > 0)),
             ("price", (np.abs(quotes.bid) < 10**15) & (np.abs(quotes.ask) < 10**15)),
             ("size", (quotes.bid_size >= 0) & (quotes.ask_size >= 0)),
@@ -148,7 +148,7 @@ class PreparedHours:
                     for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")
                 }
                 self.letters.append(Letter(part.message, reason, f"{reason} out of range", int(row), content))
-                if 0 <= content["offset_ms"] < 60 * MINUTE_MS:
+                if 0 <= content["offset_ms"] < HOUR_MS:
                     self._refused.append((key, header["hour_start_us"] + content["offset_ms"] * 1000))
             good &= ok
         whole = bool(good.all())
@@ -217,22 +217,17 @@ class PreparedHours:
     def _copy(
         self, conn: Connection, fresh: dict[tuple[str, str, int], Candidate], ids: dict[tuple[str, str], int]
     ) -> None:
-        filled = {name: c for name, c in fresh.items() if len(c.columns)}
+        filled = [hour_rows.HourRows(ids[n[:2]], c.columns, c.seq) for n, c in fresh.items() if len(c.columns)]
         if not filled:
             return
-        for name, candidate in filled.items():
-            if name not in self._encoded or self._encoded[name][0] != ids[name[:2]]:
-                self._encoded[name] = (ids[name[:2]], *_encode(ids[name[:2]], candidate))
-        chosen = [self._encoded[name] for name in filled]
+        encoded = hour_rows.encode(filled)
         with conn.cursor() as cursor:
-            with cursor.copy(_COPY_QUOTES) as copy:
-                copy.write(HEADER)
-                for _, ticks, _ in chosen:
-                    copy.write(ticks)
-                copy.write(TRAILER)
-            for width, command in _COPY_CANDLES.items():
+            for command, bodies in (
+                (_COPY_QUOTES, encoded.quotes),
+                *((_COPY_CANDLES[table], bodies) for table, bodies in encoded.candles.items()),
+            ):
                 with cursor.copy(command) as copy:
-                    copy.write(HEADER + b"".join(candles[width] for _, _, candles in chosen) + TRAILER)
+                    write(copy, bodies)
 
 
 def _running_number(offset_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -242,40 +237,6 @@ def _running_number(offset_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return np.zeros(len(offset_ms), dtype=np.int64)
     starts = np.r_[True, offset_ms[1:] != offset_ms[:-1]]
     return place - np.maximum.accumulate(np.where(starts, place, 0))
-
-
-def _encode(instrument_id: int, candidate: Candidate) -> tuple[bytes, dict[int, bytes]]:
-    """COPY rows of the ticks and of the candles of both widths."""
-    q, header = candidate.columns, candidate.columns.header
-    price, size = header["price_scale"], header["size_scale"]
-    ts = header["hour_start_us"] + q.offset_ms * 1000
-    count = len(q)
-    ticks = rows(
-        [
-            Int4(np.full(count, instrument_id)), Time(ts), Int4(candidate.seq),
-            Scaled(q.bid, price), Scaled(q.ask, price), Scaled(q.bid_size, size), Scaled(q.ask_size, size),
-        ]
-    )  # fmt: skip
-    candles = {}
-    for width in _COPY_CANDLES:
-        bucket = q.offset_ms // width
-        first = np.r_[0, np.flatnonzero(np.diff(bucket)) + 1]
-        last = np.r_[first[1:], count] - 1
-        candles[width] = rows(
-            [
-                Int4(np.full(len(first), instrument_id)),
-                Time(header["hour_start_us"] + bucket[first] * width * 1000),
-                Scaled(q.bid[first], price), Scaled(np.maximum.reduceat(q.bid, first), price),
-                Scaled(np.minimum.reduceat(q.bid, first), price), Scaled(q.bid[last], price),
-                Scaled(q.ask[first], price), Scaled(np.maximum.reduceat(q.ask, first), price),
-                Scaled(np.minimum.reduceat(q.ask, first), price), Scaled(q.ask[last], price),
-                Scaled(np.add.reduceat(q.bid_size, first), size), Scaled(np.add.reduceat(q.ask_size, first), size),
-                Scaled(np.add.reduceat(q.ask - q.bid, first), price),
-                Int8(last - first + 1),
-                Time(ts[first]), Int4(candidate.seq[first]), Time(ts[last]), Int4(candidate.seq[last]),
-            ]
-        )  # fmt: skip
-    return ticks, candles
 
 
 def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Hour]:

@@ -3,21 +3,23 @@
 A row is a field count (int16) and per field a length (int32) and the value, all big-endian ("COPY", section
 "Binary Format", of the PostgreSQL manual). With fields of fixed width a batch is one structured array. A `numeric`
 becomes fixed-width by giving it as many base-10000 digits as the column may ever need: `numeric_recv` strips zero
-digits at both ends. Measured on one core: 6.3 M rows/s of seven fields, where psycopg's `write_row` takes 0.6 M/s of
+digits at both ends. Measured on one core: 28 M rows/s of seven fields, where psycopg's `write_row` takes 0.6 M/s of
 ready-made Python objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from psycopg import Copy
 
-HEADER = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
-TRAILER = b"\xff\xff"
+_HEADER = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
+_TRAILER = b"\xff\xff"
 PG_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where timestamptz counts from
 Ints = npt.NDArray[np.int64]
 
@@ -67,55 +69,84 @@ class Split:
 
 Field = Int2 | Int4 | Int8 | Time | Scaled | Split
 FRACTION_DIGITS = 18
+BLOCK = 4096  # rows of some 100 bytes: what the second cache level of a small machine holds
 _POWERS = 10 ** np.arange(FRACTION_DIGITS + 1, dtype=np.int64)
 
 
-def rows(fields: Sequence[Field]) -> bytes:
+def write(copy: Copy, bodies: Iterable[memoryview]) -> None:
+    """Send a whole COPY; `bodies` are made by `rows`."""
+    copy.write(_HEADER)
+    for body in bodies:
+        copy.write(body)
+    copy.write(_TRAILER)
+
+
+def rows(fields: Sequence[Field]) -> memoryview:
     """The body of a COPY: every row of the given columns, without header and trailer."""
     parts = [_digits(f) if isinstance(f, Scaled | Split) else f for f in fields]
-    count = len(parts[0].values)  # type: ignore[arg-type]
+    dtype, same = _row(tuple(part.same if isinstance(part, _Digits) else part.type for part in parts))
+    columns: list[tuple[str, str, Ints]] = []
+    for i, part in enumerate(parts):
+        if isinstance(part, _Digits):
+            columns += [(f"v{i}", name, column) for name, column in part.columns()]
+        else:
+            values = np.asarray(part.values)
+            columns.append((f"v{i}", "", values - PG_EPOCH_US if isinstance(part, Time) else values))
+    count = len(columns[0][2])
+    out = np.empty(count, dtype=dtype)
+    body = out.view(np.uint8).reshape(count, dtype.itemsize)
+    targets = [(out[value][name] if name else out[value], column) for value, name, column in columns]
+    for low in range(0, count, BLOCK):
+        # What all rows share is most of their bytes: it is put in as a whole, then the rest, while it is in the cache.
+        high = low + BLOCK
+        body[low:high] = same
+        for target, column in targets:
+            target[low:high] = column[low:high]
+    return body.reshape(-1).data
+
+
+@cache
+def _row(parts: tuple[tuple[int, int, int | None] | str, ...]) -> tuple[np.dtype[Any], npt.NDArray[np.uint8]]:
+    """How a row is laid out, and its bytes with everything in them that all rows share."""
     layout: list[tuple[str, Any]] = [("fields", ">i2")]
     for i, part in enumerate(parts):
-        layout.append((f"len{i}", ">i4"))
-        layout.append((f"v{i}", part.layout() if isinstance(part, _Digits) else f">{part.type}"))
-    out = np.empty(count, dtype=layout)
-    out["fields"] = len(parts)
-    for i, part in enumerate(parts):
-        out[f"len{i}"] = out.dtype[f"v{i}"].itemsize
-        target = out[f"v{i}"]
-        if isinstance(part, _Digits):
-            part.fill(target)
-        elif isinstance(part, Time):
-            target[:] = part.values - PG_EPOCH_US
+        if isinstance(part, str):
+            value: Any = f">{part}"
         else:
-            target[:] = part.values
-    return out.tobytes()
+            value = [("ndigits", ">i2"), ("weight", ">i2"), ("sign", ">u2"), ("dscale", ">i2")]
+            value += [(f"d{group}", ">i2") for group in range(part[0])]
+        layout += [(f"len{i}", ">i4"), (f"v{i}", value)]
+    row = np.zeros(1, dtype=layout)
+    row["fields"] = len(parts)
+    for i, part in enumerate(parts):
+        row[f"len{i}"] = row.dtype[f"v{i}"].itemsize
+        if not isinstance(part, str):
+            row[f"v{i}"]["ndigits"], row[f"v{i}"]["weight"], row[f"v{i}"]["dscale"] = part[0], part[1], part[2] or 0
+    return row.dtype, row.view(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Digits:
     """A numeric column taken apart: base-10000 digits, most significant first."""
 
-    groups: list[Ints]
+    groups: list[npt.NDArray[Any]]
     weight: int
     negative: npt.NDArray[np.bool_]
     decimals: int | Ints
 
     @property
-    def values(self) -> Ints:
-        return self.groups[0]
+    def same(self) -> tuple[int, int, int | None]:
+        """Number of digits, weight and decimals (None: each row its own)."""
+        return len(self.groups), self.weight, self.decimals if isinstance(self.decimals, int) else None
 
-    def layout(self) -> list[tuple[str, str]]:
-        head = [("ndigits", ">i2"), ("weight", ">i2"), ("sign", ">u2"), ("dscale", ">i2")]
-        return head + [(f"d{i}", ">i2") for i in range(len(self.groups))]
-
-    def fill(self, target: npt.NDArray[Any]) -> None:
-        target["ndigits"] = len(self.groups)
-        target["weight"] = self.weight
-        target["sign"] = np.where(self.negative, 0x4000, 0) if self.negative.any() else 0
-        target["dscale"] = self.decimals
-        for i, group in enumerate(self.groups):
-            target[f"d{i}"] = group
+    def columns(self) -> list[tuple[str, npt.NDArray[Any]]]:
+        """What differs from row to row."""
+        found = [(f"d{i}", group) for i, group in enumerate(self.groups)]
+        if self.negative.any():
+            found.append(("sign", np.where(self.negative, 0x4000, 0)))
+        if not isinstance(self.decimals, int):
+            found.append(("dscale", self.decimals))
+        return found
 
 
 def _digits(column: Scaled | Split) -> _Digits:
@@ -133,22 +164,30 @@ def _digits(column: Scaled | Split) -> _Digits:
 def _scaled(values: Ints, scale: int) -> _Digits:
     """As few groups as the column needs: the usual case, prices and sizes with one scale."""
     fraction_groups = -(-scale // 4)
-    rest = np.abs(values)
-    groups: list[Ints] = []
+    rest: npt.NDArray[Any] = np.abs(values)
+    if not len(rest) or int(rest.max()) < 1 << 32:
+        rest = rest.astype(np.uint32)  # numpy divides these by a constant three times as fast
+    groups: list[npt.NDArray[Any]] = []
     shift = 10 ** (fraction_groups * 4 - scale)  # the last fraction group is filled up with zeros
     if fraction_groups:
-        unit = 10 ** (4 - (fraction_groups * 4 - scale))
-        rest, last = np.divmod(rest, unit)
-        groups.append(last * shift)
+        rest, last = _divided(rest, 10_000 // shift)
+        groups.append(last * rest.dtype.type(shift) if shift > 1 else last)
     for _ in range(max(0, fraction_groups - 1)):
-        rest, group = np.divmod(rest, 10_000)
+        rest, group = _divided(rest, 10_000)
         groups.append(group)
     whole_groups = 0
     while whole_groups == 0 or (len(rest) and rest.max() > 0):
-        rest, group = np.divmod(rest, 10_000)
+        rest, group = _divided(rest, 10_000)
         groups.append(group)
         whole_groups += 1
     return _Digits(groups[::-1], whole_groups - 1, values < 0, scale)
+
+
+def _divided(values: npt.NDArray[Any], by: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Quotient and rest. `np.divmod` does not know that the divisor is a constant: 6 times as slow."""
+    divisor = values.dtype.type(by)
+    quotient = values // divisor
+    return quotient, values - quotient * divisor
 
 
 _WHOLE_GROUPS = 4  # up to 10^16

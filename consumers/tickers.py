@@ -12,7 +12,7 @@ from consumers.batch import Letter, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
 from consumers.inbox import Message
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import HEADER, TRAILER, Int4, Time, rows
+from consumers.pgcopy import Int4, Time, rows, write
 from pipeline.database import Connection
 from pipeline.errors import BadData
 from pipeline.process import now_us
@@ -101,7 +101,7 @@ class PreparedTickers:
                 )
                 columns = rows([*keys_of_rows, *(self._values[name].column(good) for name in _PRICES + _SIZES)])
                 with conn.cursor().copy("COPY staged_tickers FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(HEADER + columns + TRAILER)
+                    write(copy, [columns])
                 found = conn.execute(statement("tickers_store")).fetchone()
                 stored.rows = found[0] if found else 0
             self._missed(conn, row_ids)

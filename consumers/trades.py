@@ -14,7 +14,7 @@ from consumers.batch import Letter, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
 from consumers.inbox import Message
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import HEADER, TRAILER, Int2, Int4, Int8, Time, rows
+from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
 from consumers.writer import run
 from pipeline.database import Connection
 from pipeline.errors import BadData
@@ -126,7 +126,7 @@ class PreparedTrades:
             stored = Stored()
             if self.rows:
                 with conn.cursor().copy("COPY staged_trades FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(HEADER + self._copy_rows(ids) + TRAILER)
+                    write(copy, [self._copy_rows(ids)])
                 found = conn.execute(statement("trades_store")).fetchone()
                 stored.rows = found[0] if found else 0
                 if stored.rows < self.rows:
@@ -134,7 +134,7 @@ class PreparedTrades:
             self._holes(conn, ids)
         return stored
 
-    def _copy_rows(self, ids: dict[tuple[str, str], int]) -> bytes:
+    def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
         good = self._good
         part_id = np.array([ids[_names(part.record)[:2]] for part in self._parts], dtype=np.int64)
         part_origin = np.array([_ORIGIN[part.record["origin"]] for part in self._parts], dtype=np.int64)

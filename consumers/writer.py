@@ -40,7 +40,7 @@ BATCH_SMALL_ROWS = 10_000
 BATCH_BYTES = 16 << 20
 # How long a lone message waits for company before it goes to an idle database.
 LINGER_MS = 4
-# A new topic is looked for this often (one question to the broker), but topics that come together cost few subscriptions.
+# A new topic is looked for this often (a question to the broker), but many that come together cost few subscriptions.
 # With a second for both, half a second of every new load was spent waiting for it.
 ANNOUNCED_EVERY_S = 0.1
 SUBSCRIBE_EVERY_S = 1.0
