@@ -9,16 +9,17 @@ from pathlib import Path
 
 import click
 
-from bench import drain, history, live, plain, views
+from bench import drain, history, live, load, plain, views
 from bench.ground import Figures, Ground, ground
 from pipeline.errors import PipelineError
 
-PARTS = ("history", "plain", "live", "drain", "soak", "views")
+PARTS = ("history", "load", "plain", "live", "drain", "soak", "views")
 
 
 def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) -> dict[str, Callable[[Ground], Figures]]:
     return {
         "history": lambda g: history.measure(g, data, rounds),
+        "load": lambda g: load.measure(g, rounds),
         "plain": plain.measure,
         "live": lambda g: live.measure(g, seconds),
         "drain": drain.measure,
@@ -38,7 +39,8 @@ def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) ->
 def main(parts: tuple[str, ...], data: Path | None, rounds: int, seconds: float, minutes: float, as_json: bool) -> None:
     """Measure PARTS (all of them unless named) with a private, durable broker and database of its own.
 
-    history: bi5 files through Pulsar to committed rows, next to the writer fed from memory. plain: the ways a user
+    history: bi5 files through Pulsar to committed rows, next to the writer fed from memory. load: the producer of these
+    alone, and its memory over a year of hours. plain: the ways a user
     would take instead. live: from frame to row. drain: a backlog of a million trades. soak: memory. views: queries.
     """
     figures: dict[str, Figures] = {}
