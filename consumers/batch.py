@@ -72,7 +72,7 @@ class Kind(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see Message
 class Part:
     """Rows `first..end` of a message (all of them, but while a refused batch is being halved)."""
 
