@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, LiteralString
@@ -26,7 +26,7 @@ from pipeline.programs import BY_NAME
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.instance import Instance, Service
-from pipeline.services.processes import free_ports, port_is_free
+from pipeline.services.processes import free_ports, port_is_free, working_in
 from pipeline.settings import PREFIXES, PROJECT
 
 
@@ -40,6 +40,22 @@ class Ground:
     instance: Instance
     log_folder: Path
     children: list[Child] = field(default_factory=list)
+
+    def cpu_seconds(self, without: int = 0) -> dict[str, float]:
+        """User and system time so far of broker, database (all its sessions but the one `without`) and programs."""
+        database = self.instance.database.what
+        assert isinstance(database, Database)
+        broker = self.instance.broker.process
+        assert broker is not None
+        found = {"broker": cpu_of(broker.pid), "database": 0.0}
+        for one in working_in(database.data):
+            if one.pid != without:
+                with suppress(OSError):  # a session that just ended: its head has its time
+                    found["database"] += cpu_of(one.pid)
+        for child in self.children:
+            if child.program and child.process.poll() is None:
+                found[child.program.replace("-", "_")] = child.cpu_seconds()
+        return found
 
     @contextmanager
     def tables(self) -> Iterator[Place]:
@@ -59,6 +75,11 @@ class Ground:
             self.children.clear()
             with psycopg.connect(self.instance.database_url(), autocommit=True) as conn:
                 conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def cpu_per(unit: str, count: float, before: dict[str, float], after: dict[str, float]) -> Figures:
+    """`broker_us_per_trade` ...: processor time between two `Ground.cpu_seconds`, microseconds for each of `count`."""
+    return {f"{name}_us_per_{unit}": (after[name] - before[name]) / count * 1e6 for name in before}
 
 
 @dataclass
@@ -96,7 +117,7 @@ class Place:
                 [sys.executable, "-m", module, *args],
                 env=environment, cwd=PROJECT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.PIPE,
             )  # fmt: skip
-        child = Child(process, port, log)
+        child = Child(process, port, log, program)
         self.ground.children.append(child)
         return child
 
@@ -111,6 +132,7 @@ class Child:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    program: str = ""
 
     def metric(self, name: str) -> float:
         """One value of `/metrics`; `name` with its labels as Prometheus writes them. 0 where it is not there yet."""
@@ -122,8 +144,7 @@ class Child:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_of(self.process.pid)
 
     def resident_mb(self) -> float:
         """Resident memory without pages of files, which the kernel can take back: RssAnon."""
@@ -178,6 +199,12 @@ class Child:
 
 
 Figures = dict[str, Any]
+
+
+def cpu_of(pid: int) -> float:
+    """User and system seconds of a process so far, those of its children that ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def first(conn: psycopg.Connection[Any], query: LiteralString, *values: object) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ import pulsar
 
 import schemas
 from bench.drain import watch
-from bench.ground import Child, Figures, Ground, Place, say, until
+from bench.ground import Child, Figures, Ground, Place, cpu_per, say, until
 from simulator.testing import Simulator, running_simulator
 
 POLL_S = 0.002
@@ -34,8 +34,9 @@ class Seen:
     at_us: list[int] = field(default_factory=list)
 
 
-def _poll(place: Place, seen: dict[str, Seen], stop: threading.Event) -> None:
+def _poll(place: Place, seen: dict[str, Seen], stop: threading.Event, session: list[int]) -> None:
     with place.connect() as conn:
+        session.append(conn.info.backend_pid)
         while not stop.is_set():
             rows = conn.execute(_UPPER).fetchall()
             now = time.time_ns() // 1000
@@ -89,13 +90,14 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         start(place, simulator)
         seen: dict[str, Seen] = {}
         stop = threading.Event()
-        poller = threading.Thread(target=_poll, args=(place, seen, stop), daemon=True)
+        session: list[int] = []  # the poller's, which is no part of the pipeline
+        poller = threading.Thread(target=_poll, args=(place, seen, stop, session), daemon=True)
         poller.start()
         until(lambda: len(seen) >= 10, 60, "not all products arrived")
         time.sleep(WARM_UP_S)
-        began_us = time.time_ns() // 1000
+        began_us, before = time.time_ns() // 1000, ground.cpu_seconds(*session)
         time.sleep(seconds)
-        ended_us = time.time_ns() // 1000
+        ended_us, after = time.time_ns() // 1000, ground.cpu_seconds(*session)
         time.sleep(2)
         stop.set()
         poller.join()
@@ -114,7 +116,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
     )
     return {
         "frames_per_s": len(delays) / seconds, "p50_ms": float(spread[0]), "p99_ms": float(spread[1]),
-        "p999_ms": float(spread[2]), "max_ms": float(spread[3]),
+        "p999_ms": float(spread[2]), "max_ms": float(spread[3]), **cpu_per("frame", len(delays), before, after),
     }  # fmt: skip
 
 
