@@ -19,6 +19,7 @@ from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
 RATE = 5.0  # trades a second and product
+LOAD_SHARE = 0.6  # of the time in which faults strike
 START_S = 180.0
 
 
@@ -56,7 +57,7 @@ def main(
     products = {venue: [{"symbol": s, "rate": RATE} for s in symbols] for venue, symbols in SYMBOLS.items()}
     began = time.monotonic()
     with running_simulator(seed=seed, products=products, clock_offset_s=-3600.0) as simulator:
-        stage = Stage(simulator)
+        stage = Stage(simulator, seconds * LOAD_SHARE)
         well = False
         try:
             stage.start()
@@ -71,16 +72,21 @@ def main(
             striker = Striker(stage, say)
             striker.run(planned, seconds, stop)
             last = simulator.now()
-            say(f"{striker.struck} faults struck, {striker.missed} met nobody; waiting for the repair of everything")
+            say(
+                f"{striker.struck} faults struck ({striker.during_load} while history was loaded), {striker.missed} met"
+                " nobody; waiting for the repair of everything"
+            )
             verdict = judge(stage, first, last, striker.poisoned, say)
             well = not verdict.differences
-            _tell(verdict, seed, seconds, planned, report)
+            _tell(verdict, striker, seed, seconds, planned, report)
         finally:
             stage.close(keep=keep and not well)
     sys.exit(0 if well else 1)
 
 
-def _tell(verdict: Verdict, seed: int, seconds: float, planned: list[plan.Fault], report: Path | None) -> None:
+def _tell(
+    verdict: Verdict, striker: Striker, seed: int, seconds: float, planned: list[plan.Fault], report: Path | None
+) -> None:
     say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
     if verdict.settled_s is not None:
         say(f"everything was there {verdict.settled_s:.0f} s after the last fault")
@@ -97,7 +103,7 @@ def _tell(verdict: Verdict, seed: int, seconds: float, planned: list[plan.Fault]
     if report or verdict.differences:
         data = plan.as_json(seed, seconds, planned) | {
             "differences": verdict.differences, "trades": verdict.trades, "quotes": verdict.quotes,
-            "settled_s": verdict.settled_s,
+            "settled_s": verdict.settled_s, "struck": striker.struck, "during_load": striker.during_load,
         }  # fmt: skip
         (report or Path(f"judge-{seed}.json")).write_text(json.dumps(data, indent=1))
 

@@ -31,14 +31,19 @@ from pipeline.settings import PREFIXES, PROJECT
 from simulator.testing import Simulator, urls
 
 DISK_MB = 1500  # enough for the load; small enough to be filled in a moment
+LOADED_HOURS = 26  # those that the simulator has recorded
 OFF = ("dukascopy", "exchange-candles", "candles-writer", "dashboard", "retention")
 
 
 class Stage:
-    """`start` brings everything up; `close` takes everything down. `processes` are those of supervisord now."""
+    """`start` brings everything up; `close` takes everything down. `processes` are those of supervisord now.
 
-    def __init__(self, simulator: Simulator, keep: Path | None = None) -> None:
+    The historical loads ask so slowly that they last `load_s`: at full speed they are over before the first fault.
+    """
+
+    def __init__(self, simulator: Simulator, load_s: float, keep: Path | None = None) -> None:
         self.simulator = simulator
+        self._load_s = load_s
         self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
         self.log = self.folder / "log"
         pulsar, admin, database = free_ports(3)
@@ -104,6 +109,7 @@ class Stage:
             "COINBASE_PRODUCT_IDS": symbols["coinbase"],
             "DUKASCOPY_FEED": "bi5",
             "DUKASCOPY_CACHE": "false",
+            "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
             "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
             "GAP_FILLER_CONFIRM_SECONDS": "20",
             "LIMITS_MIN_FREE_DISK_GB": "0",

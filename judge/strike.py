@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pulsar
 
 import schemas
-from judge.plan import Fault
+from judge.plan import LOADS, Fault
 from judge.stage import Stage
 from pipeline.process import now_us
 from pipeline.services.processes import Process
@@ -21,12 +21,13 @@ POISON_ID = 1_000_000_000_000  # far above every tape: a poisoned row never hide
 
 
 class Striker:
-    """Strikes a stage as planned. `poisoned`: ids of the rows that must be found among the dead letters."""
+    """Strikes a stage as planned. `poisoned`: ids of the rows that must be found among the dead letters;
+    `during_load`: how many faults struck while a historical load was running."""
 
     def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
         self._stage, self._say = stage, say
         self.poisoned: list[int] = []
-        self.struck = self.missed = 0
+        self.struck = self.missed = self.during_load = 0
         self._ends: list[tuple[float, Callable[[], object]]] = []
 
     def run(self, faults: Sequence[Fault], seconds: float, stop: threading.Event) -> None:
@@ -53,6 +54,7 @@ class Striker:
         self._ends.append((time.monotonic() + fault.seconds, do))
 
     def _strike(self, fault: Fault, began: float) -> None:
+        loading = any(self._stage.process(name) for name in LOADS)
         try:
             did = getattr(self, f"_{fault.kind}")(fault)
         except (FaultError, OSError, pulsar.PulsarException) as error:
@@ -60,6 +62,7 @@ class Striker:
         else:
             fault_error = ""
         self.struck += did is not False
+        self.during_load += loading and did is not False
         self.missed += did is False
         late = time.monotonic() - began
         self._say(f"{fault}{'' if did is not False else f'  -- nothing to strike{fault_error}'}  [{late:.1f}]")
