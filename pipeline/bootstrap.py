@@ -21,30 +21,32 @@ from pipeline.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.topics import GAPS_TOPIC, NAMESPACES, TOPICS_TOPIC, full_name
 
 
-def _allowed(what: str, call: Callable[[], object]) -> None:
-    try:
-        call()
-    except Refused as error:
-        get_logger().warning(events.POLICY_MISSING, what=what, error=str(error))
-
-
 def broker(settings: PulsarSettings) -> None:
     """Tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not there."""
     admin = Admin(settings)
     if not admin.healthy():
         raise Unavailable("the broker is not ready")
     tenant = settings.tenant
-    _allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
+    refused: dict[str, str] = {}
+
+    def allowed(what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Refused as error:
+            refused[what] = str(error)
+
+    allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
     for space in NAMESPACES:
         name = f"{tenant}/{space.name}"
-        _allowed(f"namespace {name}", partial(admin.create_namespace, name))
-        _allowed(
-            f"retention of {name}", partial(admin.set_retention, name, space.retention_minutes, space.retention_mb)
-        )
-        _allowed(f"deduplication of {name}", partial(admin.set_deduplication, name))
-        _allowed(f"schema policy of {name}", partial(admin.set_schema_policy, name))
+        allowed(f"namespace {name}", partial(admin.create_namespace, name))
+        allowed(f"retention of {name}", partial(admin.set_retention, name, space.retention_minutes, space.retention_mb))
+        allowed(f"deduplication of {name}", partial(admin.set_deduplication, name))
+        allowed(f"schema policy of {name}", partial(admin.set_schema_policy, name))
     for local in (GAPS_TOPIC, TOPICS_TOPIC):
-        _allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
+        allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
+    if refused:  # one line, or a role that may only produce and consume would get 25 at each start
+        first = next(iter(refused.values()))
+        get_logger().warning(events.POLICY_MISSING, what=list(refused), error=first)
 
 
 def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:

@@ -27,8 +27,10 @@ from pipeline.bus import Bus
 from pipeline.database import connect
 from pipeline.errors import Unavailable, WrongUse
 from pipeline.process import Stop
+from pipeline.programs import BY_NAME
 from pipeline.services.processes import wait_until
 from pipeline.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.topics import NAMESPACES
 
 pytestmark = pytest.mark.faults
 
@@ -88,7 +90,7 @@ def in_theirs(theirs: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 def secrets_of(secure: Secure) -> list[str]:
     """What nobody may see: also the signatures alone, and the key."""
-    tokens = [secure.token(role).split(".")[2] for role in (ADMIN, PIPELINE)]
+    tokens = [secure.token(role).split(".")[2] for role in (ADMIN, PIPELINE, WRITER)]
     return [*tokens, secure.password, base64.b64encode(secure.key).decode()]
 
 
@@ -109,10 +111,23 @@ def _readable(file: Path) -> bool:
         return False
 
 
+def grant(secure: Secure, role: str) -> None:
+    """The least that a writer needs: to produce and consume in the namespaces."""
+    for space in NAMESPACES:
+        address = f"{secure.what.admin_url}/admin/v2/namespaces/{TENANT}/{space.name}/permissions/{role}"
+        answer = requests.post(
+            address, json=["produce", "consume"], verify=str(secure.authority.file), timeout=30,
+            headers={"Authorization": f"Bearer {secure.token(PIPELINE)}"},
+        )  # fmt: skip
+        assert answer.status_code == 204, answer.text
+
+
 def test_the_whole_way(
-    secure: Secure, theirs: Environment, in_theirs: Callable[..., None], python: str, tmp_path: Path
-) -> None:
-    """Prevents: a bootstrap that needs the rights of the cluster's owner, and a way that is not encrypted somewhere."""
+    secure: Secure, theirs: Environment, in_theirs: Callable[..., None], python: str, tmp_path: Path,
+    free_port: Callable[[], int],
+) -> None:  # fmt: skip
+    """Prevents: a bootstrap that needs the rights of the cluster's owner, a writer that needs more than it does, and a
+    way that is not encrypted somewhere."""
     in_theirs()
     first = subprocess.run([python, "-m", "pipeline.bootstrap"], env=theirs(), capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
@@ -120,11 +135,15 @@ def test_the_whole_way(
     with secure.connect(DATABASE) as conn:
         name, password = sql.Identifier(WRITER), sql.Literal(secure.password)
         conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE market_data_writer").format(name, password))
-    log = tmp_path / "writer.log"
+    grant(secure, WRITER)
+    log, health = tmp_path / "writer.log", free_port()
     with log.open("wb") as out:
         writer = subprocess.Popen(
             [python, "-m", "consumers.trades"], stdout=out, stderr=out,
-            env=theirs(DATABASE_URL=secure.store.url(DATABASE, user=WRITER)),
+            env=theirs(
+                DATABASE_URL=secure.store.url(DATABASE, user=WRITER), PULSAR_TOKEN=secure.token(WRITER),
+                METRICS_BASE_PORT=health - BY_NAME["trades-writer"].offset,
+            ),
         )  # fmt: skip
     bus = Bus(load(PulsarSettings), Stop())
     try:
@@ -139,8 +158,16 @@ def test_the_whole_way(
                 return int(count)
 
             assert wait_until(lambda: stored() == TRADES, 90, 0.1), log.read_text()[-2000:]
+            address = f"http://127.0.0.1:{health}/health"
+
+            def knows_its_backlog() -> bool:
+                return requests.get(address, timeout=10).json()["backlog_messages"] == 0
+
+            assert wait_until(knows_its_backlog, 60, 0.2), requests.get(address, timeout=10).text
+            assert requests.get(address, timeout=10).status_code == 200
             query = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = %s"
             assert set(conn.execute(query, (WRITER,)).fetchall()) == {(True,)}
+        assert log.read_text().count("broker.policy_missing") == 1, log.read_text()
         nothing_shown(secure, first.stdout + first.stderr, log.read_text())
     finally:
         bus.close()
