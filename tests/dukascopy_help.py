@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,51 @@ def load(environment: Mapping[str, str], *flags: str) -> subprocess.CompletedPro
         [sys.executable, "-m", "producers.dukascopy", *flags],
         env=dict(environment), capture_output=True, text=True, timeout=100, cwd=PROJECT,
     )  # fmt: skip
+
+
+class Vendor:
+    """A bi5 feed on a local port that gives the hours it has by path, 404 otherwise, and notes what it was asked."""
+
+    def __init__(self, hours: Callable[[str], bytes | None]) -> None:
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = self.path.removeprefix("/")
+                outer.asked.append(path)
+                body = hours(path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, *_: Any) -> None:
+                return  # a client that was killed says no goodbye
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@contextmanager
+def vendor(hours: Callable[[str], bytes | None]) -> Iterator[Vendor]:
+    """A `Vendor` for the length of a block."""
+    started = Vendor(hours)
+    try:
+        yield started
+    finally:
+        started.server.shutdown()
+        started.server.server_close()
 
 
 def warm(environment: Mapping[str, str], feed: str, rate: float) -> None:

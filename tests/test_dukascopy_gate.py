@@ -1,0 +1,48 @@
+"""History gives way: it stops where the writer cannot follow, and goes on by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.dukascopy_help import BI5, counts, load, states, vendor, warm, writer
+from tests.venue_help import Running, running, until
+
+Environment = Callable[..., dict[str, str]]
+HOURS = 96  # of some 60 kB each: six times the limit
+
+
+def test_a_load_pauses_while_the_writer_is_away_and_loses_nothing(
+    env: Environment, database_url: str, tmp_path: Path
+) -> None:
+    """Prevents a disk filled by history that nobody stores, and hours lost where a load was held back."""
+    recorded = (BI5 / "EURUSD" / "2019" / "01" / "04" / "08h_ticks.bi5").read_bytes()
+    with vendor(lambda path: recorded) as feed:
+        environment = env(
+            DUKASCOPY_BI5_URL=feed.url, DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=20, PULSAR_HISTORY_BACKLOG_MB=1
+        )
+        warm(environment, "bi5", 20)
+        with writer(environment):  # it leaves its subscription behind
+            first = load(environment, "--instruments", "EURUSD", "--from", "2019-02-04", "--to", "2019-02-04T01")
+            assert first.returncode == 0, first.stdout + first.stderr
+        (an_hour,) = counts(database_url).values()
+        flags = ("--instruments", "EURUSD", "--from", "2019-02-04T01", "--to", "2019-02-08T01")
+        with running("producers.dukascopy", environment, tmp_path, *flags) as loading:
+            loading.wait_for("process.waiting", on="room for history")
+            held = len(feed.asked)
+            assert held < HOURS / 2
+            until("it to be held for long", lambda: len(_held(loading)) >= 2)
+            assert len(feed.asked) <= held + 4  # what its four connections had in hand
+            assert loading.process.poll() is None
+            assert counts(database_url) == {"EUR-USD": an_hour}
+            with writer(environment):
+                assert loading.process.wait(100) == 0
+        assert "MB behind (PULSAR_HISTORY_BACKLOG_MB)" in _held(loading)[0]["text"]
+    assert states(database_url, "EUR-USD") == {"present": 1 + HOURS}
+    assert counts(database_url) == {"EUR-USD": an_hour * (1 + HOURS)}
+    assert len(feed.asked) == len(set(feed.asked)) == 1 + HOURS
+
+
+def _held(loading: Running) -> list[dict[str, Any]]:
+    return [line for line in loading.lines("process.waiting") if line["on"] == "room for history"]
