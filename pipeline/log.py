@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -43,6 +43,17 @@ def _named(app: str, program: str) -> structlog.typing.Processor:
     return add
 
 
+class _Stdout:
+    """What `sys.stdout` is at the moment of writing: a progress bar on a terminal takes its place, so that lines stand
+    above the bar and not inside it."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 def configure(settings: CommonSettings, program: str) -> None:
     """Set up logging of this process, once, at its start."""
     level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level)
@@ -61,7 +72,7 @@ def configure(settings: CommonSettings, program: str) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stdout())),
         cache_logger_on_first_use=True,
     )
     # Libraries that log by themselves: warnings and worse only, in our format.

@@ -21,7 +21,7 @@ def test_a_terminal_shows_a_bar_with_hours_rate_and_time_left(env: Environment) 
     """Prevents a load of hours that tells a person nothing, or shows control characters to a log."""
     with running_simulator() as simulator:
         environment = env(**simulator.environment(), DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=8)
-        environment |= {"TERM": "xterm-256color", "COLUMNS": "110", "LOG_LEVEL": "ERROR"}
+        environment |= {"TERM": "xterm-256color", "COLUMNS": "110", "LOG_FORMAT": "auto"}
         warm(environment, "bi5", 8)
         ours, theirs = os.openpty()
         with writer(environment):
@@ -39,6 +39,9 @@ def test_a_terminal_shows_a_bar_with_hours_rate_and_time_left(env: Environment) 
     under_way = [(rate, left) for count, rate, left in seen if 0 < int(count) < 24]
     assert any(rate and left != "-:--:--" for rate, left in under_way), text
     assert int(seen[-1][1].replace(",", "")) > 0
+    logged = [line for line in text.splitlines() if "process.started" in line or "load.done" in line]
+    assert len(logged) == 2
+    assert not any("━" in line for line in logged), logged  # above the bar, not inside it
 
 
 def _all_of(terminal: int) -> str:
