@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from pipeline import events
 from pipeline.errors import BadData, WrongAnswer, WrongUse
 from pipeline.ledger import Hour
 from pipeline.moments import moment_us, whole_hour_us
+from pipeline.process import now_us
 from producers.dukascopy import bi5, jetta
 from producers.dukascopy.cache import Cache
 from producers.dukascopy.calendar import closed
@@ -21,8 +24,10 @@ from producers.dukascopy.candles_check import by_minute, compare
 from producers.dukascopy.folder import FolderFeed
 from producers.dukascopy.instruments import catalogue, chosen
 from producers.dukascopy.limiter import AdaptiveLimit
+from producers.dukascopy.network import JsonFeed
 from producers.dukascopy.plan import Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, decimals_of_units, units_of_millions
+from producers.dukascopy.web import Web
 from tests.dukascopy_help import BI5, RECORDINGS, us
 
 BTC_HOUR = us("2023-02-20T12")
@@ -219,6 +224,22 @@ def test_moments() -> None:
             whole_hour_us(wrong, now, "--from")
     assert moment_us("2019-02-04T12:30:00.25", now, "--from") == us("2019-02-04T12") + 1_800_250_000
     assert moment_us("now", now, "--to") == now
+
+
+def test_another_scale_in_the_vendors_description_is_said(tmp_path: Path) -> None:
+    """Prevents prices ten times too high in silence: the vendor's description is the second witness of the scale."""
+    euro, cache = catalogue()["EURUSD"], Cache(tmp_path)
+    body = b'{"priceScale": 4, "holidays": [{"from": 1000, "till": 2000}]}'
+    cache.put("json", jetta.instrument_path(euro.code), body, now_us(), compress=True)
+    limit = AdaptiveLimit(tmp_path, "json", max_rate=1.0, pause_s=0.0)
+    feed = JsonFeed(
+        Web("json", "http://127.0.0.1:1", limit, threading.Event()), cache
+    )  # from the disk, nobody is asked
+    with capture_logs() as lines:
+        told = feed.described(euro)
+    assert (told.price_scale, told.holidays_ms) == (5, ((1000, 2000),))
+    (line,) = lines
+    assert (line["event"], line["ours"], line["vendor"]) == (events.SCALE_DIFFERS, 5, 4)
 
 
 def test_a_damaged_cache_file_counts_as_not_there(tmp_path: Path) -> None:
