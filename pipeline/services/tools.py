@@ -58,7 +58,11 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
     if not tool.exists() or java is None:
         raise WrongUse(f"{name} is missing: run scripts/setup without PULSAR_URL.")
     settings = load(PulsarSettings)
-    conf = {"webServiceUrl": settings.admin, "brokerServiceUrl": settings.service_url}
+    conf = {
+        "webServiceUrl": settings.admin,
+        "brokerServiceUrl": settings.service_url,
+        "tlsEnableHostnameVerification": "true",  # shipped: off
+    }
     if (token := token_of(settings)) is not None:
         conf |= {
             "authPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
