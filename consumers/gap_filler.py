@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +134,7 @@ class GapFiller:
         self._working = {key: work for key, work in self._working.items() if not work.done()}
         for key, due in self._book.due(now).items():
             if key not in self._working:
-                self._working[key] = pool.submit(copy_context().run, self._work, key, due)
+                self._working[key] = pool.submit(self._work, key, due)
 
     def _measure(self, gaps: list[IdGap]) -> None:
         sizes: dict[Key, int] = dict.fromkeys(self.open_ids, 0)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
@@ -306,7 +305,7 @@ class Connection:
             return
         if due is Due.ASK:
             name = f"newest {product}"
-            threading.Thread(target=copy_context().run, args=(self._ask, product), name=name, daemon=True).start()
+            threading.Thread(target=self._ask, args=(product,), name=name, daemon=True).start()
             return
         metrics.PRODUCT_STALE.labels(self.venue.name, product).set(1)
         self._log.warning(events.PRODUCT_STALE, product=product, last_id=clock.last_id, now_do=due.value)

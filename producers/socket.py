@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any, TypeVar
 
 import websocket
@@ -60,7 +59,7 @@ def abandonable(call: Callable[[], T], stop: threading.Event, name: str) -> T:
             done.set()
 
     # With our context, so that log lines from there name the program too.
-    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     while not done.wait(0.1):
         if stop.is_set():
             raise Stopped
