@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pulsar
 
+from bench.begin import READY
 from bench.ground import Figures, Ground, Place, first, say, tail, until
 from pipeline.errors import WrongUse
 from pipeline.settings import PROJECT
@@ -82,12 +83,16 @@ def through_pulsar(place: Place, data: Path) -> Run:
     root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
     producers = [
         place.start(
-            "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
+            "bench.begin", "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
             "--from", one.start, "--to", one.end,
             LIMITS_MIN_FREE_DISK_GB="0",
         )
         for one in spans(data)
     ]  # fmt: skip
+    for producer in producers:
+        until(lambda log=producer.log: READY in log.read_text(), 60, "a producer did not start", producer.log)
+    for producer in producers:
+        producer.go()
     for producer in producers:
         producer.wait(600, codes=(0, 1))  # 1: hours that the folder does not have are left open
     with place.connect() as conn:

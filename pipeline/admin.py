@@ -89,9 +89,10 @@ class Admin:
     def create_namespace(self, namespace: str) -> None:
         self._call("PUT", f"namespaces/{namespace}", accept=(409,))
 
-    def policies(self, namespace: str) -> dict[str, Any]:
-        """Every policy of a namespace, by Pulsar's own names."""
-        return dict(self._call("GET", f"namespaces/{namespace}"))
+    def policies(self, namespace: str) -> dict[str, Any] | None:
+        """Every policy of a namespace, by Pulsar's own names; None where there is no such namespace."""
+        found: dict[str, Any] | None = self._call("GET", f"namespaces/{namespace}", accept=(404,))
+        return found
 
     def schema(self, topic: str) -> str | None:
         """The text of a topic's newest schema; None where it has none."""
@@ -106,8 +107,8 @@ class Admin:
     def set_deduplication(self, namespace: str, on: bool = True) -> None:
         self._call("POST", f"namespaces/{namespace}/deduplication", on)
 
-    def set_schema_policy(self, namespace: str, strategy: str = "FULL_TRANSITIVE") -> None:
-        self._call("PUT", f"namespaces/{namespace}/schemaCompatibilityStrategy", strategy)
+    def set_schema_policy(self, namespace: str) -> None:
+        self._call("PUT", f"namespaces/{namespace}/schemaCompatibilityStrategy", "FULL_TRANSITIVE")
         self._call("POST", f"namespaces/{namespace}/schemaValidationEnforced", True)
 
     def topics(self, namespace: str) -> list[str]:

@@ -7,8 +7,11 @@ exists and names what is missing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import click
 
@@ -18,7 +21,7 @@ from pipeline.errors import Refused, Unavailable
 from pipeline.log import get_logger
 from pipeline.process import Stop, keep_trying, program
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.topics import GAPS_TOPIC, NAMESPACES, TOPICS_TOPIC, full_name
+from pipeline.topics import GAPS_TOPIC, NAMESPACES, TOPICS_TOPIC, Namespace, full_name
 
 
 def broker(settings: PulsarSettings) -> None:
@@ -38,15 +41,40 @@ def broker(settings: PulsarSettings) -> None:
     allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
     for space in NAMESPACES:
         name = f"{tenant}/{space.name}"
-        allowed(f"namespace {name}", partial(admin.create_namespace, name))
-        allowed(f"retention of {name}", partial(admin.set_retention, name, space.retention_minutes, space.retention_mb))
-        allowed(f"deduplication of {name}", partial(admin.set_deduplication, name))
-        allowed(f"schema policy of {name}", partial(admin.set_schema_policy, name))
+        # Read before it is written: every program comes by here when it starts, and all policies are 30 writing calls.
+        found: dict[str, Any] | None = {}
+        with suppress(Refused):
+            found = admin.policies(name)
+        if found is None:
+            allowed(f"namespace {name}", partial(admin.create_namespace, name))
+        for wrong in wrong_policies(space, found or {}):
+            allowed(wrong.what, partial(wrong.mend, admin, name))
     for local in (GAPS_TOPIC, TOPICS_TOPIC):
         allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
     if refused:  # one line, or a role that may only produce and consume would get 25 at each start
         first = next(iter(refused.values()))
         get_logger().warning(events.POLICY_MISSING, what=list(refused), error=first)
+
+
+@dataclass(frozen=True)
+class WrongPolicy:
+    """A policy of a namespace that is not as it should be, and the call that makes it so."""
+
+    what: str
+    mend: Callable[[Admin, str], None]
+
+
+def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[WrongPolicy]:
+    """Compare with what `Admin.policies` gives."""
+    minutes, mb = space.retention_minutes, space.retention_mb
+    retention = found.get("retention_policies") or {}
+    if (retention.get("retentionTimeInMinutes"), retention.get("retentionSizeInMB")) != (minutes, mb):
+        what = f"retention of {space.name} is {retention.get('retentionTimeInMinutes', 0)} minutes"
+        yield WrongPolicy(what, lambda admin, name: admin.set_retention(name, minutes, mb))
+    if not found.get("deduplicationEnabled"):
+        yield WrongPolicy(f"{space.name} has no deduplication", Admin.set_deduplication)
+    if found.get("schema_compatibility_strategy") != "FULL_TRANSITIVE" or not found.get("schema_validation_enforced"):
+        yield WrongPolicy(f"{space.name} does not enforce schemas", Admin.set_schema_policy)
 
 
 def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ import requests
 
 import schemas
 from pipeline.admin import Admin
+from pipeline.bootstrap import wrong_policies
 from pipeline.bus import new_client
 from pipeline.database import connect
 from pipeline.errors import PipelineError, Refused, Unavailable
@@ -79,18 +80,11 @@ def _policies(admin: Admin, tenant: str) -> Iterator[Finding]:
         if missing:
             yield Finding("policies", "failed", f"namespaces are missing: {', '.join(missing)}", advice)
             return
-        wrong = []
-        for space in NAMESPACES:
-            policies = admin.policies(f"{tenant}/{space.name}")
-            retention = policies.get("retention_policies") or {}
-            if retention.get("retentionTimeInMinutes") != space.retention_minutes:
-                wrong.append(f"retention of {space.name} is {retention.get('retentionTimeInMinutes', 0)} minutes")
-            if not policies.get("deduplicationEnabled"):
-                wrong.append(f"{space.name} has no deduplication")
-            if policies.get("schema_compatibility_strategy") != "FULL_TRANSITIVE" or not policies.get(
-                "schema_validation_enforced"
-            ):
-                wrong.append(f"{space.name} does not enforce schemas")
+        wrong = [
+            policy.what
+            for space in NAMESPACES
+            for policy in wrong_policies(space, admin.policies(f"{tenant}/{space.name}") or {})
+        ]
     except Refused as error:
         yield Finding("policies", "failed", str(error), advice)
         return
