@@ -35,6 +35,11 @@ class Instruments:
             self._known[name] = self._make(conn, wanted[name])
         return {name: self._known[name][0] for name in wanted}
 
+    def known(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """The ids that are remembered, without a question to the database. From any thread."""
+        known = self._known
+        return {name: found[0] for name in names if (found := known.get(name))}
+
     def scale(self, conn: Connection, key: Key) -> int | None:
         """The stored price scale of an instrument; the first message of a feed with integers sets it."""
         name = (key.venue, key.product_id)

@@ -43,7 +43,7 @@ LINGER_MS = 4
 # A new topic is looked for this often (a question to the broker), but many that come together cost few subscriptions.
 # With a second for both, a load of new instruments spent one to two seconds waiting to be heard.
 ANNOUNCED_EVERY_S = 0.1
-SUBSCRIBE_EVERY_S = 0.2
+SUBSCRIBE_EVERY_S = 0.1
 IDLE_MS = 100
 
 STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
