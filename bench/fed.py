@@ -30,7 +30,7 @@ class MemoryInbox(Inbox):
     """Gives the messages of a list as fast as they are taken."""
 
     def __init__(self, messages: list[tuple[str, bytes]], *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        super().__init__(*args, whole=True, **options)
         handle = _Handle()
         self._messages: Iterator[Message] = iter([Message(topic, data, handle) for topic, data in messages])
 
@@ -57,7 +57,7 @@ def main() -> int:
     kind = Hours()
     writer = Writer("quotes-writer", [kind], stop)
     inbox = MemoryInbox(messages, writer._pulsar, kind.namespace, stop)
-    writer._readers = [Reader(inbox, kind, writer._handover, stop)]
+    writer._readers = [Reader(inbox, kind, writer._handover, writer._idle, stop)]
     HealthServer("quotes-writer", BY_NAME["quotes-writer"].port, writer.state.report)
     return writer.run()
 

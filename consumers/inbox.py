@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ SUBSCRIPTION = "writer"
 # went through at 58 k/s with 1000 places, at 48 k/s with 200. Hours of quotes are some 100 kB each.
 QUEUED_SMALL = 1_000
 QUEUED_WHOLE = 96
+# Small messages are taken from the client so many at a time: one by one they cost 3.5 us each, so 2.7.
+CHUNK = 100
+CHUNK_BYTES = 1 << 20
+# How long a lone message waits for company.
+LINGER_MS = 4
 
 
 @dataclass(slots=True)  # frozen, its making takes four times as long
@@ -57,6 +62,7 @@ class Inbox:
         self._settings = settings
         self._stop = stop
         self._queued = QUEUED_WHOLE if whole else QUEUED_SMALL
+        self.chunk = 1 if whole else CHUNK
         self._name = name
         self._client = new_client(settings)
         self._consumer: Any = None
@@ -93,6 +99,7 @@ class Inbox:
             initial_position=pulsar.InitialPosition.Earliest,
             receiver_queue_size=max(8, int(self._queued / topics**1.5)),
             max_total_receiver_queue_size_across_partitions=self._queued,
+            batch_receive_policy=pulsar.ConsumerBatchReceivePolicy(self.chunk, CHUNK_BYTES, LINGER_MS),
         )
         return True
 
@@ -105,18 +112,33 @@ class Inbox:
 
     def receive(self, timeout_ms: int) -> Message | None:
         """The next message, or None after `timeout_ms`."""
+        found = self._received(lambda: [self._consumer.receive(timeout_millis=timeout_ms)])
+        return found[0] if found else None
+
+    def receive_more(self) -> list[Message]:
+        """What comes within `LINGER_MS`: at most `chunk` messages, and fewer only when no more are waiting."""
+        if self.chunk == 1:
+            message = self.receive(LINGER_MS)
+            return [message] if message else []
+        return self._received(lambda: self._consumer.batch_receive())
+
+    def _received(self, ask: Callable[[], list[Any]]) -> list[Message]:
         try:
-            handle = self._consumer.receive(timeout_millis=timeout_ms)
+            handles = ask()
         except (pulsar.Timeout, pulsar.Interrupted):
-            return None
+            return []
         except pulsar.PulsarException as error:
             get_logger().warning(events.BROKER_RETRY, on=self.namespace, error=str(error))
             self._stop.wait(0.5)
-            return None
-        name = handle.topic_name()
-        self.topics.add(name)
-        # One text per topic, not one per message: a batch holds tens of thousands.
-        return Message(self._names.setdefault(name, name), handle.data(), handle.message_id())
+            return []
+        found = []
+        for handle in handles:
+            # One text per topic, not one per message: a batch holds tens of thousands.
+            topic = handle.topic_name()
+            topic = self._names.setdefault(topic, topic)
+            found.append(Message(topic, handle.data(), handle.message_id()))
+        self.topics.update(message.topic for message in found)
+        return found
 
     def new_topics(self) -> bool:
         """Whether a topic of this namespace was announced that we have not heard from; cheap."""

@@ -17,6 +17,10 @@ class Key:
     asset_class: str
     price_scale: int | None = None
 
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.venue, self.product_id
+
 
 class Instruments:
     """Instrument ids, remembered. `forget` after an error: the database may be another one."""

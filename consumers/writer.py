@@ -12,13 +12,14 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psycopg
 from prometheus_client import Counter, Gauge, Histogram
 
 from consumers.batch import Batch, Kind, Letter, Part, Prepared, Stored
-from consumers.inbox import Inbox
+from consumers.inbox import Inbox, Message
 from consumers.state import WriterState
 from pipeline import bootstrap, events
 from pipeline.bus import Bus, Publisher
@@ -38,12 +39,11 @@ BATCH_ROWS = 30_000
 # The same for messages of single rows, which are Python objects until they are columns: three batches are on their way.
 BATCH_SMALL_ROWS = 10_000
 BATCH_BYTES = 16 << 20
-# How long a lone message waits for company before it goes to an idle database.
-LINGER_MS = 4
-# A new topic is looked for this often (a question to the broker), but many that come together cost few subscriptions.
-# With a second for both, a load of new instruments spent one to two seconds waiting to be heard.
-ANNOUNCED_EVERY_S = 0.1
-SUBSCRIBE_EVERY_S = 0.1
+# A new topic is looked for (a question to the broker) this often while there is something to do, and while not.
+# Once a second in both cases, a load of new instruments spent one to two seconds waiting to be heard.
+ANNOUNCED_EVERY_S = 1.0
+ANNOUNCED_IDLE_S = 0.1
+SUBSCRIBE_EVERY_S = 0.1  # topics that come together cost few subscriptions
 IDLE_MS = 100
 
 STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
@@ -66,11 +66,14 @@ class _Ready:
 class Reader(threading.Thread):
     """Fills `handover` with checked batches of one kind."""
 
-    def __init__(self, inbox: Inbox, kind: Kind, handover: queue.Queue[_Ready], stop: threading.Event) -> None:
+    def __init__(
+        self, inbox: Inbox, kind: Kind, handover: queue.Queue[_Ready], idle: threading.Event, stop: threading.Event
+    ) -> None:
         super().__init__(name=f"read-{kind.namespace}", daemon=True)
         self._inbox = inbox
         self._kind = kind
         self._handover = handover
+        self._idle = idle
         self._stop_event = stop
         self._looked = time.monotonic()
         self._subscribed = -SUBSCRIBE_EVERY_S
@@ -80,46 +83,53 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             if self._inbox.open():
+                idle = False
                 while not self._stop_event.is_set():
-                    self._look_for_topics()
-                    self._one_batch()
+                    self._look_for_topics(ANNOUNCED_IDLE_S if idle else ANNOUNCED_EVERY_S)
+                    idle = not self._one_batch()
         except BaseException as error:
             self.failure = error
             raise
 
-    def _one_batch(self) -> None:
+    def _one_batch(self) -> bool:
+        """Hand over what comes; False when nothing came."""
         batch = Batch(self._inbox)
-        size = 0
-        wait_ms = IDLE_MS
         most = BATCH_SMALL_ROWS if self._kind.divisible else BATCH_ROWS
+        first = self._inbox.receive(IDLE_MS)
+        if first is None:
+            return False
+        size = self._add(batch, [first])
         while batch.rows < most and size < BATCH_BYTES and not self._stop_event.is_set():
-            message = self._inbox.receive(wait_ms)
-            if message is not None:
-                size += len(message.data)
-                batch.last_of_topic[message.topic] = message
-                try:
-                    record, rows = self._kind.read(message)
-                    batch.parts.append(Part(message, record, 0, rows))
-                    batch.rows += rows or 1
-                except BadData as error:
-                    batch.letters.append(Letter(message, error.reason, str(error)))
-                wait_ms = LINGER_MS
-            elif not batch.last_of_topic:
-                return
-            elif self._handover.empty():
+            more = self._inbox.receive_more()
+            size += self._add(batch, more)
+            # Not only when nothing came: an unbroken stream of single messages would be held until the batch is full.
+            if len(more) < self._inbox.chunk and self._idle.is_set():
                 break
-        if not batch.last_of_topic:
-            return
         ready = _Ready(batch, self._kind.prepare(batch.parts))
+        self._idle.clear()
         while not self._stop_event.is_set():
-            try:
-                return self._handover.put(ready, timeout=0.2)
-            except queue.Full:
-                continue
+            with suppress(queue.Full):
+                self._handover.put(ready, timeout=0.2)
+                return True
+        return False
 
-    def _look_for_topics(self) -> None:
+    def _add(self, batch: Batch, messages: list[Message]) -> int:
+        """Decode; returns how many bytes they are."""
+        size = 0
+        for message in messages:
+            size += len(message.data)
+            batch.last_of_topic[message.topic] = message
+            try:
+                record, rows = self._kind.read(message)
+                batch.parts.append(Part(message, record, 0, rows))
+                batch.rows += rows or 1
+            except BadData as error:
+                batch.letters.append(Letter(message, error.reason, str(error)))
+        return size
+
+    def _look_for_topics(self, every_s: float) -> None:
         now = time.monotonic()
-        if now - self._looked > ANNOUNCED_EVERY_S:
+        if now - self._looked > every_s:
             self._looked = now
             self._new_topics |= self._inbox.new_topics()
         if self._new_topics and now - self._subscribed > SUBSCRIBE_EVERY_S:
@@ -139,9 +149,11 @@ class Writer:
         self._bus = Bus(self._pulsar, stop)
         self._letters: Publisher | None = None
         self._handover: queue.Queue[_Ready] = queue.Queue(maxsize=1)
+        self._idle = threading.Event()  # nothing is handed over, nothing is being stored
+        self._idle.set()
         self._kinds = {kind.namespace: kind for kind in kinds}
         self._readers = [
-            Reader(Inbox(self._pulsar, k.namespace, stop, whole=not k.divisible), k, self._handover, stop)
+            Reader(Inbox(self._pulsar, k.namespace, stop, whole=not k.divisible), k, self._handover, self._idle, stop)
             for k in kinds
         ]
         self.state = WriterState(self._pulsar, [k.namespace for k in kinds], stop)
@@ -161,6 +173,8 @@ class Writer:
                 except queue.Empty:
                     continue
                 self._one(ready)
+                if self._handover.empty():
+                    self._idle.set()
         except _Stopping:
             pass  # what is not acknowledged comes again
         except Unavailable:
