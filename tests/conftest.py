@@ -1,9 +1,9 @@
 """A real broker and a real database for every test.
 
-`services` is one private pair for the whole session (started on first use, ended with it, also after Ctrl-C), or the
-running one in `TEST_SERVICES_DIR` (`python -m pipeline.services.dev start FOLDER`). Each test has its own Pulsar
-tenant and its own database, so nothing leaks from one to the next. Tests that hurt the services use
-`fault_services`, a pair of their own module.
+`services` is one private pair for the whole session (started on first use, ended with it, also after Ctrl-C; with
+`pytest -n` each worker has its own), or the running one in `TEST_SERVICES_DIR` (`python -m pipeline.services.dev start
+FOLDER`). Each test has its own Pulsar tenant and its own database, so nothing leaks from one to the next. Tests that
+hurt the services use `fault_services`, a pair of their own module.
 """
 
 from __future__ import annotations
