@@ -19,7 +19,8 @@ from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
 RATE = 5.0  # trades a second and product
-LOAD_SHARE = 0.6  # of the time in which faults strike
+# Of the time in which faults strike. Struck, a load takes twice as long and more, and at the end it must be through.
+LOAD_SHARE = 0.25
 START_S = 180.0
 
 
