@@ -34,7 +34,7 @@ class Instruments:
     def ids(self, conn: Connection, keys: Iterable[Key]) -> dict[tuple[str, str], int]:
         """Ids by (venue, product), made where they are new. Outside of the batch's transaction: an instrument may
         stay though its first batch failed."""
-        wanted = {(key.venue, key.product_id): key for key in keys}
+        wanted = {key.name: key for key in keys}
         for name in sorted(wanted.keys() - self._known.keys()):
             self._known[name] = self._make(conn, wanted[name])
         return {name: self._known[name][0] for name in wanted}
@@ -46,10 +46,9 @@ class Instruments:
 
     def scale(self, conn: Connection, key: Key) -> int | None:
         """The stored price scale of an instrument; the first message of a feed with integers sets it."""
-        name = (key.venue, key.product_id)
-        if name not in self._known or self._known[name][1] is None:
-            self._known[name] = self._make(conn, key)
-        return self._known[name][1]
+        if key.name not in self._known or self._known[key.name][1] is None:
+            self._known[key.name] = self._make(conn, key)
+        return self._known[key.name][1]
 
     def _make(self, conn: Connection, key: Key) -> tuple[int, int | None]:
         with conn.transaction():
