@@ -10,7 +10,7 @@ from typing import Any
 LOADS = ("load-eurusd", "load-btcusd")
 PROGRAMS = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "watchdog", *LOADS)
 SERVICES = ("broker", "database")
-PATHS = ("database", "venues")
+PATHS = ("database", "broker", "venues")
 STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
 REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "wrong-length", "slow", "lag")
 # How often each kind strikes, in relation to the others.

@@ -46,6 +46,11 @@ class Proxy:
                 await writer.drain()
         writer.close()
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._open) // 2
+
     def cut(self) -> None:
         """End all connections without a goodbye."""
         self._loop.call_soon_threadsafe(self._cut)

@@ -48,7 +48,7 @@ class Stage:
         self.log = self.folder / "log"
         pulsar, admin, database = free_ports(3)
         self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
-        self.proxies = {"database": Proxy(database), "venues": Proxy(simulator.port)}
+        self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
         self.tenant = "market-data"
         self._supervisord: subprocess.Popen[bytes] | None = None
         self._disk = self._small_disk()
@@ -101,6 +101,7 @@ class Stage:
             "STATE_DIR": str(self.folder / "state"),
             "PULSAR_PORT": str(self.pulsar_port),
             "PULSAR_ADMIN_PORT": str(self.admin_port),
+            "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
             "DATABASE_PORT": str(self.database_port),
             "METRICS_BASE_PORT": str(base),
             "DASHBOARD_PORT": "0",
@@ -118,15 +119,19 @@ class Stage:
         }  # fmt: skip
 
     def _write_conf(self) -> Path:
-        """As the demonstration's, but the programs reach the database through the proxy."""
+        """As the demonstration's, but the programs reach database and broker through the proxies."""
         file = conf.write(self.folder, without=OFF, extra=LOADS)
         parser = configparser.RawConfigParser()
         parser.read(file)
-        through = f"postgresql://postgres@127.0.0.1:{self.proxies['database'].port}/{NAME}"
+        through = {
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.proxies['database'].port}/{NAME}",
+            "PULSAR_URL": f"pulsar://127.0.0.1:{self.proxies['broker'].port}",
+            "PULSAR_ADMIN_URL": f"http://127.0.0.1:{self.admin_port}",
+        }
         for section in parser.sections():
             name = section.partition("program:")[2]
             if name and name not in ("broker", "database", "watchdog"):
-                parser[section]["environment"] = f'DATABASE_URL="{through}"'
+                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in through.items())
         with file.open("w") as stream:
             parser.write(stream)
         return file

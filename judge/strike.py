@@ -83,12 +83,17 @@ class Striker:
     def _kill_supervisord(self, fault: Fault) -> None:
         self._stage.kill_supervisord()
 
-    def _cut(self, fault: Fault) -> None:
-        self._stage.proxies[fault.target].cut()
+    def _cut(self, fault: Fault) -> bool:
+        proxy = self._stage.proxies[fault.target]
+        met = proxy.connections > 0
+        proxy.cut()
+        return met
 
-    def _stall(self, fault: Fault) -> None:
-        self._stage.proxies[fault.target].stall()
-        self._later(fault, self._stage.proxies[fault.target].flow)
+    def _stall(self, fault: Fault) -> bool:
+        proxy = self._stage.proxies[fault.target]
+        proxy.stall()
+        self._later(fault, proxy.flow)
+        return proxy.connections > 0
 
     def _stream(self, fault: Fault) -> None:
         venue, kind = fault.target.split()

@@ -92,6 +92,7 @@ class PulsarSettings(Section):
     admin_url: str | None = None
     port: int = Field(6650, ge=1, le=65535)
     admin_port: int = Field(8080, ge=1, le=65535)
+    advertised_port: int = Field(0, ge=0, le=65535, description="Where clients are told to come; 0: port.")
     tenant: str = Field("market-data", pattern=r"[a-zA-Z0-9_=:.\-]+")
     token: SecretStr | None = None
     token_file: FilePath | None = None

@@ -57,7 +57,8 @@ class Broker:
     """How the broker of one data folder is started.
 
     `memory` is the heap and, once more, the direct memory (`512m`). With `durable` a message is acknowledged only
-    after fsync; without it (tests) after it was written, which still survives the death of the process.
+    after fsync; without it (tests) after it was written, which still survives the death of the process. Clients are
+    told to come to `advertised_port` of this machine (0: to `port`), where a tunnel or a proxy listens.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Broker:
     admin_port: int
     memory: str = "512m"
     durable: bool = True
+    advertised_port: int = 0
 
     name = "broker"
     polite = signal.SIGTERM
@@ -83,7 +85,8 @@ class Broker:
         return f"pulsar://127.0.0.1:{self.port}"
 
     def _settings(self) -> dict[str, str]:
-        return {
+        elsewhere = {"advertisedListeners": f"internal:pulsar://127.0.0.1:{self.advertised_port}"}
+        return (elsewhere if self.advertised_port else {}) | {
             "bindAddress": "127.0.0.1",
             "advertisedAddress": "127.0.0.1",
             "brokerServicePort": str(self.port),

@@ -19,7 +19,8 @@ def broker() -> Broker | None:
     settings = load(PulsarSettings)
     if not settings.private:
         return None
-    return Broker(data_folder() / "broker", settings.port, settings.admin_port, settings.memory)
+    folder = data_folder() / "broker"
+    return Broker(folder, settings.port, settings.admin_port, settings.memory, advertised_port=settings.advertised_port)
 
 
 def database() -> Database | None:
