@@ -10,10 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Protocol
+from collections import Counter
+from typing import Any
 
 from pipeline import events, metrics
 from pipeline.errors import PipelineError, Unavailable
@@ -25,7 +23,6 @@ from producers.frames import (
     Acknowledged,
     CandleFrame,
     FramesLost,
-    Said,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
@@ -34,39 +31,11 @@ from producers.frames import (
 )
 from producers.outlet import Outlet
 from producers.socket import Socket, Stopped
+from producers.subscriptions import Subscriptions
+from producers.venue import Venue
 
-ACKNOWLEDGE_S = 10.0  # venues answer in well under a second
-ASK_REFUSED_AGAIN_S = 600.0
 LOOK_EVERY_S = 0.25
 SAY_RATE_EVERY_S = 60.0
-
-
-class Venue(Protocol):
-    """What is a venue's own."""
-
-    name: str
-    url: str
-    products: tuple[str, ...]
-    channels: tuple[str, ...]  # those that are acknowledged per product
-    frame_timeout_s: float
-    quiet_s: float  # a product is not asked after before this silence
-    messages_per_s: float  # that the venue lets us send
-    watches_trades: bool  # whether trades are subscribed, so that their silence means something
-
-    def opened(self) -> None:
-        """A new connection begins: forget what belongs to the old one."""
-
-    def subscribe(self, products: Iterable[str]) -> list[str]:
-        """The texts to send."""
-
-    def unsubscribe(self, products: Iterable[str]) -> list[str]:
-        """The texts to send."""
-
-    def read(self, frame: bytes) -> list[Said]:
-        """What the frame says; never raises."""
-
-    def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade that REST knows. Called from another thread; raises `PipelineError`."""
 
 
 class Connection:
@@ -80,21 +49,21 @@ class Connection:
         self.last_frame: float | None = None
         self.status = "starting"
         self.clocks = {product: ProductClock(venue.quiet_s, now) for product in venue.products}
-        self.refused: dict[str, str] = {}
         self._last_data: float | None = None
         self._answers: queue.Queue[tuple[str, int | None]] = queue.Queue()
         self._backoff = Backoff()
-        self._to_send: deque[Callable[[], list[str]]] = deque()
-        self._texts: deque[str] = deque()
-        self._unacknowledged: set[tuple[str, str]] = set()
-        self._acknowledge_by = self._ask_refused_at = 0.0
-        self._asked_twice = False
+        self._subscriptions = Subscriptions(venue, self._say, self._log)
         # 0: since the last stored ticker; this process cannot know when the one before it ended.
         self._missed_since = dict.fromkeys(venue.products, 0)
         self._last_frame_us = 0
         self._counted: Counter[str] = Counter()
         self._counted_since = now
         self._symbol_counts = {product: metrics.MESSAGES_BY_SYMBOL.labels(product) for product in venue.products}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Products that the venue does not let us have, and its reason."""
+        return self._subscriptions.refused
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -135,13 +104,9 @@ class Connection:
         self._say("open")
         now = alive = time.monotonic()
         self.venue.opened()
-        self._to_send.clear()
-        self._texts.clear()
-        self._unacknowledged.clear()
-        self._asked_twice = False
         for clock in self.clocks.values():
             clock.opened(now)
-        self._subscribe(self.venue.products, now)
+        self._subscriptions.opened(now)
         next_look = now
         while not self._stop.is_set():
             frame = socket.receive()
@@ -160,56 +125,6 @@ class Connection:
         self.status = status
         getattr(self._log, level)(events.CONNECTION_STATUS, status=status, **more)
 
-    # -- subscriptions -----------------------------------------------------------------------------------------------
-
-    def _subscribe(self, products: Iterable[str], now: float) -> None:
-        wanted = tuple(products)
-        self._unacknowledged |= {(channel, product) for product in wanted for channel in self.venue.channels}
-        self._acknowledge_by = now + ACKNOWLEDGE_S
-        self._ask_refused_at = now + ASK_REFUSED_AGAIN_S
-        self._to_send.append(partial(self.venue.subscribe, wanted))
-
-    def _resubscribe(self, product: str, now: float) -> None:
-        self._to_send.append(partial(self.venue.unsubscribe, (product,)))
-        self._subscribe((product,), now)
-
-    def _send(self, socket: Socket) -> None:
-        """As many of the waiting texts as the venue allows. They are made now: a token in them must be fresh."""
-        for _ in range(max(1, int(self.venue.messages_per_s * LOOK_EVERY_S))):
-            if not self._texts and self._to_send:
-                self._texts.extend(self._to_send.popleft()())
-            if self._texts:
-                socket.send(self._texts.popleft())
-
-    def _acknowledged(self, said: Acknowledged) -> None:
-        self.refused.pop(said.product_id, None)
-        if (said.channel, said.product_id) not in self._unacknowledged:
-            return
-        self._unacknowledged.discard((said.channel, said.product_id))
-        if not self._unacknowledged:
-            self._all_acknowledged()
-
-    def _all_acknowledged(self) -> None:
-        self._asked_twice = False
-        running = [product for product in self.venue.products if product not in self.refused]
-        metrics.CONNECTION_UP.labels(self.venue.name).set(bool(running))
-        self._say("subscribed", products=running, refused=sorted(self.refused))
-
-    def _refused(self, said: SubscriptionRefused) -> None:
-        if said.product_id is None:
-            self._log.error(events.SYMBOL_REFUSED, product=None, channel=said.channel, reason=said.reason)
-            return
-        if self.refused.get(said.product_id) != said.reason:
-            self._log.error(
-                events.SYMBOL_REFUSED, product=said.product_id, reason=said.reason,
-                text=f"{self.venue.name} refuses {said.product_id}; the others run; correct the product ids",
-            )  # fmt: skip
-        self.refused[said.product_id] = said.reason
-        waiting = bool(self._unacknowledged)
-        self._unacknowledged = {key for key in self._unacknowledged if key[1] != said.product_id}
-        if waiting and not self._unacknowledged:
-            self._all_acknowledged()
-
     # -- frames ------------------------------------------------------------------------------------------------------
 
     def _take(self, frame: bytes, now: float) -> None:
@@ -226,9 +141,9 @@ class Connection:
                     self._count(said.product_id, now)
                     self._outlet.candles(said, received_us)
                 case Acknowledged():
-                    self._acknowledged(said)
+                    self._subscriptions.acknowledged(said)
                 case SubscriptionRefused():
-                    self._refused(said)
+                    self._subscriptions.was_refused(said)
                 case VenueNotice():
                     log = self._log.info if said.kind == "status" else self._log.warning
                     log(events.VENUE_NOTICE, kind=said.kind, text=said.text)
@@ -271,8 +186,9 @@ class Connection:
 
     def _look(self, socket: Socket, now: float) -> None:
         metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._outlet.pending)
-        self._send(socket)
-        self._look_at_acknowledgements(now)
+        for text in self._subscriptions.texts(LOOK_EVERY_S):
+            socket.send(text)
+        self._subscriptions.look(now)
         if self.venue.watches_trades:
             self._take_answers(now)
             for product, clock in self.clocks.items():
@@ -284,20 +200,6 @@ class Connection:
             self._log.info(events.TRADE_RATE, per_second=rates, pending=self._outlet.pending)
             self._counted.clear()
             self._counted_since = now
-
-    def _look_at_acknowledgements(self, now: float) -> None:
-        if self._unacknowledged and now >= self._acknowledge_by:
-            products = sorted({product for _, product in self._unacknowledged})
-            if self._asked_twice:
-                self._asked_twice = False
-                self._unacknowledged.clear()
-                raise Unavailable(f"no acknowledgement of {', '.join(products)}")
-            self._asked_twice = True
-            self._say("unacknowledged", level="warning", products=products)
-            for product in products:  # one by one: a venue may refuse a whole message for one product
-                self._subscribe((product,), now)
-        if self.refused and now >= self._ask_refused_at:
-            self._subscribe(tuple(self.refused), now)
 
     def _look_at(self, product: str, clock: ProductClock, now: float) -> None:
         due = clock.due(now)
@@ -311,7 +213,7 @@ class Connection:
         self._log.warning(events.PRODUCT_STALE, product=product, last_id=clock.last_id, now_do=due.value)
         if due is Due.RECONNECT:
             raise Unavailable(f"{product} is silent though the market moved")
-        self._resubscribe(product, now)
+        self._subscriptions.again(product, now)
 
     def _ask(self, product: str) -> None:
         """In a thread of its own: the reader of the socket does not wait for REST."""

@@ -14,8 +14,9 @@ from pipeline.log import get_logger
 from pipeline.process import Stop
 from pipeline.programs import BY_NAME
 from pipeline.settings import PulsarSettings, load
-from producers.connection import Connection, Venue
+from producers.connection import Connection
 from producers.outlet import Outlet
+from producers.venue import Venue
 
 GRACE_S = 300.0
 FRAME_WITHIN_S = 60.0

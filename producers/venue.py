@@ -1,0 +1,36 @@
+"""What a live venue adds to `Connection`, which is the same for all: how its texts look, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from producers.frames import Said
+
+
+class Venue(Protocol):
+    """What is a venue's own; times are seconds."""
+
+    name: str
+    url: str
+    products: tuple[str, ...]
+    channels: tuple[str, ...]  # those that are acknowledged per product
+    frame_timeout_s: float
+    quiet_s: float  # a product is not asked after before this silence
+    messages_per_s: float  # that the venue lets us send
+    watches_trades: bool  # whether trades are subscribed, so that their silence means something
+
+    def opened(self) -> None:
+        """A new connection begins: forget what belongs to the old one."""
+
+    def subscribe(self, products: Iterable[str]) -> list[str]:
+        """The texts to send."""
+
+    def unsubscribe(self, products: Iterable[str]) -> list[str]:
+        """The texts to send."""
+
+    def read(self, frame: bytes) -> list[Said]:
+        """What the frame says; never raises."""
+
+    def newest_trade(self, product_id: str) -> int:
+        """The id of the newest trade that REST knows. Called from another thread; raises `PipelineError`."""
