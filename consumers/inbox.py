@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ class Inbox:
         self._consumer: Any = None
         self._names: dict[str, str] = {}
         self._announcements: Any = None
+        self._announced: deque[str] = deque()
         self.topics: set[str] = set()
 
     def open(self) -> bool:
@@ -89,26 +91,28 @@ class Inbox:
                 full_name(self._settings.tenant, "control", TOPICS_TOPIC),
                 pulsar.MessageId.latest,
                 schema=schemas.registered("topic"),
+                reader_listener=lambda _, message: self._announced.append(message.value()["topic"]),
             )
-        topics = max(1, len(self.topics), self._existing(space))
+        if self._consumer is None:
+            self.topics.update(self._existing(space))
         self._consumer = self._client.subscribe(
             re.compile(f"{space}/.*"),  # not escaped: the client takes it for a topic name first and refuses "\\-"
             SUBSCRIPTION,
             consumer_type=pulsar.ConsumerType.Failover,
             consumer_name=self._name or None,
             initial_position=pulsar.InitialPosition.Earliest,
-            receiver_queue_size=max(8, int(self._queued / topics**1.5)),
+            receiver_queue_size=max(8, int(self._queued / max(1, len(self.topics)) ** 1.5)),
             max_total_receiver_queue_size_across_partitions=self._queued,
             batch_receive_policy=pulsar.ConsumerBatchReceivePolicy(self.chunk, CHUNK_BYTES, LINGER_MS),
         )
         return True
 
-    def _existing(self, space: str) -> int:
+    def _existing(self, space: str) -> list[str]:
         """Topics that are there now: after a start none has been heard from, and each would get the whole queue."""
         try:
-            return len(Admin(self._settings).topics(space))
+            return Admin(self._settings).topics(space)
         except PipelineError:
-            return 0
+            return []
 
     def receive(self, timeout_ms: int) -> Message | None:
         """The next message, or None after `timeout_ms`."""
@@ -141,20 +145,13 @@ class Inbox:
         return found
 
     def new_topics(self) -> bool:
-        """Whether a topic of this namespace was announced that we have not heard from; cheap."""
-        found = False
-        for topic in self._announced():
-            if f"/{self.namespace}/" in topic and topic not in self.topics:
+        """Whether a topic of this namespace was announced that we have not heard from; asks nobody."""
+        before = len(self.topics)
+        while self._announced:
+            topic = self._announced.popleft()
+            if f"/{self.namespace}/" in topic:
                 self.topics.add(topic)
-                found = True
-        return found
-
-    def _announced(self) -> Iterator[str]:
-        try:
-            while self._announcements.has_message_available():
-                yield self._announcements.read_next(timeout_millis=1000).value()["topic"]
-        except pulsar.PulsarException:
-            return  # found after 60 s by the pattern all the same
+        return len(self.topics) > before
 
     def subscribe_again(self) -> None:
         """Find new topics at once (the client looks for them only every 60 s).

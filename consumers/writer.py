@@ -40,12 +40,10 @@ BATCH_ROWS = 30_000
 # A backlog of 1 M trades over 20 topics: 10,000 rows 215 MB, 6,000 190 and 195, 5,000 160 and 186, at the same speed.
 BATCH_SMALL_ROWS = 5_000
 BATCH_BYTES = 16 << 20
-# A new topic is looked for (a question to the broker) this often while there is something to do, and while not.
-# Once a second in both cases, a load of new instruments spent one to two seconds waiting to be heard.
-ANNOUNCED_EVERY_S = 1.0
-ANNOUNCED_IDLE_S = 0.1
-SUBSCRIBE_EVERY_S = 0.1  # topics that come together cost few subscriptions
-IDLE_MS = 100
+# Topics that come together cost few subscriptions.
+SUBSCRIBE_EVERY_S = 0.1
+# A new topic is waited for no longer than this while nothing comes.
+IDLE_MS = 20
 
 STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
 SEEN = Counter("writer_rows_received", "Rows received", ["namespace"])
@@ -76,7 +74,6 @@ class Reader(threading.Thread):
         self._handover = handover
         self._idle = idle
         self._stop_event = stop
-        self._looked = time.monotonic()
         self._subscribed = -SUBSCRIBE_EVERY_S
         self._new_topics = False
         self.failure: BaseException | None = None
@@ -84,21 +81,20 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             if self._inbox.open():
-                idle = False
                 while not self._stop_event.is_set():
-                    self._look_for_topics(ANNOUNCED_IDLE_S if idle else ANNOUNCED_EVERY_S)
-                    idle = not self._one_batch()
+                    self._look_for_topics()
+                    self._one_batch()
         except BaseException as error:
             self.failure = error
             raise
 
-    def _one_batch(self) -> bool:
-        """Hand over what comes; False when nothing came."""
+    def _one_batch(self) -> None:
+        """Hand over what comes."""
         batch = Batch(self._inbox)
         most = BATCH_SMALL_ROWS if self._kind.divisible else BATCH_ROWS
         first = self._inbox.receive(IDLE_MS)
         if first is None:
-            return False
+            return
         size = self._add(batch, [first])
         while batch.rows < most and size < BATCH_BYTES and not self._stop_event.is_set():
             more = self._inbox.receive_more()
@@ -111,8 +107,7 @@ class Reader(threading.Thread):
         while not self._stop_event.is_set():
             with suppress(queue.Full):
                 self._handover.put(ready, timeout=0.2)
-                return True
-        return False
+                return
 
     def _add(self, batch: Batch, messages: list[Message]) -> int:
         """Decode; returns how many bytes they are."""
@@ -128,11 +123,9 @@ class Reader(threading.Thread):
                 batch.letters.append(Letter(message, error.reason, str(error)))
         return size
 
-    def _look_for_topics(self, every_s: float) -> None:
+    def _look_for_topics(self) -> None:
+        self._new_topics |= self._inbox.new_topics()
         now = time.monotonic()
-        if now - self._looked > every_s:
-            self._looked = now
-            self._new_topics |= self._inbox.new_topics()
         if self._new_topics and now - self._subscribed > SUBSCRIBE_EVERY_S:
             self._new_topics, self._subscribed = False, now
             self._inbox.subscribe_again()
