@@ -89,11 +89,9 @@ class Striker:
         proxy.cut()
         return met
 
-    def _stall(self, fault: Fault) -> bool:
-        proxy = self._stage.proxies[fault.target]
-        proxy.stall()
-        self._later(fault, proxy.flow)
-        return proxy.connections > 0
+    def _stall(self, fault: Fault) -> None:  # of connections made meanwhile too
+        self._stage.proxies[fault.target].stall()
+        self._later(fault, self._stage.proxies[fault.target].flow)
 
     def _stream(self, fault: Fault) -> None:
         venue, kind = fault.target.split()
