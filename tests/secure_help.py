@@ -36,11 +36,11 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._made.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, host: str) -> tuple[Path, Path]:
-        """(certificate, key) of a server that is `host` and nobody else."""
+    def issue(self, host: str, valid_h: float = 24) -> tuple[Path, Path]:
+        """(certificate, key) of a server that is `host` and nobody else, until `valid_h` hours from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        made = _certificate(subject, self._name, key.public_key(), self._key, host)
+        made = _certificate(subject, self._name, key.public_key(), self._key, host, valid_h)
         certificate, private = self._folder / f"{host}.crt", self._folder / f"{host}.key"
         certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         form = serialization.PrivateFormat.PKCS8  # the only one that the broker reads
@@ -52,13 +52,13 @@ class Authority:
 
 def _certificate(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, signer: ec.EllipticCurvePrivateKey,
-    host: str | None,
+    host: str | None, valid_h: float = 24,
 ) -> x509.Certificate:  # fmt: skip
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - datetime.timedelta(hours=2)).not_valid_after(now + datetime.timedelta(hours=valid_h))
         .add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
     )  # fmt: skip
     if host is not None:

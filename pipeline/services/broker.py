@@ -122,6 +122,9 @@ class Broker:
             "numHttpServerThreads": "8",
             "numOrderedExecutorThreads": "2",
             "managedLedgerCacheSizeMB": "64",
+            # Shipped: 100 times a second, which takes an idle broker 0.5 s of processor time in 20 s, so 0.2 s. Entries
+            # stay for a second anyway.
+            "managedLedgerCacheEvictionFrequency": "10.0",
             "dbStorage_writeCacheMaxSizeMb": "64",
             "dbStorage_readAheadCacheMaxSizeMb": "32",
             "dbStorage_rocksDB_blockCacheSize": str(16 * 1024 * 1024),
