@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
@@ -66,7 +66,7 @@ class Broker:
     admin_port: int
     memory: str = "512m"
     durable: bool = True
-    advertised_port: int = 0
+    advertised_port: int = field(default=0, kw_only=True)
 
     name = "broker"
     polite = signal.SIGTERM
