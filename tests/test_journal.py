@@ -6,6 +6,7 @@ Prevents a topic that never loads again, because the broker was killed while it 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pulsar
@@ -100,40 +101,41 @@ def test_an_unknown_format_is_left_alone(journal: Path) -> None:
     assert mend(journal.parent / "missing") is None
 
 
-@pytest.mark.faults
-def test_a_broker_killed_in_the_middle_of_a_message(fault_services: Instance) -> None:
-    """A real one, whose journal then ends as kills under load left it: the first half of one more message."""
-    broker = fault_services.broker
-    topic = "persistent://public/default/half-a-message"
-    client = pulsar.Client(fault_services.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
-    producer = client.create_producer(topic)
-    sent = [bytes([number]) * 3000 for number in range(20)]
-    for message in sent:
-        producer.send(message)
-    client.shutdown()
-    broker.kill()
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Instance]:
+    """A broker of this test's own; its database is not started."""
+    made = Instance.at(tmp_path, die_with_parent=True, memory="384m")
+    made.broker.start()
+    yield made
+    made.broker.kill()
 
-    journal = max((broker.what.folder / "bookkeeper" / "current").glob("*.txn"), key=lambda file: int(file.stem, 16))
-    at, ledger = HEADER, -1
-    with journal.open("r+b") as file:
-        while True:
-            file.seek(at)
-            (length,) = struct.unpack(">i", file.read(4))
-            if length == 0:
-                break
-            if length == PADDING:
-                at += 8 + struct.unpack(">i", file.read(4))[0]
-                continue
-            record = file.read(length)
-            if sent[-1] in record:
-                (ledger,) = struct.unpack_from(">q", record)
-            at += 4 + length
-        assert ledger >= 0, "the topic's last message is in the newest journal"
-        file.seek(at)
+
+def end_of(journal: Path) -> int:
+    """Where the next record would begin."""
+    data, at = journal.read_bytes(), HEADER
+    while length := struct.unpack_from(">i", data, at)[0]:
+        at += 4 + length if length != PADDING else 8 + struct.unpack_from(">i", data, at + 4)[0]
+    return at
+
+
+@pytest.mark.faults
+def test_a_broker_killed_in_the_middle_of_a_message(instance: Instance) -> None:
+    """A real one, whose journal then ends as kills under load left it: with the first half of one more message."""
+    topic = "persistent://public/default/half-a-message"
+    sent = [bytes([number]) * 3000 for number in range(20)]
+    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    producer = client.create_producer(topic)
+    ledger = {producer.send(message).ledger_id() for message in sent}.pop()
+    client.shutdown()
+    instance.broker.kill()
+    journals = (instance.broker.what.folder / "bookkeeper" / "current").glob("*.txn")
+    newest = max(journals, key=lambda file: int(file.stem, 16))
+    with newest.open("r+b") as file:
+        file.seek(end_of(newest))
         file.write(entry(ledger, len(sent), bytes([99]) * 3000)[:1500])
 
-    broker.start()
-    client = pulsar.Client(fault_services.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    instance.broker.start()
+    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
     try:
         client.create_producer(topic).send(b"after it")
         reader = client.create_reader(topic, pulsar.MessageId.earliest)
