@@ -21,7 +21,7 @@ SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", 
 RATE = 5.0  # trades a second and product
 # Of the time in which faults strike. Struck, a load takes twice as long and more, and at the end it must be through.
 LOAD_SHARE = 0.25
-START_S = 180.0
+START_S = 600.0  # on an idle machine it is up after half a minute
 
 
 def say(text: str) -> None:
@@ -33,6 +33,7 @@ def say(text: str) -> None:
 @click.option("--seed", type=int, help="Of the tape and of the faults [a random one, which is printed].")
 @click.option("--faults", type=int, help="How many [eight a minute].")
 @click.option("--longest", default=120.0, show_default=True, help="How many seconds one fault may last.")
+@click.option("--settle", default=120.0, show_default=True, help="Within how many seconds everything must be repaired.")
 @click.option(
     "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan of an earlier run."
 )
@@ -40,8 +41,8 @@ def say(text: str) -> None:
 @click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
 @click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
 def main(
-    minutes: float, seed: int | None, faults: int | None, longest: float, replay: Path | None, report: Path | None,
-    cluster: bool, keep: bool,
+    minutes: float, seed: int | None, faults: int | None, longest: float, settle: float, replay: Path | None,
+    report: Path | None, cluster: bool, keep: bool,
 ) -> None:  # fmt: skip
     """Run the whole pipeline against the simulator, strike it, and compare tables with the tape.
 
@@ -77,7 +78,7 @@ def main(
                 f"{striker.struck} faults struck ({striker.during_load} while history was loaded), {striker.missed} met"
                 " nobody; waiting for the repair of everything"
             )
-            verdict = judge(stage, first, last, striker.poisoned, say)
+            verdict = judge(stage, first, last, striker.poisoned, settle)
             well = not verdict.differences
             _tell(verdict, striker, seed, seconds, planned, report)
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +15,6 @@ from judge.stage import Stage
 from pipeline.database import Connection
 from pipeline.verify import verify
 
-SETTLE_S = 120.0
 QUOTES = {"EUR-USD": 136_741, "BTC-USD": 14_716}
 _STORED = """
     SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint, price, quantity, taker_side::text
@@ -51,8 +49,8 @@ def first_ids(stage: Stage) -> Bound:
     return {(venue, product): low for venue, product, low in rows}
 
 
-def judge(stage: Stage, first: Bound, last: Bound, poisoned: list[int], say: Callable[[str], None]) -> Verdict:
-    """Wait until everything up to `last` is stored, two minutes at most; then look at everything."""
+def judge(stage: Stage, first: Bound, last: Bound, poisoned: list[int], settle_s: float) -> Verdict:
+    """Wait until everything up to `last` is stored, `settle_s` at most; then look at everything."""
     began = time.monotonic()
     verdict = Verdict()
     while True:
@@ -64,8 +62,8 @@ def judge(stage: Stage, first: Bound, last: Bound, poisoned: list[int], say: Cal
         if not open_:
             verdict.settled_s = time.monotonic() - began
             break
-        if time.monotonic() - began > SETTLE_S:
-            verdict.differences += [f"not settled within {SETTLE_S:.0f} s: {text}" for text in open_[:10]]
+        if time.monotonic() - began > settle_s:
+            verdict.differences += [f"not settled within {settle_s:.0f} s: {text}" for text in open_[:10]]
             break
         stage.revive()
         time.sleep(1)
