@@ -26,6 +26,8 @@ from pipeline.services.processes import free_ports
 from pipeline.settings import PREFIXES, PROJECT
 
 Environment = Callable[..., dict[str, str]]
+# Measuring coverage takes a program as much processor time again. Left out where many run at once for other reasons.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from conftest import UNMEASURED
 
 from pipeline.ledger import to_us
 from producers.dukascopy import bi5
@@ -37,7 +38,7 @@ def test_a_month_killed_ten_times_ends_exact(env: Environment, database_url: str
     made = {bi5.hour_path("EURUSD", hour_us): _quotes(number) for number, hour_us in enumerate(open_hours)}
     bodies = {path: encode_bi5(quotes) for path, quotes in made.items()}
     with vendor(bodies.get) as feed:
-        environment = env(DUKASCOPY_BI5_URL=feed.url, DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=200)
+        environment = env(DUKASCOPY_BI5_URL=feed.url, DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=200, **UNMEASURED)
         cached = Path(environment["STATE_DIR"]) / "dukascopy" / "bi5"
         flags = ("--instruments", "EURUSD", "--from", "2019-02-01", "--to", "2019-03-01")
         warm(environment, "bi5", 200)

@@ -6,6 +6,7 @@ The long version is `scripts/judge`; its record is in docs/reliability.md.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import UNMEASURED
 
 from judge import plan
 from judge.proxy import Proxy
@@ -26,7 +28,8 @@ def test_short_run_of_the_whole_pipeline(python: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [python, "-m", "judge", "--minutes", "0.5", "--seed", "7", "--faults", "6", "--longest", "6"]
     command += ["--settle", "400", "--report", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=1190)
+    environment = os.environ | UNMEASURED
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, env=environment, timeout=1190)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     told = json.loads(report.read_text())
     assert told["differences"] == []

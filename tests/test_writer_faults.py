@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import UNMEASURED
 
 from bench.market import messages, symbol
 from pipeline import bootstrap
@@ -71,7 +72,7 @@ def start(
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """`start()`: a trades writer of its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
-    environment = kept | {
+    environment = kept | UNMEASURED | {
         "PULSAR_URL": fault_services.pulsar_url, "PULSAR_ADMIN_URL": fault_services.pulsar_admin_url,
         "PULSAR_TENANT": tenant, "DATABASE_URL": fault_database_url, "METRICS_BASE_PORT": "0",
         "STATE_DIR": str(tmp_path), "PYTHONPATH": str(PROJECT),
