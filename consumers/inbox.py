@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -67,7 +68,6 @@ class Inbox:
         self._name = name
         self._client = new_client(settings)
         self._consumer: Any = None
-        self._names: dict[str, str] = {}
         self._announcements: Any = None
         self._announced: deque[str] = deque()
         self.topics: set[str] = set()
@@ -124,7 +124,7 @@ class Inbox:
         if self.chunk == 1:
             message = self.receive(LINGER_MS)
             return [message] if message else []
-        return self._received(lambda: self._consumer.batch_receive())
+        return self._received(self._consumer.batch_receive)
 
     def _received(self, ask: Callable[[], list[Any]]) -> list[Message]:
         try:
@@ -137,9 +137,7 @@ class Inbox:
             return []
         found = []
         for handle in handles:
-            # One text per topic, not one per message: a batch holds tens of thousands.
-            topic = handle.topic_name()
-            topic = self._names.setdefault(topic, topic)
+            topic = sys.intern(handle.topic_name())  # one text per topic: a batch holds tens of thousands of messages
             found.append(Message(topic, handle.data(), handle.message_id()))
         self.topics.update(message.topic for message in found)
         return found

@@ -85,11 +85,12 @@ class Broker:
         return f"pulsar://127.0.0.1:{self.port}"
 
     def _settings(self) -> dict[str, str]:
-        elsewhere = {"advertisedListeners": f"internal:pulsar://127.0.0.1:{self.advertised_port}"}
-        return (elsewhere if self.advertised_port else {}) | {
+        elsewhere = f"internal:pulsar://127.0.0.1:{self.advertised_port}" if self.advertised_port else ""
+        return {
             "bindAddress": "127.0.0.1",
             "advertisedAddress": "127.0.0.1",
             "brokerServicePort": str(self.port),
+            "advertisedListeners": elsewhere,
             "webServicePort": str(self.admin_port),
             "webSocketServiceEnabled": "false",
             # Broker and bookie share the process: they talk inside it, and the bookie opens no port (it would listen

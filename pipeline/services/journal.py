@@ -30,15 +30,15 @@ def mend(folder: Path) -> str | None:
 
     Only while the bookie does not run.
     """
-    journals = sorted(folder.glob("*.txn"), key=lambda file: int(file.stem, 16))
-    if not journals or journals[-1].stat().st_size <= HEADER:
+    newest = max(folder.glob("*.txn"), key=lambda file: int(file.stem, 16), default=None)
+    if newest is None or newest.stat().st_size <= HEADER:
         return None
-    with journals[-1].open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal:
+    with newest.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal:
         cut = _half_record(journal)
         if cut is None:
             return None
         file.truncate(cut)
-    return f"cut half a record, which no publisher was told to be stored, off the journal {journals[-1].name} at {cut}"
+    return f"cut half a record, which no publisher was told to be stored, off the journal {newest.name} at {cut}"
 
 
 def _half_record(journal: mmap.mmap) -> int | None:
