@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -31,7 +32,7 @@ def parsed(name: str) -> Any:
     return fastavro.parse_schema(definition(name))
 
 
-def encode(name: str, record: dict[str, Any]) -> bytes:
+def encode(name: str, record: Mapping[str, Any]) -> bytes:
     """Avro bytes of one record, without header."""
     buffer = io.BytesIO()
     fastavro.schemaless_writer(buffer, parsed(name), record)
@@ -57,7 +58,7 @@ class RegisteredSchema(AvroSchema):  # type: ignore[misc]  # the client has no t
         super().__init__(None, schema_definition=definition(name))
         self._name = name
 
-    def encode(self, obj: dict[str, Any] | bytes) -> bytes:
+    def encode(self, obj: Mapping[str, Any] | bytes) -> bytes:
         return obj if isinstance(obj, bytes) else encode(self._name, obj)
 
 

@@ -15,7 +15,6 @@ from pipeline.errors import BadData
 from schemas.columns import COLUMNS, decode_quote_hour, encode_quote_hour
 from tests.messages import T0_US, hour_bytes
 
-INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 HEADER = {
     "venue": "dukascopy", "product_id": "EUR-USD", "asset_class": "forex", "origin": "history", "received_at_us": T0_US,
     "hour_start_us": T0_US, "status": "ticks", "feed": "json", "fetched_at_us": T0_US, "price_scale": 5,
@@ -23,7 +22,14 @@ HEADER = {
 }  # fmt: skip
 
 
-@given(st.lists(st.tuples(INT64, INT64, INT64, INT64, INT64), max_size=30))
+def up_to(length: int) -> Any:
+    """Rows of five numbers whose varints have at most `length` bytes."""
+    bound = min(1 << 7 * length - 1, 1 << 63)
+    number = st.integers(-bound, bound - 1)
+    return st.lists(st.tuples(*[number] * 5), max_size=30)
+
+
+@given(st.integers(1, 10).flatmap(up_to))
 def test_numpy_writes_the_bytes_that_any_avro_encoder_writes(rows: list[Any]) -> None:
     columns = [np.array([row[i] for row in rows], dtype=np.int64) for i in range(5)]
     data = encode_quote_hour(HEADER, *columns)
@@ -34,6 +40,16 @@ def test_numpy_writes_the_bytes_that_any_avro_encoder_writes(rows: list[Any]) ->
     assert schemas.encode("quotes", record) == data
     back = decode_quote_hour(data)
     assert all((getattr(back, name) == column).all() for name, column in zip(COLUMNS, columns, strict=True))
+
+
+@pytest.mark.parametrize("length", range(1, 11))
+def test_the_smallest_and_the_largest_number_of_each_length(length: int) -> None:
+    """Varints up to 4 bytes, up to 8 and beyond go three ways; their borders are where one fails."""
+    low, high = (1 << 7 * (length - 1)) >> 1, min((1 << 7 * length) >> 1, 1 << 63) - 1
+    column = np.array([low, high, -low, -high - 1, 0], dtype=np.int64)
+    data = encode_quote_hour(HEADER, *[column] * 5)
+    assert schemas.encode("quotes", schemas.decode("quotes", data)) == data
+    assert decode_quote_hour(data).ask_size.tolist() == column.tolist() == schemas.decode("quotes", data)["bid"]
 
 
 def test_arrays_of_several_blocks_are_read_too() -> None:
