@@ -26,10 +26,11 @@ from pipeline.errors import BadData
 from pipeline.ledger import Hour, from_us, to_us
 from pipeline.process import now_us
 from pipeline.sql import statement
-from schemas.columns import QuoteHour, decode_quote_hour
+from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 
 HOUR_US = 3_600_000_000
 HOUR_MS = 3_600_000
+MAX_PRICE = 10**15 - 1
 MAY_BE_NEGATIVE = ("commodity",)  # oil has traded below zero
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {
@@ -138,32 +139,39 @@ class PreparedHours:
         quotes: QuoteHour = part.record
         header = quotes.header
         key = Key(header["venue"], header["product_id"], header["asset_class"], header["price_scale"])
-        signed = key.asset_class in MAY_BE_NEGATIVE
-        good = np.ones(len(quotes), dtype=bool)
-        for reason, ok in (
-            ("time", (quotes.offset_ms >= 0) & (quotes.offset_ms < HOUR_MS)),
-            ("price", np.ones_like(good) if signed else (quotes.bid > 0) & (quotes.ask > 0)),
-            ("price", (np.abs(quotes.bid) < 10**15) & (np.abs(quotes.ask) < 10**15)),
-            ("size", (quotes.bid_size >= 0) & (quotes.ask_size >= 0)),
-        ):
-            for row in np.flatnonzero(good & ~ok):
-                content = {
-                    name: int(getattr(quotes, name)[row])
-                    for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")
-                }
-                self.letters.append(Letter(part.message, reason, f"{reason} out of range", int(row), content))
-                if 0 <= content["offset_ms"] < HOUR_MS:
-                    self._refused.append((key, header["hour_start_us"] + content["offset_ms"] * 1000))
-            good &= ok
-        whole = bool(good.all())
-        order = np.argsort(quotes.offset_ms[good], kind="stable")
-        columns = [getattr(quotes, name)[good][order] for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")]
-        kept = QuoteHour(header, *columns) if not whole or (order[1:] < order[:-1]).any() else quotes
+        good = self._good_rows(part, key)
+        kept = quotes if good is None else _chosen(quotes, np.flatnonzero(good))
+        if (kept.offset_ms[1:] < kept.offset_ms[:-1]).any():
+            kept = _chosen(kept, np.argsort(kept.offset_ms, kind="stable"))
         hour = Hour(
             header["hour_start_us"], state_of(header), len(kept), header["feed"], header["fetched_at_us"],
             header["checksum"], 0,
         )  # fmt: skip
-        return Candidate(key, hour, kept, _running_number(kept.offset_ms), whole)
+        return Candidate(key, hour, kept, _running_number(kept.offset_ms), good is None)
+
+    def _good_rows(self, part: Part, key: Key) -> npt.NDArray[np.bool_] | None:
+        """Which rows may be stored, None for all; the others get their letters."""
+        quotes: QuoteHour = part.record
+        lowest = -MAX_PRICE if key.asset_class in MAY_BE_NEGATIVE else 1
+        bounds = (
+            ("time", quotes.offset_ms, 0, HOUR_MS - 1),
+            ("price", quotes.bid, lowest, MAX_PRICE),
+            ("price", quotes.ask, lowest, MAX_PRICE),
+            ("size", quotes.bid_size, 0, None),
+            ("size", quotes.ask_size, 0, None),
+        )
+        if not len(quotes) or all(low <= c.min() and (high is None or c.max() <= high) for _, c, low, high in bounds):
+            return None  # the usual case, told by the extremes alone
+        good = np.ones(len(quotes), dtype=bool)
+        for reason, column, low, high in bounds:
+            ok = (column >= low) & (True if high is None else column <= high)
+            for row in np.flatnonzero(good & ~ok):
+                content = {name: int(getattr(quotes, name)[row]) for name in COLUMNS}
+                self.letters.append(Letter(part.message, reason, f"{reason} out of range", int(row), content))
+                if 0 <= content["offset_ms"] < HOUR_MS:
+                    self._refused.append((key, quotes.header["hour_start_us"] + content["offset_ms"] * 1000))
+            good &= ok
+        return good
 
     def store(self, conn: Connection) -> Stored:
         stored = Stored()
@@ -239,6 +247,10 @@ class PreparedHours:
 def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
     """Instrument ids of the hours that have quotes, as far as they are known."""
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
+
+
+def _chosen(quotes: QuoteHour, rows: npt.NDArray[np.int64]) -> QuoteHour:
+    return QuoteHour(quotes.header, *(getattr(quotes, name)[rows] for name in COLUMNS))
 
 
 def _running_number(offset_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
