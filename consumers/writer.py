@@ -282,7 +282,6 @@ def run(name: str, kinds: Sequence[Kind]) -> int:
     """What `python -m consumers.<kind>` does: wait for the services, serve /health, store until stopped."""
     # A batch is tens of thousands of small objects that are no garbage. With the collector's usual thresholds it walked
     # them again and again: reading a message of one trade cost 10 us of processor time, so 6 us.
-    gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)
     stop = Stop().listen()
     writer = Writer(name, kinds, stop)
