@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pulsar
@@ -19,6 +20,7 @@ from pipeline.log import get_logger
 from pipeline.process import keep_trying, now_us
 from pipeline.settings import PulsarSettings
 from pipeline.topics import TOPICS_TOPIC, full_name, topic_of
+from pipeline.whole import WholeProducer
 
 _FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
 
@@ -55,8 +57,8 @@ class Bus:
         """A publisher for one product's topic, which is created and announced where it is new.
 
         `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
-        name waits until the first is gone. `whole`: few large messages, chunked where needed; otherwise many small
-        ones, batched. Waits for the broker; raises `Unavailable` only when stopped meanwhile.
+        name waits until the first is gone. `whole`: messages of any size (`pipeline.whole`); otherwise many small ones.
+        Waits for the broker; raises `Unavailable` only when stopped meanwhile.
         """
         topic = topic_of(self.settings.tenant, namespace, venue, product_id)
         if keep_trying("broker", lambda: self._ensure_topic(topic), self._stop, retry_on=(Unavailable,)) is None:
@@ -79,18 +81,23 @@ class Bus:
             raise Unavailable("stopped while waiting for the broker")
         return Publisher(producer, topic, max_pending, self._stop)
 
-    def _connect(self, topic: str, schema: str, name: str, whole: bool, max_pending: int) -> pulsar.Producer:
+    def _connect(
+        self, topic: str, schema: str, name: str, whole: bool, max_pending: int
+    ) -> pulsar.Producer | WholeProducer:
+        create = partial(
+            self.client.create_producer,
+            topic,
+            send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
+            max_pending_messages=max_pending + 1,  # ours is the bound that counts
+            compression_type=pulsar.CompressionType.LZ4,
+        )
+        name = f"{name}/{topic.rsplit('/', 1)[-1]}"
         try:
-            return self.client.create_producer(
-                topic,
-                producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
-                schema=schemas.registered(schema),
-                send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
-                max_pending_messages=max_pending + 1,  # ours is the bound that counts
-                compression_type=pulsar.CompressionType.LZ4,
-                batching_enabled=not whole,
-                batching_max_publish_delay_ms=2,  # a live trade waits at most this long
-                chunking_enabled=whole,
+            if whole:
+                return WholeProducer(create, name, schema)
+            # a live trade waits at most this long
+            return create(
+                name, schema=schemas.registered(schema), batching_enabled=True, batching_max_publish_delay_ms=2
             )
         except pulsar.IncompatibleSchema:
             raise Refused(
@@ -132,7 +139,9 @@ class Publisher:
     without (live data) it returns False and counts an overflow, which the ledger will show as a gap.
     """
 
-    def __init__(self, producer: pulsar.Producer, topic: str, max_pending: int, stop: threading.Event) -> None:
+    def __init__(
+        self, producer: pulsar.Producer | WholeProducer, topic: str, max_pending: int, stop: threading.Event
+    ) -> None:
         self.topic = topic
         self._producer = producer
         self._max_pending = max_pending
