@@ -21,7 +21,7 @@ import psycopg
 from consumers.gap_book import GapBook, Key
 from pipeline import events, metrics
 from pipeline.bootstrap import broker_when_ready
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import PipelineError, Refused, Unavailable
 from pipeline.health import HealthServer
@@ -30,6 +30,7 @@ from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
 from pipeline.process import Stop, now_us, program
 from pipeline.programs import BY_NAME
+from pipeline.publisher import Publisher
 from pipeline.settings import (
     CoinbaseSettings,
     CommonSettings,

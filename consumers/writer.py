@@ -22,7 +22,7 @@ from consumers.batch import Batch, Kind, Letter, Part, Prepared, Stored
 from consumers.inbox import Inbox, Message
 from consumers.state import WriterState
 from pipeline import bootstrap, events
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.database import POISON, Connection, connect_when_ready, retryable
 from pipeline.errors import BadData, Unavailable
 from pipeline.health import HealthServer
@@ -30,6 +30,7 @@ from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
 from pipeline.process import Stop
 from pipeline.programs import BY_NAME
+from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.topics import full_name
 

@@ -1,15 +1,14 @@
-"""Publishing onto topics: schema registered, endless resending, memory bounded, sequence ids that only grow."""
+"""A client of the broker, and publishers onto topics that are made where they are new, with their schema."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pulsar
-import structlog
 
 import schemas
 from pipeline import events
@@ -18,9 +17,10 @@ from pipeline.admin import Admin
 from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.log import get_logger
 from pipeline.process import keep_trying, now_us
+from pipeline.publisher import Publisher
 from pipeline.settings import PulsarSettings
 from pipeline.topics import TOPICS_TOPIC, full_name, topic_of
-from pipeline.whole import WholeProducer
+from pipeline.whole import WholePublisher
 
 _FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
 
@@ -69,35 +69,38 @@ class Bus:
         self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000
     ) -> Publisher:
         """A publisher for a topic given by its full name."""
-        connect = lambda: self._connect(topic, schema, name, whole, max_pending)  # noqa: E731
+        connect = partial(self._connected, topic, schema, max_pending)
+        if whole:
+            return WholePublisher(connect, topic, schema, name, max_pending, self._stop)
+        # a live trade waits at most 2 ms
+        producer = connect(name, batching_enabled=True, batching_max_publish_delay_ms=2)
+        return Publisher(producer, topic, max_pending, self._stop)
+
+    def _connected(self, topic: str, schema: str, max_pending: int, name: str, **options: Any) -> pulsar.Producer:
+        """A producer, however long it takes; raises `Unavailable` when stopped meanwhile."""
         producer = keep_trying(
             f"producer {name} on {topic}",
-            connect,
+            lambda: self._connect(topic, schema, max_pending, name, options),
             self._stop,
             retry_on=(pulsar.PulsarException,),
             event=events.BROKER_RETRY,
         )
         if producer is None:
             raise Unavailable("stopped while waiting for the broker")
-        return Publisher(producer, topic, max_pending, self._stop)
+        return producer
 
     def _connect(
-        self, topic: str, schema: str, name: str, whole: bool, max_pending: int
-    ) -> pulsar.Producer | WholeProducer:
-        create = partial(
-            self.client.create_producer,
-            topic,
-            send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
-            max_pending_messages=max_pending + 1,  # ours is the bound that counts
-            compression_type=pulsar.CompressionType.LZ4,
-        )
-        name = f"{name}/{topic.rsplit('/', 1)[-1]}"
+        self, topic: str, schema: str, max_pending: int, name: str, options: Mapping[str, Any]
+    ) -> pulsar.Producer:
         try:
-            if whole:
-                return WholeProducer(create, name, schema)
-            # a live trade waits at most this long
-            return create(
-                name, schema=schemas.registered(schema), batching_enabled=True, batching_max_publish_delay_ms=2
+            return self.client.create_producer(
+                topic,
+                producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
+                schema=schemas.registered(schema),
+                send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
+                max_pending_messages=max_pending + 1,  # ours is the bound that counts
+                compression_type=pulsar.CompressionType.LZ4,
+                **options,
             )
         except pulsar.IncompatibleSchema:
             raise Refused(
@@ -130,70 +133,3 @@ class Bus:
         """Close everything; what is still pending is given `Publisher.flush` before, or lost."""
         with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
             self.client.close()
-
-
-class Publisher:
-    """Sends records of one topic without waiting; counts what the broker confirmed.
-
-    `send` keeps at most `max_pending` messages in memory. With `wait` it blocks at the bound until there is room,
-    without (live data) it returns False and counts an overflow, which the ledger will show as a gap.
-    """
-
-    def __init__(
-        self, producer: pulsar.Producer | WholeProducer, topic: str, max_pending: int, stop: threading.Event
-    ) -> None:
-        self.topic = topic
-        self._producer = producer
-        self._max_pending = max_pending
-        self._stop = stop
-        # Never from venue data, which goes back in time; never below what the broker has seen, or it would drop us.
-        self._sequence_id = max(producer.last_sequence_id() + 1, now_us())
-        self._room = threading.Condition()
-        self.pending = 0
-        self.confirmed = 0
-        self.failed = 0
-        self.overflowed = 0
-
-    def send(
-        self, record: Mapping[str, Any] | bytes, *, key: str | None = None, wait: bool = False,
-        on_confirmed: Callable[[], None] | None = None,
-    ) -> bool:  # fmt: skip
-        """Hand one record to the client. Returns False where it was not taken. Thread-safe."""
-        with self._room:
-            while self.pending >= self._max_pending:
-                if not wait or self._stop.is_set():
-                    self.overflowed += 1
-                    return False
-                self._room.wait(0.2)
-            self.pending += 1
-            self._sequence_id += 1
-
-            def done(result: Any, _message_id: Any) -> None:  # on the client's thread: quick, and never raises
-                ok = result == pulsar.Result.Ok
-                if ok and on_confirmed is not None:
-                    try:
-                        on_confirmed()
-                    except Exception as error:
-                        structlog.get_logger().error(events.FAILED, error=repr(error))
-                with self._room:
-                    self.pending -= 1
-                    self.confirmed += ok
-                    self.failed += not ok
-                    self._room.notify_all()
-
-            # Inside the lock: ids must reach the broker in rising order, or deduplication drops the late one.
-            self._producer.send_async(record, done, partition_key=key, sequence_id=self._sequence_id)
-        return True
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until the broker confirmed everything; False when it did not in time."""
-        with self._room:
-            self._room.wait_for(lambda: self.pending == 0, timeout_s)
-            return self.pending == 0 and self.failed == 0
-
-    def connected(self) -> bool:
-        return bool(self._producer.is_connected())
-
-    def close(self) -> None:
-        with suppress(pulsar.PulsarException):  # already closed, or no broker
-            self._producer.close()

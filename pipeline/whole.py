@@ -1,17 +1,22 @@
-"""A producer for messages of any size: small ones share an entry of the broker, large ones are sent in chunks.
+"""Messages of any size: small ones share an entry of the broker, large ones are sent in chunks.
 
-A Pulsar producer batches or chunks, not both, so there are two under one roof. The broker works as much for an entry of
-one hour of quotes as for an entry of ten; docs/benchmarks.md has what sharing gave.
+A Pulsar producer batches or chunks, not both, so there are two. The broker works as much for an entry of one hour of
+quotes as for an entry of ten; docs/benchmarks.md has what sharing gave.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pulsar
 
 import schemas
+from pipeline.errors import Unavailable
+from pipeline.publisher import Publisher
 
 # Bytes before compression. The broker takes 5 MB at most; a batch ends where it would grow beyond its limit.
 LARGE = 1 << 20
@@ -20,40 +25,57 @@ BATCH = 512 << 10
 LINGER_MS = 10
 
 
-class WholeProducer:
-    """Looks like a `pulsar.Producer`. Messages of the two ways may overtake each other."""
+class WholePublisher(Publisher):
+    """A publisher of records of any size. Those beyond `LARGE` may overtake others and be overtaken by them."""
 
-    def __init__(self, create: Callable[..., pulsar.Producer], name: str, schema: str) -> None:
-        """`create(name, **options)` makes a producer; both are made now. Raises what it raises."""
-        self._encode = schemas.registered(schema).encode
-        self._small = create(
+    def __init__(
+        self, connect: Callable[..., pulsar.Producer], topic: str, schema: str, name: str, max_pending: int,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """`connect(name, **options)` waits for a producer and raises `Unavailable` when stopped meanwhile."""
+        sharing = connect(
             name,
-            schema=schemas.registered(schema),
             batching_enabled=True,
             batching_max_publish_delay_ms=LINGER_MS,
             batching_max_allowed_size_in_bytes=BATCH,
         )
-        try:
-            self._large = create(
-                f"{name}-large", schema=schemas.registered(schema), batching_enabled=False, chunking_enabled=True
-            )
-        except pulsar.PulsarException:
-            self._small.close()  # its name is taken as long as it is open
-            raise
+        super().__init__(sharing, topic, max_pending, stop)
+        self._encode = schemas.registered(schema).encode
+        self._connect_large = partial(connect, f"{name}-large", batching_enabled=False, chunking_enabled=True)
+        self._large: pulsar.Producer | None = None
+        self._connecting = threading.Lock()
 
-    def send_async(self, record: Mapping[str, Any] | bytes, callback: Callable[..., None], **options: Any) -> None:
+    def send(
+        self, record: Mapping[str, Any] | bytes, *, key: str | None = None, wait: bool = False,
+        on_confirmed: Callable[[], None] | None = None,
+    ) -> bool:  # fmt: skip
         data = self._encode(record)
-        producer = self._large if len(data) > LARGE else self._small
-        producer.send_async(data, callback, **options)
+        if len(data) > LARGE and not self._with_large():
+            return False
+        return super().send(data, key=key, wait=wait, on_confirmed=on_confirmed)
 
-    def last_sequence_id(self) -> int:
-        return int(max(self._small.last_sequence_id(), self._large.last_sequence_id()))
+    def _with_large(self) -> bool:
+        """Connect the second producer at the first need: few topics have one, and to have it ready took 2 % of a short
+        load's time. Not under the lock of `send`: the client's thread may wait for that one."""
+        with self._connecting:
+            if self._large is None:
+                try:
+                    large = self._connect_large()
+                except Unavailable:
+                    return False
+                with self._room:
+                    self._sequence_id = max(self._sequence_id, large.last_sequence_id())
+                self._large = large
+        return True
 
-    def is_connected(self) -> bool:
-        return bool(self._small.is_connected() and self._large.is_connected())
+    def _producer_of(self, record: Mapping[str, Any] | bytes) -> pulsar.Producer:
+        return self._large if len(record) > LARGE else self._producer
+
+    def connected(self) -> bool:
+        return super().connected() and (self._large is None or bool(self._large.is_connected()))
 
     def close(self) -> None:
-        try:
-            self._small.close()
-        finally:
-            self._large.close()
+        super().close()
+        if self._large is not None:
+            with suppress(pulsar.PulsarException):  # as above
+                self._large.close()

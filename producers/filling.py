@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline import metrics
-from pipeline.bus import Publisher
 from pipeline.process import now_us
 from pipeline.products import AssetClass, Origin
+from pipeline.publisher import Publisher
 from producers import spans
 from producers.frames import Row
 from producers.spans import Span

@@ -18,13 +18,14 @@ import psycopg
 
 from pipeline import events
 from pipeline.bootstrap import broker_when_ready
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import Refused, Unavailable
 from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
 from pipeline.process import Stop
+from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
 from pipeline.times import us_to_iso
 from producers import spans

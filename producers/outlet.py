@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline import events, metrics
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from pipeline.products import AssetClass
+from pipeline.publisher import Publisher
 from pipeline.topics import full_name
 from producers.frames import CandleFrame, TickerFrame, TradeFrame, Unreadable
 

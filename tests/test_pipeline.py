@@ -227,7 +227,7 @@ def test_sequence_ids_grow_past_a_clock_that_was_set_back(
     first.send(trades_record([trade(1)]))
     assert first.flush(10)
     first.close()
-    monkeypatch.setattr("pipeline.bus.now_us", lambda: T0_US - 3_600_000_000)
+    monkeypatch.setattr("pipeline.publisher.now_us", lambda: T0_US - 3_600_000_000)
     second = bus.publisher("trades", "kraken", "BTC-USD", "trades", "live")
     second.send(trades_record([trade(2)]))
     assert second.flush(10)

@@ -11,14 +11,15 @@ import psycopg
 import pulsar
 import pytest
 
-import pipeline.bus
+import pipeline.publisher
 import schemas
 from consumers.hours import Hours
 from consumers.inbox import SUBSCRIPTION
 from consumers.writer import Writer
 from pipeline import bootstrap
 from pipeline.admin import Admin
-from pipeline.bus import Bus, Publisher, new_client
+from pipeline.bus import Bus, new_client
+from pipeline.publisher import Publisher
 from pipeline.settings import PulsarSettings, load
 from schemas.columns import decode_quote_hour
 from tests.messages import T0_US, hour_bytes
@@ -113,7 +114,7 @@ def test_after_a_clock_set_back_neither_way_is_dropped_as_a_repetition(
     first.send(large(1))
     assert first.flush(30)
     first.close()
-    monkeypatch.setattr(pipeline.bus, "now_us", lambda: 5)
+    monkeypatch.setattr(pipeline.publisher, "now_us", lambda: 5)
     second = publisher_of(bus)
     second.send(small(2))
     second.send(large(3, seed=2))
@@ -121,12 +122,14 @@ def test_after_a_clock_set_back_neither_way_is_dropped_as_a_repetition(
     assert sorted(read_back(second.topic)[0]) == [0, 1, 2, 3]
 
 
-def test_a_name_that_is_taken_on_one_way_only_is_waited_for(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The producer for small messages is given back meanwhile: held, it would keep the next try out for ever."""
+def test_who_waits_to_send_a_large_hour_does_not_hold_up_the_small_ones(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second producer comes with the first large hour; while another process has its name, the rest goes on."""
     topic = bus.publisher("quotes", "dukascopy", "EUR-USD", "quotes", "other").topic
     stranger = new_client(load(PulsarSettings))
     taken = stranger.create_producer(
-        topic, producer_name="test/dukascopy.eur-usd-large", schema=schemas.registered("quotes")
+        topic, producer_name="test-large/dukascopy.eur-usd", schema=schemas.registered("quotes")
     )
     create, refused = bus.client.create_producer, threading.Event()
 
@@ -138,12 +141,16 @@ def test_a_name_that_is_taken_on_one_way_only_is_waited_for(bus: Bus, monkeypatc
             raise
 
     monkeypatch.setattr(bus.client, "create_producer", watched)
-    found: list[Publisher] = []
-    thread = threading.Thread(target=lambda: found.append(publisher_of(bus)))
+    publisher = publisher_of(bus)
+    sent: list[bool] = []
+    thread = threading.Thread(target=lambda: sent.append(publisher.send(large(1))))
     thread.start()
     assert refused.wait(30)
+    assert publisher.send(small(0))
+    assert publisher.flush(10)
     taken.close()
     thread.join(30)
     stranger.close()
-    assert found[0].send(small(0))
-    assert found[0].flush(10)
+    assert sent == [True]
+    assert publisher.flush(30)
+    assert sorted(read_back(topic)[0]) == [0, 1]

@@ -13,12 +13,13 @@ from collections.abc import Callable
 import psycopg
 
 from pipeline import events
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import PipelineError
 from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.process import now_us
+from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings
 from pipeline.topics import topic_of
 from producers.dukascopy import metrics

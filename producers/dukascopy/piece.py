@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.bus import Publisher
 from pipeline.errors import BadData, PipelineError
 from pipeline.ledger import Hour
 from pipeline.process import now_us
+from pipeline.publisher import Publisher
 from producers.dukascopy import metrics
 from producers.dukascopy.feed import Feed, Fetched
 from producers.dukascopy.gate import Gate

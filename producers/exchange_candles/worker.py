@@ -16,12 +16,13 @@ from typing import Any
 import psycopg
 
 from pipeline import events
-from pipeline.bus import Bus, Publisher
+from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import Refused, Unavailable
 from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.process import now_us
+from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings
 from pipeline.times import us_to_iso
 from producers.brake import Brake
