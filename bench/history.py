@@ -133,7 +133,7 @@ def from_memory(place: Place, messages: Path, quotes: int) -> Run:
     return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds())
 
 
-def measure(ground: Ground, data: Path | None, rounds: int = 5) -> Figures:
+def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
     """Both ways in turn; medians. Two runs before are not counted: a broker that just started still compiles itself."""
     data = data or default_data(ground.log_folder / "bi5")
     kept = ground.log_folder / "messages.pickle"

@@ -160,14 +160,16 @@ class Loader:
         idle_since, said_at, pause = None, time.monotonic(), 0.05
         while job.sent and not self.stop.is_set():
             known = self._ledger().quote_hours(VENUE, job.instrument.product_id, min(job.sent), max(job.sent) + 1)
-            for hour_us in [h for h, sent in job.sent.items() if sent.shown_by(known.get(h))]:
+            stored = [h for h, sent in job.sent.items() if sent.shown_by(known.get(h))]
+            for hour_us in stored:
                 del job.sent[hour_us]
                 job.done.setdefault(hour_us, None)
                 job.published += 1
                 self.on_progress()
             if not job.sent or publisher.failed:
                 break
-            idle_since = (idle_since or time.monotonic()) if self._idle(publisher.topic) else None
+            idle = not stored and self._idle(publisher.topic)
+            idle_since = (idle_since or time.monotonic()) if idle else None
             if idle_since is not None and time.monotonic() - idle_since > 3:
                 for hour_us in job.sent:
                     job.done[hour_us] = Open("the writer refused it, see the topics dead-letters/*")
