@@ -26,7 +26,11 @@ LINGER_MS = 10
 
 
 class WholePublisher(Publisher):
-    """A publisher of records of any size. Those beyond `LARGE` may overtake others and be overtaken by them."""
+    """A publisher of records of any size. One beyond `LARGE` is sent while nothing else is on its way.
+
+    A reader acknowledges up to a message. Were a small one sent between two chunks, it would acknowledge the first
+    chunk with it, and a reader that starts again would never have the whole.
+    """
 
     def __init__(
         self, connect: Callable[..., pulsar.Producer], topic: str, schema: str, name: str, max_pending: int,
@@ -44,15 +48,30 @@ class WholePublisher(Publisher):
         self._connect_large = partial(connect, f"{name}-large", batching_enabled=False, chunking_enabled=True)
         self._large: pulsar.Producer | None = None
         self._connecting = threading.Lock()
+        self._turn = threading.Lock()
 
     def send(
         self, record: Mapping[str, Any] | bytes, *, key: str | None = None, wait: bool = False,
         on_confirmed: Callable[[], None] | None = None,
     ) -> bool:  # fmt: skip
         data = self._encode(record)
-        if len(data) > LARGE and not self._with_large():
+        hand_over = partial(super().send, data, key=key, wait=wait, on_confirmed=on_confirmed)
+        if len(data) <= LARGE:
+            with self._turn:
+                return hand_over()
+        if not self._with_large():
             return False
-        return super().send(data, key=key, wait=wait, on_confirmed=on_confirmed)
+        with self._turn:
+            sent = self._nothing_pending() and hand_over()
+            self._nothing_pending()
+        return sent
+
+    def _nothing_pending(self) -> bool:
+        """Wait until the broker has everything; False when stopped meanwhile."""
+        with self._room:
+            while self.pending and not self._stop.is_set():
+                self._room.wait(0.2)
+            return not self.pending
 
     def _with_large(self) -> bool:
         """Connect the second producer at the first need: few topics have one, and to have it ready took 2 % of a short
