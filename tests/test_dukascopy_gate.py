@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from pipeline.settings import PROJECT
 from tests.dukascopy_help import BI5, counts, load, states, vendor, warm, writer
 from tests.venue_help import Running, running, until
 
@@ -46,3 +52,23 @@ def test_a_load_pauses_while_the_writer_is_away_and_loses_nothing(
 
 def _held(loading: Running) -> list[dict[str, Any]]:
     return [line for line in loading.lines("process.waiting") if line["on"] == "room for history"]
+
+
+_GIVES_WAY = """
+import os
+from types import SimpleNamespace
+from producers.dukascopy.__main__ import _give_way
+{before}
+_give_way(SimpleNamespace(free=True))
+print(os.sched_getscheduler(0) == os.SCHED_IDLE, len(os.sched_getaffinity(0)))
+"""
+_FORBIDDEN = "def no(*_): raise PermissionError\nos.sched_setaffinity = os.sched_setscheduler = no"
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_a_folder_is_read_with_what_nobody_else_wants(forbidden: bool) -> None:
+    """Niceness alone left the database waiting for a core a fifth of the time; and a container may forbid more."""
+    code = _GIVES_WAY.format(before=_FORBIDDEN if forbidden else "")
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    cores = len(os.sched_getaffinity(0))
+    assert done.stdout.split() == [str(not forbidden), str(cores if forbidden else cores - cores // 2)]
