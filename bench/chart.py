@@ -16,7 +16,7 @@ import click
 
 from bench.ground import Figures
 
-WIDTH, LABELS, BARS = 860, 270, 310  # px: all, the column of labels, the longest bar; behind it 280 for text
+WIDTH, LABELS, BARS = 860, 270, 280  # px: all, the column of labels, the longest bar; behind it 310 for text
 ROW, BAR, TITLE, GAP, EDGE = 26, 16, 30, 20, 20
 STYLE = """
   text { font: 13px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1f1f1e }
