@@ -52,7 +52,6 @@ class Candidate:
     hour: Hour
     columns: QuoteHour  # good rows only
     seq: npt.NDArray[np.int64]
-    whole: bool  # no row was refused
 
 
 def state_of(header: dict[str, Any]) -> str:
@@ -139,18 +138,17 @@ class PreparedHours:
         quotes: QuoteHour = part.record
         header = quotes.header
         key = Key(header["venue"], header["product_id"], header["asset_class"], header["price_scale"])
-        good = self._good_rows(part, key)
-        kept = quotes if good is None else _chosen(quotes, np.flatnonzero(good))
+        kept = self._good_rows(part, key)
         if (kept.offset_ms[1:] < kept.offset_ms[:-1]).any():
             kept = _chosen(kept, np.argsort(kept.offset_ms, kind="stable"))
         hour = Hour(
             header["hour_start_us"], state_of(header), len(kept), header["feed"], header["fetched_at_us"],
             header["checksum"], 0,
         )  # fmt: skip
-        return Candidate(key, hour, kept, _running_number(kept.offset_ms), good is None)
+        return Candidate(key, hour, kept, _running_number(kept.offset_ms))
 
-    def _good_rows(self, part: Part, key: Key) -> npt.NDArray[np.bool_] | None:
-        """Which rows may be stored, None for all; the others get their letters."""
+    def _good_rows(self, part: Part, key: Key) -> QuoteHour:
+        """The rows that may be stored; the others get their letters."""
         quotes: QuoteHour = part.record
         lowest = -MAX_PRICE if key.asset_class in MAY_BE_NEGATIVE else 1
         bounds = (
@@ -161,7 +159,7 @@ class PreparedHours:
             ("size", quotes.ask_size, 0, None),
         )
         if not len(quotes) or all(low <= c.min() and (high is None or c.max() <= high) for _, c, low, high in bounds):
-            return None  # the usual case, told by the extremes alone
+            return quotes  # the usual case, told by the extremes alone
         good = np.ones(len(quotes), dtype=bool)
         for reason, column, low, high in bounds:
             ok = (column >= low) & (True if high is None else column <= high)
@@ -171,7 +169,7 @@ class PreparedHours:
                 if 0 <= content["offset_ms"] < HOUR_MS:
                     self._refused.append((key, quotes.header["hour_start_us"] + content["offset_ms"] * 1000))
             good &= ok
-        return good
+        return _chosen(quotes, good)
 
     def store(self, conn: Connection) -> Stored:
         stored = Stored()
@@ -249,7 +247,8 @@ def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> di
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
 
 
-def _chosen(quotes: QuoteHour, rows: npt.NDArray[np.int64]) -> QuoteHour:
+def _chosen(quotes: QuoteHour, rows: npt.NDArray[Any]) -> QuoteHour:
+    """Some rows, by mask or by index."""
     return QuoteHour(quotes.header, *(getattr(quotes, name)[rows] for name in COLUMNS))
 
 

@@ -68,10 +68,9 @@ class WholePublisher(Publisher):
 
     def _nothing_pending(self) -> bool:
         """Wait until the broker has everything; False when stopped meanwhile."""
-        with self._room:
-            while self.pending and not self._stop.is_set():
-                self._room.wait(0.2)
-            return not self.pending
+        while self.pending and not self._stop.is_set():
+            self.flush(0.2)
+        return not self.pending
 
     def _with_large(self) -> bool:
         """Connect the second producer at the first need: few topics have one, and to have it ready took 2 % of a short

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,10 +21,12 @@ import pytest
 import structlog
 from psycopg import sql
 
+from pipeline import bootstrap
+from pipeline.bus import Bus
 from pipeline.migrate import migrate
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
-from pipeline.settings import PREFIXES, PROJECT
+from pipeline.settings import PREFIXES, PROJECT, PulsarSettings, load
 
 Environment = Callable[..., dict[str, str]]
 # Measuring coverage takes a program as much processor time again. Left out where many run at once for other reasons.
@@ -170,6 +173,24 @@ def in_env(env: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
             monkeypatch.setenv(key, value)
 
     return enter
+
+
+@pytest.fixture
+def stop(in_env: Callable[..., None]) -> Iterator[threading.Event]:
+    """For code that runs inside the test's own process, with the topics' namespaces made; set at the end."""
+    in_env()
+    bootstrap.broker(load(PulsarSettings))
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def bus(stop: threading.Event) -> Iterator[Bus]:
+    """A client of the test's broker and its publishers."""
+    made = Bus(load(PulsarSettings), stop)
+    yield made
+    made.close()
 
 
 @pytest.fixture

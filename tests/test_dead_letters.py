@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from click.testing import CliRunner, Result
 from messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 import schemas
 from consumers import dead_letters
 from consumers.trades import Trades
-from pipeline import bootstrap
 from pipeline.bus import Bus, new_client
-from pipeline.settings import PulsarSettings, load
 from pipeline.topics import full_name
-
-
-@pytest.fixture
-def bus(in_env: Callable[..., None], database_url: str) -> Iterator[Bus]:
-    in_env()
-    bootstrap.broker(load(PulsarSettings))
-    made = Bus(load(PulsarSettings), threading.Event())
-    yield made
-    made.close()
 
 
 def letter(bus: Bus, payload: bytes, namespace: str = "trades", local: str = "kraken.btc-usd", **fields: Any) -> None:

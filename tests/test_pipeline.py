@@ -35,22 +35,6 @@ def until(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
 
 
 @pytest.fixture
-def stop(in_env: Callable[..., None]) -> Iterator[threading.Event]:
-    in_env()
-    bootstrap.broker(load(PulsarSettings))
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def bus(stop: threading.Event) -> Iterator[Bus]:
-    made = Bus(load(PulsarSettings), stop)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def writer(stop: threading.Event) -> Iterator[Callable[..., Writer]]:
     threads = []
 

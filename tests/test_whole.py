@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import schemas
 from consumers.hours import Hours
 from consumers.inbox import SUBSCRIPTION
 from consumers.writer import Writer
-from pipeline import bootstrap
 from pipeline.admin import Admin
 from pipeline.bus import Bus, new_client
 from pipeline.publisher import Publisher
@@ -44,22 +42,6 @@ def large(number: int, seed: int = 1) -> bytes:
     made = hour_bytes(offsets.tolist(), prices.tolist(), None, sizes.tolist(), hour_start_us=T0_US + number * HOUR_US)
     assert len(made) > BROKERS_LIMIT
     return made
-
-
-@pytest.fixture
-def stop(in_env: Callable[..., None]) -> Iterator[threading.Event]:
-    in_env()
-    bootstrap.broker(load(PulsarSettings))
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def bus(stop: threading.Event) -> Iterator[Bus]:
-    made = Bus(load(PulsarSettings), stop)
-    yield made
-    made.close()
 
 
 def publisher_of(bus: Bus) -> Publisher:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import WrongAnswer
-from schemas.columns import Column
+from schemas.columns import COLUMNS, Column
 
 HOUR_MS = 3_600_000
 HOUR_US = HOUR_MS * 1000
@@ -44,8 +44,7 @@ class Quotes:
 
     def chosen(self, rows: npt.NDArray[Any]) -> Quotes:
         """Some rows, by mask or by index."""
-        names = ("offset_ms", "bid", "ask", "bid_size", "ask_size")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
 _NONE = np.empty(0, dtype=np.int64)
