@@ -33,6 +33,7 @@ NAMESPACES = (
     Namespace("dead-letters", "dead_letter", WEEK, 10 * 1024),
 )
 GAPS_TOPIC = "gaps"
+HEADS_TOPIC = "heads"
 TOPICS_TOPIC = "topics"
 _LOCAL = re.compile(r"(?P<venue>[a-z0-9\-]+)\.(?P<product>[a-z0-9]+-[a-z0-9]+)")
 

@@ -16,7 +16,7 @@ from typing import Any
 import fastavro
 from pulsar.schema import AvroSchema
 
-NAMES = ("trades", "ticker", "quotes", "candles", "gap", "topic", "dead_letter")
+NAMES = ("trades", "ticker", "quotes", "candles", "gap", "head", "dead_letter", "topic")
 
 
 @cache
