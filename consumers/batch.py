@@ -51,12 +51,10 @@ class Letter:
 class Letters:
     """Letters of a batch: `MOST_LETTERS` a message one by one, and one about how many more there are, and why."""
 
-    def __init__(self, letters: Iterable[Letter] = ()) -> None:
+    def __init__(self) -> None:
         self._kept: list[Letter] = []
         self._count: Counter[int] = Counter()
         self._more: dict[int, tuple[Message, Counter[str]]] = {}
-        for letter in letters:
-            self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
 
     def add(self, message: Message, reason: str, detail: str, row: int | None = None, content: Any = None) -> None:
         key = id(message)  # the messages of a batch live as long as its letters
@@ -65,6 +63,13 @@ class Letters:
             self._kept.append(Letter(message, reason, detail, row, content))
         else:
             self._more.setdefault(key, (message, Counter()))[1][reason] += 1
+
+    def take(self, more: Letters | Iterable[Letter]) -> None:
+        """Add these, too."""
+        for letter in more._kept if isinstance(more, Letters) else more:
+            self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
+        for message, reasons in more._more.values() if isinstance(more, Letters) else ():
+            self._more.setdefault(id(message), (message, Counter()))[1].update(reasons)
 
     def __iter__(self) -> Iterator[Letter]:
         yield from self._kept

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import errors as pg
 
-from consumers.batch import Kind, Letter, Letters, Part, Prepared, Stored
+from consumers.batch import Kind, Letters, Part, Prepared, Stored
 from consumers.state import LaneState
 from pipeline import events
 from pipeline.database import Connection, connect_when_ready, transient
@@ -59,7 +59,8 @@ class Store:
             except Exception as refused:
                 error = refused
             else:
-                _collect(letters, [*prepared.letters, *stored.letters])
+                letters.take(prepared.letters)
+                letters.take(stored.letters)
                 return stored.rows, letters
         get_logger().warning(
             events.BATCH_SPLIT, namespace=self._kind.namespace, messages=len(parts), error=_said(error)
@@ -85,7 +86,8 @@ class Store:
                 rows += self._halved(half, _said(again), letters, found)
             else:
                 rows += stored.rows
-                _collect(letters, [*prepared.letters, *stored.letters])
+                letters.take(prepared.letters)
+                letters.take(stored.letters)
         return rows
 
     def _halves(self, parts: Sequence[Part], found: Counter[int]) -> list[Sequence[Part]]:
@@ -105,7 +107,7 @@ class Store:
         try:
             prepared = self._kind.prepare([part])
             prepared.refuse("database", error)
-            _collect(letters, prepared.letters)
+            letters.take(prepared.letters)
         except Exception as why:  # not even that: the message as it is
             letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
 
@@ -140,11 +142,6 @@ class Store:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
-
-
-def _collect(letters: Letters, more: Letters | list[Letter]) -> None:
-    for one in more:
-        letters.add(one.message, one.reason, one.detail, one.row, one.content)
 
 
 def _said(error: Exception | None) -> str:
