@@ -35,7 +35,7 @@ def test_every_field_of_every_schema_with_any_value(rig: Rig) -> None:
     assert rig.writer.state.report()[1]["why"] == ["all well"]
     letters = rig.letters()
     assert all(letter["reason"] and letter["detail"] and letter["detail"].isprintable() for letter in letters)
-    reasons = {letter["reason"] for letter in letters}
+    found = {letter["reason"] for letter in letters}
     assert {
         "schema",
         "topic",
