@@ -30,8 +30,9 @@ def main() -> int:
     client = new_client(load(PulsarSettings))
     for topic, (ledger, entry) in json.load(sys.stdin).items():
         print(json.dumps([topic, ledger, entry]), flush=True)
-        start = pulsar.MessageId(-1, ledger, entry, -1) if ledger >= 0 else pulsar.MessageId.earliest
-        reader = client.create_reader(topic, start, receiver_queue_size=1)
+        # The entry behind, inclusive: "behind this one" makes the broker send this one, too, and the client drop it.
+        start = pulsar.MessageId(-1, ledger, entry + 1, -1) if ledger >= 0 else pulsar.MessageId.earliest
+        reader = client.create_reader(topic, start, receiver_queue_size=1, start_message_id_inclusive=True)
         for _ in range(QUEUED_SMALL):
             if not reader.has_message_available():
                 break
