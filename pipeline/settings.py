@@ -242,6 +242,13 @@ class DashboardSettings(Section):
     port: int = Field(8500, ge=0, le=65535)
 
 
+class SimulatorSettings(Section):
+    """The simulated venues of the demonstration."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMULATOR_")
+    port: int = Field(18_900, ge=1, le=65535)
+
+
 class LimitSettings(Section):
     """When to hold back."""
 
@@ -251,11 +258,12 @@ class LimitSettings(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, KrakenSettings, CoinbaseSettings,
-    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, LimitSettings,
+    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings,
+    LimitSettings,
 )  # fmt: skip
 PREFIXES = (
     "PULSAR_", "DATABASE_", "SERVICES_", "KRAKEN_", "COINBASE_", "DUKASCOPY_", "EXCHANGE_CANDLES_", "GAP_FILLER_",
-    "DASHBOARD_", "LIMITS_", "TRADES_", "METRICS_",
+    "DASHBOARD_", "SIMULATOR_", "LIMITS_", "TRADES_", "METRICS_",
 )  # fmt: skip
 # Names that Pulsar's own scripts read from the environment: not ours, not refused.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
