@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, cast
 
 import psycopg
-from psycopg import errors as pg
 
 from pipeline import events
 from pipeline.errors import Unavailable, WrongUse
@@ -30,8 +29,9 @@ _TCP = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-# Data that the database refuses whatever is tried again: classes 22 (data) and 23 (integrity).
-POISON = (pg.DataError, pg.IntegrityError)
+# Classes of SQLSTATE of which the values may be the cause: feature not supported, cardinality, data, integrity, check
+# option, limits of a row or an index entry, raised by a trigger, internal errors.
+_OF_THE_DATA = ("0A", "21", "22", "23", "44", "54", "P0", "XX")
 # What only another DATABASE_URL can change. A certificate that fails otherwise may have expired, a database that is not
 # there may be made: these are tried again. libpq has no codes for them; its texts are not translated.
 _WRONG = re.compile(
@@ -65,8 +65,9 @@ def connect_when_ready(settings: DatabaseSettings, name: str, stop: threading.Ev
     return cast(Connection, made)
 
 
-def retryable(error: psycopg.Error) -> bool:
-    """Everything but poison and our own mistakes: deadlock, time-out, disk full, lost connection, shutdown."""
-    return not isinstance(error, (*POISON, pg.ProgrammingError, pg.NotSupportedError)) or isinstance(
-        error, (pg.ReadOnlySqlTransaction,)
-    )
+def transient(error: psycopg.Error) -> bool:
+    """Whether the same rows may be stored at another moment or place: deadlock, time-out, disk full, lost connection, a
+    database without our tables. Not so where the values are to blame, or how we hand them over."""
+    if error.sqlstate is None:  # the client's: a broken connection, or a value that it cannot encode
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate[:2] not in _OF_THE_DATA

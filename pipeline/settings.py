@@ -254,6 +254,7 @@ class LimitSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, description="History pauses while less disk is free.")
+    writer_memory_mb: int = Field(1024, ge=0, description="A writer whose data grows beyond ends; 0: no bound.")
 
 
 SECTIONS: tuple[type[Section], ...] = (

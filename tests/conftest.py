@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -203,3 +204,19 @@ def free_port() -> Callable[[], int]:
 def python() -> str:
     """The interpreter for subprocesses."""
     return sys.executable
+
+
+@pytest.fixture
+def rig(bus: Bus, database_url: str, stop: threading.Event) -> Iterator[Any]:
+    """Every writer, running, with one good message of each kind stored."""
+    from tests.writer_help import NAMES, Rig
+
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        made = Rig(bus, conn, stop)
+        for name in NAMES:
+            made.send_good(name)  # the first one sets the scale of the hours
+        made.start()
+        made.settled()
+        yield made
+        stop.set()
+        made.join()
