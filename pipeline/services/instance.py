@@ -21,7 +21,6 @@ from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until, working_in
 from pipeline.settings import ADMIN_ROLE
 
-
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
