@@ -1,4 +1,4 @@
-"""A stop anywhere between socket and table shows within a minute, concerns its own product only, and heals by itself."""
+"""A stop anywhere between socket and table shows within a minute, concerns its own product only, and heals."""
 
 from __future__ import annotations
 
