@@ -12,7 +12,7 @@ import psycopg
 from pipeline import events
 from pipeline.errors import Unavailable, WrongUse
 from pipeline.process import keep_trying
-from pipeline.settings import DatabaseSettings
+from pipeline.settings import PROGRAM_ROLE, DatabaseSettings
 
 Connection = psycopg.Connection[Any]
 
@@ -39,26 +39,36 @@ _WRONG = re.compile(
 )
 
 
-def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False) -> Connection:
-    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`, or `WrongUse` for `_WRONG`."""
+def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, role: str = PROGRAM_ROLE) -> Connection:
+    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`, or `WrongUse` for `_WRONG`.
+
+    `role`: who logs in to the private database; an address that was set says that itself.
+    """
     options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
     try:
         return psycopg.connect(
-            settings.conninfo, autocommit=True, application_name=name, options=options, **cast(Any, _TCP)
+            settings.conninfo_as(role), autocommit=True, application_name=name, options=options, **cast(Any, _TCP)
         )
     except psycopg.OperationalError as error:
         text = " ".join(str(error).split())
         tries = text.count("connection to server at")  # one per host
         if 0 < tries <= len(_WRONG.findall(text)):
-            raise WrongUse(f"the database does not let us in; check DATABASE_URL: {text}") from None
+            check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
+            raise WrongUse(f"the database does not let us in; check {check}: {text}") from None
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
 
 
-def connect_when_ready(settings: DatabaseSettings, name: str, stop: threading.Event) -> Connection:
+def connect_when_ready(
+    settings: DatabaseSettings, name: str, stop: threading.Event, *, role: str = PROGRAM_ROLE
+) -> Connection:
     """`connect`, waiting as long as it takes. Raises `Unavailable` only when stopped meanwhile."""
     made = keep_trying(
-        "database", partial(connect, settings, name), stop, retry_on=(Unavailable,), event=events.DATABASE_RETRY
+        "database",
+        partial(connect, settings, name, role=role),
+        stop,
+        retry_on=(Unavailable,),
+        event=events.DATABASE_RETRY,
     )
     if made is None:
         raise Unavailable("stopped while waiting for the database")

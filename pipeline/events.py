@@ -34,6 +34,7 @@ TRADE_RATE = "trades.rate"
 PRODUCT_QUIET = "product.quiet"
 PRODUCT_STALE = "product.stale"
 PRODUCT_RECOVERED = "product.recovered"
+PRODUCT_RETIRED = "product.retired"  # not configured and not streamed any more: no longer accounted for
 VENUE_NOTICE = "venue.notice"  # what the venue says of itself or complains of
 SEQUENCE_GAP = "connection.sequence_gap"  # the venue's numbers say that frames were lost
 

@@ -39,6 +39,7 @@ REQUEST_WAIT = Counter("requests_waited_seconds", "Time spent waiting for the ra
 
 # Completeness.
 GAPS_OPEN = Gauge("gaps_open_ids", "Missing ids that are neither stored nor explained", VENUE_PRODUCT)
+HEAD_AGE = Gauge("head_unconfirmed_seconds", "Since when nobody could say what the venue has", VENUE_PRODUCT)
 GAPS_REPAIRED = Counter("gaps_repaired_ids", "Missing ids that were published again", VENUE_PRODUCT)
 GAPS_UNREPAIRABLE = Counter(
     "gaps_unrepairable_ids", "Missing ids that were recorded as holes", [*VENUE_PRODUCT, "reason"]

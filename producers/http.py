@@ -14,6 +14,8 @@ import requests
 from pipeline import events, metrics
 from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
+from pipeline.process import now_us
+from producers.date_clock import DateClock
 from producers.rate_limit import RateLimit
 from producers.retry import retrying
 from producers.socket import abandonable
@@ -41,6 +43,7 @@ class Client:
 
     def __init__(self, venue: str, base_url: str, stop: threading.Event, *, attempts: int = ATTEMPTS) -> None:
         self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
+        self.clock = DateClock()
         self._log = get_logger().bind(venue=venue)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
@@ -68,9 +71,10 @@ class Client:
 
     def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
         url = f"{self._base}/{path}"
-        began = time.monotonic()
+        began, sent_us = time.monotonic(), now_us()
         try:
             with self._session.get(url, params=params, timeout=TIMEOUT_S, stream=True) as response:
+                self.clock.note(response.headers.get("Date"), sent_us, now_us())
                 body = whole_body(url, response, began)
                 check(url, response.status_code, response.headers, body)
                 return Answer(body, response.headers)

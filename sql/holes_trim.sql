@@ -10,4 +10,4 @@ WITH batch AS MATERIALIZED (
 INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at, signed_at)
 SELECT instrument_id, lower(piece), upper(piece) - 1, reason, confirmed_at, signed_at
 FROM wrong CROSS JOIN LATERAL unnest(int8multirange(int8range(first_id, last_id, '[]')) - ids) AS piece
-ON CONFLICT (instrument_id, first_id, last_id) WHERE first_id IS NOT NULL DO NOTHING
+ON CONFLICT (instrument_id, first_id, last_id, reason) WHERE first_id IS NOT NULL DO NOTHING

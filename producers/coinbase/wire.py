@@ -46,6 +46,7 @@ from producers.frames import (
     parse_json,
     whole_number,
 )
+from producers.rest_page import Page, read_page
 
 CANDLE_S = 300
 _TAKER = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
@@ -183,11 +184,12 @@ _CHANNELS: dict[str, Callable[[list[dict[str, Any]], int], list[Said]]] = {
 }
 
 
-def rest_trades(body: bytes) -> list[Row]:
-    """Rows ascending. Raises `WrongAnswer`."""
+def rest_trades(body: bytes) -> Page:
+    """A page ascending by id. Raises `WrongAnswer`."""
     try:
-        rows = [trade_row(element) for element in parse_json(body)]
-    except _READING as error:
-        raise WrongAnswer(f"Coinbase trades: {type(error).__name__}: {error}") from None
-    rows.sort(key=lambda row: int(row["trade_id"]))
-    return rows
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Coinbase trades: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"Coinbase trades: {str(elements)[:200]}")
+    return read_page(elements, trade_row, lambda element: whole_number(element["trade_id"]))

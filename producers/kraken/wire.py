@@ -44,6 +44,7 @@ from producers.frames import (
     whole_number,
 )
 from producers.kraken.names import product_of
+from producers.rest_page import Page, read_page
 
 _SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -154,17 +155,15 @@ def _rest_error(text: str) -> Refused | Unavailable:
     return Unavailable(f"Kraken: {text}")
 
 
-def rest_trades(body: bytes) -> tuple[list[Row], str]:
-    """(rows ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does, `BadData` for a bad row."""
+def rest_trades(body: bytes) -> tuple[Page, str]:
+    """(page ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does."""
     result = rest_result(body)
     try:
         last = str(result["last"])
         (table,) = (value for key, value in result.items() if key != "last")
-        if not last.isdecimal():
-            raise ValueError(f"last is {last!r}")
-        return [rest_row(row) for row in table], last
-    except BadData as error:
-        raise WrongAnswer(f"Kraken Trades: {error}") from None
+        if not last.isdecimal() or len(last) > 19:
+            raise ValueError(f"last is {last[:40]!r}")
+        return read_page(list(table), rest_row, lambda row: whole_number(row[6])), last
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
 

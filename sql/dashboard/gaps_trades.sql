@@ -3,7 +3,8 @@ WITH spans AS (
     SELECT first_id, last_id, 'missing' AS state, 'asked for again' AS reason
     FROM trade_gaps WHERE instrument_id = %(id)s
     UNION ALL
-    SELECT first_id, last_id, 'explained', reason FROM holes WHERE instrument_id = %(id)s AND first_id IS NOT NULL
+    SELECT first_id, last_id, 'explained', reason FROM holes
+    WHERE instrument_id = %(id)s AND first_id IS NOT NULL AND signed_at IS NOT NULL
 ), timed AS (
     SELECT s.*,
            (SELECT t.ts FROM trades t WHERE t.instrument_id = %(id)s AND t.trade_id < s.first_id
