@@ -185,19 +185,6 @@ def test_a_wrong_architecture_is_one_sentence(tmp_path: Path, monkeypatch: pytes
         install_database.install(tmp_path / "cache")
 
 
-def test_a_changed_package_is_noticed(tmp_path: Path) -> None:
-    """Prevents a half-written package in the shared folder from being unpacked."""
-    store = tmp_path / "store"
-    store.mkdir()
-    (store / "a.deb").write_bytes(b"whole")
-    (store / "packages.json").write_text(json.dumps({"a.deb": cache.sha256(store / "a.deb")}))
-    assert install_database._complete(store)
-    (store / "a.deb").write_bytes(b"who")
-    assert not install_database._complete(store)
-    (store / "a.deb").unlink()
-    assert not install_database._complete(store)
-
-
 def test_the_locks_pin_every_file_and_name_no_address() -> None:
     """Prevents an installation that is not the tested one, or that only works from one mirror."""
     for name in ("requirements.lock", "requirements-dev.lock"):

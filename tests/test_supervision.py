@@ -16,6 +16,7 @@ import requests
 
 from pipeline.programs import PROGRAMS
 from pipeline.services import conf, gate
+from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until
 from pipeline.settings import PREFIXES, PROJECT
 
@@ -90,7 +91,7 @@ class Supervised:
         assert wait_until(self.healthy, UP_SECONDS, 0.3), self.log[-4000:]
 
     def database_url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.database_port}/market_data"
+        return Database(self.folder / "database", self.database_port).url()
 
 
 def _free_range(size: int) -> int:

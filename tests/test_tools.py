@@ -35,14 +35,14 @@ def test_psql_is_on_the_configured_database(env: Environment, database_url: str)
 def test_psql_gets_the_password_but_not_on_its_command_line(env: Environment, database_url: str) -> None:
     """Prevents a password that everybody on the machine reads with ps."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        host = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
-    with_password = f"postgresql://postgres:hidden@{host}"
+        password = connection.info.password
     look = "\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD"
-    done = _tool("psql", "-At", "-c", look, env=env(DATABASE_URL=with_password))
-    line, password = done.stdout.strip().splitlines()
+    done = _tool("psql", "-At", "-c", look, env=env())
+    line, given = done.stdout.strip().splitlines()
     assert "psql" in line
-    assert "hidden" not in line
-    assert password == "hidden"
+    assert password
+    assert password not in line
+    assert given == password
 
 
 def test_pulsar_admin_and_client_reach_the_configured_broker(env: Environment, services: Instance) -> None:
