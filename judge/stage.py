@@ -19,6 +19,7 @@ from xmlrpc.client import Error as RpcError
 from xmlrpc.client import ServerProxy
 
 import psycopg
+import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
 from judge.plan import LOADS
@@ -26,14 +27,15 @@ from judge.proxy import Proxy
 from pipeline import demo
 from pipeline.programs import BY_NAME
 from pipeline.services import conf
-from pipeline.services.database import NAME
+from pipeline.services.broker import Broker
+from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, port_is_free, wait_until, working_in
 from pipeline.settings import PREFIXES, PROJECT
 from simulator.testing import Simulator, urls
 
 DISK_MB = 1500  # enough for the load; small enough to be filled in a moment
 LOADED_HOURS = 26  # those that the simulator has recorded
-OFF = ("dukascopy", "exchange-candles", "candles-writer", "retention")
+OFF = ("dukascopy", "exchange-candles", "retention")
 SKEWED = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "dashboard", *LOADS)  # what has a clock
 
 
@@ -50,6 +52,8 @@ class Stage:
         self.log = self.folder / "log"
         pulsar, admin, database, self.dashboard_port = free_ports(4)
         self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
+        self._database = Database(self.folder / "data" / "database", database)
+        self._broker = Broker(self.folder / "data" / "broker", pulsar, admin)
         self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
         self.metrics_base = next(b for b in iter(lambda: free_ports(1)[0], None) if b < 65_000 and _free_above(b))
         self.tenant = "market-data"
@@ -61,7 +65,8 @@ class Stage:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.database_port}/{NAME}"
+        """As superuser, and not through the proxy."""
+        return self._database.url()
 
     @property
     def pulsar_url(self) -> str:
@@ -70,6 +75,20 @@ class Stage:
     @property
     def admin_url(self) -> str:
         return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the broker's admin interface wants to see."""
+        return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
+
+    def client(self) -> pulsar.Client:
+        """Straight to the broker."""
+        return pulsar.Client(
+            self.pulsar_url,
+            authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
+            operation_timeout_seconds=5,
+            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+        )
 
     @property
     def disk_can_fill(self) -> bool:
@@ -131,9 +150,11 @@ class Stage:
         parser = configparser.RawConfigParser()
         parser.read(file)
         through = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.proxies['database'].port}/{NAME}",
+            # who has an address set says himself who comes: superuser, so that the programs can migrate
+            "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
             "PULSAR_URL": f"pulsar://127.0.0.1:{self.proxies['broker'].port}",
-            "PULSAR_ADMIN_URL": f"http://127.0.0.1:{self.admin_port}",
+            "PULSAR_ADMIN_URL": self.admin_url,
+            "PULSAR_TOKEN_FILE": str(self._broker.token_file),
         }
         for section in parser.sections():
             name = section.partition("program:")[2]
@@ -275,6 +296,10 @@ class Stage:
             print(f"left for a look: {self.folder}", file=sys.stderr)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def asking_environment(self) -> dict[str, str]:
+        """For a process that asks as `scripts/status` does, past the proxies."""
+        return self.environment | {"SUPERVISOR_SERVER_URL": f"unix://{self.folder / 'sock'}"}
 
     def write(self, name: str, data: dict[str, Any]) -> Path:
         file = self.folder / name

@@ -12,6 +12,7 @@ import pulsar
 
 import schemas
 from judge import hostile
+from judge.claims import OLDER_S
 from judge.plan import LOADS, Fault
 from judge.stage import Stage
 from judge.topics import Topics
@@ -37,7 +38,7 @@ class Striker:
         self.hostile: set[tuple[int, int]] = set()
         self.hostile_topics: set[str] = set()
         self.skewed = False
-        self.restored_s = float("-inf")  # when the database was last put back, monotonic seconds
+        self.excused_until_s = float("-inf")  # of a restore: what was stored is gone for a while, monotonic seconds
         self.struck = self.missed = self.during_load = 0
         self._ends: list[tuple[float, Callable[[], object]]] = []
 
@@ -73,7 +74,7 @@ class Striker:
 
     @property
     def _topics(self) -> Topics:
-        return Topics(self._stage.admin_url, self._stage.tenant)
+        return Topics(self._stage.admin_url, self._stage.tenant, self._stage.headers)
 
     def _strike(self, fault: Fault, began: float) -> None:
         loading = any(self._stage.process(name) for name in LOADS)
@@ -168,20 +169,22 @@ class Striker:
         self._later(fault, self._put_back)
 
     def _put_back(self) -> None:
-        self._stage.restore_database()
-        self.restored_s = time.monotonic()
+        self.excused_until_s = float("inf")
+        try:
+            self._stage.restore_database()
+        finally:
+            self.excused_until_s = time.monotonic() + OLDER_S
 
-    def _client(self) -> pulsar.Client:
-        return pulsar.Client(
-            self._stage.pulsar_url, operation_timeout_seconds=5, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error)
-        )
+    def excused(self) -> bool:
+        """Whether claims are not judged just now: a restore is no lie, for as long as a silent stop may go unseen."""
+        return time.monotonic() < self.excused_until_s
 
     def _hostile(self, fault: Fault) -> None:
         topic = f"persistent://{self._stage.tenant}/{fault.target}"
         venue, _, product = fault.target.rpartition("/")[2].partition(".")
         newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
         made = hostile.messages(fault.options["seed"], fault.target, fault.options["count"], now_us(), newest)
-        client = self._client()
+        client = self._stage.client()
         try:
             producer = client.create_producer(
                 topic, schema=schemas.registered(made[0].schema), send_timeout_millis=5000, batching_enabled=False
@@ -204,7 +207,7 @@ class Striker:
             "venue": fault.target, "product_id": product, "asset_class": "crypto", "origin": "live",
             "received_at_us": now_us(), "trades": [row], "holes": [],
         }  # fmt: skip
-        client = self._client()
+        client = self._stage.client()
         try:
             topic = topic_of(self._stage.tenant, "trades", fault.target, product)
             producer = client.create_producer(topic, schema=schemas.registered("trades"), send_timeout_millis=5000)
