@@ -17,7 +17,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Whether there is room, which is then taken. What alone is larger than the budget passes when nothing waits."""
+        """Whether there is room, which is then taken. What is larger than the budget passes when nothing waits."""
         with self._lock:
             if self.used and self.used + size > self.most_bytes:
                 return False

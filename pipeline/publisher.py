@@ -1,7 +1,7 @@
 """Sending records of one topic: resent until confirmed, bounded in memory, opened again after a failure.
 
-A publisher never gives up its topic. When the broker refuses it (topic terminated, deleted, rights taken), the publisher
-says so in `trouble`, is closed and opened again in the background, later and later up to `REOPEN_CAP_S`, until it works.
+A publisher never gives up its topic. When the broker refuses it (topic terminated, deleted, rights taken), it says so
+in `trouble`, and is closed and opened again in the background with a growing delay until it works.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Link:
 class Publisher:
     """Sends records of one topic without waiting; counts what the broker confirmed. Thread-safe.
 
-    `send` keeps at most `max_pending` messages and what the process's budget allows in memory. `trouble` is the sentence
-    that says why it cannot publish now; `elsewhere` whether that is because another process publishes the topic.
+    `send` keeps at most `max_pending` messages and what the process's budget allows in memory. `trouble` is the
+    sentence that says why it cannot publish now; `elsewhere`: because another process publishes the topic.
     """
 
     def __init__(
@@ -181,9 +181,10 @@ class Publisher:
     ) -> bool:  # fmt: skip
         """Hand one record to the client; True where it was taken. Raises `BadData` for one that the schema cannot hold.
 
-        Without `wait` (live data) it returns False at once where there is no room or the publisher is not open; the ledger
-        will show the gap. With `wait` it blocks until there is room; False only when stopped meanwhile, `Unavailable` when
-        the publisher could not be opened within `PATIENCE_S`. Taken is not yet stored: see `flush`, `failed`, `deliver`.
+        Without `wait` (live data) it returns False at once where there is no room or the publisher is not open; the
+        ledger will show the gap. With `wait` it blocks until there is room; False only when stopped meanwhile,
+        `Unavailable` when the publisher could not be opened within `PATIENCE_S`. Taken is not yet confirmed: see
+        `flush`, `failed` and `deliver`.
         """
         data = self._encode(record)
         return self._hand_over(data, key, wait, on_confirmed)

@@ -1,4 +1,4 @@
-"""A WebSocket that bounds what it reads, waits for nothing longer than a second, and can be given up while it connects."""
+"""A WebSocket that bounds what it reads, never waits longer than a second, and can be given up while it connects."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Socket:
         opening.settimeout(CONNECT_TIMEOUT_S)
 
         def connect() -> socket.socket:
-            opening.connect(
+            opening.connect(  # type: ignore[no-untyped-call]
                 url, timeout=CONNECT_TIMEOUT_S, redirect_limit=0, header={"User-Agent": "market-data-pipeline"}
             )
             assert opening.raw is not None
