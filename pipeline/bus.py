@@ -173,7 +173,7 @@ class Bus:
         except pulsar.PulsarException as error:  # found after 60 s all the same
             get_logger().warning(events.BROKER_RETRY, on="control/topics", error=str(error))
 
-    def close(self) -> None:
+    def close(self, within_s: float = CLOSE_S) -> None:
         """Close everything; what is still pending is given `Publisher.flush` before, or lost.
 
         The client waits for the broker's answer to each closed producer, up to its 10 s for operations: longer than a
@@ -187,4 +187,4 @@ class Bus:
         self._opener.close()
         closing = threading.Thread(target=close, name="close", daemon=True)
         closing.start()
-        closing.join(CLOSE_S)
+        closing.join(within_s)
