@@ -39,8 +39,8 @@ STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame
 TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
     "cut", "silence", "mute", "ignore", "rename", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404",
-    "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS, "venue-down", "wrong-price",
-    "missing-candles",
+    "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS,
+    "venue-down", "wrong-price", "missing-candles",
 )  # fmt: skip
 VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
