@@ -103,6 +103,7 @@ class PulsarSettings(Section):
     tls_ca_file: FilePath | None = None
     memory: str = Field("512m", pattern=r"\d+[mg]", description="Heap of the private broker; as much again direct.")
     topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
+    pending_mb: int = Field(64, ge=1, description="What may wait for the broker in one process, over all its topics.")
     history_backlog_mb: int = Field(200, ge=1, description="History pauses while its backlog is larger.")
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from pipeline.products import canonical_product
 
@@ -10,7 +10,7 @@ _OLD = {"BTC": "XBT", "DOGE": "XDG"}
 _NEW = {old: new for new, old in _OLD.items()}
 
 
-@cache
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
     base, quote = canonical_product(symbol).split("-")
