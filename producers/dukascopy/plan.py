@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.ledger import Hour
@@ -39,22 +39,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rules:
-    """Times that decide, in µs. `refetch`: ask for hours that are there too (the vendor corrects)."""
+    """Times that decide, in µs; now is by the vendor's clock. `refetch`: ask for hours that are there too (the vendor
+    corrects)."""
 
     now_us: int
     confirm_us: int
     refetch: bool = False
+    not_closed: frozenset[int] = frozenset()  # hours that the writer did not take for closed
 
 
 def make_plan(
     instrument: Instrument,
     feed: Feed,
-    span: range,
+    span: Iterable[int],
     ledger: Mapping[int, Hour],
     rules: Rules,
     done: Mapping[int, object],
 ) -> Plan:
-    """`span` counts hours in µs (step one hour); `done` are hours that this run has dealt with already."""
+    """`span`: hours by their start in µs; `done` are hours that this run has dealt with already."""
     plan = Plan()
     for hour_us in span:
         if hour_us not in done:
@@ -68,8 +70,9 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
     if state in ACCOUNTED and not rules.refetch and not (state == "closed" and feed.free):
         plan.accounted.add(hour_us)
     elif feed.free:
-        _place_in_folder(plan, instrument, feed, hour_us, state, rules)
-    elif state != "present" and closed(instrument, hour_us):
+        _place_in_folder(plan, instrument, feed, hour_us, known, rules)
+    # An hour that the ledger knows otherwise was asked, or its writer did not take it for closed.
+    elif state in (None, "closed") and hour_us <= rules.now_us and _closed(instrument, hour_us, rules):
         plan.closed.append(hour_us)
     elif end_us + PUBLISHED_AFTER_US > rules.now_us:
         if feed.running and hour_us <= rules.now_us:
@@ -82,15 +85,20 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
         plan.ask.append(hour_us)
 
 
+def _closed(instrument: Instrument, hour_us: int, rules: Rules) -> bool:
+    return hour_us not in rules.not_closed and closed(instrument, hour_us)
+
+
 def _place_in_folder(
-    plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, state: str | None, rules: Rules
+    plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: Hour | None, rules: Rules
 ) -> None:
     """A folder costs no call, so its files count even when the market should have been closed."""
+    state = known.state if known else None
     if feed.at_hand(instrument, hour_us):
         plan.ask.append(hour_us)
     elif state in ACCOUNTED:
         plan.accounted.add(hour_us)
-    elif closed(instrument, hour_us) and hour_us + HOUR_US <= rules.now_us:
+    elif known is None and _closed(instrument, hour_us, rules) and hour_us + HOUR_US <= rules.now_us:
         plan.closed.append(hour_us)
     else:
         plan.waiting[hour_us] = Open("no such file in the folder")
