@@ -115,7 +115,8 @@ def _prices(data: dict[str, Any], start: str, deltas: str, decimals: int, price_
     prices: Column = _whole(data[start], start, decimals) + np.cumsum(_integers(data, deltas))
     if np.abs(prices).max() * 10.0 ** (price_scale - decimals) > MAX_UNITS:
         raise WrongAnswer(f"{deltas}: a price is out of range")
-    return prices * 10 ** (price_scale - decimals)
+    prices *= 10 ** (price_scale - decimals)
+    return prices
 
 
 def _numbers(data: dict[str, Any], name: str) -> npt.NDArray[np.float64]:
