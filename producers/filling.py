@@ -47,7 +47,8 @@ class Source(Protocol):
         """Its id. Raises `Refused` where the product has never traded."""
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
-        """The smallest id with a venue time >= `at_us`; one more than the newest where there is none."""
+        """The smallest id with a venue time >= `at_us`; one more than the newest where there is none, 0 where there
+        never was a trade."""
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None

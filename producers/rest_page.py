@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.errors import BadData, WrongUse
+from pipeline.errors import BadData, WrongAnswer, WrongUse
 from producers.frames import Row
 
 HIGHEST_ID = (1 << 62) - 1
@@ -46,7 +46,10 @@ class Page:
 
 
 def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callable[[Any], int]) -> Page:
-    """Read each element by itself with the venue's functions, which may raise whatever bad input makes them raise."""
+    """Read each element by itself with the venue's functions, which may raise whatever bad input makes them raise.
+
+    Raises `WrongAnswer` where the format of all of them is another one.
+    """
     rows: list[Row] = []
     bad: list[BadRow] = []
     blurred = False
@@ -69,6 +72,9 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callab
             bad.append(BadRow(number, reason, detail, json.dumps(element, default=str).encode()[:100_000]))
         else:
             blurred = True
+    if not rows and (bad or blurred) and all(one.reason == "shape" for one in bad):
+        # Not odd rows but another format: no id of it is believed.
+        raise WrongAnswer(f"no row of the page has the known shape: {bad[0].detail if bad else 'no trade id'}")
     rows.sort(key=lambda row: int(row["trade_id"]))
     return Page(rows, bad, blurred)
 

@@ -47,7 +47,7 @@ class CoinbaseRest:
         return page
 
     def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade. Raises `Refused` where there never was one."""
+        """See `Source`."""
         ids = self.page(product_id, None, limit=10).ids
         if not ids:
             raise Refused(f"Coinbase has no trade of {product_id}")
@@ -70,8 +70,10 @@ class CoinbaseRest:
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`. Ids below `low` are earlier, `high` and above are not: guess by the rate, then halve."""
-        rows = self.page(product_id, None).rows
-        low, high = 0, int(rows[-1]["trade_id"]) + 1 if rows else self.newest_trade(product_id) + 1
+        newest = self.page(product_id, None)
+        if not newest.ids:
+            return 0
+        rows, low, high = newest.rows, 0, newest.ids[-1] + 1
         guesses = 0
         while True:
             if rows:

@@ -48,18 +48,25 @@ class KrakenRest:
         return self._client.get("Trades", params, self._limit(product_id), lambda answer: wire.rest_trades(answer.body))
 
     def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade. Raises `Refused` where there never was one."""
+        """See `Source`."""
+        newest = self._newest_id(product_id)
+        if newest is None:
+            raise Refused(f"Kraken has no trade of {product_id}")
+        return newest
+
+    def _newest_id(self, product_id: str) -> int | None:
         # Several, because trade times are not monotonic in id.
         page, _ = self.page(product_id, None, count=50)
-        if not page.ids:
-            raise Refused(f"Kraken has no trade of {product_id}")
-        return page.ids[-1]
+        return page.ids[-1] if page.ids else None
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`; one call."""
         page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
         ids = [int(row["trade_id"]) for row in page.rows if row["timestamp_us"] >= at_us]
-        return min(ids) if ids else self.newest_trade(product_id) + 1
+        if ids:
+            return min(ids)
+        newest = self._newest_id(product_id)
+        return 0 if newest is None else newest + 1
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
