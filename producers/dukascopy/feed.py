@@ -8,8 +8,8 @@ while the same feed is seen to give quotes of that instrument (`proven`, `prove`
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from producers.dukascopy.clock import VenueClock
@@ -22,13 +22,15 @@ Status = Literal["ticks", "empty", "absent", "partial"]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a feed says about one hour. `feed` is the name of the one that said it; `kept`: it was on the disk."""
+    """What a feed says about one hour. `feed` is the name of the one that said it; `kept`: it was on the disk;
+    `despite`: other feeds, whose answers about this hour were not to be read, and why."""
 
     status: Status
     quotes: Quotes
     feed: str
     fetched_at_us: int
     kept: bool = False
+    despite: Mapping[str, str] = field(default_factory=dict)
 
 
 def reason(error: Exception) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline import events
-from pipeline.errors import BadData, PipelineError, Refused, Unavailable, WrongUse
+from pipeline.errors import BadData, PipelineError, Refused, Unavailable, WrongAnswer, WrongUse
 from pipeline.log import get_logger
 from pipeline.settings import DukascopySettings
 from producers.dukascopy.cache import Cache
@@ -38,8 +39,8 @@ class AutoFeed:
         return any(feed.at_hand(instrument, hour_us) for feed in self._feeds)
 
     def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        """What the first feed gives that gives anything. An hour is absent (404) only where every feed says so that is
-        up; where none gives it, the error has the reasons of all."""
+        """What the first feed gives that gives anything. An hour is absent (404) only where every feed says so that
+        answers; where none gives it, the error has the reasons of all."""
         for feed in self._feeds:
             if (kept := feed.cached(instrument, hour_us)) is not None:
                 return kept
@@ -47,6 +48,8 @@ class AutoFeed:
         failures: dict[str, PipelineError] = {}
         for feed in sorted(self._feeds, key=lambda one: one.doubted(instrument)):
             if feed.wait_s(instrument):
+                if not feed.wait_s():
+                    failures[feed.name] = WrongAnswer("rests after answers that were not to be read")
                 continue
             try:
                 found = feed.asked(instrument, hour_us)
@@ -63,12 +66,13 @@ class AutoFeed:
                     self._named[name].missed(instrument, hour_us)
             self._say(instrument, feed.name)
             return found
-        may_have_it = [
-            name for name, error in failures.items()
-            if not isinstance(error, Refused) and not self._named[name].wait_s(instrument)
-        ]  # fmt: skip
-        if absent and not may_have_it:
-            return next(iter(absent.values()))
+        despite = {name: reason(error) for name, error in failures.items() if isinstance(error, (WrongAnswer, BadData))}
+        silent = any(
+            name not in despite and not isinstance(error, Refused) and not self._named[name].wait_s()
+            for name, error in failures.items()
+        )  # fmt: skip
+        if absent and not silent:
+            return replace(next(iter(absent.values())), despite=despite)
         raise _together(failures, absent)
 
     def _say(self, instrument: Instrument, name: str) -> None:

@@ -115,7 +115,7 @@ class NetworkFeed:
         return at is not None and time.monotonic() - at < DOUBT_HOLDS_S
 
     def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
-        if self.doubted(instrument) or self.wait_s(instrument):
+        if self.doubted(instrument) or self.wait_s():
             return False
         for hour_us in hours:
             with contextlib.suppress(PipelineError):

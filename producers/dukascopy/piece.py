@@ -53,7 +53,7 @@ class Piece:
             + [(h, self._running) for h in plan.running]
         )  # fmt: skip
         self._tries: dict[int, int] = {}
-        self._empty: dict[int, Fetched] = {}  # hours called empty by a feed that was not proven at that moment
+        self._empty: dict[int, Fetched] = {}  # hours called empty that are not believed without a proof
         self._busy = 0
         self._until = time.monotonic() + PIECE_S
         self.finished = False
@@ -149,7 +149,7 @@ class Piece:
         self._answered()
         if found.status == "ticks":
             self._publish(hour_us, found, "present")
-        elif self._feed.proven(self._job.instrument, found.feed):
+        elif not found.despite and self._feed.proven(self._job.instrument, found.feed):
             self._nothing(hour_us, found)
         else:
             with self._lock:
@@ -163,21 +163,33 @@ class Piece:
         """Believe the empty answers that are left, or do not. `with_quotes`: hours that have some, to be asked for if
         the feed gave none meanwhile."""
         instrument = self._job.instrument
-        for name in sorted({found.feed for found in self._empty.values()}):
-            hours = {hour_us: found for hour_us, found in self._empty.items() if found.feed == name}
-            try:
-                believed = self._feed.proven(instrument, name) or self._feed.prove(instrument, name, with_quotes())
-            except Stopped:
-                return
-            if believed:
-                for hour_us, found in hours.items():
-                    self._nothing(hour_us, found)
-            elif self._feed.spare(instrument):
-                self.finished = False  # the next piece asks the other feed for them
-            else:
-                self._job.unproven = f"the {name} feed gives no quotes even for hours that have some: not believed"
-                for hour_us, found in hours.items():
-                    self._job.done[hour_us] = Open(self._job.unproven, found.fetched_at_us + self._means.confirm_us)
+        asked: dict[str, bool] = {}
+
+        def works(name: str) -> bool:
+            if name not in asked:
+                asked[name] = self._feed.proven(instrument, name) or self._feed.prove(instrument, name, with_quotes())
+            return asked[name]
+
+        try:
+            for hour_us, found in self._empty.items():
+                self._settle(hour_us, found, works)
+        except Stopped:
+            return
+
+    def _settle(self, hour_us: int, found: Fetched, works: Callable[[str], bool]) -> None:
+        """`works`: whether a feed gives quotes of hours that have some."""
+        damaged = next((f"{name}: {why}" for name, why in found.despite.items() if works(name)), None)
+        if damaged:  # it is the hour's own damage, so there is something
+            why = f"{damaged}; {found.feed}: not there (404)"
+            self._job.done[hour_us] = Open(why, found.fetched_at_us + self._means.confirm_us)
+            self._job.failed[hour_us] = why
+        elif works(found.feed):
+            self._nothing(hour_us, found)
+        elif self._feed.spare(self._job.instrument):
+            self.finished = False  # the next piece asks the other feed for it
+        else:
+            self._job.unproven = f"the {found.feed} feed gives no quotes even for hours that have some: not believed"
+            self._job.done[hour_us] = Open(self._job.unproven, found.fetched_at_us + self._means.confirm_us)
 
     def _nothing(self, hour_us: int, found: Fetched) -> None:
         """Nothing there. Final after a second look some time later, and from the network only where the hour is old
