@@ -132,9 +132,9 @@ def _run(
         events.STARTED, products=[one.product_id for one in wanted], feed=feed.name, health_port=server and server.port
     )
     try:
-        following.waits_for("broker")
+        following.waits_for("the broker")
         broker_when_ready(broker, stop)
-        following.waits_for("database")
+        following.waits_for("the database")
         database_when_ready(database, stop)
         following.waits_for(None)
         if follow:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 from prometheus_client import Gauge
 
@@ -22,6 +23,14 @@ _OFFSET: Gauge = getattr(metrics, "CLOCK_OFFSET", None) or Gauge(
     "venue_clock_offset_seconds", "The venue's clock less ours", ["venue"]
 )
 _EVENT = getattr(events, "CLOCK_OFFSET", "venue.clock_offset")
+
+
+def _believable(date: str | None) -> bool:
+    """A clock that is off by decades is none, and its moments fit nowhere."""
+    try:
+        return 2020 <= parsedate_to_datetime(date or "").year < 2100
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def monotonic_us() -> int:
@@ -40,7 +49,10 @@ class VenueClock:
         age = headers.get("Age", "")
         if age.isdecimal() and 0 < len(age) < 9:  # kept by somebody on the way: `Date` is so many seconds old
             sent_us, received_us = sent_us - (int(age) + 1) * SECOND_US, received_us - int(age) * SECOND_US
-        self._dates.note(headers.get("Date"), sent_us, received_us)
+        date = headers.get("Date")
+        if not _believable(date):
+            return
+        self._dates.note(date, sent_us, received_us)
         offset_s = self.offset_s
         if offset_s is None:
             return

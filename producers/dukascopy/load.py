@@ -8,7 +8,7 @@ anywhere: the ledger says what is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
@@ -19,7 +19,7 @@ from pipeline import events
 from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import PipelineError
-from pipeline.ledger import Ledger, from_us, to_us
+from pipeline.ledger import Hour, Ledger, from_us, to_us
 from pipeline.log import get_logger
 from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings
@@ -30,7 +30,7 @@ from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.job import Job
 from producers.dukascopy.piece import Means, Piece
-from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Rules, make_plan
+from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Plan, Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US
 
 # Longer than a waiting process sleeps between two tries, so that it gets its turn.
@@ -170,9 +170,7 @@ class Loader:
                 return False
             self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
-            now_us = self.means.feed.clock.now_us()
-            rules = Rules(now_us, self.means.confirm_us, self._refetch, frozenset(job.not_closed))
-            plan = make_plan(job.instrument, self.means.feed, window, known, rules, job.done)
+            plan = self._plan(job, window, known)
             self.means.shown.begin(
                 name, -len((plan.accounted | plan.waiting.keys()) - job.accounted - job.waiting.keys())
             )
@@ -192,6 +190,19 @@ class Loader:
             finally:
                 publisher.close()
             return piece.finished and not publisher.failed
+
+    def _plan(self, job: Job, window: range, known: Mapping[int, Hour]) -> Plan:
+        feed = self.means.feed
+
+        def made() -> Plan:
+            rules = Rules(feed.clock.now_us(), self.means.confirm_us, self._refetch, frozenset(job.not_closed))
+            return make_plan(job.instrument, feed, window, known, rules, job.done)
+
+        plan = made()
+        if plan.waiting and not feed.free and feed.clock.told_us() is None:
+            feed.hear(job.instrument)  # it is too early by our clock, which may be wrong
+            plan = made()
+        return plan
 
     def _with_quotes(self, instrument: Instrument) -> list[int]:
         """Hours (µs) of which every feed must have quotes: the newest one stored that is old enough, and busy ones."""
