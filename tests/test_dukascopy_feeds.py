@@ -140,9 +140,15 @@ def test_one_bad_row_costs_the_row(env: Environment, database_url: str) -> None:
     third["askVolumes"][3] = "much"
     bodies["json/" + jetta.hour_path("EUR-USD", HOUR + 2 * HOUR_US)] = json.dumps(third).encode()
     with vendor(bodies.get) as feed:
-        environment = _settings(env, feed)
+        environment = _settings(env, feed, DUKASCOPY_EMPTY_CONFIRM_SECONDS=0)
+        flags = (*FLAGS[:2], "--from", "2019-02-04T12", "--to", "2019-02-04T15")
         with writer(environment):
-            done = load(environment, *FLAGS[:2], "--from", "2019-02-04T12", "--to", "2019-02-04T15")
+            once = load(environment, *flags)
+            assert once.returncode == 1, once.stdout + once.stderr
+            assert "3 hours open from 2019-02-04 12:00: some of its rows were refused" in once.stderr
+            assert states(database_url, "EUR-USD") == {"partial": 3}
+            assert counts(database_url) == {"EUR-USD": 27}
+            done = load(environment, *flags)
             assert done.returncode == 0, done.stdout + done.stderr
     assert states(database_url, "EUR-USD") == {"present": 3}
     assert counts(database_url) == {"EUR-USD": 27}

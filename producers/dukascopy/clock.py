@@ -22,6 +22,7 @@ SAID_FROM_S = 2.0
 _OFFSET: Gauge = getattr(metrics, "CLOCK_OFFSET", None) or Gauge(
     "venue_clock_offset_seconds", "The venue's clock less ours", ["venue"]
 )
+MOST_AHEAD_US = 12 * 3_600_000_000
 _EVENT = getattr(events, "CLOCK_OFFSET", "venue.clock_offset")
 
 
@@ -73,6 +74,10 @@ class VenueClock:
         """Now: by the vendor's clock, or by ours as long as there was no answer."""
         told = self.told_us()
         return now_us() if told is None else told
+
+    def fetched_us(self) -> int:
+        """Now, for an answer that has just come. The writers take no moment a day ahead of our clock."""
+        return min(self.now_us(), now_us() + MOST_AHEAD_US)
 
     def sure_us(self) -> int | None:
         """A moment that has passed by both clocks; None where the vendor's is not known."""

@@ -46,8 +46,9 @@ class Feed(Protocol):
     free: bool
     running: bool
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        """A finished hour. Raises `Unavailable` (and below), `Refused`, `BadData`, `Stopped`."""
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        """A finished hour; with `fresh` not from the disk. Raises `Unavailable` (and below), `Refused`, `BadData`,
+        `Stopped`."""
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
         """The hour so far."""

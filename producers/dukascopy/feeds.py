@@ -38,11 +38,11 @@ class AutoFeed:
     def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
         return any(feed.at_hand(instrument, hour_us) for feed in self._feeds)
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
         """What the first feed gives that gives anything. An hour is absent (404) only where every feed says so that
         answers; where none gives it, the error has the reasons of all."""
         for feed in self._feeds:
-            if (kept := feed.cached(instrument, hour_us)) is not None:
+            if not fresh and (kept := feed.cached(instrument, hour_us)) is not None:
                 return kept
         absent: dict[str, Fetched] = {}
         failures: dict[str, PipelineError] = {}

@@ -29,7 +29,7 @@ class FolderFeed:
     def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
         return self._file(instrument, hour_us).is_file()
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
         file, fetched_at_us = self._file(instrument, hour_us), now_us()
         try:
             with file.open("rb") as opened:

@@ -10,16 +10,15 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BadData, WrongUse
+from pipeline.market_hours import Session, session_of
 from pipeline.products import AssetClass, canonical_product
 from producers.dukascopy.quotes import Quotes, bearable
 
 VENUE = "dukascopy"
-Session = Literal["fx_week", "us_stock", "always"]
 MAX_FILE_BYTES = 4 << 20
 WRONG_SHOWN = 20
 
@@ -74,7 +73,7 @@ class Instrument:
 def _session(entry: _Entry) -> Session:
     if entry.session:
         return entry.session
-    return {"crypto": "always", "stock": "us_stock"}.get(entry.asset_class, "fx_week")  # type: ignore[return-value]
+    return session_of(entry.asset_class)
 
 
 def _instrument(symbol: str, entry: _Entry) -> Instrument:

@@ -26,6 +26,11 @@ class Sent:
             return hour is not None and _RANK[hour.state] > _RANK[self.state]
         return hour.checksum == self.checksum or hour.fetched_at_us >= self.fetched_at_us
 
+    def stored_as_less(self, hour: Hour) -> bool:
+        """Whether the ledger holds this very look, but does not call it final by one look."""
+        same = (hour.checksum, hour.fetched_at_us) == (self.checksum, self.fetched_at_us)
+        return same and (self.state, hour.state) in (("present", "partial"), ("closed", "seen_empty"))
+
 
 # An instrument none of whose hours can be stored is given up after so many: its scale is wrong, or its topic.
 GIVE_UP_AFTER = 24

@@ -21,6 +21,7 @@ from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import PipelineError
 from pipeline.ledger import Hour, Ledger, from_us, to_us
 from pipeline.log import get_logger
+from pipeline.market_hours import EMPTY_FINAL_AFTER_US
 from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings
 from pipeline.sql import statement
@@ -30,7 +31,7 @@ from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.job import Job
 from producers.dukascopy.piece import Means, Piece
-from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Plan, Rules, make_plan
+from producers.dukascopy.plan import Open, Plan, Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US
 
 # Longer than a waiting process sleeps between two tries, so that it gets its turn.
@@ -240,6 +241,7 @@ class Loader:
         least, moved_at = None, time.monotonic()
         while job.sent and not self.stop.is_set():
             known = self._ledger().quote_hours(VENUE, job.instrument.product_id, min(job.sent), max(job.sent) + 1)
+            self._once_more(job, known)
             stored = [h for h, sent in job.sent.items() if sent.shown_by(known.get(h))]
             for hour_us in stored:
                 del job.sent[hour_us]
@@ -251,7 +253,7 @@ class Loader:
             behind = None if stored else self._behind(publisher.topic)
             idle_since = (idle_since or time.monotonic()) if behind == 0 else None
             if idle_since is not None and time.monotonic() - idle_since > IDLE_S:
-                _refused(job)
+                _refused(job, known)
                 break
             if stored or (behind is not None and (least is None or behind < least)):
                 least, moved_at = behind, time.monotonic()
@@ -267,6 +269,23 @@ class Loader:
             pause = min(0.5, pause * 1.5)
         job.sent.clear()
 
+    def _once_more(self, job: Job, known: Mapping[int, Hour]) -> None:
+        """What the writer has stored as seen once, where we said more: with refused rows, or not closed by its rule."""
+        for hour_us, sent in list(job.sent.items()):
+            hour = known.get(hour_us)
+            if hour is None or not sent.stored_as_less(hour):
+                continue
+            del job.sent[hour_us]
+            if sent.state == "closed":
+                job.not_closed.add(hour_us)
+            else:
+                job.done[hour_us] = Open(
+                    "some of its rows were refused, see the topics dead-letters/*; to be asked once more",
+                    hour.fetched_at_us + self.means.confirm_us,
+                )
+                job.published += 1
+                self.on_progress()
+
     def _behind(self, topic: str) -> int | None:
         """How many messages the writer has not stored; None where the broker does not say."""
         try:
@@ -279,11 +298,13 @@ def _progress(job: Job) -> tuple[int, ...]:
     return len(job.done), job.published, len(job.not_closed)
 
 
-def _refused(job: Job) -> None:
+def _refused(job: Job, known: Mapping[int, Hour]) -> None:
     """The writer has read what was published and did not store it."""
     refused, job.sent = job.sent, {}
     for hour_us, sent in refused.items():
         if sent.state == "closed":  # its calendar knows better: the hour is asked like others
             job.not_closed.add(hour_us)
+        elif sent.state == "confirmed_empty" and hour_us in known:  # by its clock it was too early
+            job.done[hour_us] = Open("empty at first sight, to be asked once more")
         else:
             job.unusable(hour_us, "the writer refused it, see the topics dead-letters/*")

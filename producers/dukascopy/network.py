@@ -58,8 +58,8 @@ class NetworkFeed:
             return Fetched("ticks", self._read(kept[0], instrument, hour_us), self.name, kept[1], kept=True)
         return None
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        found = self.cached(instrument, hour_us)
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        found = None if fresh else self.cached(instrument, hour_us)
         return found if found is not None else self.asked(instrument, hour_us)
 
     def _read(self, body: bytes, instrument: Instrument, hour_us: int) -> Quotes:

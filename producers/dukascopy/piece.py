@@ -12,6 +12,7 @@ from pipeline import events
 from pipeline.errors import BadData, PipelineError, Unavailable
 from pipeline.ledger import Hour
 from pipeline.log import get_logger
+from pipeline.market_hours import EMPTY_FINAL_AFTER_US
 from pipeline.publisher import Publisher
 from pipeline.times import us_to_iso
 from producers.dukascopy import metrics
@@ -19,7 +20,7 @@ from producers.dukascopy.feed import Feed, Fetched, reason
 from producers.dukascopy.gate import Gate
 from producers.dukascopy.instruments import VENUE
 from producers.dukascopy.job import Job, Sent
-from producers.dukascopy.plan import EMPTY_FINAL_AFTER_US, Open, Plan
+from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
 from producers.dukascopy.web import TRIES
@@ -145,7 +146,9 @@ class Piece:
             self._job.done[hour_us] = Open("the running hour has no quotes yet")
 
     def _ask(self, hour_us: int) -> None:
-        found = self._feed.hour(self._job.instrument, hour_us)
+        known = self._known.get(hour_us)
+        # An hour that is not whole yet is looked at, not taken from the disk.
+        found = self._feed.hour(self._job.instrument, hour_us, fresh=known is not None and known.state == "partial")
         self._answered()
         if found.status == "ticks":
             self._publish(hour_us, found, "present")
@@ -192,14 +195,14 @@ class Piece:
             self._job.done[hour_us] = Open(self._job.unproven, found.fetched_at_us + self._means.confirm_us)
 
     def _nothing(self, hour_us: int, found: Fetched) -> None:
-        """Nothing there. Final after a second look some time later, and from the network only where the hour is old
-        enough by the vendor's clock and by ours."""
+        """Nothing there. Final at once from a folder, whose file of zero length is the vendor's own; from the network
+        after a second look some time later, where the hour is old enough by the vendor's clock and by ours."""
         known = self._known.get(hour_us)
         seen = known if known and known.state == "seen_empty" else None
         confirm_us = self._means.confirm_us
         sure_us = self._feed.clock.sure_us()
-        old = self._feed.free or (sure_us is not None and hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= sure_us)
-        if seen and old and found.fetched_at_us - seen.fetched_at_us >= confirm_us:
+        old = sure_us is not None and hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= sure_us
+        if self._feed.free or (seen and old and found.fetched_at_us - seen.fetched_at_us >= confirm_us):
             self._publish(hour_us, found, "confirmed_empty")
             return
         if seen is None:

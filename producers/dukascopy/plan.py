@@ -13,8 +13,7 @@ from producers.dukascopy.quotes import HOUR_US
 
 # An hour file appears after the hour ends; delays of 45 to 60 min have been seen. Asked from here on.
 PUBLISHED_AFTER_US = 5 * 60 * 1_000_000
-# A younger hour may still be published though the feed says that there is none.
-EMPTY_FINAL_AFTER_US = 24 * HOUR_US
+SLACK_US = 5_000_000
 ACCOUNTED = ("present", "confirmed_empty", "closed")
 
 
@@ -46,6 +45,10 @@ class Rules:
     confirm_us: int
     refetch: bool = False
     not_closed: frozenset[int] = frozenset()  # hours that the writer did not take for closed
+
+    def again_us(self, known: Hour) -> int:
+        """When a second look counts: the writer compares moments of storing too, which lie a little later."""
+        return known.fetched_at_us + self.confirm_us + min(SLACK_US, self.confirm_us // 10)
 
 
 def make_plan(
@@ -79,10 +82,18 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
             plan.running.append(hour_us)
         else:
             plan.waiting[hour_us] = Open("not published yet", end_us + PUBLISHED_AFTER_US)
-    elif known and state == "seen_empty" and known.fetched_at_us + rules.confirm_us > rules.now_us:
-        plan.waiting[hour_us] = Open("empty at first sight", known.fetched_at_us + rules.confirm_us)
+    elif known and (why := _seen_once(known)) and rules.again_us(known) > rules.now_us:
+        plan.waiting[hour_us] = Open(why, rules.again_us(known))
     else:
         plan.ask.append(hour_us)
+
+
+def _seen_once(known: Hour) -> str | None:
+    """Why an hour that was looked at when it was over must be looked at again."""
+    if known.state == "seen_empty":
+        return "empty at first sight"
+    over_us = known.hour_us + HOUR_US + PUBLISHED_AFTER_US
+    return "some of its rows were refused" if known.state == "partial" and known.fetched_at_us >= over_us else None
 
 
 def _closed(instrument: Instrument, hour_us: int, rules: Rules) -> bool:

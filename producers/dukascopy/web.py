@@ -164,10 +164,10 @@ class Web:
                 self.clock.note(response.headers, sent_us, monotonic_us())
                 body = whole_body(url, response, began)
                 if response.status_code == 404:
-                    return Got(None, self.clock.now_us())
+                    return Got(None, self.clock.fetched_us())
                 if response.status_code != 200 or body:
                     check(url, response.status_code, response.headers, body)
-                return Got(body, self.clock.now_us())
+                return Got(body, self.clock.fetched_us())
         except requests.RequestException as error:
             raise mapped(url, error) from None
         except OSError as error:  # what urllib3 lets through while a body is read
