@@ -9,10 +9,12 @@ STOPPED = "process.stopped"
 FAILED = "process.failed"
 WAITING = "process.waiting"  # for a service, a lock or a turn; `on` says which
 DISABLED = "process.disabled"
+LIBRARY = "process.library"  # a warning of a library that logs by itself
 
 # broker and database
 BROKER_RETRY = "broker.retry"
 BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: the ledger will show the gap
+PULSAR_CLIENT = "broker.client"  # a line of the Pulsar client's own
 TOPIC_CREATED = "broker.topic_created"
 POLICY_MISSING = "broker.policy_missing"
 DATABASE_RETRY = "database.retry"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import Unavailable
+from pipeline.log_file import set_aside_if_full
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until, working_in
@@ -44,6 +45,7 @@ class Service:
         if self.process is None:
             self.end_leftovers()
             self.what.prepare()
+            set_aside_if_full(self.log_file)
             with self.log_file.open("ab") as log:
                 # A session of its own: Ctrl-C in the terminal is for the tests, which then stop it in order.
                 child = subprocess.Popen(self._command(), env=self.what.environment(), stdin=subprocess.DEVNULL,
