@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.settings import KrakenSettings
 from producers.frames import Said
 from producers.kraken import wire
-from producers.kraken.names import product_of, websocket_symbol
+from producers.kraken.names import product_of
 from producers.kraken.rest import KrakenRest
 
 SYMBOLS_PER_REQUEST = 50
@@ -48,7 +48,9 @@ class KrakenVenue:
         return self._requests("unsubscribe", products)
 
     def _requests(self, method: str, products: Iterable[str]) -> list[str]:
-        symbols = [websocket_symbol(product) for product in products]
+        wanted = list(products)
+        self._rest.spelling.learn_soon(wanted)
+        symbols = [self._rest.spelling.of(product).symbol for product in wanted]
         texts = []
         for start in range(0, len(symbols), SYMBOLS_PER_REQUEST):
             for channel in self.channels:
