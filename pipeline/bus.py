@@ -15,6 +15,7 @@ from pipeline import events
 from pipeline.access import authorities_of, token_of
 from pipeline.admin import Admin
 from pipeline.budget import Budget
+from pipeline.client_log import client_logger
 from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.log import get_logger
 from pipeline.opener import Opener
@@ -45,8 +46,7 @@ def new_client(settings: PulsarSettings) -> pulsar.Client:
         operation_timeout_seconds=10,
         # The client's own statistics would go to its log and cost each message 1 us; ours are in /metrics.
         stats_interval_in_seconds=0,
-        # The process-wide logger of the C++ part; Python loggers have a history of deadlocks there.
-        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+        logger=client_logger(),
     )
 
 

@@ -9,6 +9,7 @@ STOPPED = "process.stopped"
 FAILED = "process.failed"
 WAITING = "process.waiting"  # for a service, a lock or a turn; `on` says which
 DISABLED = "process.disabled"
+LIBRARY = "process.library"  # a warning of a library that logs by itself
 
 # broker and database
 BROKER_RETRY = "broker.retry"
@@ -16,6 +17,7 @@ BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: t
 PUBLISH_FAILED = "broker.publish_failed"  # the broker refuses a topic; it is opened again until it works
 PUBLISHED_ELSEWHERE = "broker.published_elsewhere"  # another process publishes the topic
 PUBLISHER_OPENED = "broker.publisher_opened"  # again, after it failed
+PULSAR_CLIENT = "broker.client"  # a line of the Pulsar client's own
 TOPIC_CREATED = "broker.topic_created"
 POLICY_MISSING = "broker.policy_missing"
 DATABASE_RETRY = "database.retry"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.settings import KrakenSettings
 from producers.frames import Said
 from producers.kraken import wire
-from producers.kraken.names import product_of, websocket_symbol
+from producers.kraken.names import product_of
 from producers.kraken.rest import KrakenRest
 
 SYMBOLS_PER_REQUEST = 50
@@ -46,17 +46,22 @@ class KrakenVenue:
         return []  # nothing belongs to one connection here
 
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
-        params: dict[str, object] = {"channel": channel, "symbol": [websocket_symbol(p) for p in products]}
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
         if channel == "ticker":
             params["event_trigger"] = "bbo"  # each move of bid and ask, not only with trades
         params["snapshot"] = True
         return json.dumps({"method": "subscribe", "params": params, "req_id": request})
 
     def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
-        params: dict[str, object] = {"channel": channel, "symbol": [websocket_symbol(p) for p in products]}
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
         if channel == "ticker":
             params["event_trigger"] = "bbo"
         return json.dumps({"method": "unsubscribe", "params": params})
+
+    def _symbols(self, products: Sequence[str]) -> list[str]:
+        """As the venue writes them."""
+        self._rest.spelling.learn_soon(products)
+        return [self._rest.spelling.of(product).symbol for product in products]
 
     def read(self, frame: bytes) -> list[Said]:
         return wire.read(frame)
