@@ -95,6 +95,7 @@ def test_frames_of_all_kinds_end_nothing(
             COINBASE_REST_URL="http://127.0.0.1:9", COINBASE_PRODUCT_IDS="BTC-USD",
         )  # fmt: skip
         with running(f"producers.{venue}", settings, tmp_path) as program:
+            program.wait_for("connection.status", status="open")
 
             def ids() -> set[int]:
                 records = published(settings, "trades", "trades", f"{venue}.btc-usd")
