@@ -1,7 +1,7 @@
 """A tiny Debian mirror with a signing key of its own.
 
-So what apt says of signatures and hashes can be tested without a network and without gpg: an OpenPGP key and a clear-text
-signature (RFC 4880), RSA with SHA-512.
+So what apt says of signatures and hashes can be tested without a network and without gpg: an OpenPGP key and a
+clear-text signature (RFC 4880), RSA with SHA-512.
 """
 
 from __future__ import annotations
