@@ -51,6 +51,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 def stranger(request: web.Request) -> str | None:
     """Why this request is not the page's own; None when it is, or comes from no browser."""
+    if not request.raw_path.startswith("/"):  # a proxy's way of asking; its host would count, not the header's
+        return "ask for a path, not for an address"
     hosts = request.headers.getall("Host", [])
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return "open this page as 127.0.0.1 or localhost"
@@ -81,8 +83,6 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        if not request.path.isprintable():  # a zero byte ends in an error of the file system
-            raise WrongUse("this is not an address of this page")
         return await handler(request)
     except WrongUse as error:
         return refusal(400, str(error))

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from aiohttp import web
 from dashboard import assets, market, parameters
 from dashboard.calendar import Calendar
 from dashboard.feed import Feeds
+from dashboard.files import Files
 from dashboard.frames import FRAMES, frame_of
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
@@ -27,7 +27,6 @@ from pipeline.bus import new_client
 from pipeline.errors import Unavailable, WrongUse
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
 
-STATIC = Path(__file__).parent / "static"
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
 # A browser opens 6 connections for each address, so a page has one or two.
@@ -51,9 +50,10 @@ class Dashboard:
         self._database: tuple[str | None, float] = None, time.monotonic()
         self.ended_well = True
         self._streams: set[asyncio.Task[Any]] = set()
+        files = Files()
         self.app = web.Application(middlewares=[guard])
         self.app.add_routes([
-            web.get("/", self._index),
+            web.get("/", files.answer),
             web.get("/api/about", self._about),
             web.get("/api/instruments", self._instruments),
             web.get("/api/candles", self._candles),
@@ -62,10 +62,9 @@ class Dashboard:
             web.get("/api/days", self._days),
             web.get("/api/state", self._state_of),
             web.get("/api/dead-letters", self._dead_letters),
-            web.static("/static", STATIC),
+            web.get("/static/{path:.*}", files.answer),
+            web.get("/vendor/{path:.*}", files.answer),
         ])  # fmt: skip
-        if assets.installed():
-            self.app.router.add_static("/vendor", assets.FOLDER)
         self.app.cleanup_ctx.append(self._watch)
         self.app.on_response_prepare.append(add_headers)
         self.app.on_shutdown.append(self._end)
@@ -77,9 +76,6 @@ class Dashboard:
         with suppress(Exception):  # already closed, or no broker
             await asyncio.to_thread(self._client.close)
         self.ended_well = all([*ended, self.store.close()])
-
-    async def _index(self, _request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(STATIC / "index.html")
 
     async def _about(self, _request: web.Request) -> web.Response:
         return answer({"demo": demo.active(), "frames": list(FRAMES), "library": assets.installed()})
