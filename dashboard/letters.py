@@ -40,14 +40,16 @@ PARSED_MOST = 64_000
 # Integers beyond this lose digits in a browser.
 _EXACT = 1 << 53
 
+Found = list[tuple[int, dict[str, Any]]]
+
 
 @dataclass
 class _Topic:
-    """What is known of one topic: where it ends, and its newest letters, oldest first."""
+    """What is known of one topic: where it ends, and its newest letters, each with when the broker got it, ms."""
 
     end: str
     total: int
-    letters: list[dict[str, Any]]
+    letters: Found
 
 
 class Letters:
@@ -92,10 +94,10 @@ class Letters:
                 get_logger().warning(events.BROKER_RETRY, on=topic, error=str(error))
         self._topics = {name: self._topics[name] for name in names if name in self._topics}
         known = list(self._topics.values())
-        found = [one for topic in known for one in topic.letters]
-        replayed = {one["message_id"] for one in found if one["reason"] == dead_letters.REPLAYED}
-        shown = [one for one in found if one["reason"] != dead_letters.REPLAYED and one["id"] not in replayed]
-        shown.sort(key=lambda one: one["at_us"], reverse=True)
+        found = [letter for topic in known for letter in topic.letters]
+        found.sort(key=lambda letter: letter[0], reverse=True)
+        replayed = {one["message_id"] for _, one in found if one["reason"] == dead_letters.REPLAYED}
+        shown = [one for _, one in found if one["reason"] != dead_letters.REPLAYED and one["id"] not in replayed]
         total = max(sum(topic.total for topic in known), len(shown))
         self._kept = time.monotonic(), {"total": total, "letters": shown[:SHOWN]}
 
@@ -108,16 +110,16 @@ class Letters:
         entries = sum(count for _, count in ledgers)
         total = max(entries, self._admin.backlog(topic, "nobody")[0])
         until = time.monotonic() + READ_WITHIN_S
-        letters: list[dict[str, Any]] | None = None if entries else []
+        letters: Found | None = None if entries else []
         for newest in (NEWEST, NEWEST // 8, 1):
             if letters is None:
                 letters = self._tail(topic, _from_end(ledgers, newest), until, last=newest == 1)
         self._topics[topic] = _Topic(end if time.monotonic() < until else "", total, letters or [])
 
-    def _tail(self, topic: str, place: pulsar.MessageId, until: float, *, last: bool) -> list[dict[str, Any]] | None:
+    def _tail(self, topic: str, place: pulsar.MessageId, until: float, *, last: bool) -> Found | None:
         """The letters from `place` on; None when there are too many, unless this is the last try."""
         reader = self._client.create_reader(topic, place, receiver_queue_size=20, start_message_id_inclusive=True)
-        found: deque[dict[str, Any]] = deque(maxlen=NEWEST)
+        found: deque[tuple[int, dict[str, Any]]] = deque(maxlen=NEWEST)
         seen = size = 0
         try:
             while time.monotonic() < until and reader.has_message_available():
@@ -129,7 +131,7 @@ class Letters:
                     break
                 data = message.data()
                 seen, size = seen + 1, size + len(data)
-                found.append(letter_of(topic, message.message_id(), data))
+                found.append((message.publish_timestamp(), letter_of(topic, message.message_id(), data)))
         finally:
             with suppress(pulsar.PulsarException):  # already closed
                 reader.close()

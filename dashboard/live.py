@@ -136,6 +136,11 @@ class LiveCandles:
         self._count = 0
 
     @property
+    def behind(self) -> bool:
+        """Whether ticks were let go that the database does not have yet."""
+        return self._let_go is not None
+
+    @property
     def wants_sync(self) -> bool:
         """Whether the database should be read again: see the module's text."""
         older = len(self._pending) > 1 or any(bucket != self._newest_us for bucket in self._pending)

@@ -86,6 +86,11 @@ class ChartStream:
             self._wake_sync.set()
         self._wake.set()
 
+    def _explain(self, why: str | None) -> None:
+        if (self._why is None) != (why is None):
+            self._why = why
+            self._state()
+
     def _state(self) -> None:
         about = {"live": self._up, "why": self._why}
         self._events = [event for event in self._events if event[0] != "state"] + [("state", about)]
@@ -109,13 +114,9 @@ class ChartStream:
             try:
                 self._dirty.update(await self._live.sync())
                 self._wake.set()
-                if self._why is not None:
-                    self._why = None
-                    self._state()
+                self._explain("the database has not stored yet what came meanwhile" if self._live.behind else None)
             except Unavailable as error:
-                if self._why is None:
-                    self._why = redact(str(error))[:300]
-                    self._state()
+                self._explain(redact(str(error))[:300])
                 await asyncio.sleep(2)
                 continue
             attempt = attempt + 1 if self._live.wants_sync else 0
@@ -150,8 +151,11 @@ class ChartStream:
 
     async def _send(self, response: web.StreamResponse) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
+            quiet = False
+            try:
                 await asyncio.wait_for(self._wake.wait(), ALIVE_S)
+            except TimeoutError:
+                quiet = True
             self._wake.clear()
             events, self._events = self._events, []
             dirty, self._dirty = self._dirty, set()
@@ -159,10 +163,11 @@ class ChartStream:
                 if (row := self._live.row(bucket)) is not None:
                     events.append(("candle", {"candle": row, "received_at_us": self._live.received_at_us}))
             text = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)
-            try:
-                await asyncio.wait_for(response.write(text or b": alive\n\n"), TAKEN_WITHIN_S)
-            except TimeoutError:
-                raise ConnectionResetError("the browser takes nothing") from None
+            if text or quiet:
+                try:
+                    await asyncio.wait_for(response.write(text or b": alive\n\n"), TAKEN_WITHIN_S)
+                except TimeoutError:
+                    raise ConnectionResetError("the browser takes nothing") from None
             await asyncio.sleep(PACE_S)
 
 
