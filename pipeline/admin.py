@@ -116,6 +116,16 @@ class Admin:
         plain = [t for t in self._call("GET", f"persistent/{namespace}") if "-partition-" not in t]
         return sorted({*plain, *self._call("GET", f"persistent/{namespace}/partitioned")})
 
+    def parts(self, namespace: str) -> list[str]:
+        """Full names of what a consumer reads: topics that are not partitioned, and partitions."""
+        whole = set(self._call("GET", f"persistent/{namespace}/partitioned"))
+        return sorted(set(self._call("GET", f"persistent/{namespace}")) - whole)
+
+    def internal_stats(self, topic: str) -> dict[str, Any]:
+        """Ledgers and cursors of a topic, by Pulsar's own names."""
+        found: dict[str, Any] = self._call("GET", f"{_path(topic)}/internalStats")
+        return found
+
     def create_topic(self, topic: str, partitions: int = 0) -> bool:
         """Create `persistent://…`; True when it is new."""
         path = _path(topic)

@@ -17,10 +17,10 @@ from pipeline.admin import Admin
 from pipeline.client_log import client_logger
 from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.log import get_logger
-from pipeline.process import keep_trying, now_us
+from pipeline.process import keep_trying
 from pipeline.publisher import Publisher
 from pipeline.settings import PulsarSettings
-from pipeline.topics import TOPICS_TOPIC, full_name, topic_of
+from pipeline.topics import topic_of
 from pipeline.whole import WholePublisher
 
 _FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
@@ -54,7 +54,7 @@ class Bus:
         self, namespace: str, venue: str, product_id: str, schema: str, name: str, *, whole: bool = False,
         max_pending: int = 20_000,
     ) -> Publisher:  # fmt: skip
-        """A publisher for one product's topic, which is created and announced where it is new.
+        """A publisher for one product's topic, which is created where it is new.
 
         `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
         name waits until the first is gone. `whole`: messages of any size (`pipeline.whole`); otherwise many small ones.
@@ -113,21 +113,9 @@ class Bus:
         try:
             if self._admin.create_topic(topic, self.settings.topic_partitions):
                 get_logger().info(events.TOPIC_CREATED, topic=topic)
-                self._announce(topic)
         except Refused as error:
             get_logger().warning(events.POLICY_MISSING, what=topic, error=str(error))
         return True
-
-    def _announce(self, topic: str) -> None:
-        """Tell the consumers: their pattern subscription would find the topic only after 60 s."""
-        try:
-            control = self.client.create_producer(
-                full_name(self.settings.tenant, "control", TOPICS_TOPIC), schema=schemas.registered("topic")
-            )
-            control.send({"topic": topic, "at_us": now_us()})
-            control.close()
-        except pulsar.PulsarException as error:  # found after 60 s all the same
-            get_logger().warning(events.BROKER_RETRY, on="control/topics", error=str(error))
 
     def close(self) -> None:
         """Close everything; what is still pending is given `Publisher.flush` before, or lost."""

@@ -25,6 +25,7 @@ CHUNKS_DROPPED = "database.chunks_dropped"
 BATCH_STORED = "writer.batch_stored"
 BATCH_SPLIT = "writer.batch_split"
 DEAD_LETTER = "writer.dead_letter"
+LETTERS_STUCK = "writer.letters_stuck"  # dead letters that the broker does not take; their rows wait with them
 TOPICS_READ = "writer.topics_read"
 
 # live connections

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from pipeline import events
@@ -24,9 +25,25 @@ P = ParamSpec("P")
 SAY_EVERY_S = 10.0  # while waiting for one thing
 
 
+# A file with the microseconds by which this process's clock is wrong: for tests and the judge, who turn it.
+_CLOCK_FILE = os.environ.get("PIPELINE_CLOCK_FILE")
+_skew = (0.0, 0)  # when the file is read again, and what it said
+
+
 def now_us() -> int:
-    """Our clock, microseconds since 1970."""
-    return time.time_ns() // 1000
+    """Our clock, microseconds since 1970. Whatever judges data asks here and nowhere else."""
+    return time.time_ns() // 1000 + (_skew_us(_CLOCK_FILE) if _CLOCK_FILE else 0)
+
+
+def _skew_us(file: str) -> int:
+    global _skew
+    now_s = time.monotonic()
+    if now_s >= _skew[0]:
+        try:
+            _skew = (now_s + 0.1, int(Path(file).read_text()))
+        except (OSError, ValueError):
+            _skew = (now_s + 0.1, 0)
+    return _skew[1]
 
 
 class Stop(threading.Event):

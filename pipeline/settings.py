@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -20,6 +21,10 @@ from pipeline.errors import WrongUse
 from pipeline.setting_sources import Found
 from pipeline.setting_sources import names_of as names_of
 from pipeline.setting_types import PROJECT as PROJECT
+
+# Who logs in to the private database: programs may add and correct, the owner may change the tables (retention,
+# scripts/psql), and only migrations come as superuser.
+PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
 
 
 def either(*names: str) -> Any:
@@ -86,6 +91,11 @@ class PulsarSettings(Section):
         return self.url or f"pulsar://127.0.0.1:{self.port}"
 
     @property
+    def token_path(self) -> Path | None:
+        """Where the token is read from at each connection. The private broker has one of its own, whatever is set."""
+        return load(ServicesSettings).broker_token if self.private else self.token_file
+
+    @property
     def admin(self) -> str:
         """Base address of the admin REST interface, derived from `PULSAR_URL` unless given."""
         if self.admin_url:
@@ -112,10 +122,15 @@ class DatabaseSettings(Section):
 
     @property
     def conninfo(self) -> str:
-        """What psycopg is given. The private database trusts the loopback."""
+        """What psycopg is given: of the private database without the password, which libpq reads from its file."""
+        return self.conninfo_as(PROGRAM_ROLE)
+
+    def conninfo_as(self, role: str) -> str:
+        """`conninfo` with another role of the private database; an address that was set says itself who comes."""
         if self.url is not None:
             return self.url.get_secret_value()
-        return f"postgresql://postgres@127.0.0.1:{self.port}/market_data"
+        passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
+        return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?passfile={passwords}"
 
 
 class ServicesSettings(Section):
@@ -124,6 +139,15 @@ class ServicesSettings(Section):
     model_config = SettingsConfigDict(env_prefix="SERVICES_")
     data: t.Folder = PROJECT / ".services" / "data"
     cache: t.Folder = Path.home() / ".cache" / "market-data-services"
+
+    @property
+    def broker_token(self) -> Path:
+        return self.data.resolve() / "broker" / "token"
+
+    @property
+    def database_passwords(self) -> Path:
+        """In libpq's format of a passfile."""
+        return self.data.resolve() / "database" / "passwords"
 
 
 class KrakenSettings(Section):
@@ -223,20 +247,31 @@ class DashboardSettings(Section):
     port: int = Field(8500, ge=0, le=65535)
 
 
+class SimulatorSettings(Section):
+    """The simulated venues of the demonstration."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMULATOR_")
+    port: t.Port = 18_900
+
+
 class LimitSettings(Section):
     """When to hold back."""
 
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
+    writer_memory_mb: int = Field(
+        1024, ge=0, le=10_000_000, description="A writer whose data grows beyond ends; 0: no bound."
+    )
 
 
 SECTIONS: tuple[type[Section], ...] = (
     CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, KrakenSettings, CoinbaseSettings,
-    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, LimitSettings,
+    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings,
+    LimitSettings,
 )  # fmt: skip
 PREFIXES = (
     "PULSAR_", "DATABASE_", "SERVICES_", "KRAKEN_", "COINBASE_", "DUKASCOPY_", "EXCHANGE_CANDLES_", "GAP_FILLER_",
-    "DASHBOARD_", "LIMITS_", "TRADES_", "METRICS_",
+    "DASHBOARD_", "SIMULATOR_", "LIMITS_", "TRADES_", "METRICS_",
 )  # fmt: skip
 # Names that Pulsar's own scripts read from the environment: not ours, not refused.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")

@@ -28,6 +28,7 @@ ARRIVE_WITHIN_S = 300.0
 @click.option("--once", is_flag=True, help="With --demo: stop after the report; exit code 1 if something is missing.")
 def main(as_demo: bool, once: bool) -> None:
     """Run the pipeline in the foreground until Ctrl-C."""
+    os.umask(0o077)  # logs and pid files are ours alone
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
         if once and not as_demo:

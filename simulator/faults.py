@@ -17,7 +17,7 @@
 | corrected | Dukascopy | the hour's content differs: every bid and ask is one unit higher |
 | hole | tape | the next `count` ids exist nowhere |
 | burst | tape | `count` trades (default 1500) inside one second |
-| clock | tape | the tape's clock jumps `jump` seconds ahead |
+| clock | tape | the tape's clock jumps `jump` seconds ahead; < 0: back, and nothing new trades until then |
 | venue-down, wrong-price, missing-candles | candles | 503; prices times `factor`; a `share` of candles is left out |
 
 `products` and `endpoint` (a part of the path, or of the channel's name) narrow a fault. Default length: 10 s where no

@@ -97,7 +97,7 @@ class FrameSource:
     def __init__(self, world: World, tape: Tape) -> None:
         self.world, self.tape = world, tape
         self._version = world.version
-        self._cursor = tape.last_id_at(world.now_ns())
+        self._cursor = tape.last_id_at(world.published_until_ns())
         self._filled_until_ns = 0
         self._ready: deque[list[Trade]] = deque()
         self.last_price = tape.last_price(world.now_ns())
@@ -128,7 +128,7 @@ class FrameSource:
                     self._ready[-1].append(row)
                 else:
                     self._ready.append([row])
-            self._cursor, self._filled_until_ns = last, until
+            self._cursor, self._filled_until_ns = max(self._cursor, last), until
         due: list[list[Trade]] = []
         while self._ready and self._ready[0][-1].ts_ns <= now_ns:
             due.append(self._ready.popleft())

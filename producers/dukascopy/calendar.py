@@ -9,13 +9,11 @@ vendor, hence not taken for granted.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
-from producers.dukascopy.instruments import Instrument, Session
+from pipeline.market_hours import closed_by_week
+from producers.dukascopy.instruments import Instrument
 
-NEW_YORK = ZoneInfo("America/New_York")
 HOUR_MS = 3_600_000
-_FRIDAY, _SUNDAY = 4, 6
 _BUSY_DAYS = (1, 2, 3)
 
 
@@ -24,7 +22,7 @@ def closed(instrument: Instrument, hour_us: int) -> bool:
     start_ms = hour_us // 1000
     if any(a + HOUR_MS <= start_ms and start_ms + 2 * HOUR_MS <= b for a, b in instrument.holidays_ms):
         return True
-    return _closed_by_week(instrument.session, hour_us)
+    return closed_by_week(instrument.session, hour_us)
 
 
 def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
@@ -38,15 +36,3 @@ def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
         if at.weekday() in _BUSY_DAYS and not early and not closed(instrument, hour_us) and len(found) < count:
             found.append(hour_us)
     return found
-
-
-def _closed_by_week(session: Session, hour_us: int) -> bool:
-    if session == "always":
-        return False
-    there = datetime.fromtimestamp(hour_us // 1_000_000, UTC).astimezone(NEW_YORK)
-    hour_of_week = there.weekday() * 24 + there.hour
-    # The week ends on Friday and begins on Sunday at 17:00 in New York; one hour of distance on both sides.
-    if _FRIDAY * 24 + 18 <= hour_of_week < _SUNDAY * 24 + 16:
-        return True
-    # Shares of the United States: 9:30 to 16:00, and what comes before and after it by two hours.
-    return session == "us_stock" and (there.weekday() == _SUNDAY or not 7 <= there.hour < 18)
