@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from consumers.batch import Batch, Kind, Part, Prepared
+from consumers.batch import MOST_PAYLOAD, Batch, Kind, Part, Prepared
 from consumers.inbox import Inbox, Message
 from pipeline.errors import BadData
 
@@ -94,8 +94,9 @@ class Reader(threading.Thread):
             size += len(message.data)
             batch.last_of_topic[message.topic] = message
             try:
-                if len(message.data) > self._most_bytes:
-                    raise BadData("size", f"{len(message.data):,} bytes, more than {self._most_bytes:,}")
+                if (length := len(message.data)) > self._most_bytes:
+                    message.data = message.data[:MOST_PAYLOAD]  # what its letter can hold
+                    raise BadData("size", f"{length:,} bytes, more than {self._most_bytes:,}")
                 record, rows = self._kind.read(message)
                 batch.parts.append(Part(message, record, 0, rows))
                 batch.rows += rows or 1

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from pipeline import demo, report
 from pipeline.errors import WrongUse
+from pipeline.log_file import writer
 from pipeline.services import gate, private
 from pipeline.services.conf import supervisord
-from pipeline.settings import PROJECT, DashboardSettings, load
+from pipeline.settings import PROJECT, DashboardSettings, check_all, load
 
 ARRIVE_WITHIN_S = 300.0
 
@@ -34,6 +35,7 @@ def main(as_demo: bool, once: bool) -> None:
             raise WrongUse("--once goes with --demo only.")
         if as_demo:
             demo.enter_demo()
+        check_all()
         gate.pass_gate(None)
         if as_demo:
             sys.exit(_demo(console, once))
@@ -59,9 +61,11 @@ def _demo(console: Console, once: bool) -> int:
     conf = demo.write_conf(folder)
     log_file = folder / "log"
     console.print(f"Starting the demonstration; its log is {_short(log_file)}. Ctrl-C stops it.")
-    with log_file.open("ab") as log:
+    log = writer(log_file)
+    assert log.stdin is not None
+    with log.stdin:
         command = ["setpriv", "--pdeathsig", "TERM", *supervisord(conf)]
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=PROJECT)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log.stdin, stderr=log.stdin, cwd=PROJECT)
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
     try:
         missing = _await_data(console, child)

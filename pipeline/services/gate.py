@@ -16,7 +16,7 @@ from pipeline.errors import WrongUse
 from pipeline.services import private
 from pipeline.services.cache import locked
 from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until, working_in
-from pipeline.settings import CoinbaseSettings, DashboardSettings, load
+from pipeline.settings import CoinbaseSettings, DashboardSettings, check_all, load
 
 
 def records() -> Path:
@@ -98,6 +98,7 @@ def pass_gate(supervisor: Process | None) -> None:
             return
         if present is not None:
             raise WrongUse(f"The pipeline is already running with this data (supervisord has pid {present.pid}).")
+        check_all()
         end_leftovers()
         check_ports()
         if supervisor is not None:

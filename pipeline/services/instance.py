@@ -15,6 +15,7 @@ from typing import Any
 import pulsar
 
 from pipeline.errors import Unavailable
+from pipeline.log_file import set_aside_if_full
 from pipeline.services.accounts import closed
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -54,6 +55,7 @@ class Service:
         if self.process is None:
             self.end_leftovers()
             self.what.prepare()
+            set_aside_if_full(self.log_file)
             with open(self.log_file, "ab", opener=_for_us_alone) as log:
                 # A session of its own: Ctrl-C in the terminal is for the tests, which then stop it in order.
                 child = subprocess.Popen(self._command(), env=self.what.environment(), stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pipeline.settings import KrakenSettings
 from producers.http import Client
 from producers.kraken import wire
 from producers.kraken.names import rest_pair
+from producers.kraken.spelling import Spelling
 from producers.rate_limit import MARGIN, RateLimit
 from producers.rest_page import Page
 
@@ -32,6 +33,7 @@ class KrakenRest:
         self.clock = self._client.clock
         self._settings, self._state_dir = settings, state_dir
         self._limits: dict[str, RateLimit] = {}
+        self.spelling = Spelling(self._client, state_dir, stop, settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
 
     def _limit(self, product_id: str) -> RateLimit:
@@ -42,7 +44,7 @@ class KrakenRest:
 
     def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
         """(page ascending, `last`): up to `count` trades after `since_ns`, or the newest where it is None."""
-        params: dict[str, str | int] = {"pair": rest_pair(product_id), "count": count}
+        params: dict[str, str | int] = {**self.spelling.of(product_id).params(), "count": count}
         if since_ns is not None:
             params["since"] = since_ns
         return self._client.get("Trades", params, self._limit(product_id), lambda answer: wire.rest_trades(answer.body))
