@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -164,6 +165,43 @@ def test_an_explanation_for_what_the_tape_has_is_caught(tape_stored: tuple[Truth
     for false in ((low, high + 1), (low - 1, high), (first, first), (high + 10**6, high + 10**6)):
         claims.explained([("kraken", "BTC-USD", *false, "too_old")])
     assert len(claims.lies) == 4
+
+
+# What may ask the machine's own clock, because it judges no data: waits, tokens, files, what is shown.
+MACHINE_CLOCK = {
+    "pipeline/process.py", "pipeline/services/run.py", "pipeline/doctor_services.py", "pipeline/start.py",
+    "pipeline/setting_types.py", "producers/http.py", "producers/exchange_candles/worker.py",
+    "producers/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/feed.py",
+}  # fmt: skip
+
+
+def test_whatever_judges_data_asks_the_clock_that_can_be_turned() -> None:
+    """Prevents: a judgement by our own clock that no fault of the judge can reach."""
+    asks = re.compile(r"\btime\.time(_ns)?\(|\b(datetime|date)\.(now|utcnow|today)\(")
+    folders = ("pipeline", "consumers", "producers", "dashboard", "schemas")
+    files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
+    asking = {str(file.relative_to(PROJECT)) for file in files if asks.search(file.read_text())}
+    assert asking <= MACHINE_CLOCK, "use pipeline.process.now_us(), or say here why not"
+
+
+def test_a_clock_can_be_turned_while_a_program_runs(python: str, tmp_path: Path) -> None:
+    """Prevents: a wrong clock of ours that is none."""
+    file = tmp_path / "clock"
+    script = (
+        "import sys, time; from pipeline.process import now_us\n"
+        "for _ in sys.stdin: time.sleep(0.2); print(round((now_us() - time.time_ns() // 1000) / 1e6), flush=True)"
+    )
+    environment = os.environ | {"PIPELINE_CLOCK_FILE": str(file)}
+    command = [python, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT,
+                          env=environment) as child:  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for seconds in (0, -3690, 31 * 86_400, 0):
+            file.write_text(str(seconds * 1_000_000))
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert int(child.stdout.readline()) == seconds
 
 
 @pytest.fixture
