@@ -23,13 +23,13 @@ from pipeline.process import program
 from pipeline.services import layout, private
 from pipeline.services.gate import needed_ports
 from pipeline.services.processes import port_is_free
+from pipeline.setting_sources import env_file
 from pipeline.settings import (
     PROJECT,
     SECTIONS,
     DatabaseSettings,
     LimitSettings,
     PulsarSettings,
-    env_file,
     load,
 )
 
