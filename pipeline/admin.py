@@ -160,6 +160,14 @@ class Admin:
             return int(stats.get("msgInCounter", 0)), int(stats.get("storageSize", 0))
         return int(one["msgBacklog"]), max(0, int(one.get("backlogSize", 0)))
 
+    def ledgers(self, topic: str) -> list[tuple[int, int]]:
+        """(id, entries) of the ledgers that hold a topic, oldest first; empty where there is no such topic."""
+        stats = self._call("GET", f"{_path(topic)}/internalStats", accept=(404,)) or {}
+        found = [(int(one["ledgerId"]), int(one["entries"])) for one in stats.get("ledgers", [])]
+        if found:  # the open one is counted apart
+            found[-1] = found[-1][0], int(stats.get("currentLedgerEntries", 0))
+        return found
+
 
 def _path(topic: str) -> str:
     return quote(topic.replace("://", "/"), safe="/")

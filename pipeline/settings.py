@@ -252,7 +252,7 @@ class SimulatorSettings(Section):
     """The simulated venues of the demonstration."""
 
     model_config = SettingsConfigDict(env_prefix="SIMULATOR_")
-    port: int = Field(18_900, ge=1, le=65535)
+    port: t.Port = 18_900
 
 
 class LimitSettings(Section):
@@ -261,7 +261,7 @@ class LimitSettings(Section):
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
     writer_memory_mb: int = Field(
-        1024, ge=0, le=1_000_000, description="A writer whose data grows beyond ends; 0: no bound."
+        1024, ge=0, le=10_000_000, description="A writer whose data grows beyond ends; 0: no bound."
     )
 
 
