@@ -14,6 +14,9 @@ LIBRARY = "process.library"  # a warning of a library that logs by itself
 # broker and database
 BROKER_RETRY = "broker.retry"
 BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: the ledger will show the gap
+PUBLISH_FAILED = "broker.publish_failed"  # the broker refuses a topic; it is opened again until it works
+PUBLISHED_ELSEWHERE = "broker.published_elsewhere"  # another process publishes the topic
+PUBLISHER_OPENED = "broker.publisher_opened"  # again, after it failed
 PULSAR_CLIENT = "broker.client"  # a line of the Pulsar client's own
 TOPIC_CREATED = "broker.topic_created"
 POLICY_MISSING = "broker.policy_missing"
@@ -31,6 +34,11 @@ TOPICS_READ = "writer.topics_read"
 # live connections
 CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed
 SYMBOL_REFUSED = "connection.symbol_refused"
+SYMBOL_UNANSWERED = "connection.symbol_unanswered"  # neither acknowledged nor refused; the others run
+SYMBOL_ANSWERED = "connection.symbol_answered"  # after it was refused or unanswered
+UNASKED = "connection.unasked"  # frames of products that nobody asked for
+ID_DOUBTED = "product.id_doubted"  # a trade id far from all others: not believed without a second source
+CLOCK_OFFSET = "venue.clock_offset"
 PARSE_ERROR = "connection.parse_error"
 TRADE_RATE = "trades.rate"
 PRODUCT_QUIET = "product.quiet"

@@ -79,6 +79,7 @@ class PulsarSettings(Section):
     tls_ca_file: FilePath | None = None
     memory: t.Heap = Field("512m", description="Heap of the private broker; as much again direct.")
     topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
+    pending_mb: int = Field(64, ge=1, le=100_000, description="What may wait for the broker in one process.")
     history_backlog_mb: int = Field(200, ge=1, le=10_000_000, description="History pauses while its backlog is larger.")
 
     @property
@@ -260,7 +261,7 @@ class LimitSettings(Section):
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
     writer_memory_mb: int = Field(
-        1024, ge=0, le=10_000_000, description="A writer whose data grows beyond ends; 0: no bound."
+        1024, ge=0, le=1_000_000, description="A writer whose data grows beyond ends; 0: no bound."
     )
 
 

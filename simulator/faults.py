@@ -5,6 +5,8 @@
 | cut | stream | all connections end without a goodbye; `refuse_for` seconds nobody gets in |
 | silence | stream | data stops; heartbeats go on unless `heartbeats` is false |
 | mute | stream | a subscription made now is acknowledged and then stays silent until it is made again later |
+| ignore | stream | the venue neither acknowledges nor streams `products` |
+| rename | stream | the venue acknowledges and streams `products` under the name `as` |
 | drop, double, reorder | stream | the next `count` data frames, or each with `probability` for `seconds` |
 | malformed, truncated-frame | stream | a data frame that is no JSON any more |
 | maintenance | stream, REST | the venue announces `status` (default maintenance) |
@@ -36,14 +38,14 @@ from simulator.limits import TokenBucket
 STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame")
 TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
-    "cut", "silence", "mute", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404", "html", "empty",
-    "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS, "venue-down", "wrong-price",
-    "missing-candles",
+    "cut", "silence", "mute", "ignore", "rename", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404",
+    "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS,
+    "venue-down", "wrong-price", "missing-candles",
 )  # fmt: skip
 VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
     ("refuse_for", "heartbeats", "products", "endpoint", "status", "stall", "lag", "rate", "jump", "factor", "share",
-     "probability", "count", "seconds")
+     "probability", "count", "seconds", "as")
 )  # fmt: skip
 DEFAULT_SECONDS = 10.0
 
@@ -115,6 +117,14 @@ class FaultBoard:
             fault.left -= 1
         self.struck[f"{venue}/{kind}"] = self.struck.get(f"{venue}/{kind}", 0) + 1
         return fault
+
+    def renamed(self, venue: str, text: str) -> str:
+        """A frame with the products of the `rename` faults under their other name."""
+        for fault in self._faults:
+            if fault.kind == "rename" and fault.venue == venue and fault.in_force():
+                for product in fault.options["products"]:
+                    text = text.replace(f'"{product}"', f'"{fault.options["as"]}"')
+        return text
 
     def clear(self) -> None:
         """End all faults."""

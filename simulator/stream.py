@@ -36,6 +36,7 @@ class Connection:
     def send_data(self, text: str, channel: str, product: str | None = None) -> None:
         faults, at = self.world.faults, (product, channel)
         if faults.any:
+            text = faults.renamed(self.venue, text)
             if faults.active(self.venue, "silence", *at) or faults.take(self.venue, "drop", *at):
                 return
             if faults.take(self.venue, "malformed", *at):
@@ -60,7 +61,7 @@ class Connection:
     def send_control(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(text)
+            self._put(self.world.faults.renamed(self.venue, text))
 
     def _put(self, text: str) -> None:
         if len(self._queue) >= MAX_QUEUED_FRAMES:

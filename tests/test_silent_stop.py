@@ -33,7 +33,7 @@ def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
 
 def admin(settings: dict[str, str], method: str, path: str) -> None:
     base = f"{settings['PULSAR_ADMIN_URL']}/admin/v2/persistent/{settings['PULSAR_TENANT']}/trades"
-    headers = {"Authorization": f"Bearer {settings['PULSAR_TOKEN']}"} if settings.get("PULSAR_TOKEN") else {}
+    headers = {"Authorization": f"Bearer {Path(settings['PULSAR_TOKEN_FILE']).read_text().strip()}"}
     requests.request(method, f"{base}/{path}", timeout=30, headers=headers).raise_for_status()
 
 
@@ -65,6 +65,7 @@ def test_a_terminated_topic_shows_concerns_itself_and_heals_when_it_is_deleted(
 
         # Started anew while its topic takes nothing: the other product streams.
         producer.end()
+        (tmp_path / "again").mkdir()
         producer = stack.enter_context(running("producers.kraken", settings, tmp_path / "again"))
         goal = simulator.now()["kraken", "ETH-USD"] + 5
         until("the other product again", lambda: stored_ids(settings, "kraken", "ETH-USD")[-1] >= goal)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.trades import Trades
+from pipeline.ledger import Head, Ledger
 from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, received, store, trade, trades_record
 
@@ -130,7 +131,11 @@ def test_a_gap_shows_and_closes_and_findings_explain(conn: Any) -> None:
     hole = {"first_id": 3, "last_id": 3, "reason": "venue_has_none", "confirmed_at_us": T0_US}
     put(conn, [], holes=[hole, {**hole, "first_id": 6, "last_id": 8}])
     put(conn, [], holes=[hole])
+    assert conn.execute("SELECT count(*) FROM trade_gaps").fetchone() == (2,)  # so far nobody vouches for it
+    ledger = Ledger(conn)
+    ledger.sign("kraken", "BTC-USD", [(3, 8)], "venue_has_none")
     assert conn.execute("SELECT count(*) FROM trade_gaps").fetchone() == (0,)
+    ledger.write_heads([Head("kraken", "BTC-USD", "crypto", 1, 9, 9, 0, 0, "rest")])
     assert conn.execute("SELECT rows, missing, explained, share_complete::int FROM completeness").fetchall() == [
         (5, 0, 4, 1)
     ]

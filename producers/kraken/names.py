@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from pipeline.products import canonical_product
 
 _OLD = {"BTC": "XBT", "DOGE": "XDG"}
 
 
-@cache
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
     return canonical_product(symbol, "kraken")
