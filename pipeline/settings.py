@@ -261,7 +261,7 @@ class LimitSettings(Section):
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
     writer_memory_mb: int = Field(
-        1024, ge=0, le=10_000_000, description="A writer whose data grows beyond ends; 0: no bound."
+        1024, ge=0, le=1_000_000, description="A writer whose data grows beyond ends; 0: no bound."
     )
 
 
