@@ -1,4 +1,4 @@
-"""Requests to a venue's REST interface: limited, retried, and never taking for an answer what is none."""
+"""Requests to a venue's REST interface: limited, retried; rejects HTML, truncated and empty bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline import events, metrics
 from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
 from pipeline.process import now_us
-from producers.bounded import MAX_BYTES, WHOLE_ANSWER_S, BoundedSession, TooLate, TooMuch
+from producers.bounded import BoundedSession, TooLate, TooMuch
 from producers.date_clock import DateClock
 from producers.rate_limit import RateLimit
 from producers.retry import retrying
@@ -78,19 +78,6 @@ class Client:
         self.clock.note(response.headers.get("Date"), sent_us, now_us())
         check(url, response.status_code, response.headers, response.content)
         return Answer(response.content, response.headers)
-
-
-def whole_body(url: str, response: requests.Response, began: float) -> bytes:
-    """The body of an answer; where it does not come from a `BoundedSession`, bounded here as far as it can be."""
-    parts, size = [], 0
-    for part in response.iter_content(65536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BYTES:
-            raise WrongAnswer(f"{url}: more than {MAX_BYTES} bytes")
-        if time.monotonic() > began + WHOLE_ANSWER_S:
-            raise Unavailable(f"{url}: not complete after {WHOLE_ANSWER_S:.0f} s")
-    return b"".join(parts)
 
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:
