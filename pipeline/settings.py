@@ -221,9 +221,14 @@ class ExchangeCandlesSettings(Section):
     granularity_minutes: int = Field(1, gt=0)
     backfill_start_date: str = Field("1_days_ago", description="1_year_ago, N_days_ago, N_hours_ago or an ISO date.")
     min_exchanges_required: int = Field(0, ge=0, description="0: all that were named.")
-    api_call_delay_seconds: float = Field(0.0, ge=0)
+    api_call_delay_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     urls: dict[str, str] = Field(default_factory=dict, description="JSON: other addresses (https://host), by exchange.")
-    poll_seconds: float = Field(60, ge=1, description="Pause between two looks for closed candles with --follow.")
+    poll_seconds: float = Field(
+        60, ge=1, allow_inf_nan=False, description="Pause between two looks for closed candles with --follow."
+    )
+    settle_seconds: float = Field(
+        60, ge=0, le=86_400, description="A candle is final after two equal looks, the second so long after its close."
+    )
 
 
 class GapFillerSettings(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -11,24 +13,83 @@ from pipeline.errors import WrongUse
 from pipeline.log import get_logger
 from pipeline.products import canonical_product
 
+MAX_FILE_BYTES = 1024 * 1024
+SHOWN = 10  # of a list of wrong ones
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
 
 def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | None) -> tuple[str, ...]:
-    """Canonical products from the first source that has any: the list, the file, the table `watchlist`."""
-    texts = list(given)
-    if not texts and file is not None:
+    """Canonical products from the first source that has any: the list, the file, the table `watchlist`.
+
+    Raises `WrongUse` with a sentence for each wrong one, where a person typed them. A wrong line of the table is
+    named and left out: whoever put it there must not stop the others.
+    """
+    if given:
+        texts = [("--symbols", text) for text in given]
+    elif file is not None:
+        texts = _of_file(file)
+    elif conn is not None:
+        rows = conn.execute("SELECT symbol FROM watchlist ORDER BY symbol")
+        texts = [("watchlist", row[0]) for row in rows]
+    else:
+        texts = []
+    good: list[str] = []
+    wrong: list[str] = []
+    for where, text in texts:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise WrongUse(f"--symbols-file: {file} cannot be read ({error.strerror}).") from None
-        texts = [word for line in lines for word in line.partition("#")[0].replace(",", " ").split()]
-    elif not texts and conn is not None:
-        texts = [row[0] for row in conn.execute("SELECT symbol FROM watchlist ORDER BY symbol")]
-    if not texts:
+            good.append(canonical_product(text))
+        except WrongUse as error:
+            wrong.append(f"{where}: {str(error)[:200]}")
+    if wrong and (given or file is not None):
+        raise WrongUse("\n".join([*wrong[:SHOWN], *([f"... and {len(wrong) - SHOWN} more"] if wrong[SHOWN:] else [])]))
+    if wrong:
+        get_logger().warning(events.SYMBOLS_LEFT_OUT, text="; ".join(wrong[:SHOWN]), symbols=len(wrong))
+    if not good:
         raise WrongUse(
             "no symbols: give --symbols=BTC/USD,ETH/USD or --symbols-file, or fill the table "
             "(INSERT INTO watchlist (symbol) VALUES ('BTC/USD'))."
         )
-    return tuple(dict.fromkeys(canonical_product(text) for text in texts))
+    return tuple(dict.fromkeys(good))
+
+
+def _of_file(file: Path) -> list[tuple[str, str]]:
+    """Where each symbol stands, and the symbol."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise WrongUse(f"--symbols-file: {file} cannot be read ({why}).") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise WrongUse(f"--symbols-file: {file} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
+    return [
+        (f"--symbols-file line {number}", word)
+        for number, line in enumerate(decoded(data, f"--symbols-file: {file}").splitlines(), 1)
+        for word in line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+    ]
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text of a file as editors write them: UTF-8 or UTF-16, with and without a mark at the beginning, or Latin-1.
+
+    Raises `WrongUse` for what is no text.
+    """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        encodings = ["utf-32"]
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in data:  # in text only every second byte of UTF-16
+        encodings = ["utf-16-le" if data.find(b"\0") % 2 else "utf-16-be"]
+    else:
+        encodings = ["utf-8-sig", "latin-1"]
+    for encoding in encodings:
+        try:
+            text = data.decode(encoding)
+        except UnicodeError:
+            continue
+        if not _CONTROL.search(text):
+            return text
+    raise WrongUse(f"{where} is no text in UTF-8, UTF-16 or Latin-1; save it as UTF-8.")
 
 
 def required_of(exchanges: Sequence[str], wish: int) -> int:
