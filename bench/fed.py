@@ -8,12 +8,13 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from consumers.hours import Hours
 from consumers.inbox import Inbox, Message
-from consumers.writer import Reader, Writer
+from consumers.writer import Writer
 from pipeline.health import HealthServer
 from pipeline.process import Stop
 from pipeline.programs import BY_NAME
@@ -30,7 +31,7 @@ class MemoryInbox(Inbox):
     """Gives the messages of a list as fast as they are taken."""
 
     def __init__(self, messages: list[tuple[str, bytes]], *args: Any, **options: Any) -> None:
-        super().__init__(*args, whole=True, **options)
+        super().__init__(*args, **options)
         handle = _Handle()
         self._messages: Iterator[Message] = iter([Message(topic, data, handle) for topic, data in messages])
 
@@ -44,8 +45,8 @@ class MemoryInbox(Inbox):
             self._stop.wait(timeout_ms / 1000)
         return message
 
-    def new_topics(self) -> bool:
-        return False
+    def renew(self) -> None:
+        pass
 
     def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
         pass
@@ -54,10 +55,7 @@ class MemoryInbox(Inbox):
 def main() -> int:
     messages = pickle.loads(Path(sys.argv[1]).read_bytes())
     stop = Stop().listen()
-    kind = Hours()
-    writer = Writer("quotes-writer", [kind], stop)
-    inbox = MemoryInbox(messages, writer._pulsar, kind.namespace, stop)
-    writer._readers = [Reader(inbox, kind, writer._handover, writer._idle, stop)]
+    writer = Writer("quotes-writer", [Hours()], stop, inbox=partial(MemoryInbox, messages))
     HealthServer("quotes-writer", BY_NAME["quotes-writer"].port, writer.state.report)
     return writer.run()
 

@@ -97,6 +97,7 @@ class Place:
         return kept | {
             "PULSAR_URL": instance.pulsar_url,
             "PULSAR_ADMIN_URL": instance.pulsar_admin_url,
+            "PULSAR_TOKEN_FILE": str(instance.pulsar_token),
             "PULSAR_TENANT": self.tenant,
             "DATABASE_URL": self.database_url,
             "METRICS_BASE_PORT": str(free_base()),

@@ -105,7 +105,7 @@ def through_pulsar(place: Place, data: Path) -> Run:
 
 def messages_of(place: Place) -> list[tuple[str, bytes]]:
     """What the producer published, read back from its topics in the order of publishing."""
-    client = pulsar.Client(place.ground.instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = place.ground.instance.pulsar_client()
     found = []
     try:
         with place.connect() as conn:

@@ -50,7 +50,7 @@ def _poll(place: Place, seen: dict[str, Seen], stop: threading.Event, session: l
 
 def _frames(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
     """(received_at_us, highest id) of every live frame, per product, from the topics."""
-    client = pulsar.Client(place.ground.instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = place.ground.instance.pulsar_client()
     found: dict[str, list[tuple[int, int]]] = {}
     try:
         for name in names:

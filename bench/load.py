@@ -32,7 +32,7 @@ def published(place: Place, data: Path) -> float:
     """Quotes per second from the first file read to the last message read back; nobody stores them."""
     files = len(list(data.rglob("[0-2][0-9]h_ticks.bi5")))
     child = producer(place, data)
-    client = pulsar.Client(place.ground.instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = place.ground.instance.pulsar_client()
     found: list[bytes] = []
     try:
         topic = topic_of(place.tenant, "quotes", "dukascopy", "EUR-USD")

@@ -39,7 +39,7 @@ def _rows(message: pulsar.Message) -> Iterable[tuple[Any, ...]]:
 def _loop(place: Place, store: Callable[[psycopg.Connection[Any], list[pulsar.Message]], None], batch: int,
           total: int) -> float:  # fmt: skip
     """Receive, store, acknowledge each; rows per second from the first message on."""
-    client = pulsar.Client(place.ground.instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = place.ground.instance.pulsar_client()
     topics = [f"persistent://{place.tenant}/trades/kraken.{symbol(n).lower()}-usd" for n in range(PRODUCTS)]
     consumer = client.subscribe(topics, f"plain-{batch}", initial_position=pulsar.InitialPosition.Earliest)
     try:

@@ -9,11 +9,10 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-import schemas
-from consumers import consensus
-from consumers.batch import Letter, Part, Stored
+from consumers import consensus, fields
+from consumers.batch import Letters, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message
+from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Time, rows, write
 from consumers.writer import run
@@ -31,33 +30,38 @@ _STAGE = """
 """
 
 
+DAY_S = 86_400  # candles of up to a day begin at its multiples; weeks and months begin where the exchange likes
+
+
 class Candles:
-    """Messages of `candles.avsc`: one answer or frame each."""
+    """Messages of `candles.avsc`: one answer or frame each. What it says beside (state, quorum) is its last row."""
 
     namespace = "candles"
+    schema = "candles"
     divisible = True
 
     def __init__(self) -> None:
         self.instruments = Instruments()
 
     def read(self, message: Message) -> tuple[Any, int]:
-        """The record and how many candles it holds. Raises `BadData` for a message that is refused whole."""
-        try:
-            record = schemas.decode("candles", message.data)
-        except Exception as error:  # whatever a decoder raises on bytes that are no Avro
-            raise BadData("schema", f"{type(error).__name__}: {error}") from None
-        check_address(message.topic, record["venue"], record["product_id"])
-        if record["granularity_s"] <= 0:
-            raise BadData("granularity", f"{record['granularity_s']} s")
-        if record["quorum"]:
-            consensus.check_quorum(record["quorum"])
-        span = np.array([record["as_of_us"], record["covered_from_us"] or record["as_of_us"]], dtype=np.int64)
-        if not time_ok(span).all() or (record["covered_to_us"] or 0) > record["as_of_us"]:
-            raise BadData("time", "as_of or the covered span is out of range")
-        return record, len(record["candles"])
+        """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
+        record = decoded(message, self.schema)
+        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+        fields.check("candles", record)
+        fields.check_ahead("as_of_us", record["as_of_us"])
+        return record, len(record["candles"]) + 1
 
     def prepare(self, parts: Sequence[Part]) -> PreparedCandles:
         return PreparedCandles(parts, self.instruments)
+
+
+def _check_statement(record: dict[str, Any]) -> None:
+    """Raise `BadData` for a state or a quorum that cannot be."""
+    fields.check("statement", record)
+    if (record["covered_to_us"] or 0) > record["as_of_us"]:
+        raise BadData("time", "the covered span ends after the moment of which the message speaks")
+    if record["quorum"]:
+        consensus.check_quorum(record["quorum"])
 
 
 class PreparedCandles:
@@ -66,7 +70,7 @@ class PreparedCandles:
     def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
-        self.letters: list[Letter] = []
+        self.letters = Letters()
         candles: list[dict[str, Any]] = []
         whose: list[int] = []  # row -> part
         for number, part in enumerate(parts):
@@ -79,12 +83,31 @@ class PreparedCandles:
         self._good = np.ones(len(candles), dtype=bool)
         self._refuse("price", *(self._values[name].ok() & self._values[name].positive for name in _PRICES))
         self._refuse("volume", self._values["volume"].ok())
-        self._refuse("time", time_ok(self._bucket))
+        self._refuse("time", time_ok(self._bucket, fields.latest_us("live")))
+        width_s = np.array([part.record["granularity_s"] for part in parts], dtype=np.int64)[self._whose]
+        self._refuse("bucket", (width_s > DAY_S) | (self._bucket % (width_s * 1_000_000) == 0))
         self.rows = int(self._good.sum())
+        self._statements = [part for part in parts if part.end > len(part.record["candles"]) and self._says(part)]
+
+    def _says(self, part: Part) -> bool:
+        """Whether the message says something beside its candles that can be believed."""
+        try:
+            _check_statement(part.record)
+        except BadData as error:
+            self._refuse_statement(part, error.reason, str(error))
+            return False
+        return bool(part.record["state"] or part.record["quorum"])
+
+    def _refuse_statement(self, part: Part, reason: str, detail: str) -> None:
+        content = {name: value for name, value in part.record.items() if name != "candles"}
+        self.letters.add(part.message, reason, detail, len(part.record["candles"]), content)
 
     def refuse(self, reason: str, detail: str) -> None:
         for row in np.flatnonzero(self._good).tolist():
             self._letter(row, reason, detail)
+        for part in self._statements:
+            self._refuse_statement(part, reason, detail)
+        self._statements = []
         self._good[:] = False
         self.rows = 0
 
@@ -98,8 +121,9 @@ class PreparedCandles:
     def _letter(self, row: int, reason: str, detail: str) -> None:
         number = int(self._whose[row])
         part = self._parts[number]
+        part.record["state"] = None  # it does not move over a candle that is to be asked for again
         inside = part.first + row - int(np.searchsorted(self._whose, number))
-        self.letters.append(Letter(part.message, reason, detail, inside, self._candles[row]))
+        self.letters.add(part.message, reason, detail, inside, self._candles[row])
 
     def store(self, conn: Connection) -> Stored:
         records = [part.record for part in self._parts]
@@ -109,8 +133,8 @@ class PreparedCandles:
         stored = Stored()
         with conn.transaction():
             consensus.lock_products(conn, {r["product_id"] for r in records})
-            self._check_instruments(conn, sorted(ids.values()))
-            consensus.store_quorums(conn, records)
+            self._instruments.lock(conn, ids, "instruments_share")
+            consensus.store_quorums(conn, [part.record for part in self._statements])
             if self.rows:
                 with conn.cursor().copy("COPY staged_candles FROM STDIN (FORMAT BINARY)") as copy:
                     write(copy, [self._copy_rows(ids)])
@@ -119,13 +143,6 @@ class PreparedCandles:
             consensus.store(conn)
             self._advance(conn, ids)
         return stored
-
-    def _check_instruments(self, conn: Connection, mine: list[int]) -> None:
-        """They are remembered; the database may be another one since. KEY SHARE does not hold up other writers."""
-        query = "SELECT 1 FROM instruments WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR KEY SHARE"
-        if len(conn.execute(query, (mine,)).fetchall()) != len(mine):
-            self._instruments.forget()
-            raise LookupError("the instruments of this batch are not in the database any more")
 
     def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
         good, records = self._good, [part.record for part in self._parts]
@@ -155,8 +172,8 @@ class PreparedCandles:
                 "from_us": record["covered_from_us"],
                 "to_us": record["covered_to_us"],
             }
-            for part in self._parts
-            if (record := part.record)["state"] and part.end == len(record["candles"])
+            for part in self._statements
+            if (record := part.record)["state"]
             and record["covered_from_us"] is not None and record["covered_from_us"] < (record["covered_to_us"] or 0)
         ]  # fmt: skip
         if spans:
@@ -168,8 +185,9 @@ class PreparedCandles:
 @program("candles-writer")
 def main() -> int:
     """Store candles of exchanges from the topics `candles/*`, and keep the consensus; runs until stopped."""
-    consensus.Sweeper().start()
-    return run("candles-writer", [Candles()])
+    sweeper = consensus.Sweeper()
+    sweeper.start()
+    return run("candles-writer", [Candles()], [sweeper.why])
 
 
 if __name__ == "__main__":

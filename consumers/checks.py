@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -11,35 +10,37 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from consumers.fields import ASSET, OLDEST_US
 from consumers.pgcopy import FRACTION_DIGITS, Split
 from pipeline.errors import BadData, WrongUse
 from pipeline.products import canonical_product
 from pipeline.topics import venue_and_product
 
-OLDEST_US = 946_684_800_000_000  # 2000-01-01: no venue here is older
-AHEAD_US = 60_000_000  # a venue's clock may be this far ahead of ours
 _PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?([eE][+-]?\d{1,4})?|NaN|Infinity)", re.ASCII)  # Decimal itself takes more
 _ZEROS = "0" * FRACTION_DIGITS
+_TOO_LONG = "more digits than 16 before and 18 behind the point"
+_LONGEST = 60  # characters; what is longer has more digits than can be stored, and is not even looked at
 
 
 @lru_cache(maxsize=10_000)  # the same few answers for millions of messages
-def check_address(topic: str, venue: str, product_id: str) -> None:
-    """Raise `BadData` when venue or product are not the topic's, or the product id is not canonical."""
+def check_address(topic: str, venue: str, product_id: str, asset_class: str) -> None:
+    """Raise `BadData` when venue or product are not the topic's, or one of the three cannot be."""
     if (venue, product_id) != venue_and_product(topic):
-        raise BadData("topic", f"message of {venue} {product_id} on {topic}")
+        raise BadData("topic", f"message of {venue:.40} {product_id:.40} on {topic}")
     try:
         good = canonical_product(product_id) == product_id
     except WrongUse:
         good = False
     if not good:
         raise BadData("product", f"{product_id!r} is not a canonical product id")
+    if problem := ASSET.problem(asset_class):
+        raise BadData(ASSET.reason, problem)
 
 
-def time_ok(timestamp_us: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Within [2000, now + 1 min]."""
-    latest = time.time_ns() // 1000 + AHEAD_US
-    ok: npt.NDArray[np.bool_] = (timestamp_us >= OLDEST_US) & (timestamp_us <= latest)
+def time_ok(timestamp_us: npt.NDArray[np.int64], latest_us: int | npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """From 2000 to the latest that is taken, one for all rows or one a row (`fields.latest_us`)."""
+    ok: npt.NDArray[np.bool_] = (timestamp_us >= OLDEST_US) & (timestamp_us <= latest_us)
     return ok
 
 
@@ -67,6 +68,9 @@ class Decimals:
 
     def _plain(self, i: int, text: str) -> str:
         """Other notations (`1E-7`) in plain digits; records what cannot be stored."""
+        if len(text) > _LONGEST:
+            self.problem[i] = f"{len(text):,} characters"
+            return "0"
         if not _NUMBER.fullmatch(text):
             self.problem[i] = "not a number"
             return "0"
@@ -75,11 +79,13 @@ class Decimals:
             self.problem[i] = "not finite"
         elif value < 0:
             self.problem[i] = "negative"
-        else:
+        elif value and -FRACTION_DIGITS - _LONGEST <= value.adjusted() <= _LONGEST:  # not 10,000 zeros of 1e9999
             plain = format(value, "f")
             if _PLAIN.fullmatch(plain):
                 return plain
-            self.problem[i] = "more digits than 16 before and 18 behind the point"
+            self.problem[i] = _TOO_LONG
+        elif value:
+            self.problem[i] = _TOO_LONG
         return "0"
 
     @property

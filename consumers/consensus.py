@@ -7,12 +7,12 @@ table `touched_consensus` anew from what is stored, so that the result does not 
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import psycopg
-
+from consumers import fields
 from pipeline import events
 from pipeline.database import Connection, connect_when_ready
 from pipeline.errors import BadData
@@ -24,6 +24,8 @@ from pipeline.sql import statement
 SWEEP_EVERY_S = 20.0
 ALL_EVERY = 90
 ALL_DAYS = 36_500
+# Not well when no look ended for so long: one over all days may take minutes.
+WITHIN_S = 900.0
 _LOCK = 0x636F6E73  # the class of these advisory locks; any constant
 MOST_EXCHANGES = 63  # one bit each
 _TOUCHED = """
@@ -38,9 +40,14 @@ SLICE = 100_000
 
 def check_quorum(quorum: dict[str, Any]) -> None:
     """Raise `BadData` for a quorum that cannot be."""
+    fields.check("quorum", quorum)
+    fields.check_ahead("quorum: as_of_us", quorum["as_of_us"])
     exchanges, required = quorum["exchanges"], quorum["required"]
-    if not 1 <= len(set(exchanges)) == len(exchanges) <= MOST_EXCHANGES or not 1 <= required <= len(exchanges):
-        raise BadData("quorum", f"{required} of {', '.join(exchanges) or 'no exchange'}")
+    if not 1 <= len(exchanges) <= MOST_EXCHANGES or len(set(exchanges)) < len(exchanges) or required > len(exchanges):
+        raise BadData("quorum", f"{required} of {len(exchanges)} exchanges")
+    for exchange in exchanges:
+        if problem := fields.EXCHANGE.problem(exchange):
+            raise BadData("quorum", problem)
 
 
 def prepare(conn: Connection) -> None:
@@ -105,14 +112,24 @@ class Sweeper(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="consensus-sweep", daemon=True)
+        self._swept, self._error = time.monotonic(), ""
         self._stop_event = threading.Event()  # a daemon: ends with the process, its transaction is rolled back
 
     def run(self) -> None:
         rounds = 0
+        settings = load(DatabaseSettings)
         while not self._stop_event.wait(SWEEP_EVERY_S):
             try:
-                with connect_when_ready(load(DatabaseSettings), "consensus-sweep", self._stop_event) as conn:
+                with connect_when_ready(settings, "consensus-sweep", self._stop_event) as conn:
                     sweep(conn, ALL_DAYS if rounds % ALL_EVERY == 0 else 1)
                 rounds += 1
-            except psycopg.Error as error:  # the next round tries again
-                get_logger().warning(events.DATABASE_RETRY, on="consensus of own trades", error=str(error).strip())
+                self._swept, self._error = time.monotonic(), ""
+            except Exception as error:  # whatever it is shows in /health, and the next round tries again
+                self._error = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                get_logger().warning(events.DATABASE_RETRY, on="consensus of own trades", error=self._error)
+
+    def why(self) -> str | None:
+        """What is not well, for `/health`."""
+        if self.is_alive() and time.monotonic() - self._swept < WITHIN_S:
+            return None
+        return f"own trades were not looked at for the consensus: {self._error or 'the last look has not ended'}"

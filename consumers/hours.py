@@ -9,28 +9,29 @@ completely, are made by numpy from the same integers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from consumers import hour_rows
-from consumers.batch import Letter, Part, Stored
-from consumers.checks import AHEAD_US, OLDEST_US, check_address
+from consumers import fields, hour_rows
+from consumers.batch import Letter, Letters, Part, Stored
+from consumers.checks import check_address
 from consumers.inbox import Message
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import write
 from pipeline.database import Connection
 from pipeline.errors import BadData
 from pipeline.ledger import Hour, from_us, to_us
-from pipeline.process import now_us
+from pipeline.market_hours import EMPTY_FINAL_AFTER_US, HOUR_US, closed_by_week, session_of
+from pipeline.settings import DukascopySettings, load
 from pipeline.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 
-HOUR_US = 3_600_000_000
 HOUR_MS = 3_600_000
-MAX_PRICE = 10**15 - 1
+MOST = 10**15 - 1  # of a price or a size as an integer
+MOST_SUM = 9 * 10**18  # what numpy adds up without going round
 MAY_BE_NEGATIVE = ("commodity",)  # oil has traded below zero
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {
@@ -52,15 +53,54 @@ class Candidate:
     hour: Hour
     columns: QuoteHour  # good rows only
     seq: npt.NDArray[np.int64]
+    refused: int  # rows that got a letter
+
+
+@dataclass(frozen=True)
+class Known:
+    """An hour as the ledger has it; `age_s`: since when, by the database's clock."""
+
+    hour: Hour
+    age_s: float
 
 
 def state_of(header: dict[str, Any]) -> str:
-    """The ledger's state for a message's status."""
+    """The ledger's state that a message claims by its status."""
     if header["status"] in ("ticks", "partial"):
         return "present" if header["status"] == "ticks" else "partial"
     if header["feed"] == "calendar":
         return "closed"
     return "confirmed_empty" if header["final"] else "seen_empty"
+
+
+def earned(new: Candidate, known: Known | None, asset_class: str, confirm_s: float) -> Hour:
+    """The hour with the state that it is given: nothing is final by one message's word.
+
+    Empty is what was seen empty some time before, by the database's clock and by the messages'. A file of zero length
+    in a folder is empty at once; closed is what the week's rule says, and otherwise (a holiday) what was said twice. An
+    hour of which rows were refused stays `partial`, and is asked for again, until it is told a second time.
+    """
+    hour = new.hour
+    old = known.hour if known else None
+    first_state = "partial" if hour.state == "present" else "seen_empty"
+    if hour.state == "present" and not new.refused:
+        return hour
+    if hour.state in ("partial", "seen_empty"):
+        return hour
+    if hour.state == "closed" and closed_by_week(session_of(asset_class), hour.hour_us):
+        return hour
+    if hour.state == "confirmed_empty" and hour.feed == "folder":
+        return hour
+    if old is not None and old.state == hour.state and same_content(hour, old):
+        return hour
+    late_enough = hour.state != "confirmed_empty" or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
+    if (
+        known is not None and old is not None and late_enough
+        and (old.state, old.ticks, old.checksum) == (first_state, hour.ticks, hour.checksum)
+        and known.age_s >= confirm_s and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
+    ):  # fmt: skip
+        return hour
+    return replace(hour, state=first_state)
 
 
 def wins(new: Hour, old: Hour) -> bool:
@@ -86,38 +126,48 @@ class Hours:
     """Messages of `quotes.avsc`."""
 
     namespace = "quotes"
+    schema = "quotes"
     divisible = False
 
     def __init__(self, instruments: Instruments | None = None) -> None:
         self.instruments = instruments or Instruments()
+        self._confirm_s = load(DukascopySettings).empty_confirm_seconds
 
     def read(self, message: Message) -> tuple[QuoteHour, int]:
-        hour = decode_quote_hour(message.data)
+        hour = decode_quote_hour(message.data, message.layout)
         header = hour.header
-        check_address(message.topic, header["venue"], header["product_id"])
-        if header["hour_start_us"] % HOUR_US or not OLDEST_US <= header["hour_start_us"] <= now_us() + AHEAD_US:
-            raise BadData("time", f"hour_start_us {header['hour_start_us']} is no whole hour between 2000 and now")
-        if not (0 <= header["price_scale"] <= 12 and 0 <= header["size_scale"] <= 12):
-            raise BadData("scale", f"scales {header['price_scale']}, {header['size_scale']} are not within 0..12")
+        check_address(message.topic, header["venue"], header["product_id"], header["asset_class"])
+        fields.check("quotes", header)
+        if header["hour_start_us"] % HOUR_US:
+            raise BadData("time", f"hour_start_us {header['hour_start_us']} is not a whole hour")
+        fields.check_ahead("hour_start_us", header["hour_start_us"])
+        # One "fetched" in 2099 could never be replaced.
+        fields.check_ahead("fetched_at_us", header["fetched_at_us"])
         if len(hour) and header["status"] not in ("ticks", "partial"):
             raise BadData("status", f"an hour with status {header['status']} holds {len(hour)} quotes")
+        if not len(hour) and header["status"] in ("ticks", "partial"):
+            raise BadData("status", f"an hour with status {header['status']} holds no quotes")
         return hour, len(hour)
 
     def prepare(self, parts: Sequence[Part]) -> PreparedHours:
-        return PreparedHours(parts, self.instruments)
+        return PreparedHours(parts, self.instruments, self._confirm_s)
 
 
 class PreparedHours:
     """Checked hours of a batch; of several messages about one hour only the winner is kept."""
 
-    def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
+    def __init__(self, parts: Sequence[Part], instruments: Instruments, confirm_s: float) -> None:
         self._instruments = instruments
-        self.letters: list[Letter] = []
+        self._confirm_s = confirm_s
+        self.letters = Letters()
         self._winners: dict[Name, Candidate] = {}
         self._messages: dict[Name, Message] = {}
-        self._refused: list[tuple[Key, int]] = []  # instants of refused rows
         for part in parts:
-            found = self._check(part)
+            try:
+                found = self._check(part)
+            except BadData as error:
+                self.letters.add(part.message, error.reason, str(error))
+                continue
             name = (found.key.venue, found.key.product_id, found.hour.hour_us)
             before = self._winners.get(name)
             if before is None or wins(found.hour, before.hour):
@@ -130,44 +180,47 @@ class PreparedHours:
 
     def refuse(self, reason: str, detail: str) -> None:
         """An hour is whole: it is refused as one and stays unknown to the ledger, so that it is asked for again."""
-        self.letters += [Letter(message, reason, detail) for message in self._messages.values()]
+        for message in self._messages.values():
+            self.letters.add(message, reason, detail)
         self._winners.clear()
         self.rows = 0
 
     def _check(self, part: Part) -> Candidate:
         quotes: QuoteHour = part.record
         header = quotes.header
-        key = Key(header["venue"], header["product_id"], header["asset_class"], header["price_scale"])
-        kept = self._good_rows(part, key)
+        kept = self._good_rows(part, header["asset_class"])
         if (kept.offset_ms[1:] < kept.offset_ms[:-1]).any():
             kept = _chosen(kept, np.argsort(kept.offset_ms, kind="stable"))
+        _check_sums(kept)
+        # What has no prices says nothing about their scale.
+        key = Key(
+            header["venue"], header["product_id"], header["asset_class"], header["price_scale"] if len(kept) else None
+        )
         hour = Hour(
             header["hour_start_us"], state_of(header), len(kept), header["feed"], header["fetched_at_us"],
             header["checksum"], 0,
         )  # fmt: skip
-        return Candidate(key, hour, kept, _running_number(kept.offset_ms))
+        return Candidate(key, hour, kept, _running_number(kept.offset_ms), len(quotes) - len(kept))
 
-    def _good_rows(self, part: Part, key: Key) -> QuoteHour:
+    def _good_rows(self, part: Part, asset_class: str) -> QuoteHour:
         """The rows that may be stored; the others get their letters."""
         quotes: QuoteHour = part.record
-        lowest = -MAX_PRICE if key.asset_class in MAY_BE_NEGATIVE else 1
+        lowest = -MOST if asset_class in MAY_BE_NEGATIVE else 1
         bounds = (
             ("time", quotes.offset_ms, 0, HOUR_MS - 1),
-            ("price", quotes.bid, lowest, MAX_PRICE),
-            ("price", quotes.ask, lowest, MAX_PRICE),
-            ("size", quotes.bid_size, 0, None),
-            ("size", quotes.ask_size, 0, None),
+            ("price", quotes.bid, lowest, MOST),
+            ("price", quotes.ask, lowest, MOST),
+            ("size", quotes.bid_size, 0, MOST),
+            ("size", quotes.ask_size, 0, MOST),
         )
-        if not len(quotes) or all(low <= c.min() and (high is None or c.max() <= high) for _, c, low, high in bounds):
+        if not len(quotes) or all(low <= c.min() and c.max() <= high for _, c, low, high in bounds):
             return quotes  # the usual case, told by the extremes alone
         good = np.ones(len(quotes), dtype=bool)
         for reason, column, low, high in bounds:
-            ok = (column >= low) & (True if high is None else column <= high)
-            for row in np.flatnonzero(good & ~ok):
+            ok = (column >= low) & (column <= high)
+            for row in np.flatnonzero(good & ~ok).tolist():
                 content = {name: int(getattr(quotes, name)[row]) for name in COLUMNS}
-                self.letters.append(Letter(part.message, reason, f"{reason} out of range", int(row), content))
-                if 0 <= content["offset_ms"] < HOUR_MS:
-                    self._refused.append((key, quotes.header["hour_start_us"] + content["offset_ms"] * 1000))
+                self.letters.add(part.message, reason, f"{reason} out of range", row, content)
             good &= ok
         return _chosen(quotes, good)
 
@@ -178,16 +231,15 @@ class PreparedHours:
             return stored
         ids = self._instruments.ids(conn, [c.key for c in wanted.values()])
         with conn.transaction():
-            mine = sorted(set(ids.values()))
-            if len(conn.execute(statement("instruments_lock"), (mine,)).fetchall()) != len(mine):
-                self._instruments.forget()
-                raise LookupError("the instruments of this batch are not in the database any more")
+            classes = {row[0]: row[4] for row in self._instruments.lock(conn, ids, "instruments_lock")}
             known = _known_hours(conn, [(ids[n[:2]], n[2]) for n in wanted])
             fresh: dict[Name, Candidate] = {}
             ledger: list[tuple[Any, ...]] = []
-            for name, candidate in wanted.items():
-                place = (ids[name[:2]], candidate.hour.hour_us)
-                old = known.get(place)
+            for name, claimed in wanted.items():
+                place = (ids[name[:2]], claimed.hour.hour_us)
+                before = known.get(place)
+                old = before.hour if before else None
+                candidate = replace(claimed, hour=earned(claimed, before, classes[place[0]], self._confirm_s))
                 row = _ledger_row(place[0], candidate, old)
                 if row is not None:
                     ledger.append(row)
@@ -197,25 +249,19 @@ class PreparedHours:
                         _clear(conn, place)
             stored.rows = sum(len(c.columns) for c in fresh.values())
             self._copy(conn, fresh, ids)
-            with conn.cursor() as cursor:
-                if ledger:
+            if ledger:
+                with conn.cursor() as cursor:
                     cursor.executemany(statement("quote_hours_store"), ledger)
-                now = now_us()
-                refused = [
-                    (ids[key.venue, key.product_id], at, at + 1000, "rejected", now)
-                    for key, at in self._refused
-                    if (key.venue, key.product_id) in ids
-                ]
-                if refused:
-                    cursor.executemany(statement("holes_time_store"), refused)
         return stored
 
     def _fitting_scale(self, conn: Connection, stored: Stored) -> dict[Name, Candidate]:
         """Without the hours whose price scale is not the instrument's: a wrong one would be a factor in the prices."""
         fitting = {}
         for name, candidate in self._winners.items():
-            scale = self._instruments.scale(conn, candidate.key)
-            if len(candidate.columns) and scale != candidate.key.price_scale:
+            if (
+                len(candidate.columns)
+                and (scale := self._instruments.scale(conn, candidate.key)) != candidate.key.price_scale
+            ):
                 detail = (
                     f"price scale {candidate.key.price_scale}, but {candidate.key.product_id} is stored with {scale}"
                 )
@@ -242,6 +288,15 @@ class PreparedHours:
                     write(copy, bodies)
 
 
+def _check_sums(quotes: QuoteHour) -> None:
+    """Raise `BadData` where a candle's sums leave the integers of 64 bits. In floats: only their size matters."""
+    for reason, column in (
+        ("size", quotes.bid_size), ("size", quotes.ask_size), ("price", quotes.ask - quotes.bid)
+    ):  # fmt: skip
+        if len(column) * MOST * 2 > MOST_SUM and np.abs(column).sum(dtype=np.float64) > MOST_SUM:
+            raise BadData(reason, f"the {reason}s of this hour add up to more than {MOST_SUM:,}")
+
+
 def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
     """Instrument ids of the hours that have quotes, as far as they are known."""
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
@@ -261,9 +316,11 @@ def _running_number(offset_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return place - np.maximum.accumulate(np.where(starts, place, 0))
 
 
-def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Hour]:
+def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Known]:
     found = conn.execute(statement("quote_hours_known"), ([p[0] for p in places], [from_us(p[1]) for p in places]))
-    return {(r[0], to_us(r[1])): Hour(to_us(r[1]), r[2], r[3], r[4], to_us(r[5]), r[6], r[7]) for r in found}
+    return {
+        (r[0], to_us(r[1])): Known(Hour(to_us(r[1]), r[2], r[3], r[4], to_us(r[5]), r[6], r[7]), r[8]) for r in found
+    }
 
 
 def _ledger_row(instrument_id: int, new: Candidate, old: Hour | None) -> tuple[Any, ...] | None:
@@ -277,6 +334,8 @@ def _ledger_row(instrument_id: int, new: Candidate, old: Hour | None) -> tuple[A
             feed = "json" if "json" in (feed, old.feed) else old.feed
             if (fetched_at_us, feed) == (old.fetched_at_us, old.feed) or hour.state == "seen_empty":
                 return None
+            if new.refused and hour.state == "partial":
+                return None  # the first telling counts, as with emptiness
             revision = old.revision
         elif not wins(hour, old):
             return None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.database import Connection
+from pipeline.errors import Unavailable
+from pipeline.sql import statement
+
+Name = tuple[str, str]  # venue, product
+
+
+class OtherDatabase(Unavailable):
+    """The remembered ids are not those of this database (any more): it was restored, or another one took over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +27,17 @@ class Key:
     price_scale: int | None = None
 
     @property
-    def name(self) -> tuple[str, str]:
+    def name(self) -> Name:
         return self.venue, self.product_id
 
 
 class Instruments:
-    """Instrument ids, remembered. `forget` after an error: the database may be another one."""
+    """Instrument ids, remembered. Every transaction that uses them says so to `lock`, which proves them."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self._known: dict[Name, tuple[int, int | None]] = {}
 
-    def forget(self) -> None:
-        self._known.clear()
-
-    def ids(self, conn: Connection, keys: Iterable[Key]) -> dict[tuple[str, str], int]:
+    def ids(self, conn: Connection, keys: Iterable[Key]) -> dict[Name, int]:
         """Ids by (venue, product), made where they are new. Outside of the batch's transaction: an instrument may
         stay though its first batch failed."""
         wanted = {key.name: key for key in keys}
@@ -39,13 +45,25 @@ class Instruments:
             self._known[name] = self._make(conn, wanted[name])
         return {name: self._known[name][0] for name in wanted}
 
-    def known(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    def lock(self, conn: Connection, ids: Mapping[Name, int], how: str) -> list[Any]:
+        """Lock the rows of these instruments by the statement `how`, whose rows begin with id, venue and product.
+
+        Raises `OtherDatabase` and forgets everything unless each id is still that venue's product: after a restore
+        it may be another one's, and trades of SOL would be stored under XAU.
+        """
+        rows = conn.execute(statement(how), (sorted(ids.values()),)).fetchall()
+        if {(row[1], row[2]): row[0] for row in rows} != ids:
+            self._known.clear()
+            raise OtherDatabase("the instruments of this batch are not the ones in the database")
+        return rows
+
+    def known(self, names: Iterable[Name]) -> dict[Name, int]:
         """The ids that are remembered, without a question to the database. From any thread."""
         known = self._known
         return {name: found[0] for name in names if (found := known.get(name))}
 
     def scale(self, conn: Connection, key: Key) -> int | None:
-        """The stored price scale of an instrument; the first message of a feed with integers sets it."""
+        """The stored price scale of an instrument; the first message with prices sets it."""
         if key.name not in self._known or self._known[key.name][1] is None:
             self._known[key.name] = self._make(conn, key)
         return self._known[key.name][1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from consumers.hours import Hours
-from consumers.instruments import Instruments
 from consumers.tickers import Tickers
 from consumers.writer import run
 from pipeline.process import program
@@ -15,8 +14,7 @@ from pipeline.process import program
 @program("quotes-writer")
 def main() -> int:
     """Store quotes from the topics `quotes/*` and `tickers/*`; runs until stopped."""
-    instruments = Instruments()
-    return run("quotes-writer", [Hours(instruments), Tickers(instruments)])
+    return run("quotes-writer", [Hours(), Tickers()])
 
 
 if __name__ == "__main__":

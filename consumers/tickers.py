@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-import schemas
-from consumers.batch import Letter, Part, Stored
+from consumers import fields
+from consumers.batch import Letters, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message
+from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int4, Time, rows, write
 from pipeline.database import Connection
-from pipeline.errors import BadData
 from pipeline.process import now_us
 from pipeline.sql import statement
 
@@ -32,17 +31,16 @@ class Tickers:
     """Messages of `ticker.avsc`: one row each."""
 
     namespace = "tickers"
+    schema = "ticker"
     divisible = True
 
     def __init__(self, instruments: Instruments | None = None) -> None:
         self.instruments = instruments or Instruments()
 
     def read(self, message: Message) -> tuple[dict[str, Any], int]:
-        try:
-            record = schemas.decode("ticker", message.data)
-        except Exception as error:  # whatever a decoder raises on bytes that are no Avro
-            raise BadData("schema", f"{type(error).__name__}: {error}") from None
-        check_address(message.topic, record["venue"], record["product_id"])
+        record = decoded(message, self.schema)
+        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+        fields.check("ticker", record)
         return record, 1
 
     def prepare(self, parts: Sequence[Part]) -> PreparedTickers:
@@ -55,29 +53,39 @@ class PreparedTickers:
     def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
-        self.letters: list[Letter] = []
+        self.letters = Letters()
         records = [part.record for part in parts]
         self._ts = np.fromiter((r["timestamp_us"] for r in records), np.int64, len(records))
         self._seq = np.fromiter((r["seq"] for r in records), np.int64, len(records))
         self._values = {name: Decimals([r[name] for r in records]) for name in _PRICES + _SIZES}
         self._good = np.ones(len(records), dtype=bool)
-        checks = [("time", time_ok(self._ts)), ("seq", self._seq >= 0)]
+        time_good = time_ok(self._ts, np.array([fields.latest_us(r["origin"]) for r in records], dtype=np.int64))
+        checks = [("time", time_good), ("seq", fields.SEQ.good(self._seq))]
         checks += [("price", self._values[name].ok() & self._values[name].positive) for name in _PRICES]
         checks += [("size", self._values[name].ok()) for name in _SIZES]
         for reason, ok in checks:
             for row in np.flatnonzero(self._good & ~ok).tolist():
                 detail = "; ".join(v.problem[row] for v in self._values.values() if row in v.problem)
-                self.letters.append(
-                    Letter(parts[row].message, reason, detail or f"{reason} out of range", 0, records[row])
-                )
+                self.letters.add(parts[row].message, reason, detail or f"{reason} out of range", 0, records[row])
             self._good &= ok
         self.rows = int(self._good.sum())
+        self._missed: list[tuple[int, int]] = []  # row, since when nobody listened
+        for row, record in enumerate(records):
+            since = record["missed_since_us"]
+            # Said by a ticker that is refused itself, it is true all the same.
+            if since is None or not time_good[row]:
+                continue
+            if since and (problem := fields.TIME.problem(since)):
+                self.letters.add(parts[row].message, "time", f"missed_since_us: {problem}", 0, record)
+            else:
+                self._missed.append((row, since))
 
     def refuse(self, reason: str, detail: str) -> None:
         for row in np.flatnonzero(self._good).tolist():
             part = self._parts[row]
-            self.letters.append(Letter(part.message, reason, detail, 0, part.record))
+            self.letters.add(part.message, reason, detail, 0, part.record)
         self._good[:] = False
+        self._missed = []
         self.rows = 0
 
     def store(self, conn: Connection) -> Stored:
@@ -87,10 +95,7 @@ class PreparedTickers:
         conn.execute(_STAGE)
         stored = Stored()
         with conn.transaction():
-            mine = sorted(ids.values())
-            if len(conn.execute(statement("instruments_lock"), (mine,)).fetchall()) != len(mine):
-                self._instruments.forget()
-                raise LookupError("the instruments of this batch are not in the database any more")
+            self._instruments.lock(conn, ids, "instruments_lock")
             if self.rows:
                 good = self._good
                 keys_of_rows = (
@@ -104,15 +109,7 @@ class PreparedTickers:
                     write(copy, [columns])
                 found = conn.execute(statement("tickers_store")).fetchone()
                 stored.rows = found[0] if found else 0
-            self._missed(conn, row_ids)
+            for row, since in self._missed:
+                span = {"instrument": int(row_ids[row]), "since": since, "until": int(self._ts[row]), "now": now_us()}
+                conn.execute(statement("tickers_missed_store"), span)
         return stored
-
-    def _missed(self, conn: Connection, row_ids: Any) -> None:
-        """Time in which nobody listened is listed. A producer that was just started does not know since when."""
-        now = now_us()
-        for i, part in enumerate(self._parts):
-            since, until = part.record["missed_since_us"], part.record["timestamp_us"]
-            if since is None or not self._good[i]:
-                continue
-            span = {"instrument": int(row_ids[i]), "since": since, "until": until, "now": now}
-            conn.execute(statement("tickers_missed_store"), span)

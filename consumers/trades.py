@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-import schemas
-from consumers.batch import Letter, Part, Stored
+from consumers import fields
+from consumers.batch import Letter, Letters, Part, Stored
 from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message
+from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
 from consumers.writer import run
 from pipeline.database import Connection
 from pipeline.errors import BadData
-from pipeline.process import now_us, program
+from pipeline.process import program
 from pipeline.products import ORIGINS, TAKER_SIDES
 from pipeline.sql import statement
 
 _SIDE = {side: i for i, side in enumerate(TAKER_SIDES, 1)}  # as the arrays in trades_store.sql
 _ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}
-_HIGHEST_ID = 1 << 62
 _STAGE = """
     CREATE TEMP TABLE IF NOT EXISTS staged_trades (
         row integer, instrument_id integer, trade_id bigint, ts timestamptz, price numeric, quantity numeric,
@@ -34,22 +35,21 @@ _STAGE = """
 
 
 class Trades:
-    """Messages of `trades.avsc`: one source frame each."""
+    """Messages of `trades.avsc`: one source frame each. Its findings count as further rows behind the trades."""
 
     namespace = "trades"
+    schema = "trades"
     divisible = True
 
     def __init__(self) -> None:
         self.instruments = Instruments()
 
     def read(self, message: Message) -> tuple[Any, int]:
-        """The record and how many trades it holds. Raises `BadData` for a message that is refused whole."""
-        try:
-            record = schemas.decode("trades", message.data)
-        except Exception as error:  # whatever a decoder raises on bytes that are no Avro
-            raise BadData("schema", f"{type(error).__name__}: {error}") from None
-        check_address(message.topic, record["venue"], record["product_id"])
-        return record, len(record["trades"])
+        """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
+        record = decoded(message, self.schema)
+        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+        fields.check("trades", record)
+        return record, len(record["trades"]) + len(record["holes"])
 
     def prepare(self, parts: Sequence[Part]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)
@@ -63,19 +63,34 @@ class PreparedTrades:
         self._parts = parts
         trades: list[dict[str, Any]] = []
         self._whose: list[int] = []  # row -> part
+        self.letters = Letters()
+        self._findings: list[Finding] = []
         for number, part in enumerate(parts):
             taken = part.record["trades"][part.first : part.end]
             trades += taken
             self._whose += [number] * len(taken)
+            if part.record["holes"]:
+                self._find(part)
         self._trades = trades
-        self.letters: list[Letter] = []
-        self._rejected: list[tuple[tuple[str, str], int]] = []
         self._keys = [Key(*names) for names in {_names(part.record) for part in parts}]
         self._check()
         self.rows = int(self._good.sum())
         # Made in the reading thread already: in the other one each call of numpy waits for its turn (60 ms, not 14).
         self._ids = instruments.known({key.name for key in self._keys})
         self._encoded = self._copy_rows(self._ids) if len(self._ids) == len(self._keys) else None
+
+    def _find(self, part: Part) -> None:
+        """The findings of a part: a claim is checked like a row."""
+        trades = len(part.record["trades"])
+        for row in range(max(part.first, trades), part.end):
+            hole = part.record["holes"][row - trades]
+            try:
+                fields.check("hole", hole)
+                if hole["first_id"] > hole["last_id"]:
+                    raise BadData("hole", f"first_id {hole['first_id']} is above last_id {hole['last_id']}")
+                self._findings.append(Finding(part, row, hole))
+            except BadData as error:
+                self.letters.add(part.message, error.reason, f"finding: {error}", row, hole)
 
     def _check(self) -> None:
         trades = self._trades
@@ -86,46 +101,48 @@ class PreparedTrades:
         checks: list[tuple[str, npt.NDArray[np.bool_]]] = [
             ("price", self._price.ok() & self._price.positive),
             ("quantity", self._quantity.ok()),
-            ("time", time_ok(self._ts)),
-            ("trade_id", (self._id >= 0) & (self._id < _HIGHEST_ID)),
+            ("time", self._time_ok()),
+            ("trade_id", fields.ID.good(self._id)),
         ]
         self._good = np.ones(len(trades), dtype=bool)
         for reason, ok in checks:
-            for row in np.flatnonzero(self._good & ~ok):
-                self._refuse(int(row), reason)
-            self._good &= ok
+            if not ok.all():
+                for row in np.flatnonzero(self._good & ~ok).tolist():
+                    self._refuse(row, reason)
+                self._good &= ok
+
+    def _time_ok(self) -> npt.NDArray[np.bool_]:
+        ok = time_ok(self._ts, fields.latest_us("live"))
+        if ok.all():
+            return ok
+        latest = np.array([fields.latest_us(part.record["origin"]) for part in self._parts], dtype=np.int64)
+        return time_ok(self._ts, latest[np.array(self._whose, dtype=np.int64)])
 
     def refuse(self, reason: str, detail: str) -> None:
-        for row in np.flatnonzero(self._good):
-            self._refuse(int(row), reason, detail)
+        for row in np.flatnonzero(self._good).tolist():
+            self._refuse(row, reason, detail)
+        for finding in self._findings:
+            self.letters.add(*finding.refused(reason, detail))
+        self._findings = []
         self._good[:] = False
         self.rows = 0
 
     def _refuse(self, row: int, reason: str, detail: str = "") -> None:
-        part = self._parts[self._whose[row]]
-        trade = self._trades[row]
+        self.letters.add(*self._refused(row, reason, detail))
+
+    def _refused(self, row: int, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
+        number = self._whose[row]
+        part = self._parts[number]
         problem = {"price": self._price.problem.get(row, "zero"), "quantity": self._quantity.problem.get(row)}
-        self.letters.append(
-            Letter(
-                part.message,
-                reason,
-                detail or problem.get(reason) or f"{reason} out of range",
-                row=part.first + row - self._whose.index(self._whose[row]),
-                content=trade,
-            )
-        )
-        if reason != "trade_id":
-            self._rejected.append((_names(part.record)[:2], trade["trade_id"]))
+        text = detail or problem.get(reason) or f"{reason} out of range"
+        inside = part.first + row - bisect_left(self._whose, number)
+        return part.message, reason, text, inside, self._trades[row]
 
     def store(self, conn: Connection) -> Stored:
         ids = self._instruments.ids(conn, self._keys)
-        mine = sorted(ids.values())
         conn.execute(_STAGE)
         with conn.transaction():
-            locked = conn.execute(statement("trades_lock"), (mine,)).fetchall()
-            if len(locked) != len(mine):
-                self._instruments.forget()
-                raise LookupError("the instruments of this batch are not in the database any more")
+            self._instruments.lock(conn, ids, "trades_lock")
             stored = Stored()
             if self.rows:
                 with conn.cursor().copy("COPY staged_trades FROM STDIN (FORMAT BINARY)") as copy:
@@ -133,9 +150,12 @@ class PreparedTrades:
                     write(copy, [known or self._copy_rows(ids)])
                 found = conn.execute(statement("trades_store")).fetchone()
                 stored.rows = found[0] if found else 0
+                if stored.rows:
+                    conn.execute(statement("holes_trim"))
                 if stored.rows < self.rows:
                     stored.letters = self._contradictions(conn)
-            self._holes(conn, ids)
+            if self._findings:
+                stored.letters += self._claims(conn, ids)
         return stored
 
     def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
@@ -158,30 +178,39 @@ class PreparedTrades:
         )
 
     def _contradictions(self, conn: Connection) -> list[Letter]:
-        before = len(self.letters)
-        for row, ts, price, quantity in conn.execute(statement("trades_contradictions")):
-            self._refuse_stored(row, f"stored with time {ts}, price {price}, quantity {quantity}")
-        found, self.letters = self.letters[before:], self.letters[:before]
-        return found
+        return [
+            Letter(*self._refused(row, "contradiction", f"stored with time {ts}, price {price}, quantity {quantity}"))
+            for row, ts, price, quantity in conn.execute(statement("trades_contradictions"))
+        ]
 
-    def _refuse_stored(self, row: int, detail: str) -> None:
-        rejected = len(self._rejected)
-        self._refuse(row, "contradiction", detail)
-        del self._rejected[rejected:]  # the id is stored: no hole
+    def _claims(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[Letter]:
+        """Store the findings; returns letters about those that reach above what is known of the venue."""
+        found = self._findings
+        claims = {
+            "number": list(range(len(found))),
+            "instrument": [ids[_names(f.part.record)[:2]] for f in found],
+            "first": [f.hole["first_id"] for f in found],
+            "last": [f.hole["last_id"] for f in found],
+            "reason": [f.hole["reason"] for f in found],
+            "confirmed_us": [f.hole["confirmed_at_us"] for f in found],
+        }
+        refused = conn.execute(statement("holes_ids_store"), claims).fetchall()
+        return [
+            Letter(*found[number].refused("hole", f"finding: reaches above the newest id known, {newest}"))
+            for number, newest in refused
+        ]
 
-    def _holes(self, conn: Connection, ids: dict[tuple[str, str], int]) -> None:
-        """Findings of the messages, and ids whose rows were refused, so that nobody asks for them again."""
-        now = now_us()
-        found = [(ids[name], trade_id, trade_id, "rejected", now) for name, trade_id in self._rejected]
-        for part in self._parts:
-            if part.first == 0:
-                found += [
-                    (ids[_names(part.record)[:2]], h["first_id"], h["last_id"], h["reason"], h["confirmed_at_us"])
-                    for h in part.record["holes"]
-                ]
-        if found:
-            with conn.cursor() as cursor:
-                cursor.executemany(statement("holes_ids_store"), found)
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A message says that the venue does not have some ids. `row` counts on behind the trades of the message."""
+
+    part: Part
+    row: int
+    hole: dict[str, Any]
+
+    def refused(self, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
+        return self.part.message, reason, detail, self.row, self.hole
 
 
 def _names(record: dict[str, Any]) -> tuple[str, str, str]:

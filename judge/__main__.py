@@ -11,10 +11,13 @@ from pathlib import Path
 import click
 
 from judge import plan, several
+from judge.claims import OLDER_S, Detector
 from judge.stage import Stage
 from judge.strike import Striker
+from judge.truth import Truth
 from judge.verdict import Verdict, first_ids, judge
 from pipeline.process import Stop
+from pipeline.programs import BY_NAME
 from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
@@ -38,11 +41,14 @@ def say(text: str) -> None:
     "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan of an earlier run."
 )
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write plan and verdict as JSON here.")
+@click.option(
+    "--without", multiple=True, type=click.Choice(plan.KINDS), help="Leave out this kind of fault; repeatable."
+)
 @click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
 @click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
 def main(
     minutes: float, seed: int | None, faults: int | None, longest: float, settle: float, replay: Path | None,
-    report: Path | None, cluster: bool, keep: bool,
+    report: Path | None, without: tuple[str, ...], cluster: bool, keep: bool,
 ) -> None:  # fmt: skip
     """Run the whole pipeline against the simulator, strike it, and compare tables with the tape.
 
@@ -61,6 +67,7 @@ def main(
     with running_simulator(seed=seed, products=products, clock_offset_s=-3600.0) as simulator:
         stage = Stage(simulator, seconds * LOAD_SHARE)
         well = False
+        detector: Detector | None = None
         try:
             stage.start()
             stage.wait_up(START_S)
@@ -70,26 +77,39 @@ def main(
             first = first_ids(stage)
             if planned is None:
                 count = faults if faults is not None else round(8 * minutes)
-                planned = plan.make(seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest)
+                planned = plan.make(seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest, without=without)
             striker = Striker(stage, say)
+            truth = Truth(simulator, stage.database_url, first, OLDER_S)
+            detector = Detector(
+                truth, stage.database_url, stage.dashboard_port, stage.metrics_base + BY_NAME["gap-filler"].offset,
+                stage.asking_environment(), striker.excused,
+            )  # fmt: skip
+            detector.start()
             striker.run(planned, seconds, stop)
             last = simulator.now()
             say(
                 f"{striker.struck} faults struck ({striker.during_load} while history was loaded), {striker.missed} met"
                 " nobody; waiting for the repair of everything"
             )
-            verdict = judge(stage, first, last, striker.poisoned, settle)
+            verdict = judge(stage, first, last, striker, settle)
+            detector.close()
+            verdict.differences += detector.verdict()
             well = not verdict.differences
-            _tell(verdict, striker, seed, seconds, planned, report)
+            _tell(verdict, striker, detector, seed, seconds, planned, report)
         finally:
+            if detector is not None:
+                detector.close()
             stage.close(keep=keep and not well)
     sys.exit(0 if well else 1)
 
 
 def _tell(
-    verdict: Verdict, striker: Striker, seed: int, seconds: float, planned: list[plan.Fault], report: Path | None
-) -> None:
+    verdict: Verdict, striker: Striker, detector: Detector, seed: int, seconds: float, planned: list[plan.Fault],
+    report: Path | None,
+) -> None:  # fmt: skip
     say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
+    checked = ", ".join(f"{who} {count:,}" for who, count in sorted(detector.claims.checked.items()))
+    say(f"{sum(detector.claims.checked.values()):,} claims checked ({checked}), {detector.claims.told} of them lies")
     if verdict.settled_s is not None:
         say(f"everything was there {verdict.settled_s:.0f} s after the last fault")
     if verdict.differences:
@@ -101,11 +121,14 @@ def _tell(
             say(f"  {difference}")
         say(f"again with: scripts/judge --replay {file}")
     else:
-        say("kept: tables = tape, nothing doubled, candles and ledger true, dead letters only what was poisoned")
+        say(
+            "kept: tables = tape, nothing doubled, candles and ledger true, dead letters only what was poisoned, no lie"
+        )
     if report or verdict.differences:
         data = plan.as_json(seed, seconds, planned) | {
             "differences": verdict.differences, "trades": verdict.trades, "quotes": verdict.quotes,
             "settled_s": verdict.settled_s, "struck": striker.struck, "during_load": striker.during_load,
+            **detector.json(),
         }  # fmt: skip
         (report or Path(f"judge-{seed}.json")).write_text(json.dumps(data, indent=1))
 

@@ -7,17 +7,31 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from simulator.faults import KINDS as SIMULATED
+
 LOADS = ("load-eurusd", "load-btcusd")
-PROGRAMS = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "watchdog", *LOADS)
+PROGRAMS = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "watchdog", "dashboard", *LOADS)
 SERVICES = ("broker", "database")
 PATHS = ("database", "broker", "venues")
 STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
 REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "wrong-length", "slow", "lag")
+PRODUCTS = ("btc-usd", "eth-usd", "sol-usd")
+# Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there.
+TOPICS = (
+    *(f"trades/{venue}.{product}" for venue in ("kraken", "coinbase") for product in PRODUCTS),
+    "quotes/dukascopy.eur-usd", "tickers/kraken.btc-usd", "control/heads", "control/gaps",
+)  # fmt: skip
+# By how many seconds our clock goes wrong. The tape begins an hour ago, so -3690 puts the venue 90 s ahead of us.
+SKEWS_S = (-31 * 86_400, -2 * 86_400, -3690, -120, 120, 3600, 31 * 86_400)
 # How often each kind strikes, in relation to the others.
 _WEIGHTS = {
     "kill": 26, "freeze": 14, "freeze_for_ever": 3, "kill_supervisord": 3, "cut": 10, "stall": 8, "stream": 16,
-    "rest": 10, "poison": 5, "clock": 2, "hole": 2, "disk_full": 2,
+    "rest": 10, "poison": 5, "clock": 3, "hole": 2, "disk_full": 2, "terminate": 4, "delete": 4, "unload": 3,
+    "refuse": 4, "hostile": 10, "skew": 6, "ignore": 5, "restore": 2,
 }  # fmt: skip
+KINDS = tuple(_WEIGHTS)
+# Venues that leave out a product exist where the simulator knows how.
+IGNORING = tuple(kind for kind in ("ignore", "rename") if kind in SIMULATED)
 LONGEST_JUMPS_S = 3000  # the tape begins an hour ago, and never runs ahead of the machine's clock
 
 
@@ -37,10 +51,13 @@ class Fault:
         return f"{self.at_s:7.1f} s  {self.kind} {self.target}{lasts}{more}"
 
 
-def make(seed: int, seconds: float, count: int, *, disk: bool, longest_s: float) -> list[Fault]:
+def make(
+    seed: int, seconds: float, count: int, *, disk: bool, longest_s: float, without: Sequence[str] = ()
+) -> list[Fault]:
     """`count` faults over `seconds`. `longest_s` bounds how long one lasts; `disk`: whether the disk can be filled."""
     dice = random.Random(seed)
-    weights = {kind: weight for kind, weight in _WEIGHTS.items() if disk or kind != "disk_full"}
+    left_out = {*without, *(() if disk else ("disk_full",)), *(() if IGNORING else ("ignore",))}
+    weights = {kind: weight for kind, weight in _WEIGHTS.items() if kind not in left_out}
     jumps = LONGEST_JUMPS_S
     faults = []
     for at_s in sorted(dice.uniform(0, seconds) for _ in range(count)):
@@ -49,9 +66,9 @@ def make(seed: int, seconds: float, count: int, *, disk: bool, longest_s: float)
         lasts = min(lasts, longest_s)
         fault = _fault(dice, at_s, kind, lasts)
         if kind == "clock":
-            jump = int(fault.options["jump"])
+            jump = max(0, int(fault.options["jump"]))
             if jump > jumps:
-                fault = Fault(at_s, "kill", "kraken")
+                fault = Fault(round(at_s, 1), "kill", "kraken")
             else:
                 jumps -= jump
         faults.append(fault)
@@ -80,10 +97,27 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
         stall = {"stall": min(lasts, 20.0)} if name == "slow" else {"lag": 10} if name == "lag" else {}
         return Fault(at_s, kind, f"{venue} {name}", 0.0, {"seconds": lasts, **stall})
     if kind == "clock":
-        return Fault(at_s, kind, venue, 0.0, {"jump": dice.randint(20, 120)})
+        return Fault(at_s, kind, venue, 0.0, {"jump": dice.choice((1, 1, -0.25)) * dice.randint(20, 120)})
     if kind == "hole":
         return Fault(at_s, kind, venue, 0.0, {"count": dice.randint(1, 5)})
     if kind == "disk_full":
+        return Fault(at_s, kind, "database", lasts)
+    if kind in ("terminate", "refuse"):
+        return Fault(at_s, kind, dice.choice(TOPICS), lasts)
+    if kind in ("delete", "unload"):
+        return Fault(at_s, kind, dice.choice(TOPICS))
+    if kind == "hostile":
+        return Fault(
+            at_s, kind, dice.choice(TOPICS), 0.0, {"seed": dice.randrange(1 << 30), "count": dice.randint(1, 10)}
+        )
+    if kind == "skew":
+        target = dice.choice(("all", "all", *PROGRAMS[:5]))
+        return Fault(at_s, kind, target, lasts, {"by_s": dice.choice(SKEWS_S)})
+    if kind == "ignore":
+        how = dice.choice(IGNORING)
+        more = {"as": "ODD/USD" if venue == "kraken" else "ODD-USD"} if how == "rename" else {}
+        return Fault(at_s, kind, f"{venue} {how}", 0.0, {"seconds": lasts, "product": dice.choice(PRODUCTS), **more})
+    if kind == "restore":
         return Fault(at_s, kind, "database", lasts)
     return Fault(at_s, kind, venue if kind == "poison" else "")
 

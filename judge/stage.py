@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Error as RpcError
 from xmlrpc.client import ServerProxy
 
 import psycopg
+import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
 from judge.plan import LOADS
@@ -25,14 +27,16 @@ from judge.proxy import Proxy
 from pipeline import demo
 from pipeline.programs import BY_NAME
 from pipeline.services import conf
-from pipeline.services.database import NAME
+from pipeline.services.broker import Broker
+from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, port_is_free, wait_until, working_in
 from pipeline.settings import PREFIXES, PROJECT
 from simulator.testing import Simulator, urls
 
 DISK_MB = 1500  # enough for the load; small enough to be filled in a moment
 LOADED_HOURS = 26  # those that the simulator has recorded
-OFF = ("dukascopy", "exchange-candles", "candles-writer", "dashboard", "retention")
+OFF = ("dukascopy", "exchange-candles", "retention")
+SKEWED = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "dashboard", *LOADS)  # what has a clock
 
 
 class Stage:
@@ -46,9 +50,12 @@ class Stage:
         self._load_s = load_s
         self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
         self.log = self.folder / "log"
-        pulsar, admin, database = free_ports(3)
+        pulsar, admin, database, self.dashboard_port = free_ports(4)
         self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
+        self._database = Database(self.folder / "data" / "database", database)
+        self._broker = Broker(self.folder / "data" / "broker", pulsar, admin)
         self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
+        self.metrics_base = next(b for b in iter(lambda: free_ports(1)[0], None) if b < 65_000 and _free_above(b))
         self.tenant = "market-data"
         self._supervisord: subprocess.Popen[bytes] | None = None
         self._disk = self._small_disk()
@@ -58,11 +65,30 @@ class Stage:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.database_port}/{NAME}"
+        """As superuser, and not through the proxy."""
+        return self._database.url()
 
     @property
     def pulsar_url(self) -> str:
         return f"pulsar://127.0.0.1:{self.pulsar_port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the broker's admin interface wants to see."""
+        return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
+
+    def client(self) -> pulsar.Client:
+        """Straight to the broker."""
+        return pulsar.Client(
+            self.pulsar_url,
+            authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
+            operation_timeout_seconds=5,
+            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+        )
 
     @property
     def disk_can_fill(self) -> bool:
@@ -89,7 +115,7 @@ class Stage:
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
-        base = next(b for b in iter(lambda: free_ports(1)[0], None) if b < 65_000 and _free_above(b))
+        base = self.metrics_base
         symbols = {
             venue: ",".join(p.symbol for p in self.simulator.config.products_of(venue))
             for venue in ("kraken", "coinbase")
@@ -104,7 +130,7 @@ class Stage:
             "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
             "DATABASE_PORT": str(self.database_port),
             "METRICS_BASE_PORT": str(base),
-            "DASHBOARD_PORT": "0",
+            "DASHBOARD_PORT": str(self.dashboard_port),
             "SIMULATOR_PORT": str(free_ports(1)[0]),  # the demonstration's own, which does not run here
             "KRAKEN_PRODUCT_IDS": symbols["kraken"],
             "COINBASE_PRODUCT_IDS": symbols["coinbase"],
@@ -124,17 +150,31 @@ class Stage:
         parser = configparser.RawConfigParser()
         parser.read(file)
         through = {
-            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{self.proxies['database'].port}/{NAME}",
+            # who has an address set says himself who comes: superuser, so that the programs can migrate
+            "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
             "PULSAR_URL": f"pulsar://127.0.0.1:{self.proxies['broker'].port}",
-            "PULSAR_ADMIN_URL": f"http://127.0.0.1:{self.admin_port}",
+            "PULSAR_ADMIN_URL": self.admin_url,
+            "PULSAR_TOKEN_FILE": str(self._broker.token_file),
         }
         for section in parser.sections():
             name = section.partition("program:")[2]
             if name and name not in ("broker", "database", "watchdog"):
-                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in through.items())
+                own = {"PIPELINE_CLOCK_FILE": self._clock(name)} if name in SKEWED else {}
+                both = (through | own).items()
+                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in both)
         with file.open("w") as stream:
             parser.write(stream)
         return file
+
+    def _clock(self, program: str) -> Path:
+        return self.folder / f"clock-{program}"
+
+    def turn_clock(self, target: str, seconds: float) -> None:
+        """Set the clock of one program, or of `all`, wrong by so many seconds; 0: right again."""
+        for program in SKEWED if target == "all" else (target,):
+            fresh = self.folder / "clock.new"
+            fresh.write_text(str(int(seconds * 1_000_000)))
+            fresh.replace(self._clock(program))
 
     # -- processes ----------------------------------------------------------------------------------------------------
 
@@ -165,10 +205,44 @@ class Stage:
         self._start_supervisord()
         return True
 
-    def states(self) -> list[dict[str, Any]]:
+    def _supervisor(self) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.folder / 'sock'}")
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    @contextlib.contextmanager
+    def _database_down(self) -> Iterator[Path]:
+        """Its data folder while it is stopped. Raises `OSError` when supervisord cannot be asked just now."""
+        folder = self.folder / "data" / "database" / "postgresql"
         try:
-            found: Any = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
+            self._supervisor().stopProcess("services:database")
+            end(working_in(folder), signal.SIGTERM, 5)
+            yield folder
+        except RpcError as error:
+            raise OSError(str(error)) from None
+        finally:
+            with contextlib.suppress(OSError, RpcError):
+                self._supervisor().startProcess("services:database", False)
+
+    def back_up_database(self) -> None:
+        """A cold copy, outside of the small disk."""
+        with self._database_down() as data:
+            copy = self.folder / "backup"
+            shutil.rmtree(copy, ignore_errors=True)
+            _copy(data, copy)
+
+    def restore_database(self) -> None:
+        """The copy in place of what is there. What was loaded since is loaded again, as after any restore."""
+        with self._database_down() as data:
+            self.empty_disk()
+            shutil.rmtree(data)
+            _copy(self.folder / "backup", data)
+        for name in [s["name"] for s in self.states() if s["name"] in LOADS and s["statename"] == "EXITED"]:
+            with contextlib.suppress(OSError, RpcError):
+                self._supervisor().startProcess(f"programs:{name}", False)
+
+    def states(self) -> list[dict[str, Any]]:
+        try:
+            found: Any = self._supervisor().getAllProcessInfo()
         except (OSError, RpcError):
             return []
         return list(found)
@@ -192,8 +266,10 @@ class Stage:
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
-                return row is not None and row[0] == wanted
+                made = conn.execute("SELECT to_regclass('trade_coverage') IS NOT NULL").fetchone()
+                if made == (True,):
+                    row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
+                    return row is not None and row[0] == wanted
             return False
 
         def ended() -> bool:
@@ -223,10 +299,20 @@ class Stage:
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def asking_environment(self) -> dict[str, str]:
+        """For a process that asks as `scripts/status` does, past the proxies."""
+        return self.environment | {"SUPERVISOR_SERVER_URL": f"unix://{self.folder / 'sock'}"}
+
     def write(self, name: str, data: dict[str, Any]) -> Path:
         file = self.folder / name
         file.write_text(json.dumps(data, indent=1))
         return file
+
+
+def _copy(source: Path, target: Path) -> None:
+    done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip()[-200:])
 
 
 def _free_above(base: int) -> bool:

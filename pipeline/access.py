@@ -8,15 +8,23 @@ from pipeline.settings import PulsarSettings
 
 
 def token_of(settings: PulsarSettings) -> str | None:
-    """The token as it is now; None where none is set. `PULSAR_TOKEN_FILE` may be renewed while programs run."""
-    if settings.token is not None:
+    """The token as it is now; None where none is set.
+
+    `PULSAR_TOKEN_FILE` may be renewed while programs run; that of the private broker is made when it first starts.
+    """
+    if settings.token is not None and not settings.private:
         return settings.token.get_secret_value()
-    if settings.token_file is None:
+    if (file := settings.token_path) is None:
         return None
     try:
-        return settings.token_file.read_text().strip()
+        return file.read_text().strip()
     except OSError:  # is just being replaced, or gone: the broker refuses an empty one and the refusal is said
         return ""
+
+
+def shown(what: str, settings: PulsarSettings) -> tuple[object, ...]:
+    """The settings by which we ask the broker for `what`, for `pipeline.admission`."""
+    return what, settings.service_url, settings.admin, settings.token, settings.token_file, settings.tls_ca_file
 
 
 def authorities_of(settings: PulsarSettings) -> str:

@@ -21,7 +21,7 @@ from pipeline.errors import Refused, Unavailable
 from pipeline.log import get_logger
 from pipeline.process import Stop, keep_trying, program
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.topics import GAPS_TOPIC, NAMESPACES, TOPICS_TOPIC, Namespace, full_name
+from pipeline.topics import GAPS_TOPIC, HEADS_TOPIC, NAMESPACES, Namespace, full_name
 
 
 def broker(settings: PulsarSettings) -> None:
@@ -49,7 +49,7 @@ def broker(settings: PulsarSettings) -> None:
             allowed(f"namespace {name}", partial(admin.create_namespace, name))
         for wrong in wrong_policies(space, found or {}):
             allowed(wrong.what, partial(wrong.mend, admin, name))
-    for local in (GAPS_TOPIC, TOPICS_TOPIC):
+    for local in (GAPS_TOPIC, HEADS_TOPIC):
         allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
     if refused:  # one line, or a role that may only produce and consume would get 25 at each start
         first = next(iter(refused.values()))

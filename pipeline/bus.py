@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,17 +12,27 @@ import pulsar
 
 import schemas
 from pipeline import events
-from pipeline.access import authorities_of, token_of
+from pipeline.access import authorities_of, shown, token_of
 from pipeline.admin import Admin
+from pipeline.admission import let_in, shut_out
+from pipeline.budget import Budget
+from pipeline.client_log import client_logger
 from pipeline.errors import Refused, Unavailable, WrongUse
 from pipeline.log import get_logger
-from pipeline.process import keep_trying, now_us
-from pipeline.publisher import Publisher
+from pipeline.opener import Opener
+from pipeline.process import keep_trying
+from pipeline.publisher import Publisher, encoder
 from pipeline.settings import PulsarSettings
-from pipeline.topics import TOPICS_TOPIC, full_name, topic_of
+from pipeline.topics import topic_of
 from pipeline.whole import WholePublisher
 
-_FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
+CLOSE_S = 1.0
+# It may be mended while we run, and concerns nobody else.
+_OF_THE_TOPIC = (
+    pulsar.TopicTerminated, pulsar.TopicNotFound, pulsar.ProducerBlockedQuotaExceededError,
+    pulsar.ProducerBlockedQuotaExceededException, pulsar.ProducerFenced, pulsar.NotAllowedError,
+    pulsar.OperationNotSupported,
+)  # fmt: skip
 
 
 def new_client(settings: PulsarSettings) -> pulsar.Client:
@@ -36,64 +46,99 @@ def new_client(settings: PulsarSettings) -> pulsar.Client:
         operation_timeout_seconds=10,
         # The client's own statistics would go to its log and cost each message 1 us; ours are in /metrics.
         stats_interval_in_seconds=0,
-        # The process-wide logger of the C++ part; Python loggers have a history of deadlocks there.
-        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+        logger=client_logger(),
     )
 
 
 class Bus:
-    """One client of a process and its publishers."""
+    """One client of a process and its publishers, which share one budget of memory."""
 
-    def __init__(self, settings: PulsarSettings, stop: threading.Event) -> None:
+    def __init__(self, settings: PulsarSettings, stop: threading.Event, *, budget_bytes: int | None = None) -> None:
         self.settings = settings
         self._stop = stop
         self.client = new_client(settings)
         self._admin = Admin(settings)
+        self.budget = Budget(settings.pending_mb << 20 if budget_bytes is None else budget_bytes)
+        self._opener = Opener(stop)
+        self._token = secrets.token_hex(4)
+
+    def own_name(self, name: str) -> str:
+        """A producer's name that no other process uses, on any machine: for topics that many publish."""
+        return f"{name}-{self._token}"
 
     def publisher(
         self, namespace: str, venue: str, product_id: str, schema: str, name: str, *, whole: bool = False,
-        max_pending: int = 20_000,
+        max_pending: int = 20_000, lazy: bool = False,
     ) -> Publisher:  # fmt: skip
-        """A publisher for one product's topic, which is created and announced where it is new.
+        """A publisher for one product's topic, which is created where it is new.
 
         `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
         name waits until the first is gone. `whole`: messages of any size (`pipeline.whole`); otherwise many small ones.
-        Waits for the broker; raises `Unavailable` only when stopped meanwhile.
+        For `lazy` and the errors see `publisher_to`.
         """
         topic = topic_of(self.settings.tenant, namespace, venue, product_id)
-        if keep_trying("broker", lambda: self._ensure_topic(topic), self._stop, retry_on=(Unavailable,)) is None:
-            raise Unavailable("stopped while waiting for the broker")
-        return self.publisher_to(topic, schema, name, whole=whole, max_pending=max_pending)
+        return self.publisher_to(
+            topic,
+            schema,
+            name,
+            whole=whole,
+            max_pending=max_pending,
+            lazy=lazy,
+            create=True,
+            labels=(venue, product_id),
+        )
 
     def publisher_to(
-        self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000
-    ) -> Publisher:
-        """A publisher for a topic given by its full name."""
-        connect = partial(self._connected, topic, schema, max_pending)
-        if whole:
-            return WholePublisher(connect, topic, schema, name, max_pending, self._stop)
-        # a live trade waits at most 2 ms
-        producer = connect(name, batching_enabled=True, batching_max_publish_delay_ms=2)
-        return Publisher(producer, topic, max_pending, self._stop)
+        self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000,
+        lazy: bool = False, create: bool = False, labels: tuple[str, str] | None = None,
+    ) -> Publisher:  # fmt: skip
+        """A publisher for a topic given by its full name.
 
-    def _connected(self, topic: str, schema: str, max_pending: int, name: str, **options: Any) -> pulsar.Producer:
-        """A producer, however long it takes; raises `Unavailable` when stopped meanwhile."""
-        producer = keep_trying(
-            f"producer {name} on {topic}",
-            lambda: self._connect(topic, schema, max_pending, name, options),
-            self._stop,
-            retry_on=(pulsar.PulsarException,),
-            event=events.BROKER_RETRY,
-        )
-        if producer is None:
+        `lazy`: returned at once and opened in the background; nothing about this topic holds up others. Otherwise it
+        waits for the broker (raises `Unavailable` only when stopped meanwhile, `Refused` and `WrongUse` for what the
+        broker will never take); a topic that is terminated or over its quota is then opened in the background too.
+        """
+        record_schema = schemas.registered(schema)
+        connect = partial(self._connect, topic, schema, max_pending, create)
+        shared = (max_pending, self._stop, self.budget, self._opener, labels or ("", "/".join(topic.split("/")[-2:])))
+        publisher: Publisher
+        if whole:
+            publisher = WholePublisher(connect, topic, encoder(record_schema.encode), name, *shared)
+        else:
+            # a live trade waits at most 2 ms
+            once = partial(connect, name, batching_enabled=True, batching_max_publish_delay_ms=2)
+            publisher = Publisher(once, topic, encoder(record_schema.encode), *shared)
+        self._opener.start()
+        if lazy:
+            publisher.open_later()
+        else:
+            self._open(publisher, name)
+        return publisher
+
+    def _open(self, publisher: Publisher, name: str) -> None:
+        def attempt() -> bool:
+            try:
+                publisher.open()
+            except _OF_THE_TOPIC as error:
+                publisher.failing(error)
+            return True
+
+        retry_on = (pulsar.PulsarException, Unavailable)
+        what = f"producer {name} on {publisher.topic}"
+        if keep_trying(what, attempt, self._stop, retry_on=retry_on, event=events.BROKER_RETRY) is None:
             raise Unavailable("stopped while waiting for the broker")
-        return producer
+
+    def dead_threads(self) -> list[str]:
+        return self._opener.dead()
 
     def _connect(
-        self, topic: str, schema: str, max_pending: int, name: str, options: Mapping[str, Any]
+        self, topic: str, schema: str, max_pending: int, create: bool, name: str, **options: Any
     ) -> pulsar.Producer:
+        """One attempt."""
+        if create:
+            self._ensure_topic(topic)
         try:
-            return self.client.create_producer(
+            made = self.client.create_producer(
                 topic,
                 producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
                 schema=schemas.registered(schema),
@@ -106,30 +151,33 @@ class Bus:
             raise Refused(
                 f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
             ) from None
-        except _FINAL as error:
-            raise WrongUse(f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN.") from None
+        except pulsar.InvalidTopicName as error:
+            raise WrongUse(f"the broker refuses {topic}: {error}.") from None
+        except (pulsar.AuthenticationError, pulsar.AuthorizationError) as error:
+            text = f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN."
+            raise shut_out(shown("topics", self.settings), text) from None
+        let_in(shown("topics", self.settings))
+        return made
 
-    def _ensure_topic(self, topic: str) -> bool:
+    def _ensure_topic(self, topic: str) -> None:
         try:
             if self._admin.create_topic(topic, self.settings.topic_partitions):
                 get_logger().info(events.TOPIC_CREATED, topic=topic)
-                self._announce(topic)
         except Refused as error:
             get_logger().warning(events.POLICY_MISSING, what=topic, error=str(error))
-        return True
 
-    def _announce(self, topic: str) -> None:
-        """Tell the consumers: their pattern subscription would find the topic only after 60 s."""
-        try:
-            control = self.client.create_producer(
-                full_name(self.settings.tenant, "control", TOPICS_TOPIC), schema=schemas.registered("topic")
-            )
-            control.send({"topic": topic, "at_us": now_us()})
-            control.close()
-        except pulsar.PulsarException as error:  # found after 60 s all the same
-            get_logger().warning(events.BROKER_RETRY, on="control/topics", error=str(error))
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Close everything; what is still pending is given `Publisher.flush` before, or lost.
 
-    def close(self) -> None:
-        """Close everything; what is still pending is given `Publisher.flush` before, or lost."""
-        with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
-            self.client.close()
+        The client waits for the broker's answer to each closed producer, up to its 10 s for operations: longer than a
+        program has for its end. What is not closed by then ends with the process.
+        """
+
+        def close() -> None:
+            with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
+                self.client.close()
+
+        self._opener.close()
+        closing = threading.Thread(target=close, name="close", daemon=True)
+        closing.start()
+        closing.join(within_s)

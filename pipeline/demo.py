@@ -15,12 +15,12 @@ from pipeline.settings import (
     DatabaseSettings,
     PulsarSettings,
     ServicesSettings,
+    SimulatorSettings,
     load,
 )
 
 MARK = "PIPELINE_DEMO"
-_SHIFT = 10_000  # from a live port to the demo's
-_SIMULATOR_PORT = 8900
+SHIFT = 10_000  # from a live port to the demo's
 DAY = ("EURUSD", "2019-02-04", "2019-02-05")
 HOURS = ("BTCUSD", "2023-02-20T12:00", "2023-02-20T14:00")
 
@@ -40,7 +40,7 @@ WITHOUT = ("dukascopy",)
 
 
 def _shifted(port: int) -> str:
-    return str(port + _SHIFT if port + _SHIFT <= 65_535 else port - _SHIFT)
+    return str(port + SHIFT if port + SHIFT <= 65_535 else port - SHIFT)
 
 
 def active() -> bool:
@@ -50,12 +50,13 @@ def active() -> bool:
 
 def enter_demo() -> None:
     """Make this process and its children part of the demo: whatever is set for live does not count, except that the
-    demo's ports lie 10,000 above the live ones and its data beside the live data."""
+    demo's ports lie 10,000 above the live ones and its data beside the live data. `SIMULATOR_PORT` has no live
+    counterpart, so it is taken as it stands."""
     if active():
         return
     pulsar, database, common = load(PulsarSettings), load(DatabaseSettings), load(CommonSettings)
     folder = load(ServicesSettings).data.resolve().parent / "demo"
-    simulator = _shifted(_SIMULATOR_PORT)
+    simulator = load(SimulatorSettings).port
     ours = {
         MARK: "1",
         "ENV_FILE": str(folder / "no.env"),
@@ -66,7 +67,7 @@ def enter_demo() -> None:
         "DATABASE_PORT": _shifted(database.port),
         "METRICS_BASE_PORT": _shifted(common.metrics_base_port or 9100),
         "DASHBOARD_PORT": _shifted(load(DashboardSettings).port or 8500),
-        "SIMULATOR_PORT": simulator,
+        "SIMULATOR_PORT": str(simulator),
         "KRAKEN_PRODUCT_IDS": "BTC/USD,ETH/USD",
         "COINBASE_PRODUCT_IDS": "BTC-USD,ETH-USD",
         "DUKASCOPY_FEED": "bi5",
@@ -77,7 +78,7 @@ def enter_demo() -> None:
             del os.environ[name]
     from simulator.testing import urls
 
-    os.environ.update(urls(int(simulator)) | ours)
+    os.environ.update(urls(simulator) | ours)
 
 
 def programs() -> dict[str, Program]:
@@ -94,7 +95,7 @@ def exists(program: Program) -> bool:
 
 
 def simulator_port() -> int:
-    return int(os.environ["SIMULATOR_PORT"])
+    return load(SimulatorSettings).port
 
 
 def write_conf(folder: Path) -> Path:

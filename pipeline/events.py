@@ -9,10 +9,15 @@ STOPPED = "process.stopped"
 FAILED = "process.failed"
 WAITING = "process.waiting"  # for a service, a lock or a turn; `on` says which
 DISABLED = "process.disabled"
+LIBRARY = "process.library"  # a warning of a library that logs by itself
 
 # broker and database
 BROKER_RETRY = "broker.retry"
 BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: the ledger will show the gap
+PUBLISH_FAILED = "broker.publish_failed"  # the broker refuses a topic; it is opened again until it works
+PUBLISHED_ELSEWHERE = "broker.published_elsewhere"  # another process publishes the topic
+PUBLISHER_OPENED = "broker.publisher_opened"  # again, after it failed
+PULSAR_CLIENT = "broker.client"  # a line of the Pulsar client's own
 TOPIC_CREATED = "broker.topic_created"
 POLICY_MISSING = "broker.policy_missing"
 DATABASE_RETRY = "database.retry"
@@ -23,16 +28,23 @@ CHUNKS_DROPPED = "database.chunks_dropped"
 BATCH_STORED = "writer.batch_stored"
 BATCH_SPLIT = "writer.batch_split"
 DEAD_LETTER = "writer.dead_letter"
+LETTERS_STUCK = "writer.letters_stuck"  # dead letters that the broker does not take; their rows wait with them
 TOPICS_READ = "writer.topics_read"
 
 # live connections
 CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed
 SYMBOL_REFUSED = "connection.symbol_refused"
+SYMBOL_UNANSWERED = "connection.symbol_unanswered"  # neither acknowledged nor refused; the others run
+SYMBOL_ANSWERED = "connection.symbol_answered"  # after it was refused or unanswered
+UNASKED = "connection.unasked"  # frames of products that nobody asked for
+ID_DOUBTED = "product.id_doubted"  # a trade id far from all others: not believed without a second source
+CLOCK_OFFSET = "venue.clock_offset"
 PARSE_ERROR = "connection.parse_error"
 TRADE_RATE = "trades.rate"
 PRODUCT_QUIET = "product.quiet"
 PRODUCT_STALE = "product.stale"
 PRODUCT_RECOVERED = "product.recovered"
+PRODUCT_RETIRED = "product.retired"  # not configured and not streamed any more: no longer accounted for
 VENUE_NOTICE = "venue.notice"  # what the venue says of itself or complains of
 SEQUENCE_GAP = "connection.sequence_gap"  # the venue's numbers say that frames were lost
 

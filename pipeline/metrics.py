@@ -25,12 +25,19 @@ PROCESSING = Histogram(
 # Live connections, more of them.
 CONNECTION_UP = Gauge("connection_up", "1 while subscribed to the venue", ["venue"])
 FRAMES_UNREADABLE = Counter("frames_unreadable", "Frames or elements that were dead-lettered", ["venue", "reason"])
+FRAMES_UNASKED = Counter("frames_unasked", "Frames or rows of products that nobody asked for", ["venue"])
+LETTERS_LOST = Counter("dead_letters_lost", "Dead letters that could not be sent", ["venue"])
+CLOCK_OFFSET = Gauge("venue_clock_offset_seconds", "The venue's clock less ours", ["venue"])
+IDS_DOUBTED = Counter("trade_ids_doubted", "Trades with an id far from all others", VENUE_PRODUCT)
+PRODUCT_REFUSED = Gauge("product_refused", "1 while the venue refuses it", VENUE_PRODUCT)
+PRODUCT_UNANSWERED = Gauge("product_unanswered", "1 while the venue does not answer for it", VENUE_PRODUCT)
 SEQUENCE_MISSED = Counter("frames_missed", "Frames that the venue's sequence numbers say were lost", ["venue"])
 TRADES_RECEIVED = Counter("trades_received", "Trades taken from the venue", [*VENUE_PRODUCT, "origin"])
 TRADE_AGE_VENUE = Gauge("trade_last_timestamp_seconds", "Venue's time of the newest trade", VENUE_PRODUCT)
 TRADE_AGE_OURS = Gauge("trade_last_received_timestamp_seconds", "When the newest trade came, our clock", VENUE_PRODUCT)
 PRODUCT_STALE = Gauge("product_stale", "1 while the stream is silent though the market moved", VENUE_PRODUCT)
 PUBLISH_OVERFLOWED = Counter("publish_overflowed", "Messages dropped for want of a broker", VENUE_PRODUCT)
+PUBLISH_FAILED = Counter("publish_failed", "Messages that the broker refused", VENUE_PRODUCT)
 PUBLISH_PENDING = Gauge("publish_pending_messages", "Messages not yet confirmed by the broker", ["venue"])
 
 # Requests to venues.
@@ -39,6 +46,7 @@ REQUEST_WAIT = Counter("requests_waited_seconds", "Time spent waiting for the ra
 
 # Completeness.
 GAPS_OPEN = Gauge("gaps_open_ids", "Missing ids that are neither stored nor explained", VENUE_PRODUCT)
+HEAD_AGE = Gauge("head_unconfirmed_seconds", "Since when nobody could say what the venue has", VENUE_PRODUCT)
 GAPS_REPAIRED = Counter("gaps_repaired_ids", "Missing ids that were published again", VENUE_PRODUCT)
 GAPS_UNREPAIRABLE = Counter(
     "gaps_unrepairable_ids", "Missing ids that were recorded as holes", [*VENUE_PRODUCT, "reason"]

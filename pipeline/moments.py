@@ -7,10 +7,13 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import WrongUse
-from pipeline.ledger import from_us, to_us
+from pipeline.products import short
+from pipeline.times import from_us, to_us
 
 HOUR_US = 3_600_000_000
-_AGO = re.compile(r"(\d{1,5})_(hour|day|week|month|year)s?_ago")
+# What a 64-bit count of microseconds, a database and a calendar all hold without further thought.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_AGO = re.compile(r"([0-9]{1,5})_(hour|day|week|month|year)s?_ago")
 
 
 def moment_us(text: str, now_us: int, name: str) -> int:
@@ -23,13 +26,17 @@ def moment_us(text: str, now_us: int, name: str) -> int:
         return now_us
     try:
         if match := _AGO.fullmatch(wish):
-            return to_us(_ago(from_us(now_us), int(match[1]), match[2]))
-        at = datetime.fromisoformat(wish.upper())
-        return to_us(at if at.tzinfo else at.replace(tzinfo=UTC))
+            at = _ago(from_us(now_us), int(match[1]), match[2])
+        else:
+            at = datetime.fromisoformat(wish.upper())
+            at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise WrongUse(
-            f"{name}: {text!r} is no time; write 2019-02-04, 2019-02-04T12:00, 7_days_ago, 1_year_ago or now."
+            f"{name}: invalid time {short(text)}; write 2019-02-04, 2019-02-04T12:00, 7_days_ago, 1_year_ago or now."
         ) from None
+    if not EARLIEST <= at <= LATEST:
+        raise WrongUse(f"{name}: invalid time {short(text)}; it must lie between 1970 and 2200.")
+    return to_us(at)
 
 
 def whole_hour_us(text: str, now_us: int, name: str) -> int:
@@ -38,7 +45,7 @@ def whole_hour_us(text: str, now_us: int, name: str) -> int:
     if text.strip().lower() == "now":
         return at_us - at_us % HOUR_US
     if at_us % HOUR_US:
-        raise WrongUse(f"{name}: {text!r} is not a whole hour.")
+        raise WrongUse(f"{name}: {short(text)} is not a whole hour.")
     return at_us
 
 

@@ -23,11 +23,11 @@ from psycopg import sql
 
 from pipeline.database import connect
 from pipeline.errors import WrongUse
-from pipeline.ledger import from_us
 from pipeline.moments import moment_us
 from pipeline.process import now_us
-from pipeline.products import canonical_product
+from pipeline.products import canonical_product, canonical_venue, short
 from pipeline.settings import DatabaseSettings, load
+from pipeline.times import from_us
 
 Moment = str | date | datetime | None
 Array = npt.NDArray[Any]
@@ -125,7 +125,7 @@ def _candles(
     view: str, numbers: tuple[str, ...], venue: str, product: str, frame: str, start: Moment, end: Moment, exact: bool
 ) -> Columns:
     if frame not in FRAMES:
-        raise WrongUse(f"{frame!r} is no time frame; take one of {', '.join(FRAMES)}.")
+        raise WrongUse(f"{short(frame)} is no time frame; take one of {', '.join(FRAMES)}.")
     source = sql.SQL(
         "FROM {view} WHERE venue = {venue} AND product_id = {product}"
         " AND bucket >= {start} AND bucket < {end} AND {id} IS NOT NULL ORDER BY bucket"
@@ -150,7 +150,8 @@ def _fetch(
 ) -> dict[str, Array]:  # fmt: skip
     """`columns`: name -> expression of a time or an integer; None: the number of that name."""
     begin, stop = _moment(start, datetime(1970, 1, 1, tzinfo=UTC)), _moment(end, datetime(2200, 1, 1, tzinfo=UTC))
-    name = canonical_product(product)
+    venue = canonical_venue(venue)
+    name = canonical_product(product, venue)
     with connect(load(DatabaseSettings), "read", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET extra_float_digits = 3")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from supervisor.xmlrpc import SupervisorTransport
 
+from pipeline.claim import complete_text
 from pipeline.database import connect
 from pipeline.errors import Unavailable
 from pipeline.settings import PROJECT, DashboardSettings, DatabaseSettings, load
@@ -94,12 +95,12 @@ def _completeness(connection: psycopg.Connection[Any]) -> Table:
         "\nCompleteness per instrument", "instrument", "kind", "from", "to", "", "rows", "missing", "complete"
     )
     query = (
-        "SELECT venue, product_id, kind, first_at, last_at, rows, missing, share_complete"
-        " FROM completeness ORDER BY venue, product_id, kind"
+        "SELECT venue, product_id, kind, first_at, last_at, rows, missing, share_complete, explained_by, live,"
+        " proven_until FROM completeness ORDER BY venue, product_id, kind"
     )
-    for venue, product, kind, first, last, rows, missing, share in connection.execute(query):
-        complete = "sampled" if share is None else f"{share * 100:.4g} %"
-        absent = "" if missing is None else f"{missing:,}"
+    for venue, product, kind, first, last, rows, missing, share, reasons, live, until in connection.execute(query):
+        complete = complete_text(kind, None if share is None else float(share), reasons, live, until)
+        absent = ("?" if live else "") if missing is None else f"{missing:,}"
         table.add_row(f"{venue} {product}", str(kind), _day(first), _minute(last), f"{rows:,}", absent, complete)
     return table
 

@@ -20,7 +20,7 @@ from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
 from pipeline.process import Stop, program
 from pipeline.programs import BY_NAME
-from pipeline.settings import DatabaseSettings, load
+from pipeline.settings import OWNER_ROLE, DatabaseSettings, load
 
 EVERY_S = 3600.0
 TABLES = ("trades", "quotes")
@@ -73,7 +73,7 @@ def main() -> int:
 
 def _once(settings: DatabaseSettings, stop: threading.Event, last: dict[str, Any]) -> None:
     try:
-        with connect_when_ready(settings, "retention", stop) as conn:
+        with connect_when_ready(settings, "retention", stop, role=OWNER_ROLE) as conn:
             dropped = drop_old(conn, settings.retention_days)
         last.update(dropped_chunks=last["dropped_chunks"] + dropped, error=None)
         if dropped:

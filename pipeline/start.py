@@ -15,9 +15,11 @@ from rich.console import Console
 
 from pipeline import demo, report
 from pipeline.errors import WrongUse
+from pipeline.log_file import writer
 from pipeline.services import gate, private
 from pipeline.services.conf import supervisord
-from pipeline.settings import PROJECT, DashboardSettings, load
+from pipeline.services.place import check_place
+from pipeline.settings import PROJECT, DashboardSettings, check_all, load
 
 ARRIVE_WITHIN_S = 300.0
 
@@ -27,12 +29,15 @@ ARRIVE_WITHIN_S = 300.0
 @click.option("--once", is_flag=True, help="With --demo: stop after the report; exit code 1 if something is missing.")
 def main(as_demo: bool, once: bool) -> None:
     """Run the pipeline in the foreground until Ctrl-C."""
+    os.umask(0o077)  # logs and pid files are ours alone
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
         if once and not as_demo:
             raise WrongUse("--once goes with --demo only.")
         if as_demo:
             demo.enter_demo()
+        check_all()
+        check_place()
         gate.pass_gate(None)
         if as_demo:
             sys.exit(_demo(console, once))
@@ -58,9 +63,11 @@ def _demo(console: Console, once: bool) -> int:
     conf = demo.write_conf(folder)
     log_file = folder / "log"
     console.print(f"Starting the demonstration; its log is {_short(log_file)}. Ctrl-C stops it.")
-    with log_file.open("ab") as log:
+    log = writer(log_file)
+    assert log.stdin is not None
+    with log.stdin:
         command = ["setpriv", "--pdeathsig", "TERM", *supervisord(conf)]
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=PROJECT)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log.stdin, stderr=log.stdin, cwd=PROJECT)
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
     try:
         missing = _await_data(console, child)

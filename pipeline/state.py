@@ -18,8 +18,9 @@ import psycopg
 import requests
 from supervisor.xmlrpc import SupervisorTransport
 
-from pipeline import demo
+from pipeline import demo, sentences
 from pipeline.admin import Admin
+from pipeline.claim import complete_text
 from pipeline.database import connect
 from pipeline.errors import PipelineError
 from pipeline.programs import Program
@@ -33,6 +34,7 @@ SUBSCRIPTION = "writer"
 # Kinds of data and the namespace that brings each.
 SPACES = {"trades": "trades", "quotes": "quotes", "tickers": "tickers"}
 FINE = ("ok", "off", "done")
+FINE_PRODUCTS = ("live", "quiet", "starting")
 
 
 @dataclass
@@ -50,7 +52,11 @@ class ProgramState:
 
 @dataclass
 class InstrumentState:
-    """`rate_per_s` over the last five minutes; `age_s` of the newest row; `backlog` messages not yet stored."""
+    """`rate_per_s` over the last five minutes; `age_s` of the newest row; `backlog` messages not yet stored.
+
+    `missing` and `share_complete` None with `live`: nobody could ask the venue since `proven_until`. `explained_by`
+    counts by reason.
+    """
 
     venue: str
     product_id: str
@@ -64,6 +70,36 @@ class InstrumentState:
     backlog: int | None
     first_at: Any = None
     last_at: Any = None
+    live: bool | None = None
+    proven_until: Any = None
+    explained_by: dict[str, int] | None = None
+
+    @property
+    def complete(self) -> str:
+        """In words."""
+        return complete_text(self.kind, self.share_complete, self.explained_by, self.live, self.proven_until)
+
+
+@dataclass
+class ProductState:
+    """A product that a live producer cannot stream as it should, by the producer's own word."""
+
+    program: str
+    product_id: str
+    state: str  # refused, unanswered, stale, failed ...
+    reason: str
+
+
+@dataclass
+class CandleState:
+    """Candles of one exchange and product: the newest final one, and how many are covered by answers."""
+
+    venue: str
+    product_id: str
+    granularity_s: int
+    covered: int
+    newest_at: Any
+    age_s: float | None
 
 
 @dataclass
@@ -74,6 +110,8 @@ class State:
     instruments: list[InstrumentState]
     dead_letters: dict[str, int]
     problems: list[str]
+    products: list[ProductState] = field(default_factory=list)
+    exchange_candles: list[CandleState] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -165,25 +203,38 @@ def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentSt
         conn.execute("SET statement_timeout = '30s'")
         rows = conn.execute(statement("status_instruments")).fetchall()
     made = []
-    for venue, product, kind, count, rate, age, missing, explained, share, first, last in rows:
+    for venue, product, kind, count, rate, age, missing, explained, share, first, last, live, until, reasons in rows:
         backlog = None if waiting is None else waiting.get((SPACES[kind], local_name(venue, product)), 0)
         made.append(
             InstrumentState(
-                venue,
-                product,
-                kind,
-                int(count),
-                float(rate),
-                None if age is None else float(age),
-                None if missing is None else int(missing),
-                int(explained),
-                None if share is None else float(share),
-                backlog,
-                first,
-                last,
+                venue, product, kind, int(count), float(rate), None if age is None else float(age),
+                None if missing is None else int(missing), int(explained), None if share is None else float(share),
+                backlog, first, last, live, until, reasons,
             )
-        )
+        )  # fmt: skip
     return made
+
+
+def exchange_candles() -> list[CandleState]:
+    """Candles of exchanges. Raises `Unavailable` or a `psycopg.Error`."""
+    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
+        conn.execute("SET statement_timeout = '30s'")
+        rows = conn.execute(statement("status_candles")).fetchall()
+    return [
+        CandleState(venue, product, seconds, int(covered), newest, None if age is None else float(age))
+        for venue, product, seconds, covered, newest, age in rows
+    ]
+
+
+def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
+    """What the producers say of products that are not as they should be."""
+    found = []
+    for program in ran:
+        products = program.health.get("products")
+        for product, about in products.items() if isinstance(products, dict) else ():
+            if isinstance(about, dict) and (word := str(about.get("state"))) not in FINE_PRODUCTS:
+                found.append(ProductState(program.name, str(product), word, str(about.get("reason") or "")))
+    return found
 
 
 def collect() -> State:
@@ -193,6 +244,7 @@ def collect() -> State:
     waiting: dict[tuple[str, str], int] | None = None
     refused: dict[str, int] = {}
     stored: list[InstrumentState] = []
+    candles: list[CandleState] = []
     ran = programs()
     problems += [f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran
                  if one.state not in FINE]  # fmt: skip
@@ -204,16 +256,11 @@ def collect() -> State:
     except (PipelineError, ValueError, KeyError) as error:
         problems.append(f"broker: {error}")
     try:
-        stored = instruments(waiting)
+        stored, candles = instruments(waiting), exchange_candles()
     except psycopg.errors.UndefinedTable:
         problems.append("database: its tables are not made yet")
     except (PipelineError, psycopg.Error) as error:
         problems.append(f"database: {str(error).strip()}")
-    problems += missing_of(stored)
-    return State(ran, stored, refused, problems)
-
-
-def missing_of(stored: Sequence[InstrumentState]) -> list[str]:
-    """A sentence per instrument with something missing."""
-    unit = {"trades": "trades", "quotes": "hours"}
-    return [f"{one.venue} {one.product_id}: {one.missing:,} {unit[one.kind]} missing" for one in stored if one.missing]
+    products = products_of(ran)
+    problems += sentences.of_products(products) + sentences.missing(stored) + sentences.silent(stored, candles)
+    return State(ran, stored, refused, list(dict.fromkeys(problems)), products, candles)

@@ -31,13 +31,6 @@ def age(seconds: float | None) -> str:
     return f"{seconds / 86_400:,.0f} d"
 
 
-def share(value: float | None) -> str:
-    """100 % only where it is."""
-    if value is None:
-        return "sampled"
-    return "100 %" if value >= 1 else f"{int(value * 1_000_000) / 10_000:.4f} %"
-
-
 def _table(*columns: str) -> Table:
     """Columns whose name ends in `>` are numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -69,12 +62,23 @@ def render(found: state.State) -> Group:
     stored = _table("instrument", "kind", "rows>", "per s>", "age>", "backlog>", "missing>", "explained>", "complete>")
     for row in found.instruments:
         missing = "-" if row.missing is None else f"{row.missing:,}"
+        if row.live and row.missing is None:
+            missing = "?"
         backlog = "-" if row.backlog is None else f"{row.backlog:,}"
         stored.add_row(
             f"{row.venue} {row.product_id}", row.kind, f"{row.rows:,}", f"{row.rate_per_s:.1f}", age(row.age_s),
-            backlog, Text(missing, style="red" if row.missing else ""), f"{row.explained:,}", share(row.share_complete),
+            backlog, Text(missing, style="red" if row.missing or missing == "?" else ""), f"{row.explained:,}",
+            row.complete,
         )  # fmt: skip
     parts: list[Any] = [running, Text(), stored if found.instruments else Text("Nothing is stored yet.")]
+    if found.exchange_candles:
+        candles = _table("candles of exchanges", "minutes>", "covered>", "newest final", "age>")
+        for candle in found.exchange_candles:
+            newest = f"{candle.newest_at:%Y-%m-%d %H:%M}" if candle.newest_at else "-"
+            minutes = f"{candle.granularity_s / 60:g}"
+            name = f"{candle.venue} {candle.product_id}"
+            candles.add_row(name, minutes, f"{candle.covered:,}", newest, age(candle.age_s))
+        parts += [Text(), candles]
     letters = ", ".join(f"{name} {count:,}" for name, count in found.dead_letters.items())
     if letters:
         parts += [Text(), Text(f"Dead letters: {letters} (python -m consumers.dead_letters list)", style="yellow")]

@@ -35,17 +35,27 @@ def iso_to_us(text: str) -> int:
             raise ValueError("no time zone")
         return (moment - EPOCH) // _MICROSECOND
     except (ValueError, TypeError, IndexError, OverflowError):
-        raise BadData("time", f"{text!r} is no time with a zone") from None
+        raise BadData("time", f"invalid time {text!r}: a date, a time and a zone are needed") from None
 
 
 def seconds_to_us(text: str) -> int:
     """`1762795433.9717445` (seconds since 1970 as text) -> µs, truncated. Raises `BadData("time")`."""
     match = _SECONDS.fullmatch(text)
     if match is None:
-        raise BadData("time", f"{text!r} is no number of seconds")
+        raise BadData("time", f"invalid number of seconds {text!r}")
     return int(match[1]) * 1_000_000 + int((match[2] or "0")[:6].ljust(6, "0"))
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def from_us(timestamp_us: int) -> datetime:
+    """The moment so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=timestamp_us)
 
 
 def us_to_iso(timestamp_us: int) -> str:
     """µs since 1970 -> `2026-09-26T18:07:54.626190Z`; the fraction is left out where it is zero."""
-    return (EPOCH + timedelta(microseconds=timestamp_us)).isoformat().replace("+00:00", "Z")
+    return from_us(timestamp_us).isoformat().replace("+00:00", "Z")

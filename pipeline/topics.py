@@ -34,7 +34,6 @@ NAMESPACES = (
 )
 GAPS_TOPIC = "gaps"
 HEADS_TOPIC = "heads"
-TOPICS_TOPIC = "topics"
 _LOCAL = re.compile(r"(?P<venue>[a-z0-9\-]+)\.(?P<product>[a-z0-9]+-[a-z0-9]+)")
 
 

@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.claim import others_text
 from pipeline.database import Connection, connect
 from pipeline.errors import WrongUse
 from pipeline.process import program
@@ -42,6 +43,9 @@ class Verdict:
     first_at: datetime | None
     last_at: datetime | None
     explained: int
+    live: bool | None
+    proven_until: datetime | None
+    explained_by: dict[str, int] | None
     wrong: list[str] = field(default_factory=list)
 
 
@@ -56,7 +60,8 @@ def verify(
     span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
     found = conn.execute(
         """
-        SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained
+        SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained,
+               c.live, c.proven_until, c.explained_by
         FROM completeness c JOIN instruments i USING (venue, product_id)
         WHERE (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(product)s::text IS NULL OR product_id = %(product)s)
         """,
@@ -113,7 +118,10 @@ def _print(verdicts: list[Verdict]) -> None:
     table = Table("venue", "product", "kind", "rows", "first", "last", "explained", "verdict", box=None)
     for v in verdicts:
         told = [f"{at:%Y-%m-%d %H:%M}" if at else "-" for at in (v.first_at, v.last_at)]
-        proven = "[green]proven[/]" if v.kind != "tickers" else "[green]candles proven[/]"
+        words = ["proven" if v.kind != "tickers" else "candles proven", *others_text(v.explained_by)]
+        if v.kind == "trades" and v.live:  # more than that nobody can say while the venue cannot be asked
+            words[0] += f" up to {v.proven_until:%Y-%m-%d %H:%M:%S}" if v.proven_until else ", up to when is not known"
+        proven = f"[green]{', '.join(words)}[/]"
         row: list[Any] = [v.venue, v.product_id, v.kind, f"{v.rows:,}", *told, str(v.explained)]
         table.add_row(*row, proven if not v.wrong else f"[red]{len(v.wrong)} wrong[/]")
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -2,17 +2,18 @@
 
 A process can be alive and dead: stopped, deadlocked, out of memory. Each program answers on its `/health` port,
 whatever it has to say (503 is an answer too); the broker answers HTTP, the database answers SQL, be it with an error.
-What gave no answer at all for `--silence` seconds is killed: a frozen process hears no polite signal.
+What answered once and then gives no answer at all for `--silence` seconds is killed: a frozen process hears no polite
+signal. What never answered yet may be waiting for broker and database: its `--grace` runs only while these serve, and
+is doubled after each such kill, so that what needs long (a broker with a large journal) is not killed for ever.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NoAnswerInTime
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,17 +26,23 @@ import psycopg
 import requests
 from supervisor.xmlrpc import SupervisorTransport
 
+from pipeline.admin import Admin
+from pipeline.errors import PipelineError, Refused
 from pipeline.health import HealthServer
 from pipeline.log import get_logger
 from pipeline.process import Stop, program
 from pipeline.programs import PROGRAMS
 from pipeline.services import private
 from pipeline.services.processes import Process
-from pipeline.settings import PROJECT
+from pipeline.settings import PROJECT, DatabaseSettings, PulsarSettings, load
 
 Probe = Callable[[], bool]
 LOOK_EVERY_S = 2.0
 ANSWER_WITHIN_S = 5.0
+# Between two looks no more than this counts as silence: if more time passed, it was the watchdog that stood still.
+MOST_AT_ONCE_S = 2 * ANSWER_WITHIN_S
+SERVICES = ("broker", "database")
+LONGEST_GRACE_S = 3600.0
 
 
 def http_answers(url: str) -> bool:
@@ -59,6 +66,18 @@ def database_answers(url: str) -> bool:
     return True
 
 
+def services_serve(broker: PulsarSettings, database: DatabaseSettings) -> bool:
+    """Whether a program could do its work now: both services take what the settings say."""
+    try:
+        with psycopg.connect(database.conninfo, connect_timeout=int(ANSWER_WITHIN_S), application_name="watchdog"):
+            Admin(broker).clusters()
+    except Refused:  # it serves, and this is not ours to ask
+        return True
+    except (psycopg.Error, PipelineError):
+        return False
+    return True
+
+
 def probes() -> dict[str, Probe]:
     """How to ask each process that supervisord knows."""
     asked: dict[str, Probe] = {
@@ -73,26 +92,92 @@ def probes() -> dict[str, Probe]:
     return asked
 
 
+class Asker(threading.Thread):
+    """Asks one probe again and again, on a thread that nobody has to wait for: a frozen server may hold it for ever."""
+
+    def __init__(self, name: str, probe: Probe) -> None:
+        super().__init__(name=f"ask-{name}", daemon=True)
+        self._probe = probe
+        # The newest question that was answered: when it was asked, and when the answer came. Monotonic seconds.
+        self._newest = (float("-inf"), float("-inf"))
+
+    def run(self) -> None:
+        while True:
+            asked_s = time.monotonic()
+            try:
+                if self._probe():
+                    self._newest = (asked_s, time.monotonic())
+            except Exception as error:  # a thread that ends would look like a silence of the process
+                get_logger().error("watchdog_probe", on=self.name, error=repr(error))
+            time.sleep(max(0.1, LOOK_EVERY_S - (time.monotonic() - asked_s)))
+
+    def answered(self, asked_from_s: float, come_from_s: float) -> bool:
+        """Whether an answer came since the one moment to a question asked since the other."""
+        asked_s, come_s = self._newest
+        return asked_s >= asked_from_s and come_s >= come_from_s
+
+
+@dataclass
+class Heard:
+    """One process: since when we know it, whether it ever answered, and for how long it has been silent now."""
+
+    process: Process
+    since_s: float
+    answered: bool = False
+    silent_s: float = 0.0
+
+
 @dataclass
 class Watch:
-    """What was heard from each process, and when. Times are monotonic seconds."""
+    """What was heard from each process. Times are monotonic seconds."""
 
     silence: float
     grace: float
-    heard: dict[str, tuple[Process, float]] = field(default_factory=dict)
+    heard: dict[str, Heard] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
-    answering: set[str] = field(default_factory=set)
+    graces: dict[str, float] = field(default_factory=dict)  # longer ones than `grace`, of what was killed in its grace
+    looked_s: float | None = None
 
-    def silent(self, process: Process, name: str, answered: bool, now: float) -> bool:
-        """Note one look; whether this process was silent too long. A new process has `grace` seconds to come up."""
-        known = self.heard.get(name)
-        if known is None or known[0] != process:
-            # first seen now: as if heard in the future, so that it is given `grace` rather than `silence`
-            self.heard[name] = (process, now if answered else now + self.grace - self.silence)
-        elif answered:
-            self.heard[name] = (process, now)
-        (self.answering.add if answered else self.answering.discard)(name)
-        return now - self.heard[name][1] > self.silence
+    @property
+    def answering(self) -> list[str]:
+        return sorted(name for name, one in self.heard.items() if one.answered and not one.silent_s)
+
+    def look(
+        self, processes: Mapping[str, Process], answered: Callable[[str, float, float], bool], serving: bool,
+        now_s: float,
+    ) -> list[str]:  # fmt: skip
+        """Note one look; returns the names of those that were silent too long.
+
+        `answered` is `Asker.answered` of the one that is named. `serving`: whether broker and database serve, without
+        which a program may rightly have said nothing yet.
+        """
+        before_s, self.looked_s = self.looked_s if self.looked_s is not None else now_s, now_s
+        passed_s = min(now_s - before_s, MOST_AT_ONCE_S)
+        self.heard = {
+            name: known if (known := self.heard.get(name)) and known.process == process else Heard(process, now_s)
+            for name, process in processes.items()
+        }
+        silent = []
+        for name, one in self.heard.items():
+            if answered(name, one.since_s, before_s):
+                one.answered, one.silent_s = True, 0.0
+                self.graces.pop(name, None)
+            elif one.since_s < now_s and (one.answered or serving or name in SERVICES):
+                one.silent_s += passed_s
+            if one.silent_s > (self.silence if one.answered else self.graces.get(name, self.grace)):
+                silent.append(name)
+        return silent
+
+    def kill(self, name: str) -> None:
+        """End a silent process. Its successor gets more time if this one never said a word."""
+        one = self.heard.pop(name)
+        get_logger().error(
+            "watchdog_kill", process=name, pid=one.process.pid, silent_s=round(one.silent_s), answered=one.answered
+        )
+        if not one.answered:
+            self.graces[name] = min(2 * self.graces.get(name, self.grace), LONGEST_GRACE_S)
+        one.process.send(signal.SIGKILL)
+        self.killed[name] = self.killed.get(name, 0) + 1
 
 
 def running(server: ServerProxy) -> dict[str, Process]:
@@ -105,20 +190,9 @@ def running(server: ServerProxy) -> dict[str, Process]:
     return found
 
 
-def look(watch: Watch, processes: Mapping[str, Process], asked: Mapping[str, Probe], pool: ThreadPoolExecutor) -> None:
-    """Ask every running process once, all at the same time, and kill those that were silent too long."""
-    waiting = {name: pool.submit(asked[name]) for name in processes if name in asked}
-    deadline = time.monotonic() + 2 * ANSWER_WITHIN_S
-    for name, answer in waiting.items():
-        try:
-            answered = answer.result(max(0.0, deadline - time.monotonic()))
-        except NoAnswerInTime:
-            answered = False
-        process = processes[name]
-        if watch.silent(process, name, answered, time.monotonic()):
-            get_logger().error("watchdog_kill", process=name, pid=process.pid, silent_s=watch.silence)
-            process.send(signal.SIGKILL)
-            watch.killed[name] = watch.killed.get(name, 0) + 1
+def watched(processes: Mapping[str, Process], askers: Iterable[str]) -> dict[str, Process]:
+    """Those that can be asked."""
+    return {name: processes[name] for name in askers if name in processes}
 
 
 @click.command()
@@ -128,7 +202,7 @@ def look(watch: Watch, processes: Mapping[str, Process], asked: Mapping[str, Pro
     show_default=True,
     envvar="WATCHDOG_SILENCE",
     show_envvar=True,
-    help="Kill what did not answer for so many seconds.",
+    help="Kill what answered before and then did not for so many seconds.",
 )
 @click.option(
     "--grace",
@@ -136,7 +210,7 @@ def look(watch: Watch, processes: Mapping[str, Process], asked: Mapping[str, Pro
     show_default=True,
     envvar="WATCHDOG_GRACE",
     show_envvar=True,
-    help="A new process may be silent for so many seconds.",
+    help="A new process may be silent for so many seconds while broker and database serve.",
 )
 @program("watchdog")
 def main(silence: float, grace: float) -> None:
@@ -150,24 +224,28 @@ def main(silence: float, grace: float) -> None:
         return age < 60, {
             "last_look_s": round(age, 1),
             "killed": dict(watch.killed),
-            "answering": sorted(watch.answering),
+            "answering": watch.answering,
         }
 
     port = next(one.port for one in PROGRAMS if one.name == "watchdog")
     HealthServer("watchdog", port, report)
     socket = os.environ.get("SUPERVISOR_SERVER_URL", f"unix://{Path(PROJECT) / '.services' / 'sock'}")
-    asked = probes()
-    with ThreadPoolExecutor(len(asked) * 2, thread_name_prefix="probe") as pool:
-        while not stop.wait(LOOK_EVERY_S):
-            try:
-                server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, socket))
-                processes = running(server)
-            except (OSError, RpcError) as error:
-                get_logger().warning("watchdog_blind", error=str(error))
-                continue
-            look(watch, processes, asked, pool)
-            last_look = time.monotonic()
-        pool.shutdown(wait=False, cancel_futures=True)
+    askers = {name: Asker(name, probe) for name, probe in probes().items()}
+    services = Asker("services", partial(services_serve, load(PulsarSettings), load(DatabaseSettings)))
+    for asker in (*askers.values(), services):
+        asker.start()
+    while not stop.wait(LOOK_EVERY_S):
+        try:
+            server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, socket))
+            processes = watched(running(server), askers)
+        except (OSError, RpcError) as error:
+            get_logger().warning("watchdog_blind", error=str(error))
+            continue
+        now = time.monotonic()
+        serving = services.answered(0.0, now - MOST_AT_ONCE_S)
+        for name in watch.look(processes, lambda name, *since: askers[name].answered(*since), serving, now):
+            watch.kill(name)
+        last_look = time.monotonic()
 
 
 if __name__ == "__main__":

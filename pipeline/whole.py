@@ -7,16 +7,16 @@ quotes as for an entry of ten; docs/benchmarks.md has what sharing gave.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pulsar
 
-import schemas
-from pipeline.errors import Unavailable
-from pipeline.publisher import Publisher
+from pipeline import events
+from pipeline.budget import Budget
+from pipeline.opener import Opener
+from pipeline.process import keep_trying
+from pipeline.publisher import Link, Publisher, Record
 
 # Bytes before compression. The broker takes 5 MB at most; a batch ends where it would grow beyond its limit.
 LARGE = 1 << 20
@@ -33,29 +33,24 @@ class WholePublisher(Publisher):
     """
 
     def __init__(
-        self, connect: Callable[..., pulsar.Producer], topic: str, schema: str, name: str, max_pending: int,
-        stop: threading.Event,
+        self, connect: Callable[..., pulsar.Producer], topic: str, encode: Callable[[Record], bytes], name: str,
+        max_pending: int, stop: threading.Event, budget: Budget, opener: Opener, labels: tuple[str, str],
     ) -> None:  # fmt: skip
-        """`connect(name, **options)` waits for a producer and raises `Unavailable` when stopped meanwhile."""
-        sharing = connect(
+        """`connect(name, **options)` makes one attempt."""
+        sharing = partial(
+            connect,
             name,
             batching_enabled=True,
             batching_max_publish_delay_ms=LINGER_MS,
             batching_max_allowed_size_in_bytes=BATCH,
         )
-        super().__init__(sharing, topic, max_pending, stop)
-        self._encode = schemas.registered(schema).encode
+        super().__init__(sharing, topic, encode, max_pending, stop, budget, opener, labels)
         self._connect_large = partial(connect, f"{name}-large", batching_enabled=False, chunking_enabled=True)
-        self._large: pulsar.Producer | None = None
         self._connecting = threading.Lock()
         self._turn = threading.Lock()
 
-    def send(
-        self, record: Mapping[str, Any] | bytes, *, key: str | None = None, wait: bool = False,
-        on_confirmed: Callable[[], None] | None = None,
-    ) -> bool:  # fmt: skip
-        data = self._encode(record)
-        hand_over = partial(super().send, data, key=key, wait=wait, on_confirmed=on_confirmed)
+    def _hand_over(self, data: bytes, key: str | None, wait: bool, on_confirmed: Callable[[], None] | None) -> bool:
+        hand_over = partial(super()._hand_over, data, key, wait, on_confirmed)
         if len(data) <= LARGE:
             with self._turn:
                 return hand_over()
@@ -76,24 +71,23 @@ class WholePublisher(Publisher):
         """Connect the second producer at the first need: few topics have one, and to have it ready took 2 % of a short
         load's time. Not under the lock of `send`: the client's thread may wait for that one."""
         with self._connecting:
-            if self._large is None:
-                try:
-                    large = self._connect_large()
-                except Unavailable:
-                    return False
-                with self._room:
-                    self._sequence_id = max(self._sequence_id, large.last_sequence_id())
-                self._large = large
+            link = self._link
+            if link is None or link.large is not None:
+                return True  # `_hand_over` waits for the link
+            large: pulsar.Producer | None = keep_trying(
+                f"producer for large messages on {self.topic}",
+                lambda: None if self._link is not link else self._connect_large(),
+                self._stop,
+                retry_on=(pulsar.PulsarException,),
+                event=events.BROKER_RETRY,
+            )
+            if large is None:
+                return not self._stop.is_set()
+            with self._room:
+                self._sequence_id = max(self._sequence_id, large.last_sequence_id())
+                link.large = large
         return True
 
-    def _producer_of(self, record: Mapping[str, Any] | bytes) -> pulsar.Producer:
-        return self._large if len(record) > LARGE else self._producer
-
-    def connected(self) -> bool:
-        return super().connected() and (self._large is None or bool(self._large.is_connected()))
-
-    def close(self) -> None:
-        super().close()
-        if self._large is not None:
-            with suppress(pulsar.PulsarException):  # as above
-                self._large.close()
+    def _producer_of(self, link: Link, data: bytes) -> pulsar.Producer:
+        """Over a link that came anew since `_with_large` a large message fails as any does that it is too big for."""
+        return link.large if len(data) > LARGE and link.large is not None else link.producer

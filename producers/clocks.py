@@ -12,9 +12,14 @@ from enum import Enum
 # A silence of this many mean intervals is unusual. With trades at random moments one interval in 22,000 is longer.
 UNUSUAL = 10.0
 LONGEST_S = 600.0  # even the quietest product is looked after this often
+# While the stream of a product is dead, REST is what says that trades are missing.
+STALE_ASK_S = 30.0
 WITHOUT_EXPERIENCE_S = 60.0
 # After an answer from REST, the stream has this long to show the trade that REST already has.
 IN_FLIGHT_S = 2.0
+
+
+GENTLE_STEPS = 2
 
 
 class Due(Enum):
@@ -32,6 +37,7 @@ class ProductClock:
 
     shortest_s: float
     now: float  # of its making
+    longest_s: float = LONGEST_S
     last_id: int = 0
     stale: bool = False
     quiet: bool = False
@@ -44,6 +50,7 @@ class ProductClock:
         self._moved_to: int | None = None
         self._judge_at = 0.0
         self._steps = 0
+        self._act_at = 0.0
 
     def usual_s(self) -> float:
         """The longest silence that needs no question."""
@@ -51,7 +58,8 @@ class ProductClock:
             usual = WITHOUT_EXPERIENCE_S if self.last_id else self.shortest_s
         else:
             usual = UNUSUAL * self._mean_s
-        return min(LONGEST_S, max(self.shortest_s, usual) * self._patience)
+        longest_s = min(self.longest_s, max(self.shortest_s, STALE_ASK_S)) if self.stale else self.longest_s
+        return min(longest_s, max(self.shortest_s, usual) * self._patience)
 
     def learn(self, mean_s: float) -> None:
         """What a snapshot says about the usual interval; used until there is experience."""
@@ -66,6 +74,7 @@ class ProductClock:
         self.last_id = max(self.last_id, newest_id)
         self._data_at = now
         self._patience, self._steps, self._moved_to, self.quiet = 1.0, 0, None, False
+        self._act_at = 0.0
         recovered, self.stale = self.stale, False
         return recovered
 
@@ -83,15 +92,21 @@ class ProductClock:
                 return Due.NOTHING
             self.stale = True
             self._data_at = now
+            if now < self._act_at:
+                return Due.NOTHING
             self._steps += 1
-            if self._steps == 1:
-                return Due.RESUBSCRIBE
-            self._patience *= 2.0  # the other products of the connection pay for each attempt
-            return Due.RECONNECT
+            # The other products of the connection pay for each attempt.
+            self._act_at = now + min(LONGEST_S, self.shortest_s * 2.0**self._steps)
+            return Due.RESUBSCRIBE if self._steps <= GENTLE_STEPS else Due.RECONNECT
         if self._asked or now - self._data_at < self.usual_s():
             return Due.NOTHING
         self._asked = True
         return Due.ASK
+
+    def ask_now(self) -> bool:
+        """There is a question that cannot wait for a silence; False while one is asked already."""
+        asked, self._asked = self._asked, True
+        return not asked
 
     def answered(self, newest_id: int | None, now: float) -> bool:
         """REST said which trade is its newest (None: it said nothing). True when the product is now known as quiet."""

@@ -1,69 +1,73 @@
 """The whole life of a live connection, the same for every venue.
 
 connect -> subscribe -> acknowledgement per product -> data, watched by two clocks: frames of any kind, and data per
-product. It ends by itself never: whatever happens, it connects again, later and later up to a cap. A venue adds what
-`Venue` says, which is how its texts look.
+product. It reconnects forever with capped exponential backoff. A venue adds what `Venue` says, which is how its texts
+look. No frame ends it, and no product its connection for the others.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 from pipeline import events, metrics
-from pipeline.errors import PipelineError, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from producers.backoff import Backoff
-from producers.clocks import Due, ProductClock
 from producers.frames import (
     Acknowledged,
     CandleFrame,
     FramesLost,
+    Said,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
     Unreadable,
     VenueNotice,
+    VenueTime,
+    explained,
 )
+from producers.heads import Head
 from producers.outlet import Outlet
+from producers.saying import Sayer
 from producers.socket import Socket, Stopped
 from producers.subscriptions import Subscriptions
 from producers.venue import Venue
+from producers.venue_clock import VenueClock
+from producers.watch import Watch
 
 LOOK_EVERY_S = 0.25
 SAY_RATE_EVERY_S = 60.0
+SAY_UNASKED_EVERY_S = 60.0
 
 
 class Connection:
-    """Runs one venue. What `/health` says of it is in `status`, `last_frame`, `clocks`, `refused`."""
+    """Runs one venue. What `/health` says of it is in `status`, `last_frame`, `clocks`, `subscriptions`."""
 
-    def __init__(self, venue: Venue, outlet: Outlet, stop: threading.Event) -> None:
-        self.venue, self._outlet, self._stop = venue, outlet, stop
+    def __init__(
+        self, venue: Venue, outlet: Outlet, heads: dict[str, Head], clock: VenueClock, stop: threading.Event
+    ) -> None:
+        self.venue, self._outlet, self._heads, self.clock, self._stop = venue, outlet, heads, clock, stop
         self._log = get_logger().bind(venue=venue.name)
         now = time.monotonic()
         self.started = now
         self.last_frame: float | None = None
+        self.last_data: float | None = None
         self.status = "starting"
-        self.clocks = {product: ProductClock(venue.quiet_s, now) for product in venue.products}
-        self._last_data: float | None = None
-        self._answers: queue.Queue[tuple[str, int | None]] = queue.Queue()
         self._backoff = Backoff()
-        self._subscriptions = Subscriptions(venue, self._say, self._log)
-        # 0: since the last stored ticker; this process cannot know when the one before it ended.
-        self._missed_since = dict.fromkeys(venue.products, 0)
+        self.subscriptions = Subscriptions(venue, self._say, self._log)
+        self.watch = Watch(venue, self.subscriptions, heads)
+        self.clocks = self.watch.clocks
         self._last_frame_us = 0
         self._counted: Counter[str] = Counter()
         self._counted_since = now
+        self._sayer, self._unasked_sayer = Sayer(), Sayer(SAY_UNASKED_EVERY_S)
         self._symbol_counts = {product: metrics.MESSAGES_BY_SYMBOL.labels(product) for product in venue.products}
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """Products that the venue does not let us have, and its reason."""
-        return self._subscriptions.refused
+        self._trade_metrics = {product: _TradeMetrics(venue.name, product) for product in venue.products}
+        self._clock_metric = metrics.CLOCK_OFFSET.labels(venue.name)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -90,10 +94,9 @@ class Connection:
         """The connection is gone: note since when data is missed, and wait."""
         metrics.CONNECTION_ERRORS.inc()
         if opened is not None and self._last_frame_us:
-            for product in self.venue.products:
-                self._missed_since.setdefault(product, self._last_frame_us)
-        if opened is not None and self._last_data is not None:
-            self._backoff.lived(self._last_data - opened)
+            self._outlet.missed(self._last_frame_us)
+        if opened is not None and self.last_data is not None:
+            self._backoff.lived(self.last_data - opened)
         missing = any(clock.last_id for clock in self.clocks.values())
         delay = self._backoff.next(gaps_open=missing)
         self._say("closed", level="warning", reason=reason, retry_in_s=round(delay, 2))
@@ -103,10 +106,10 @@ class Connection:
         """One connection, until it fails (`Unavailable`) or the program stops."""
         self._say("open")
         now = alive = time.monotonic()
-        self.venue.opened()
-        for clock in self.clocks.values():
-            clock.opened(now)
-        self._subscriptions.opened(now)
+        for text in self.venue.opened():
+            socket.send(text)
+        self.watch.opened(now)
+        self.subscriptions.opened(now)
         next_look = now
         while not self._stop.is_set():
             frame = socket.receive()
@@ -128,72 +131,120 @@ class Connection:
     # -- frames ------------------------------------------------------------------------------------------------------
 
     def _take(self, frame: bytes, now: float) -> None:
+        """Never raises: whatever a frame makes go wrong costs the frame, or the part of it."""
         self._last_frame_us = received_us = now_us()
-        for said in self.venue.read(frame):
-            match said:
-                case TradeFrame():
-                    self._trades(said, received_us, now)
-                case TickerFrame():
-                    self._count(said.product_id, now)
-                    missed = self._missed_since.pop(said.product_id, None)
-                    self._outlet.ticker(said, received_us, missed)
-                case CandleFrame():
-                    self._count(said.product_id, now)
-                    self._outlet.candles(said, received_us)
-                case Acknowledged():
-                    self._subscriptions.acknowledged(said)
-                case SubscriptionRefused():
-                    self._subscriptions.was_refused(said)
-                case VenueNotice():
-                    log = self._log.info if said.kind == "status" else self._log.warning
-                    log(events.VENUE_NOTICE, kind=said.kind, text=said.text)
-                case FramesLost():
-                    metrics.SEQUENCE_MISSED.labels(self.venue.name).inc(said.count)
-                    self._log.warning(events.SEQUENCE_GAP, frames=said.count)
-                case Unreadable():
-                    self._outlet.unreadable(said, self.venue.url)
+        try:
+            all_said = self.venue.read(frame)
+        except Exception as error:
+            all_said = [explained(error, frame)]
+        for said in all_said:
+            try:
+                self._heard(said, received_us, now)
+            except Exception as error:
+                self._outlet.unreadable(explained(error, frame), self.venue.url)
         metrics.MESSAGES.inc()
         metrics.LAST_MESSAGE.set(received_us / 1_000_000)
         metrics.PROCESSING.observe(time.monotonic() - now)
 
+    def _heard(self, said: Said, received_us: int, now: float) -> None:
+        match said:
+            case TradeFrame():
+                if self._asked_for(said.product_id):
+                    self._trades(said, received_us, now)
+            case TickerFrame():
+                if self._asked_for(said.product_id):
+                    self._count(said.product_id, "tickers", now)
+                    if said.timestamp_us is not None and not said.snapshot:
+                        self.clock.seen(said.timestamp_us, received_us)
+                    self._outlet.ticker(said, received_us)
+            case CandleFrame():
+                if self._asked_for(said.product_id):
+                    self._count(said.product_id, "candles", now)
+                    self._outlet.candles(said, received_us)
+            case VenueTime():
+                self.clock.seen(said.at_us, received_us)
+            case Acknowledged():
+                if not self.subscriptions.acknowledged(said):
+                    self._unasked(said.product_id)
+            case SubscriptionRefused():
+                self.subscriptions.was_refused(said, now)
+            case VenueNotice():
+                self._notice(said, now)
+            case FramesLost():
+                metrics.SEQUENCE_MISSED.labels(self.venue.name).inc(said.count)
+                if self._sayer.may_say("frames lost"):
+                    self._log.warning(events.SEQUENCE_GAP, frames=said.count)
+            case Unreadable():
+                self._outlet.unreadable(said, self.venue.url)
+
+    def _notice(self, said: VenueNotice, now: float) -> None:
+        if said.kind == "error":
+            self.subscriptions.complaint(said.text)
+        elif said.kind == "key_refused":  # with it every subscription was
+            self.subscriptions.opened(now)
+        if self._sayer.may_say(said.text):
+            log = self._log.info if said.kind == "status" else self._log.warning
+            log(events.VENUE_NOTICE, kind=said.kind, text=said.text)
+
+    def _asked_for(self, product: str) -> bool:
+        if product in self.clocks:
+            return True
+        self._unasked(product)
+        return False
+
+    def _unasked(self, product: str) -> None:
+        """Nothing of it is stored: under this name the venue's REST may count other trades."""
+        metrics.FRAMES_UNASKED.labels(self.venue.name).inc()
+        meant = self.subscriptions.stranger(product)
+        if self._unasked_sayer.may_say(product[:100]):
+            text = f"nobody asked for {product[:100]}"
+            if meant is not None:
+                text = f"the venue answers {meant} as {product}; ask for {product} instead"
+            self._log.warning(events.UNASKED, product=product[:100], text=text)
+
     def _trades(self, frame: TradeFrame, received_us: int, now: float) -> None:
         product = frame.product_id
-        clock = self.clocks.get(product)
-        if clock is None or not frame.rows:
+        clock = self.clocks[product]
+        if not frame.rows:
             return
+        self._count(product, "trades", now)
         self._outlet.trades(frame, received_us)
-        newest = max(frame.rows, key=_trade_id)
-        if frame.snapshot and len(frame.rows) > 1:
-            oldest = min(frame.rows, key=_trade_id)
-            clock.learn((newest["timestamp_us"] - oldest["timestamp_us"]) / 1e6 / (len(frame.rows) - 1))
+        rows = frame.rows
+        doubted = self._heads[product].streamed([row["trade_id"] for row in rows], received_us)
+        if doubted:
+            self.watch.doubt(product, doubted)
+            rows = [row for row in rows if row["trade_id"] not in doubted]
+            if not rows:
+                return
+        newest = max(rows, key=_trade_id) if len(rows) > 1 else rows[0]
+        if frame.snapshot:
+            if len(rows) > 1:
+                oldest = min(rows, key=_trade_id)
+                clock.learn(max(0.0, newest["timestamp_us"] - oldest["timestamp_us"]) / 1e6 / (len(rows) - 1))
+        else:
+            self.clock.seen(newest["timestamp_us"], received_us)
         if clock.data(newest["trade_id"], now, snapshot=frame.snapshot):
-            metrics.PRODUCT_STALE.labels(self.venue.name, product).set(0)
-            self._log.info(events.PRODUCT_RECOVERED, product=product)
-        self._count(product, now)
-        self._counted[product] += len(frame.rows)
-        origin = "snapshot" if frame.snapshot else "live"
-        metrics.TRADES_RECEIVED.labels(self.venue.name, product, origin).inc(len(frame.rows))
-        metrics.TRADE_AGE_VENUE.labels(self.venue.name, product).set(newest["timestamp_us"] / 1_000_000)
-        metrics.TRADE_AGE_OURS.labels(self.venue.name, product).set(received_us / 1_000_000)
+            self.watch.recovered(product)
+        self._counted[product] += len(rows)
+        counts = self._trade_metrics[product]
+        counts.received[frame.snapshot].inc(len(frame.rows))
+        counts.age_venue.set(newest["timestamp_us"] / 1_000_000)
+        counts.age_ours.set(received_us / 1_000_000)
 
-    def _count(self, product: str, now: float) -> None:
-        self._last_data = now
-        counter = self._symbol_counts.get(product)
-        if counter is not None:
-            counter.inc()
+    def _count(self, product: str, space: str, now: float) -> None:
+        self.last_data = self.watch.data_at[product] = now
+        self._symbol_counts[product].inc()
+        self.subscriptions.data(self.venue.spaces[space], product)
 
     # -- what is due -------------------------------------------------------------------------------------------------
 
     def _look(self, socket: Socket, now: float) -> None:
         metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._outlet.pending)
-        for text in self._subscriptions.texts(LOOK_EVERY_S):
+        for text in self.subscriptions.texts(LOOK_EVERY_S, now):
             socket.send(text)
-        self._subscriptions.look(now)
-        if self.venue.watches_trades:
-            self._take_answers(now)
-            for product, clock in self.clocks.items():
-                if product not in self.refused:
-                    self._look_at(product, clock, now)
+        self.subscriptions.look(now)
+        self.watch.look(now)
+        self._look_at_clock()
         if now - self._counted_since >= SAY_RATE_EVERY_S:
             seconds = now - self._counted_since
             rates = {product: round(self._counted[product] / seconds, 2) for product in self.venue.products}
@@ -201,41 +252,28 @@ class Connection:
             self._counted.clear()
             self._counted_since = now
 
-    def _look_at(self, product: str, clock: ProductClock, now: float) -> None:
-        due = clock.due(now)
-        if due is Due.NOTHING:
+    def _look_at_clock(self) -> None:
+        offset_us = self.clock.offset_us
+        if offset_us is None:
             return
-        if due is Due.ASK:
-            name = f"newest {product}"
-            threading.Thread(target=self._ask, args=(product,), name=name, daemon=True).start()
-            return
-        metrics.PRODUCT_STALE.labels(self.venue.name, product).set(1)
-        self._log.warning(events.PRODUCT_STALE, product=product, last_id=clock.last_id, now_do=due.value)
-        if due is Due.RECONNECT:
-            raise Unavailable(f"{product} is silent though the market moved")
-        self._subscriptions.again(product, now)
+        self._clock_metric.set(offset_us / 1_000_000)
+        if self.clock.news():
+            seconds = round(offset_us / 1_000_000, 1)
+            side = "ahead of" if seconds > 0 else "behind"
+            text = f"the clock of {self.venue.name} is {abs(seconds)} s {side} ours"
+            self._log.warning(events.CLOCK_OFFSET, offset_s=seconds, text=text)
 
-    def _ask(self, product: str) -> None:
-        """In a thread of its own: the reader of the socket does not wait for REST."""
-        newest: int | None = None
-        try:
-            newest = self.venue.newest_trade(product)
-        except PipelineError as error:
-            self._log.warning(events.REQUEST_FAILED, product=product, error=str(error))
-        except Stopped:
-            return
-        self._answers.put((product, newest))
 
-    def _take_answers(self, now: float) -> None:
-        while True:
-            try:
-                product, newest = self._answers.get_nowait()
-            except queue.Empty:
-                return
-            clock = self.clocks[product]
-            if clock.answered(newest, now):
-                metrics.PRODUCT_STALE.labels(self.venue.name, product).set(0)
-                self._log.info(events.PRODUCT_QUIET, product=product, last_id=clock.last_id)
+class _TradeMetrics:
+    """Those of one product. To look them up by their labels cost a frame 5 us."""
+
+    def __init__(self, venue: str, product: str) -> None:
+        self.received = {
+            False: metrics.TRADES_RECEIVED.labels(venue, product, "live"),
+            True: metrics.TRADES_RECEIVED.labels(venue, product, "snapshot"),
+        }
+        self.age_venue = metrics.TRADE_AGE_VENUE.labels(venue, product)
+        self.age_ours = metrics.TRADE_AGE_OURS.labels(venue, product)
 
 
 def _trade_id(row: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Requests to a venue's REST interface: limited, retried, and never taking for an answer what is none."""
+"""Requests to a venue's REST interface: limited, retried; rejects HTML, truncated and empty bodies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import requests
 from pipeline import events, metrics
 from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
-from producers.bounded import MAX_BYTES, WHOLE_ANSWER_S, BoundedSession, TooLate, TooMuch
+from pipeline.process import now_us
+from producers.bounded import BoundedSession, TooLate, TooMuch
+from producers.date_clock import DateClock
 from producers.rate_limit import RateLimit
 from producers.retry import retrying
 from producers.socket import abandonable
@@ -40,6 +42,7 @@ class Client:
 
     def __init__(self, venue: str, base_url: str, stop: threading.Event, *, attempts: int = ATTEMPTS) -> None:
         self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
+        self.clock = DateClock()
         self._log = get_logger().bind(venue=venue)
         self._session = BoundedSession(redirects=True)  # `check` refuses them, with the status
         self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
@@ -67,25 +70,14 @@ class Client:
 
     def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
         url = f"{self._base}/{path}"
+        sent_us = now_us()
         try:
             response = self._session.get(url, params=params, timeout=TIMEOUT_S)
         except requests.RequestException as error:
             raise mapped(url, error) from None
+        self.clock.note(response.headers.get("Date"), sent_us, now_us())
         check(url, response.status_code, response.headers, response.content)
         return Answer(response.content, response.headers)
-
-
-def whole_body(url: str, response: requests.Response, began: float) -> bytes:
-    """The body of an answer; where it does not come from a `BoundedSession`, bounded here as far as it can be."""
-    parts, size = [], 0
-    for part in response.iter_content(65536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BYTES:
-            raise WrongAnswer(f"{url}: more than {MAX_BYTES} bytes")
-        if time.monotonic() > began + WHOLE_ANSWER_S:
-            raise Unavailable(f"{url}: not complete after {WHOLE_ANSWER_S:.0f} s")
-    return b"".join(parts)
 
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:

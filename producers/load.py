@@ -20,7 +20,7 @@ from pipeline import events
 from pipeline.bootstrap import broker_when_ready
 from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import Refused, Unavailable
+from pipeline.errors import PipelineError, Refused, Unavailable
 from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
@@ -30,7 +30,7 @@ from pipeline.settings import DatabaseSettings, GapFillerSettings, PulsarSetting
 from pipeline.times import us_to_iso
 from producers import spans
 from producers.brake import Brake
-from producers.filling import ONE_WALK, Filler, Source
+from producers.filling import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source
 from producers.progress import LoadProgress
 from producers.socket import Stopped
 from producers.spans import Span
@@ -40,6 +40,8 @@ PIECE_S = 20.0
 # The writer needs well under a second; when nothing is stored for so long, something is wrong with it.
 LEDGER_PATIENCE_S = 120.0
 POLL_S = 0.3
+# So many walks in a row may bring nothing before a product is given up.
+MOST_IDLE = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def run_load(source: Source, wish: Wish, stop: Stop) -> int:
     broker_when_ready(settings, stop)
     bus = Bus(settings, stop)
     try:
-        return max([_Load(source, wish, stop, bus, conn).product(product) for product in wish.products])
+        loader = _Load(source, wish, stop, bus, conn)
+        return max([loader.one(product) for product in wish.products])
     except (Stopped, Unavailable):
         if not stop.is_set():
             raise
@@ -117,6 +120,7 @@ class _Load:
         self._source, self._wish, self._stop, self._bus, self._conn = source, wish, stop, bus, conn
         self._log = get_logger().bind(venue=source.venue)
         self._publishers: dict[str, Publisher] = {}
+        self._findings: dict[tuple[str, str], list[Span]] = {}
         self._brake = Brake(stop)
         gaps = load(GapFillerSettings)
         self._confirm_s = gaps.confirm_seconds
@@ -131,17 +135,23 @@ class _Load:
             )
         return self._publishers[product]
 
-    def product(self, product: str) -> int:
-        """Load one product; 0 when all of it is accounted for."""
+    def one(self, product: str) -> int:
+        """Load one product; what fails there concerns no other one. 0 when all of it is accounted for."""
         try:
-            span = _id_span(self._source, self._wish, product)
-        except Refused as error:
-            self._log.error(events.LOAD_DONE, product=product, error=str(error))
+            return self._product(product)
+        except PipelineError as error:
+            if self._stop.is_set():
+                raise
+            self._log.error(events.LOAD_DONE, product=product, error=str(error), kind=type(error).__name__)
             click.echo(f"{product}: {error}", err=True)
             return 1
+
+    def _product(self, product: str) -> int:
+        span = _id_span(self._source, self._wish, product)
         if span is None:
             self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trade in this time")
             return 0
+        self._ledger().ask_ids(self._source.venue, product, self._filler.asset_class, *span)
         missing = self._missing(product, span)
         asked = span[1] - span[0] + 1
         with LoadProgress(f"{self._source.venue} {product}", asked, asked - spans.size(missing)) as progress:
@@ -156,15 +166,23 @@ class _Load:
                 f"{product}: trades {first} to {last} are still open; the gap filler asks again within a minute",
                 err=True,
             )
-        return 1 if open_ids else 0
+        lost = [span for reason in (UNREACHABLE, REJECTED) for span in self._findings.get((product, reason), [])]
+        for first, last in lost:
+            click.echo(
+                f"{product}: trades {first} to {last} exist and cannot be had: the venue's REST interface has no way to"
+                " them, or gives them in a form that cannot be stored",
+                err=True,
+            )
+        return 1 if open_ids or lost else 0
 
     def _fetch(self, product: str, span: Span, missing: list[Span], progress: LoadProgress) -> list[Span]:
         """Fetch until nothing is missing; returns what stayed open."""
         given: list[Span] = []  # published, not asked for again by this run
-        waits: list[tuple[Span, float]] = []  # absent so far, and when to ask again
+        waits: list[tuple[Span, float]] = []  # seen once, and when to look again
+        idle = 0  # walks in a row that brought nothing at all
         while left := spans.without(missing, given):
             now = time.monotonic()
-            ready = spans.without(left, [waiting for waiting, at in waits if at > now])
+            ready = spans.without(left, [wait for wait, at in waits if at > now])
             if not ready:
                 self._pause(min(at for _, at in waits) - now, product, left)
                 missing = self._missing(product, span)
@@ -182,12 +200,17 @@ class _Load:
                 filled = self._filler.fill(
                     product, cluster, before_us, self._wish.to_us, budget_s=PIECE_S, on_rows=progress.add
                 )
-                given = spans.merged([*given, *filled.published, *filled.holes])
+                came = spans.merged([*filled.published, *filled.explained])
+                given = spans.merged([*given, *came])
                 retry_at = time.monotonic() + self._confirm_s
-                unseen = spans.without(cluster, [*filled.published, *filled.holes]) if filled.complete else []
+                unseen = spans.without(cluster, came) if filled.complete else []
                 waits = [(w, at) for w, at in waits if at > now] + [(w, retry_at) for w in unseen]
+                idle = 0 if came or filled.waiting else idle + 1
+                if idle > MOST_IDLE:
+                    self._log.error(events.REQUEST_FAILED, product=product, error="the venue's answers lead nowhere")
+                    return left
                 if self._wish.wait_for_ledger:
-                    self._wait_for_ledger(product, [*filled.published, *filled.holes])
+                    self._wait_for_ledger(product, filled)
             missing = self._missing(product, span) if self._wish.wait_for_ledger else missing
         return spans.without(self._missing(product, span), given if not self._wish.wait_for_ledger else [])
 
@@ -204,23 +227,29 @@ class _Load:
 
     def _before_us(self, product: str, first_id: int) -> int:
         """A time at or before the trade: its stored neighbour's, or where the load begins."""
-        stored = self._ledger().time_before_us(self._source.venue, product, first_id)
-        return max(self._wish.from_us, stored or 0)
+        before = self._ledger().trade_before(self._source.venue, product, first_id)
+        return max(self._wish.from_us, before[1] if before else 0)
 
     def _pause(self, seconds: float, product: str, left: list[Span]) -> None:
         self._log.info(
             events.WAITING, on="a second answer", product=product, ids=spans.size(left), seconds=round(seconds),
-            text="the venue does not show them; if it says so again they are recorded as its own holes",
+            text="the venue does not show them; what it says again is recorded as the reason",
         )  # fmt: skip
         if self._stop.wait(max(0.1, seconds)):
             raise Stopped
 
-    def _wait_for_ledger(self, product: str, published: list[Span]) -> None:
-        """Until what was published is stored or explained; `Unavailable` when nothing moves for too long."""
+    def _wait_for_ledger(self, product: str, filled: Filled) -> None:
+        """Until what was published is stored, and the findings are signed; `Unavailable` when nothing moves for too
+        long."""
+        for reason, found in filled.findings.items():
+            self._findings[product, reason] = spans.merged([*self._findings.get((product, reason), []), *found])
+        published = spans.merged([*filled.published, *filled.explained])
         if not published:
             return
         until, open_before, said = time.monotonic() + LEDGER_PATIENCE_S, -1, False
         while open_ids := spans.common(self._missing(product, (published[0][0], published[-1][1])), published):
+            for reason, found in filled.findings.items():  # we looked twice: what is a claim so far counts from now on
+                self._ledger().sign(self._source.venue, product, found, reason)
             now = time.monotonic()
             if spans.size(open_ids) != open_before:
                 open_before, until = spans.size(open_ids), now + LEDGER_PATIENCE_S

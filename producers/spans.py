@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 Span = tuple[int, int]
@@ -59,6 +59,12 @@ def between(ids: Iterable[int]) -> list[Span]:
     """The runs missing between the smallest and the largest of these ids."""
     runs = of_ids(ids)
     return [(left[1] + 1, right[0] - 1) for left, right in pairwise(runs)]
+
+
+def ids_of(spans: Iterable[Span]) -> Iterator[int]:
+    """Every single id, ascending; for few ids only."""
+    for first, last in spans:
+        yield from range(first, last + 1)
 
 
 def size(spans: Iterable[Span]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from producers.frames import Said
@@ -14,20 +14,23 @@ class Venue(Protocol):
     name: str
     url: str
     products: tuple[str, ...]
-    channels: tuple[str, ...]  # those that are acknowledged per product
+    channels: tuple[str, ...]  # those that are acknowledged per product; that of the trades, where there is one, first
+    spaces: dict[str, str]  # namespace -> channel
+    products_per_text: int
     frame_timeout_s: float
     quiet_s: float  # a product is not asked after before this silence
     messages_per_s: float  # that the venue lets us send
+    rest_per_s: float  # that it lets us ask
     watches_trades: bool  # whether trades are subscribed, so that their silence means something
 
-    def opened(self) -> None:
-        """A new connection begins: forget what belongs to the old one."""
+    def opened(self) -> list[str]:
+        """A new connection begins: forget what belongs to the old one. Returns texts to send first."""
 
-    def subscribe(self, products: Iterable[str]) -> list[str]:
-        """The texts to send."""
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        """The text to send; `request` is our number for it, to be found in the answer where the venue repeats it."""
 
-    def unsubscribe(self, products: Iterable[str]) -> list[str]:
-        """The texts to send."""
+    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+        """The text to send."""
 
     def read(self, frame: bytes) -> list[Said]:
         """What the frame says; never raises."""

@@ -6,6 +6,7 @@ message that was written with exactly our schema version (the writing loops use 
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Mapping
@@ -16,7 +17,11 @@ from typing import Any
 import fastavro
 from pulsar.schema import AvroSchema
 
-NAMES = ("trades", "ticker", "quotes", "candles", "gap", "head", "dead_letter", "topic")
+from pipeline.errors import BadData
+
+NAMES = ("trades", "ticker", "quotes", "candles", "gap", "head", "dead_letter")
+Layout = int | str | None
+"""How bytes are laid out: None as our schema, a number: only its first fields, a text: why they cannot be read."""
 
 
 @cache
@@ -39,12 +44,70 @@ def encode(name: str, record: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def decode(name: str, data: bytes) -> dict[str, Any]:
-    """The record in `data`, which was written with the present schema."""
-    record = fastavro.schemaless_reader(io.BytesIO(data), parsed(name), None)
+def decode(name: str, data: bytes, layout: Layout = None) -> dict[str, Any]:
+    """The record in `data`. Raises `BadData` where its layout is not ours, and whatever Avro raises."""
+    if layout is None:
+        record = fastavro.schemaless_reader(io.BytesIO(data), parsed(name), None)
+    elif isinstance(layout, str):
+        raise BadData("schema", layout)
+    else:
+        record = fastavro.schemaless_reader(io.BytesIO(data), _first_fields(name, layout), None)
     if not isinstance(record, dict):
         raise ValueError("not a record")
-    return record
+    return record if layout is None else {**_defaults(name, int(layout)), **record}
+
+
+def layout(name: str, written: str) -> Layout:
+    """How to read what was written with the Avro schema `written` (JSON), which the broker let pass.
+
+    The broker lets pass any field with a default, wherever it stands, so that bytes say nothing without their schema.
+    Read is what begins as ours does: fields behind ours are left alone, and fields of ours that an older version did
+    not have yet get their default. Nothing else is ever read by a schema of somebody else, which may say that a few
+    bytes are a billion nothings.
+    """
+    try:
+        theirs, ours = _shapes(json.loads(written)), _shapes(definition(name))
+    except Exception as error:  # whatever a stranger's schema makes of this
+        return f"written with a schema that is none: {type(error).__name__}"
+    if theirs[: len(ours)] == ours:
+        return None
+    missing = definition(name)["fields"][len(theirs) :]
+    if ours[: len(theirs)] == theirs and all("default" in field for field in missing):
+        return len(theirs)
+    return "written with other fields than ours"
+
+
+def _shapes(schema: Mapping[str, Any]) -> list[Any]:
+    """Name and bare type of each field: without documentation, defaults and the names of types."""
+    named: dict[str, Any] = {}
+    return [(field["name"], _shape(field["type"], named)) for field in schema["fields"]]
+
+
+def _shape(kind: Any, named: dict[str, Any]) -> Any:
+    if isinstance(kind, list):
+        return [_shape(one, named) for one in kind]
+    if isinstance(kind, str):
+        return named.get(kind.rsplit(".", 1)[-1], kind)
+    if kind["type"] == "array":
+        return "array", _shape(kind["items"], named)
+    if kind["type"] == "enum":
+        made: Any = "enum", tuple(kind["symbols"])
+    elif kind["type"] == "record":
+        made = "record", [(field["name"], _shape(field["type"], named)) for field in kind["fields"]]
+    else:
+        return _shape(kind["type"], named)
+    named[kind["name"].rsplit(".", 1)[-1]] = made
+    return made
+
+
+@cache
+def _first_fields(name: str, count: int) -> Any:
+    whole = definition(name)
+    return fastavro.parse_schema({**whole, "name": f"{whole['name']}{count}", "fields": whole["fields"][:count]})
+
+
+def _defaults(name: str, count: int) -> dict[str, Any]:
+    return {field["name"]: copy.copy(field["default"]) for field in definition(name)["fields"][count:]}
 
 
 class RegisteredSchema(AvroSchema):  # type: ignore[misc]  # the client has no types

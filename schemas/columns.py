@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import BadData
-from schemas import definition, encode, parsed
+from schemas import Layout, definition, encode, parsed
 
 Column = npt.NDArray[np.int64]
 COLUMNS = ("offset_ms", "bid", "ask", "bid_size", "ask_size")
@@ -85,8 +85,10 @@ def encode_quote_hour(
     return buffer.getvalue() + varints
 
 
-def decode_quote_hour(data: bytes) -> QuoteHour:
+def decode_quote_hour(data: bytes, layout: Layout = None) -> QuoteHour:
     """The hour in `data`. Raises `BadData` for bytes that are none, `count` or `checksum` that do not fit."""
+    if layout is not None:  # the columns are the last fields of ours, and none of them has a default
+        raise BadData("schema", str(layout))
     buffer = io.BytesIO(data)
     try:
         header: dict[str, Any] = fastavro.schemaless_reader(buffer, _header_schema(), None)  # type: ignore[assignment]

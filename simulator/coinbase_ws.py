@@ -170,11 +170,12 @@ class CoinbaseStream(StreamVenue):
             connection.subscribed.setdefault(channel, {})[channel] = {}
             return self._subscriptions(connection)
         wanted = products or [product.symbol for product in self.world.products(self.venue)]
+        wanted = [name for name in wanted if not self.world.faults.active(self.venue, "ignore", name, channel)]
         known = [name for name in wanted if self.world.tape(self.venue, name) is not None]
         for name in wanted:
             if name not in known:
                 self._error(connection, f"failed to subscribe: {name} is not a valid product")
-        if not known:
+        if not known and wanted:
             return None
         for name in known:
             connection.subscribed.setdefault(channel, {})[name] = {}

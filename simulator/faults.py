@@ -5,6 +5,8 @@
 | cut | stream | all connections end without a goodbye; `refuse_for` seconds nobody gets in |
 | silence | stream | data stops; heartbeats go on unless `heartbeats` is false |
 | mute | stream | a subscription made now is acknowledged and then stays silent until it is made again later |
+| ignore | stream | the venue neither acknowledges nor streams `products` |
+| rename | stream | the venue acknowledges and streams `products` under the name `as` |
 | drop, double, reorder | stream | the next `count` data frames, or each with `probability` for `seconds` |
 | malformed, truncated-frame | stream | a data frame that is no JSON any more |
 | maintenance | stream, REST | the venue announces `status` (default maintenance) |
@@ -17,7 +19,7 @@
 | corrected | Dukascopy | the hour's content differs: every bid and ask is one unit higher |
 | hole | tape | the next `count` ids exist nowhere |
 | burst | tape | `count` trades (default 1500) inside one second |
-| clock | tape | the tape's clock jumps `jump` seconds ahead |
+| clock | tape | the tape's clock jumps `jump` seconds ahead; < 0: back, and nothing new trades until then |
 | venue-down, wrong-price, missing-candles | candles | 503; prices times `factor`; a `share` of candles is left out |
 | settling | candles | for `settle` seconds (default 30) after its close a candle has `share` (0.8) of its volume |
 | newest-only | candles | of what was asked for only the newest `most` (500) |
@@ -41,14 +43,15 @@ from simulator.limits import TokenBucket
 STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame")
 TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
-    "cut", "silence", "mute", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404", "html", "empty",
-    "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS, "venue-down", "wrong-price",
-    "missing-candles", "settling", "newest-only", "nan-row", "odd-bucket", "float-noise",
+    "cut", "silence", "mute", "ignore", "rename", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404",
+    "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS,
+    "venue-down", "wrong-price", "missing-candles", "settling", "newest-only", "nan-row", "odd-bucket",
+    "float-noise",
 )  # fmt: skip
 VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
     ("refuse_for", "heartbeats", "products", "endpoint", "status", "stall", "lag", "rate", "jump", "factor", "share",
-     "probability", "count", "seconds", "settle", "most", "every", "value", "off")
+     "probability", "count", "seconds", "as", "settle", "most", "every", "value", "off")
 )  # fmt: skip
 DEFAULT_SECONDS = 10.0
 
@@ -121,6 +124,14 @@ class FaultBoard:
             fault.left -= 1
         self.struck[f"{venue}/{kind}"] = self.struck.get(f"{venue}/{kind}", 0) + 1
         return fault
+
+    def renamed(self, venue: str, text: str) -> str:
+        """A frame with the products of the `rename` faults under their other name."""
+        for fault in self._faults:
+            if fault.kind == "rename" and fault.venue == venue and fault.in_force():
+                for product in fault.options["products"]:
+                    text = text.replace(f'"{product}"', f'"{fault.options["as"]}"')
+        return text
 
     def clear(self) -> None:
         """End all faults."""

@@ -38,6 +38,11 @@ def names(product: Product) -> dict[str, str]:
     return {"canonical": canonical, "altname": altname, "wsname": wsname, "base": long_base, "quote": long_quote}
 
 
+def asset_class(product: Product) -> str:
+    """Tokenized stocks have a small letter in their name (AAPLx); who does not ask for that class sees none."""
+    return "tokenized_asset" if product.base != product.base.upper() else "currency"
+
+
 def answer(result: dict[str, Any] | None = None, error: str | None = None) -> web.Response:
     body: dict[str, Any] = {"error": [error] if error else []}
     if result is not None:
@@ -94,15 +99,17 @@ class KrakenRest:
             web.get(f"{PREFIX}/Time", self.time),
         ]
 
-    def _tape(self, pair: str) -> Tape | None:
+    def _tape(self, pair: str, wanted: str | None = None) -> Tape | None:
         for product in self.world.products("kraken"):
+            if asset_class(product) != (wanted or "currency"):
+                continue
             spelled = names(product)
             if pair in (spelled["canonical"], spelled["altname"], spelled["wsname"], product.symbol):
                 return self.world.tapes["kraken", product.symbol]
         return None
 
     async def trades(self, request: web.Request) -> web.Response:
-        tape = self._tape(request.query.get("pair", ""))
+        tape = self._tape(request.query.get("pair", ""), request.query.get("asset_class"))
         if tape is None:
             return answer(error="EQuery:Unknown asset pair")
         try:
@@ -125,7 +132,7 @@ class KrakenRest:
 
     async def ohlc(self, request: web.Request) -> web.Response:
         """The last 720 candles at most, whatever `since` says (unless `kraken_ohlc_history`), with the running one."""
-        tape = self._tape(request.query.get("pair", ""))
+        tape = self._tape(request.query.get("pair", ""), request.query.get("asset_class"))
         if tape is None:
             return answer(error="EQuery:Unknown asset pair")
         width_s = 60 * int(request.query.get("interval", 1))
@@ -147,17 +154,18 @@ class KrakenRest:
 
     async def asset_pairs(self, request: web.Request) -> web.Response:
         asked = request.query.get("pair")
-        tapes = [self._tape(name) for name in asked.split(",")] if asked else list(self.world.tapes.values())
+        wanted = request.query.get("aclass_base", "currency")
+        tapes = [self._tape(name, wanted) for name in asked.split(",")] if asked else list(self.world.tapes.values())
         if None in tapes:
             return answer(error="EQuery:Unknown asset pair")
         result = {}
         for tape in tapes:
-            if tape is not None and tape.product.venue == "kraken":
+            if tape is not None and tape.product.venue == "kraken" and asset_class(tape.product) == wanted:
                 product = tape.product
                 spelled = names(product)
                 result[spelled["canonical"]] = self._pair_example | {
                     "altname": spelled["altname"], "wsname": spelled["wsname"], "base": spelled["base"],
-                    "quote": spelled["quote"], "pair_decimals": product.price_decimals,
+                    "quote": spelled["quote"], "aclass_base": wanted, "pair_decimals": product.price_decimals,
                     "tick_size": fixed(1, product.price_decimals), "lot_decimals": product.quantity_decimals,
                 }  # fmt: skip
         return answer(result)

@@ -137,6 +137,8 @@ class KrakenStream(StreamVenue):
         for symbol in symbols:
             tape = self.world.tape(self.venue, symbol)
             subscribed = connection.subscribed.setdefault(channel, {})
+            if self.world.faults.active(self.venue, "ignore", symbol, channel):
+                continue
             if tape is None:
                 refuse(f"Currency pair not supported {symbol}", symbol)
                 continue

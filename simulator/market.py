@@ -77,7 +77,7 @@ class Product:
     @property
     def canonical(self) -> str:
         """`BTC-USD`, the pipeline's own spelling."""
-        return f"{self.base}-{self.quote}"
+        return f"{self.base}-{self.quote}".upper()
 
     def mid(self, seed: int, ts_ns: Int) -> Float:
         """The middle price at each time, before rounding."""

@@ -100,7 +100,7 @@ class Control:
         return web.json_response({"seed": self.world.config.seed, "products": rows})
 
     async def now(self, request: web.Request) -> web.Response:
-        now_ns = self.world.now_ns()
+        now_ns = self.world.published_until_ns()
         rows = [
             {"venue": venue, "product": symbol, "canonical": tape.product.canonical, "last_id": tape.last_id_at(now_ns)}
             for (venue, symbol), tape in self.world.tapes.items()
@@ -115,7 +115,7 @@ class Control:
         try:
             query = request.query
             tape = self.world.find(query.get("venue", ""), query.get("product", ""))
-            newest = tape.last_id_at(self.world.now_ns())
+            newest = tape.last_id_at(self.world.published_until_ns())
             first, last = int(query.get("from_id", 1)), min(newest, int(query.get("to_id", newest)))
         except (FaultError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)

@@ -36,6 +36,7 @@ class Connection:
     def send_data(self, text: str, channel: str, product: str | None = None) -> None:
         faults, at = self.world.faults, (product, channel)
         if faults.any:
+            text = faults.renamed(self.venue, text)
             if faults.active(self.venue, "silence", *at) or faults.take(self.venue, "drop", *at):
                 return
             if faults.take(self.venue, "malformed", *at):
@@ -60,7 +61,7 @@ class Connection:
     def send_control(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(text)
+            self._put(self.world.faults.renamed(self.venue, text))
 
     def _put(self, text: str) -> None:
         if len(self._queue) >= MAX_QUEUED_FRAMES:
@@ -97,7 +98,7 @@ class FrameSource:
     def __init__(self, world: World, tape: Tape) -> None:
         self.world, self.tape = world, tape
         self._version = world.version
-        self._cursor = tape.last_id_at(world.now_ns())
+        self._cursor = tape.last_id_at(world.published_until_ns())
         self._filled_until_ns = 0
         self._ready: deque[list[Trade]] = deque()
         self.last_price = tape.last_price(world.now_ns())
@@ -128,7 +129,7 @@ class FrameSource:
                     self._ready[-1].append(row)
                 else:
                     self._ready.append([row])
-            self._cursor, self._filled_until_ns = last, until
+            self._cursor, self._filled_until_ns = max(self._cursor, last), until
         due: list[list[Trade]] = []
         while self._ready and self._ready[0][-1].ts_ns <= now_ns:
             due.append(self._ready.popleft())

@@ -135,6 +135,16 @@ class Simulator:
         with _OPENER.open(f"{self.base_url}/truth/trades?{query}", timeout=600) as response:
             return [json.loads(line) for line in response]
 
+    def holes(self) -> dict[tuple[str, str], list[tuple[int, int]]]:
+        """The ids that the venue itself skipped, first and last of each hole, by (venue, canonical product)."""
+        edits = self._call("/truth/edits")["edits"]
+        return {
+            (venue, product.canonical): [(hole["first_id"], hole["last_id"]) for hole in made["holes"]]
+            for venue in ("kraken", "coinbase", "binance")
+            for product in self.config.products_of(venue)
+            if (made := edits.get(f"{venue} {product.symbol}"))
+        }
+
     def tape(self, venue: str, product: str) -> Tape:
         """The same tape in this process, with the edits made so far: columns of millions of trades in no time."""
         edits = self._call("/truth/edits")["edits"]

@@ -27,12 +27,14 @@ class World:
         self.faults = FaultBoard(config.seed)
         self.stats = Stats()
         self.offset_ns = int(config.clock_offset_s * SECOND_NS)
+        self._published_ns = 0  # what was published before the clock was set back stays so
         self.version = 0
         self.muted: set[Any] = set()
         edits: dict[str, Any] = {}
         if config.state_path and Path(config.state_path).exists():
             state = json.loads(Path(config.state_path).read_text())
             self.offset_ns, edits = state["offset_ns"], state["edits"]
+            self._published_ns = state.get("published_ns", 0)
         self.tapes: dict[tuple[str, str], Tape] = {}
         for venue in TRADING_VENUES:
             for product in config.products_of(venue):
@@ -43,6 +45,10 @@ class World:
     def now_ns(self) -> int:
         """The tape's clock, ns since 1970."""
         return time.time_ns() + self.offset_ns
+
+    def published_until_ns(self) -> int:
+        """Up to which time of the tape trades are published: now, or later where the clock was set back since."""
+        return max(self.now_ns(), self._published_ns)
 
     def products(self, venue: str) -> list[Product]:
         return [tape.product for (of, _), tape in self.tapes.items() if of == venue]
@@ -61,14 +67,15 @@ class World:
     def visible_until_ns(self, venue: str, product: str | None = None) -> int:
         """Up to which time REST knows the tape (a `lag` fault holds it back)."""
         fault = self.faults.active(venue, "lag", product)
-        return self.now_ns() - (int(float(fault.options.get("lag", 5.0)) * SECOND_NS) if fault else 0)
+        lag_ns = int(float(fault.options.get("lag", 5.0)) * SECOND_NS) if fault else 0
+        return self.published_until_ns() - lag_ns
 
     def change_tape(self, fault: Fault) -> list[dict[str, Any]]:
         """Carry out a hole, burst or clock command and say what it did."""
         if fault.kind == "clock":
             jump_s = float(fault.options.get("jump", 3600.0))
             if jump_s < 0:
-                raise FaultError("The tape's clock can only jump ahead; give a jump of seconds > 0.")
+                self._published_ns = self.published_until_ns()
             self.offset_ns += int(jump_s * SECOND_NS)
             done: list[dict[str, Any]] = [{"offset_ns": self.offset_ns, "now_ns": self.now_ns()}]
         else:
@@ -92,8 +99,9 @@ class World:
     def _save(self) -> None:
         if self.config.state_path:
             path = Path(self.config.state_path)
+            state = {"offset_ns": self.offset_ns, "published_ns": self._published_ns, "edits": self.edits()}
             temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps({"offset_ns": self.offset_ns, "edits": self.edits()}))
+            temporary.write_text(json.dumps(state))
             temporary.replace(path)
 
     def shown(self, tape: Tape, made: list[Candle], width_s: int) -> list[Candle]:

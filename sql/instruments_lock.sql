@@ -1,1 +1,2 @@
-SELECT instrument_id FROM instruments WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR NO KEY UPDATE
+SELECT instrument_id, venue, product_id, price_scale, asset_class
+FROM instruments WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR NO KEY UPDATE

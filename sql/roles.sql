@@ -2,8 +2,10 @@
 -- tables or views changed. A role that may not create roles leaves them out: the pipeline does not need them.
 --
 -- market_data_writer: what the consumers do, and no more. Ticks and ledgers are added to; only an hour of quotes that the
--- vendor corrected, its candles and a consensus that changed are taken out. No table can be made, altered or emptied.
--- market_data_reader: for people and dashboards; reads everything and writes nothing.
+-- vendor corrected, its candles, a consensus that changed, what is known of a venue and an explanation that proved wrong
+-- are taken out. No table can be made, altered or emptied, no chunk dropped.
+-- market_data_reader: for people and dashboards; reads everything and writes nothing, not even temporary tables.
+-- What the extension and PostgreSQL let everybody do is taken back in protect.sql.
 DO $roles$
 DECLARE
     name text;
@@ -18,15 +20,27 @@ BEGIN
         END IF;
         EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', name);
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA public TO %I', name);
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), name);
     END LOOP;
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO market_data_writer', current_database());
 
     GRANT INSERT ON ALL TABLES IN SCHEMA public TO market_data_writer;
     REVOKE INSERT ON migrations, views_text, watchlist FROM market_data_writer;
     GRANT UPDATE ON
-        instruments, trade_coverage, quote_hours, trade_candle_1m, trade_candle_1h, quote_candle_1m, quote_candle_1h,
+        instruments, trade_coverage, quote_hours, holes, trade_candle_1m, trade_candle_1h, quote_candle_1m, quote_candle_1h,
         exchange_candles, exchange_candle_state, consensus_quorum, consensus_candle, consensus_candle_1h
     TO market_data_writer;
-    GRANT DELETE ON quotes, quote_candle_1m, quote_candle_1h, consensus_candle, consensus_candle_1h TO market_data_writer;
+    GRANT DELETE ON
+        quotes, holes, quote_candle_1m, quote_candle_1h, consensus_candle, consensus_candle_1h
+    TO market_data_writer;
+    -- tables of later migrations, each with the rights beyond INSERT
+    IF to_regclass('trade_heads') IS NOT NULL THEN
+        GRANT UPDATE, DELETE ON trade_heads TO market_data_writer;
+    END IF;
+    IF to_regclass('quote_requests') IS NOT NULL THEN
+        GRANT UPDATE ON quote_requests TO market_data_writer;
+    END IF;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'the roles market_data_writer and market_data_reader are left out: %', SQLERRM;
 END

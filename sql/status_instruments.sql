@@ -7,7 +7,7 @@ WITH rates AS (
     WHERE bucket >= date_trunc('minute', now()) - INTERVAL '5 minutes' AND bucket < date_trunc('minute', now()) GROUP BY 1
 )
 SELECT c.venue, c.product_id, c.kind, c.rows, round(coalesce(r.ticks, 0) / 300.0, 3), extract(epoch FROM c.last_age),
-       c.missing, c.explained, c.share_complete, c.first_at, c.last_at
+       c.missing, c.explained, c.share_complete, c.first_at, c.last_at, c.live, c.proven_until, c.explained_by
 FROM completeness c
 JOIN instruments i USING (venue, product_id)
 LEFT JOIN rates r ON r.instrument_id = i.instrument_id AND r.kind = CASE c.kind WHEN 'trades' THEN 'trades' ELSE 'quotes' END

@@ -1,1 +1,3 @@
-SELECT instrument_id FROM trade_coverage WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR UPDATE
+SELECT c.instrument_id, i.venue, i.product_id
+FROM trade_coverage c JOIN instruments i USING (instrument_id)
+WHERE c.instrument_id = ANY(%s) ORDER BY c.instrument_id FOR UPDATE OF c

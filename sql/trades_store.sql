@@ -38,9 +38,11 @@ WITH fresh AS MATERIALIZED (
         first_id = least(c.first_id, excluded.first_id), last_id = greatest(c.last_id, excluded.last_id)
 ), covered AS (
     UPDATE trade_coverage c SET
-        ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now()
+        ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now(),
+        live_from = coalesce(c.live_from, f.live_from)
     FROM (
-        SELECT instrument_id, range_agg(int8range(trade_id, trade_id + 1)) AS ids, count(*) AS rows, max(ts) AS last_ts
+        SELECT instrument_id, range_agg(int8range(trade_id, trade_id + 1)) AS ids, count(*) AS rows, max(ts) AS last_ts,
+               min(trade_id) FILTER (WHERE origin <= 2) AS live_from  -- live or a snapshot of it
         FROM fresh GROUP BY 1
     ) f
     WHERE c.instrument_id = f.instrument_id

@@ -73,42 +73,114 @@ UNION ALL
 SELECT q.ts, i.venue || ' quotes', i.product_id, NULL, NULL, NULL, q.bid, q.ask
 FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%';
 
--- Per instrument and kind: what is stored, what is missing inside the span, what of it is explained. Trades are counted
--- in ids, quotes in hours (rows are quotes all the same). Tickers are samples: completeness does not apply (NULL).
-DROP VIEW IF EXISTS completeness;
+DROP VIEW IF EXISTS completeness, trade_gaps, trade_asked, quote_asked;
+
+-- The trade ids that are accounted for: those loads were told to bring, and from the first of the live stream on what the
+-- venue is known to have. What a venue has shown within the last 10 s may still be on its way. A stored id above
+-- what the venue has confirmed within the last minute says nothing about those below it: it may be an error.
+CREATE VIEW trade_asked AS
+SELECT c.instrument_id,
+       CASE WHEN c.live_from IS NULL AND isempty(c.asked) THEN int8multirange(range_merge(c.ids))  -- nobody said
+            WHEN c.live_from <= upto.id THEN c.asked + int8multirange(int8range(c.live_from, upto.id, '[]'))
+            ELSE c.asked END AS ids,
+       c.ids AS stored, c.rows, c.last_ts, c.live_from IS NOT NULL AS live, h.newest_id, h.checked_at
+FROM trade_coverage c
+LEFT JOIN trade_heads h USING (instrument_id)
+CROSS JOIN LATERAL (
+    SELECT greatest(
+        CASE WHEN h.seen_at <= now() - INTERVAL '10 seconds' THEN h.newest_id ELSE h.settled_id END,
+        upper(CASE WHEN h.checked_at > now() - INTERVAL '60 seconds'
+                   THEN c.ids * int8multirange(int8range(NULL, h.newest_id, '[]')) ELSE c.ids END) - 1) AS id
+) upto;
+
+-- Asked ids that are neither stored nor explained by somebody who looked at the venue.
+CREATE VIEW trade_gaps AS
+SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS first_id, upper(gap) - 1 AS last_id,
+       upper(gap) - lower(gap) AS missing
+FROM instruments i
+JOIN trade_asked a USING (instrument_id)
+CROSS JOIN LATERAL (
+    SELECT coalesce(range_agg(int8range(first_id, last_id, '[]')), '{}') AS ids
+    FROM holes h WHERE h.instrument_id = i.instrument_id AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL
+) explained
+CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap;
+
+-- The hours of quotes that are accounted for: those loads were told to bring, and where somebody follows, every hour that
+-- ended two hours ago (the vendor publishes an hour up to an hour after its end).
+CREATE VIEW quote_asked AS
+SELECT k.instrument_id, r.follow_from IS NOT NULL AS follows,
+       CASE WHEN r.follow_from IS NOT NULL AND r.follow_from < upto.hour
+            THEN r.hours + tstzmultirange(tstzrange(r.follow_from, upto.hour))
+            ELSE coalesce(r.hours, tstzmultirange(tstzrange(k.first_hour, k.last_hour + INTERVAL '1 hour'))) END AS hours
+FROM (
+    SELECT instrument_id, min(hour) AS first_hour, max(hour) AS last_hour FROM quote_hours GROUP BY 1
+    UNION ALL
+    SELECT instrument_id, NULL, NULL FROM quote_requests
+    WHERE instrument_id NOT IN (SELECT instrument_id FROM quote_hours)
+) k
+LEFT JOIN quote_requests r USING (instrument_id)
+CROSS JOIN LATERAL (SELECT date_trunc('hour', now()) - INTERVAL '2 hours' AS hour) upto;
+
+-- Per instrument and kind: what is stored, and what is missing of what was asked for. Trades are counted in ids, quotes
+-- in hours (rows are quotes all the same). Tickers are samples: completeness does not apply (NULL). Of a live product that
+-- the venue could not be asked about for a minute it is not known: `share_complete` is NULL, and `missing` instead of 0.
+-- `explained` is not stored and accounted for, `explained_by` by which reason; `proven_until` is the moment for which the
+-- venue last confirmed what is counted here.
 CREATE VIEW completeness AS
 WITH ids AS (
-    SELECT c.instrument_id, c.rows, c.last_ts,
-           (SELECT t.ts FROM trades t WHERE t.instrument_id = c.instrument_id ORDER BY t.ts LIMIT 1) AS first_ts,
-           upper(c.ids) - lower(c.ids) AS span,
-           coalesce((SELECT sum(g.missing) FROM trade_gaps g WHERE g.instrument_id = c.instrument_id), 0) AS missing
-    FROM trade_coverage c WHERE NOT isempty(c.ids)
+    SELECT a.*, sizes.asked, sizes.missing, reasons.explained, reasons.explained_by,
+           (SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1) AS first_ts,
+           NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
+    FROM trade_asked a
+    CROSS JOIN LATERAL (
+        SELECT coalesce((SELECT sum(upper(r) - lower(r)) FROM unnest(a.ids) r), 0) AS asked,
+               coalesce((SELECT sum(g.missing) FROM trade_gaps g WHERE g.instrument_id = a.instrument_id), 0) AS missing
+    ) sizes
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(n), 0) AS explained, jsonb_object_agg(reason, n) FILTER (WHERE n > 0) AS explained_by
+        FROM (
+            SELECT reason,
+                   (SELECT sum(upper(r) - lower(r)) FROM unnest((range_agg(int8range(first_id, last_id, '[]')) - a.stored) * a.ids) r) AS n
+            FROM holes h
+            WHERE h.instrument_id = a.instrument_id AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL
+            GROUP BY reason
+        ) by_reason
+    ) reasons
+    WHERE NOT (isempty(a.ids) AND isempty(a.stored) AND a.checked_at IS NULL)
 ), hours AS (
-    SELECT instrument_id, sum(ticks) AS rows, min(hour) AS first_hour, max(hour) AS last_hour,
-           count(*) FILTER (WHERE state IN ('confirmed_empty', 'closed')) AS explained,
-           count(*) FILTER (WHERE state <> 'seen_empty') AS accounted,
-           extract(epoch FROM max(hour) - min(hour))::bigint / 3600 + 1 AS span,
-           max(hour) FILTER (WHERE ticks > 0) AS last_present
-    FROM quote_hours GROUP BY 1
+    SELECT a.instrument_id, a.follows, sum(q.ticks) AS rows, min(q.hour) AS first_hour, max(q.hour) AS last_hour,
+           (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint / 3600 FROM unnest(a.hours) r) AS asked,
+           count(*) FILTER (WHERE q.state = 'closed') AS closed,
+           count(*) FILTER (WHERE q.state = 'confirmed_empty') AS empty,
+           count(*) FILTER (WHERE q.hour <@ a.hours AND q.state <> 'seen_empty'
+                              AND (q.state <> 'partial' OR q.hour > now() - INTERVAL '3 hours')) AS accounted,
+           max(q.hour) FILTER (WHERE q.ticks > 0) AS last_present
+    FROM quote_asked a LEFT JOIN quote_hours q USING (instrument_id) GROUP BY a.instrument_id, a.follows, a.hours
 ), tickers AS (
     SELECT instrument_id, sum(ticks) AS rows, min(first_ts) AS first_ts, max(last_ts) AS last_ts
     FROM quote_candle_1h WHERE instrument_id NOT IN (SELECT instrument_id FROM hours) GROUP BY 1
 ), kinds AS (
-    SELECT instrument_id, 'trades' AS kind, first_ts AS first_at, last_ts AS last_at, rows, missing,
-           span - missing - rows AS explained, (span - missing)::numeric / span AS share_complete
+    SELECT instrument_id, 'trades' AS kind, first_ts AS first_at, last_ts AS last_at, rows,
+           CASE WHEN known OR missing > 0 THEN missing END AS missing, explained,
+           CASE WHEN known AND asked > 0 THEN (asked - missing)::numeric / asked END AS share_complete,
+           live, CASE WHEN live THEN checked_at END AS proven_until, explained_by
     FROM ids
     UNION ALL
     SELECT instrument_id, 'quotes', first_hour,
            coalesce((SELECT max(q.last_ts) FROM quote_candle_1h q
                      WHERE q.instrument_id = hours.instrument_id AND q.bucket = last_present), last_hour),
-           rows, span - accounted, explained, accounted::numeric / span
+           coalesce(rows, 0), greatest(asked - accounted, 0), closed + empty,
+           CASE WHEN asked > 0 THEN least(accounted, asked)::numeric / asked END, follows, NULL,
+           nullif(jsonb_strip_nulls(jsonb_build_object('closed', nullif(closed, 0), 'confirmed_empty', nullif(empty, 0))), '{}')
     FROM hours
     UNION ALL
     SELECT instrument_id, 'tickers', first_ts, last_ts, rows, NULL,
-           (SELECT count(*) FROM holes h WHERE h.instrument_id = tickers.instrument_id AND h.reason = 'not_listening'), NULL
+           (SELECT count(*) FROM holes h WHERE h.instrument_id = tickers.instrument_id AND h.reason = 'not_listening'), NULL,
+           NULL, NULL, NULL
     FROM tickers
 )
+-- Cut off, not rounded: one missing of ten million is not 100 %.
 SELECT i.venue, i.product_id, k.kind, k.first_at, k.last_at, k.rows, k.missing, k.explained,
-       round(k.share_complete, 6) AS share_complete, now() - k.last_at AS last_age
+       trunc(k.share_complete, 6) AS share_complete, now() - k.last_at AS last_age, k.live, k.proven_until, k.explained_by
 FROM kinds k JOIN instruments i USING (instrument_id)
 ORDER BY i.venue, i.product_id, k.kind;

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,23 +24,37 @@ from psycopg import sql
 
 from pipeline import bootstrap
 from pipeline.bus import Bus
-from pipeline.migrate import migrate
+from pipeline.migrate import migrate, protect
+from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
 from pipeline.settings import PREFIXES, PROJECT, PulsarSettings, load
+from pipeline.sql import statement
 
 Environment = Callable[..., dict[str, str]]
 # Measuring coverage takes a program as much processor time again. Left out where many run at once for other reasons.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
+@pytest.fixture(scope="session")
+def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of the token that every broker of the tests wants.
+
+    They have one key, so that what a test sets for `services` is right for the pair that it may hurt too.
+    """
+    if kept := os.environ.get("TEST_SERVICES_DIR"):
+        return Instance.at(Path(kept)).pulsar_token
+    return credentials.broker_token(tmp_path_factory.mktemp("token"))[1]
+
+
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the developer's `.env` nor settings in the shell reach a test."""
+def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
+    """Neither the developer's `.env` nor settings in the shell reach a test; the token of its broker does."""
     for name in list(os.environ):
         if name.startswith(PREFIXES):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
+    monkeypatch.setenv("PULSAR_TOKEN_FILE", str(broker_token))
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +65,9 @@ def _own_logs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """The broker and the database of this session: `pulsar_url`, `pulsar_admin_url`, `database_url()`.
+def services(tmp_path_factory: pytest.TempPathFactory, broker_token: Path) -> Iterator[Instance]:
+    """The broker and the database of this session: `pulsar_url`, `pulsar_admin_url`, `database_url()`, which carries
+    the password, and `pulsar_client()`, a bare client that has the token.
 
     Shared by all tests: do not stop them, take `fault_services` for that.
     """
@@ -60,17 +76,19 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         instance.start()
         yield instance
         return
-    yield from _private(tmp_path_factory.mktemp("services"))
+    yield from _private(tmp_path_factory.mktemp("services"), broker_token)
 
 
 @pytest.fixture(scope="module")
-def fault_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def fault_services(tmp_path_factory: pytest.TempPathFactory, broker_token: Path) -> Iterator[Instance]:
     """A pair that this module may hurt: `.broker` and `.database` have `kill`, `freeze`, `thaw`, `stop`, `start`,
     `restart`; `start` waits until the service answers."""
-    yield from _private(tmp_path_factory.mktemp("fault-services"))
+    yield from _private(tmp_path_factory.mktemp("fault-services"), broker_token)
 
 
-def _private(folder: Path) -> Iterator[Instance]:
+def _private(folder: Path, broker_token: Path) -> Iterator[Instance]:
+    key = broker_token.with_name("token.key").read_bytes()
+    credentials.kept(folder / "broker" / "token.key", lambda: key)
     instance = Instance.at(folder, die_with_parent=True, memory="384m")
     try:
         instance.start()
@@ -90,7 +108,7 @@ def tenant() -> str:
 
 @pytest.fixture
 def database_url(services: Instance) -> Iterator[str]:
-    """An empty, migrated database of this test's own, as superuser; dropped afterwards."""
+    """An empty, migrated database of this test's own, as superuser, with the password in it; dropped afterwards."""
     with _fresh_database(services) as url:
         yield url
 
@@ -112,7 +130,11 @@ class _fresh_database:
     def __enter__(self) -> str:
         template = _template(self.instance)
         self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*map(sql.Identifier, (self.name, template))))
-        return self.instance.database_url(self.name)
+        url = self.instance.database_url(self.name)
+        with psycopg.connect(url, autocommit=True) as connection:  # rights on a database are not in its template
+            connection.execute(statement("roles"))
+            protect(connection)
+        return url
 
     def __exit__(self, *_: object) -> None:
         self.instance.database.start()
@@ -150,6 +172,7 @@ def env(services: Instance, database_url: str, tenant: str, tmp_path: Path) -> E
         return kept | {
             "PULSAR_URL": services.pulsar_url,
             "PULSAR_ADMIN_URL": services.pulsar_admin_url,
+            "PULSAR_TOKEN_FILE": str(services.pulsar_token),
             "PULSAR_TENANT": tenant,
             "DATABASE_URL": database_url,
             "METRICS_BASE_PORT": "0",
@@ -203,3 +226,19 @@ def free_port() -> Callable[[], int]:
 def python() -> str:
     """The interpreter for subprocesses."""
     return sys.executable
+
+
+@pytest.fixture
+def rig(bus: Bus, database_url: str, stop: threading.Event) -> Iterator[Any]:
+    """Every writer, running, with one good message of each kind stored."""
+    from tests.writer_help import NAMES, Rig
+
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        made = Rig(bus, conn, stop)
+        for name in NAMES:
+            made.send_good(name)  # the first one sets the scale of the hours
+        made.start()
+        made.settled()
+        yield made
+        stop.set()
+        made.join()

@@ -5,17 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 
 from pipeline.settings import PROJECT
+from producers.dukascopy import bi5, jetta
 from producers.dukascopy.limiter import FAST, START_RATE, AdaptiveLimit
+from simulator.dukascopy_hours import Quotes, encode_bi5
+from simulator.dukascopy_json import ticks_json
 
 RECORDINGS = PROJECT / "simulator" / "recordings" / "dukascopy"
 BI5 = RECORDINGS / "bi5"
@@ -51,11 +56,19 @@ def load(environment: Mapping[str, str], *flags: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-class Vendor:
-    """A bi5 feed on a local port that gives the hours it has by path, 404 otherwise, and notes what it was asked."""
+Body = bytes | None
+Answers = Callable[[str], Body]
 
-    def __init__(self, hours: Callable[[str], bytes | None]) -> None:
+
+class Vendor:
+    """Feeds on a local port that give what they have by path, 404 otherwise, and note what they were asked.
+
+    `ahead_s`: of its clock before ours, as it tells in each answer.
+    """
+
+    def __init__(self, answers: Answers, ahead_s: float = 0.0) -> None:
         self.asked: list[str] = []
+        self.ahead_s = ahead_s
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,11 +77,14 @@ class Vendor:
             def do_GET(self) -> None:
                 path = self.path.removeprefix("/")
                 outer.asked.append(path)
-                body = hours(path)
+                body = answers(path)
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
                 self.wfile.write(body or b"")
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(int(time.time() + outer.ahead_s))
 
             def log_message(self, *_: Any) -> None:
                 return
@@ -84,16 +100,32 @@ class Vendor:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def environment(self) -> dict[str, str]:
+        """Both feeds: paths begin with `bi5/` and `json/`."""
+        return {"DUKASCOPY_BI5_URL": f"{self.url}/bi5", "DUKASCOPY_JSON_URL": f"{self.url}/json"}
+
 
 @contextmanager
-def vendor(hours: Callable[[str], bytes | None]) -> Iterator[Vendor]:
+def vendor(answers: Answers, ahead_s: float = 0.0) -> Iterator[Vendor]:
     """A `Vendor` for the length of a block."""
-    started = Vendor(hours)
+    started = Vendor(answers, ahead_s)
     try:
         yield started
     finally:
         started.server.shutdown()
         started.server.server_close()
+
+
+def made_hours(symbol: str, code: str, hours: Iterable[int], factor: int = 100_000) -> dict[str, bytes]:
+    """Both feeds' answers for these hours (µs), ten quotes each and different in each, by path."""
+    found = {}
+    for number, hour_us in enumerate(hours):
+        step = np.arange(10, dtype=np.int64)
+        bid, size = 114_000 + 7 * number + step, np.full(10, 1.5)
+        quotes = Quotes(step * 150_000 + number, bid + 3, bid, size, size)
+        found["bi5/" + bi5.hour_path(symbol, hour_us)] = encode_bi5(quotes)
+        found["json/" + jetta.hour_path(code, hour_us)] = ticks_json(quotes, hour_us // 1000, factor).encode()
+    return found
 
 
 def warm(environment: Mapping[str, str], feed: str, rate: float) -> None:

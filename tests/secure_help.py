@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pipeline.services.accounts import stand_in
 from pipeline.services.broker import Broker
-from pipeline.services.database import Database, unprivileged
+from pipeline.services.database import Database
 from pipeline.services.instance import Service
 from pipeline.services.processes import free_ports
 
@@ -146,17 +147,18 @@ class SecureDatabase(Database):
     def _settings(self) -> dict[str, str]:
         return super()._settings() | {"ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
 
+    def _hba(self) -> str:
+        return "hostssl all all 127.0.0.1/32 scram-sha-256\n"
+
     def _initialise(self) -> None:
         super()._initialise()
-        self._run("postgres", "--single", "-D", str(self.data), "postgres",
-                  text=f"ALTER ROLE postgres PASSWORD '{self.password}'\n")  # fmt: skip
+        self._single(self.data, f"ALTER ROLE postgres PASSWORD '{self.password}'\n")
         for source, name in zip(self.certificate, ("server.crt", "server.key"), strict=True):
             target = self.data / name
             target.write_bytes(source.read_bytes())
             target.chmod(0o600)
-            if unprivileged()[:1] == ("setpriv",):
-                os.chown(target, 65534, 65534)
-        (self.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+            if (account := stand_in()) is not None:
+                os.chown(target, account.pw_uid, account.pw_gid)
 
 
 @dataclass

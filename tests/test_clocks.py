@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from producers.backoff import CAP_S, CAP_WITH_GAPS_S, Backoff
 from producers.clocks import LONGEST_S, Due, ProductClock
@@ -68,13 +69,37 @@ def test_a_moved_market_leads_to_resubscribing_then_reconnecting() -> None:
     assert clock.stale
     assert clock.due(119.0 + 16.0) is Due.ASK
     clock.answered(130, 136.0)
-    assert clock.due(139.0) is Due.RECONNECT
-    clock.opened(141.0)
+    assert clock.due(139.0) is Due.NOTHING  # each attempt is given twice the time of the one before
+    assert clock.due(155.0) is Due.ASK  # but REST is asked on: nothing else says what is missing
+    clock.answered(140, 155.0)
+    assert clock.due(158.0) is Due.RESUBSCRIBE
+    acted, now = [158.0], 158.0
+    while now < 158.0 + 3600.0:
+        now += 1.0
+        due = clock.due(now)
+        if due is Due.ASK:
+            clock.answered(150, now)
+        elif due is Due.RECONNECT:
+            acted.append(now)
+    pauses = [b - a for a, b in pairwise(acted)]
+    assert 60.0 <= pauses[0] < pauses[1] < pauses[2]
+    assert pauses[-1] >= LONGEST_S
+    assert len(acted) < 12
+    clock.opened(now)
     assert clock.stale
-    assert clock.due(141.0 + 16.0) is Due.NOTHING  # each reconnect doubles the patience: others pay for it
-    assert clock.due(141.0 + 31.0) is Due.ASK
-    assert clock.data(131, 173.0)
+    assert clock.data(151, now + 3.0)
     assert not clock.stale
+
+
+def test_a_dead_stream_is_noticed_within_its_longest_patience() -> None:
+    """A pair with a trade in five minutes would otherwise hide the end of its stream for an hour."""
+    clock = ProductClock(15.0, 0.0, longest_s=40.0)
+    for number in range(1, 10):
+        clock.data(number, number * 300.0)
+    assert clock.due(9 * 300.0 + 41.0) is Due.ASK
+    clock.answered(9, 9 * 300.0 + 42.0)
+    assert clock.quiet
+    assert clock.due(9 * 300.0 + 42.0 + 41.0) is Due.ASK
 
 
 def test_a_trade_in_flight_is_no_stale_product() -> None:

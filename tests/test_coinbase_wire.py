@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -16,6 +19,7 @@ from pydantic import SecretStr
 
 from pipeline.errors import WrongAnswer, WrongUse
 from pipeline.settings import CoinbaseSettings
+from pipeline.times import us_to_iso
 from producers.coinbase import wire
 from producers.coinbase.candles import CandleBook
 from producers.coinbase.live import CoinbaseVenue
@@ -99,6 +103,56 @@ def test_no_bytes_whatever_end_the_connection(frame: bytes) -> None:
         assert isinstance(said, Unreadable | VenueNotice | SubscriptionRefused)
 
 
+def candles_frame(*candles: dict[str, Any], **envelope: Any) -> bytes:
+    good = {"open": "1", "high": "2", "low": "1", "close": "1", "volume": "3", "product_id": "BTC-USD"}
+    events = [{"type": "snapshot", "candles": [good | candle for candle in candles]}]
+    frame = {"channel": "candles", "timestamp": "2026-08-09T21:05:48Z", "sequence_num": 1, "events": events}
+    return json.dumps(frame | envelope).encode()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"close": math.nan}, {"start": 1786279500000}, {"start": str(10**20)}, {"start": 1786279501}, {"start": None},
+        {"volume": 10**400}, {"product_id": ["BTC-USD"]}, {"high": {}}, {"start": True},
+    ],
+)  # fmt: skip
+def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
+    """One of thirty took all candles of its product and of the next one with it; a start in ms ended the producer."""
+    frame = candles_frame({"start": "1786279500"}, {"start": "1786279200"} | odd, {"start": "1786278900"})
+    good, bad = wire.read(frame).said
+    assert isinstance(good, CandleFrame)
+    assert len(good.rows) == 2
+    assert isinstance(bad, Unreadable)
+
+
+@pytest.mark.parametrize("envelope", [{"timestamp": "then"}, {"timestamp": None}, {"sequence_num": -1}])
+def test_an_odd_envelope_does_not_lose_what_is_inside(envelope: dict[str, Any]) -> None:
+    candles, bad = wire.read(candles_frame({"start": "1786279500"}, **envelope)).said
+    assert isinstance(candles, CandleFrame)
+    assert isinstance(bad, Unreadable)
+
+
+def test_one_odd_event_costs_itself() -> None:
+    frame = json.loads(candles_frame({"start": "1786279500"}))
+    frame["events"] = [{"type": "snapshot"}, 5, *frame["events"]]
+    said = wire.read(json.dumps(frame).encode()).said
+    assert [type(one) for one in said] == [CandleFrame, Unreadable, Unreadable]
+
+
+def test_a_wrong_time_settles_no_candle_that_still_runs(tmp_path: Path) -> None:
+    live = venue(tmp_path)
+    start = int(time.time()) // 300 * 300
+    live.read(candles_frame({"start": start}, timestamp=us_to_iso(start * 1_000_000)))
+    said = live.read(b'{"channel":"heartbeats","timestamp":"2098-01-01T00:00:00Z","sequence_num":3,"events":[{}]}')
+    assert not [one for one in said if isinstance(one, CandleFrame)]
+
+
+def test_every_product_of_a_refusal_is_named() -> None:
+    said = wire.read(b'{"type":"error","message":"failed to subscribe: A-USD, NOPE-USD are not valid"}').said
+    assert [one.product_id for one in said if isinstance(one, SubscriptionRefused)] == ["A-USD", "NOPE-USD"]
+
+
 def test_a_refused_product_is_named() -> None:
     (said,) = wire.read(b'{"type":"error","message":"failed to subscribe: NOPE-USD is not a valid product"}').said
     assert isinstance(said, SubscriptionRefused)
@@ -165,10 +219,14 @@ def test_a_running_candle_from_before_an_outage_is_not_called_final() -> None:
     assert after.rows == [candle(5, "9") | {"final": True}, candle(10) | {"final": False}]
 
 
+def texts_of(live: CoinbaseVenue, *products: str) -> list[str]:
+    return [*live.opened(), *(live.subscribe(channel, products, 1) for channel in live.channels)]
+
+
 def test_each_message_has_a_token_of_its_own_signed_by_the_key(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     live = venue(tmp_path, api_key="organizations/1/apiKeys/2", api_secret=pem(key).replace("\n", "\\n"))
-    tokens = [json.loads(text)["jwt"] for text in live.subscribe(("BTC-USD",))]
+    tokens = [json.loads(text)["jwt"] for text in texts_of(live, "BTC-USD")]
     assert len(set(tokens)) == len(tokens) == 4
     claims = jwt.decode(tokens[0], key.public_key(), algorithms=["ES256"])
     assert (claims["iss"], claims["sub"], claims["exp"] - claims["nbf"]) == ("cdp", "organizations/1/apiKeys/2", 120)
@@ -176,7 +234,7 @@ def test_each_message_has_a_token_of_its_own_signed_by_the_key(tmp_path: Path) -
 
 
 def test_without_a_key_nothing_is_signed(tmp_path: Path) -> None:
-    texts = [json.loads(text) for text in venue(tmp_path).subscribe(("BTC-USD", "ETH-USD"))]
+    texts = [json.loads(text) for text in texts_of(venue(tmp_path), "BTC-USD", "ETH-USD")]
     assert [text["channel"] for text in texts] == ["heartbeats", "market_trades", "ticker", "candles"]
     assert all("jwt" not in text for text in texts)
     assert texts[1]["product_ids"] == ["BTC-USD", "ETH-USD"]
@@ -187,7 +245,7 @@ def test_a_refused_key_is_said_and_public_data_go_on(tmp_path: Path) -> None:
     (said,) = live.read(b'{"type":"error","message":"authentication failure"}')
     assert isinstance(said, VenueNotice)
     assert "COINBASE_API_KEY" in said.text
-    assert all("jwt" not in text for text in live.subscribe(("BTC-USD",)))
+    assert all("jwt" not in text for text in texts_of(live, "BTC-USD"))
 
 
 @pytest.mark.parametrize(

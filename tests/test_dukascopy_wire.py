@@ -114,6 +114,125 @@ def test_json_prices_finer_than_our_scale_stop_the_load_and_coarser_ones_are_sca
     assert jetta.parse_hour(body, BTC_HOUR, 3).bid[0] == 24_849_400
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bid": 24849.400000000003}, {"ask": 24921.499999999996}, {"multiplier": 0.10000000000000002},
+        {"timestamp": 1676894400000.0002}, {"bid": 24849.44},
+    ],
+)  # fmt: skip
+def test_binary_noise_of_the_vendors_floats_is_rounded(change: dict[str, object]) -> None:
+    """An hour refused because somebody calculated with a double on its way."""
+    data = json.loads(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json"))
+    data["times"] = [float(time) for time in data["times"]]
+    data["bids"] = [delta + 1e-12 for delta in data["bids"]]
+    data["askVolumes"] = [size * 1.0000000000000002 for size in data["askVolumes"]]
+    found = jetta.parse_hour(json.dumps(data | change).encode(), BTC_HOUR, 1)
+    right = jetta.parse_hour(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json"), BTC_HOUR, 1)
+    for column in ("offset_ms", "bid", "ask", "bid_size", "ask_size"):
+        assert (getattr(found, column) == getattr(right, column)).all()
+    assert found.size_scale == right.size_scale
+
+
+def test_noise_of_a_price_at_five_decimals() -> None:
+    """The start price that was seen to refuse whole hours."""
+    data = {
+        "timestamp": BTC_HOUR // 1000, "multiplier": 1e-05, "ask": 1.0860400000000001, "bid": 1.08603,
+        "times": [5], "asks": [0], "bids": [0], "askVolumes": [0.30000000000000004], "bidVolumes": [1e-13],
+    }  # fmt: skip
+    found = jetta.parse_hour(json.dumps(data).encode(), BTC_HOUR, 5)
+    assert (found.ask[0], found.bid[0]) == (108604, 108603)
+    assert found.ask_size[0] == 3 * 10 ** (found.size_scale - 1)
+    with pytest.raises(WrongAnswer, match=r"1\.086045"):
+        jetta.parse_hour(json.dumps(data | {"ask": 1.086045}).encode(), BTC_HOUR, 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}", b"[]", b"17", b'"times"', b"null", b'{"times": null}', b'{"times": []}', b"[" * 100_000,
+        b'{"times":0,"asks":[],"bids":[],"ask":null,"bid":null}',
+        b'{"times":[],"asks":[1],"bids":[],"ask":null,"bid":null}',
+        b'{"timestamp":1676894400000,"multiplier":0.1,"ask":1,"bid":1,"times":[],"asks":[],"bids":[]}',
+        b'{"timestamp":1676894400000,"multiplier":0.1,"ask":1e15,"bid":1,"times":[1],"asks":[9e18],"bids":[1],'
+        b'"askVolumes":[1],"bidVolumes":[1]}',
+        b'{"timestamp":1676894400000,"multiplier":0.1,"ask":1,"bid":1,"times":[1],"asks":[18446744073709551615],'
+        b'"bids":[1],"askVolumes":[1],"bidVolumes":[1]}',
+        b'{"timestamp":"1676894400000","multiplier":0.1,"ask":1,"bid":1,"times":[1],"asks":[1],"bids":[1],'
+        b'"askVolumes":[1],"bidVolumes":[1]}',
+        b'{"a":[' + b"{}," * 1_000_000 + b"{}]}",
+    ],
+)  # fmt: skip
+def test_json_of_another_shape_is_neither_an_hour_nor_an_empty_one(body: bytes) -> None:
+    """An answer taken for an hour without quotes because it lacks them."""
+    with pytest.raises(WrongAnswer):
+        jetta.parse_hour(body, BTC_HOUR, 1)
+
+
+def test_sizes_that_cannot_be_summed_in_64_bits_lose_decimals_instead() -> None:
+    """Integers that wrapped around."""
+    columns, scale = decimals_of_units(np.array([1e9, 1e-10]), np.array([5e10, 0.5]))
+    assert columns[1][0] == 5 * 10 ** (10 + scale)
+    assert columns[0][0] == 10 ** (9 + scale)
+    bad, _ = decimals_of_units(np.array([np.nan, 1.5]), np.array([-1.0, np.inf]))
+    assert [column.tolist() for column in bad] == [[-1, 15], [-1, -1]]
+
+
+def test_a_few_bad_rows_are_left_to_the_writer_and_many_are_damage() -> None:
+    """An hour lost with one row of it; a page of noise stored as an hour."""
+    rows = np.zeros(200, dtype=[("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("a", ">f4"), ("b", ">f4")])
+    rows["ms"], rows["ask"], rows["bid"], rows["a"] = np.arange(200), 114_003, 114_000, 1.5
+    rows["b"][:2] = np.nan
+    found = bi5.parse_hour(lzma.compress(rows.tobytes(), format=lzma.FORMAT_ALONE))
+    assert (len(found), found.bid_size.tolist().count(-1)) == (200, 2)
+    catalogue()["EURUSD"].check_price(found)
+    rows["ms"][10] = 3_600_000
+    with pytest.raises(WrongAnswer, match="3 of 200 rows"):
+        bi5.parse_hour(lzma.compress(rows.tobytes(), format=lzma.FORMAT_ALONE))
+    rows["ms"], rows["b"] = np.arange(200), 1.5
+    rows["bid"][:3] = 0
+    with pytest.raises(WrongAnswer, match="3 of 200 rows"):
+        catalogue()["EURUSD"].check_price(bi5.parse_hour(lzma.compress(rows.tobytes(), format=lzma.FORMAT_ALONE)))
+
+
+@pytest.mark.parametrize("dictionary", [4 << 20, 1 << 30])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(dictionary: int) -> None:
+    """A process that is killed for want of memory by some kilobytes."""
+    packer = lzma.LZMACompressor(lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": 4 << 20}])
+    body = b"".join(packer.compress(bytes(1 << 20)) for _ in range(32)) + packer.flush()
+    assert len(body) < 10_000
+    body = body[:1] + dictionary.to_bytes(4, "little") + body[5:]
+    with pytest.raises(WrongAnswer):
+        bi5.parse_hour(body)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["EURNOK", "eur-nok", "EUR/NOK"])
+def test_an_instruments_file_in_any_encoding_and_spelling(tmp_path: Path, encoding: str, name: str) -> None:
+    """A file that an editor saved its own way, refused with a stack trace or taken for nothing."""
+    own = tmp_path / "own.json"
+    own.write_bytes(f'{{"{name}": {{"asset_class": "forex", "price_scale": 5}}}}'.encode(encoding))
+    (found,) = chosen(["eur/nok"], catalogue(own))
+    assert (found.symbol, found.code, found.product_id) == ("EURNOK", "EUR-NOK", "EUR-NOK")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{\"Ä\": 1}".encode("latin-1"), "save it as UTF-8"), (b"", "must be a JSON object"),
+        (b"[]", "must be a JSON object"), (b"[" * 100_000, "must be a JSON object"), (b'{"EURNOK": 5}', "EURNOK"),
+        (b'{"": {}}', "own.json"), (b"\0\xff", "own.json"),
+        (b'{"EURNOK": {"asset_class": "x", "price_scale": -1}}', "asset_class.*\n.*price_scale"),
+    ],
+)  # fmt: skip
+def test_an_instruments_file_that_is_none_is_explained(tmp_path: Path, content: bytes, said: str) -> None:
+    """A stack trace, or one mistake told at a time."""
+    own = tmp_path / "own.json"
+    own.write_bytes(content)
+    with pytest.raises(WrongUse, match=said):
+        catalogue(own)
+
+
 def test_an_empty_json_answer_is_an_empty_hour() -> None:
     """Nulls of an hour without a quote taken for damage."""
     body = b'{"timestamp":1,"multiplier":0.1,"ask":null,"bid":null,"times":[],"asks":[],"bids":[]}'

@@ -123,7 +123,7 @@ def test_a_broker_killed_in_the_middle_of_a_message(instance: Instance) -> None:
     """A real one, whose journal then ends as kills under load left it: with the first half of one more message."""
     topic = "persistent://public/default/half-a-message"
     sent = [bytes([number]) * 3000 for number in range(20)]
-    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = instance.pulsar_client()
     producer = client.create_producer(topic)
     ledger = {producer.send(message).ledger_id() for message in sent}.pop()
     client.shutdown()
@@ -135,7 +135,7 @@ def test_a_broker_killed_in_the_middle_of_a_message(instance: Instance) -> None:
         file.write(entry(ledger, len(sent), bytes([99]) * 3000)[:1500])
 
     instance.broker.start()
-    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = instance.pulsar_client()
     try:
         client.create_producer(topic).send(b"after it")
         reader = client.create_reader(topic, pulsar.MessageId.earliest)

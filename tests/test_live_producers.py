@@ -219,7 +219,7 @@ def test_two_runs_with_the_same_trades_publish_them_both(
     ("venue", "wrong", "sentence"),
     [
         ("kraken", {"KRAKEN_PRODUCT_IDS": "[]"}, "KRAKEN_PRODUCT_IDS"),
-        ("kraken", {"TRADES_PRODUCT_IDS": "b@d", "KRAKEN_PRODUCT_IDS": ""}, "is no product id"),
+        ("kraken", {"TRADES_PRODUCT_IDS": "b@d", "KRAKEN_PRODUCT_IDS": ""}, "is not a valid product id"),
         ("kraken", {"KRAKEN_LAST_N_DAYS": "0"}, "KRAKEN_LAST_N_DAYS"),
         ("kraken", {"KRAKEN_PRODUKT_IDS": "BTC/USD"}, "did you mean KRAKEN_PRODUCT_IDS"),
         ("coinbase", {"COINBASE_CHANNELS": "level2"}, "is not handled"),

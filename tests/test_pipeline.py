@@ -127,7 +127,7 @@ def test_poison_goes_to_dead_letters_the_rest_is_stored(bus: Bus, writer: Any, c
 def test_a_row_that_only_the_database_refuses_is_found_and_the_rest_is_stored(
     bus: Bus, writer: Any, conn: Any, tenant: str
 ) -> None:
-    """One such row must not stop the topic for ever, and nobody may ask the venue for it again."""
+    """One such row must not stop the topic for ever; its id stays missing, so the venue is asked for it again."""
     conn.execute("ALTER TABLE trades ADD CHECK (price <> 666)")
     trades = bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")
     for i in range(20):
@@ -136,8 +136,7 @@ def test_a_row_that_only_the_database_refuses_is_found_and_the_rest_is_stored(
     until(lambda: one(conn, "SELECT count(*) FROM trades") == 59)
     until(lambda: Admin(load(PulsarSettings)).backlog(trades.topic, SUBSCRIPTION)[0] == 0)
     assert [(letter["reason"], letter["row"]) for letter in letters(tenant)] == [("database", 0)]
-    assert conn.execute("SELECT first_id, last_id, reason FROM holes").fetchall() == [(31, 31, "rejected")]
-    assert one(conn, "SELECT count(*) FROM trade_gaps") == 0
+    assert conn.execute("SELECT first_id, last_id FROM trade_gaps").fetchall() == [(31, 31)]
 
 
 def test_a_stop_before_the_commit_acknowledges_nothing(bus: Bus, writer: Any, conn: Any, stop: threading.Event) -> None:
@@ -162,13 +161,13 @@ def test_a_stop_before_the_commit_acknowledges_nothing(bus: Bus, writer: Any, co
 
 
 def test_a_topic_made_later_is_read_without_waiting_for_the_pattern(bus: Bus, writer: Any, conn: Any) -> None:
-    """The client finds topics of a pattern only every 60 s; the announcement makes it seconds."""
+    """The client finds topics of a pattern only every 60 s unless it is told otherwise beneath its own interface."""
     bus.publisher("trades", "kraken", "BTC-USD", "trades", "test").send(trades_record([trade(1)]))
     writer(Trades())
     until(lambda: one(conn, "SELECT count(*) FROM trades") == 1)
     later = bus.publisher("trades", "kraken", "SOL-USD", "trades", "test")
     later.send(trades_record([trade(1)], product="SOL-USD"))
-    until(lambda: one(conn, "SELECT count(*) FROM trades") == 2, timeout_s=15)
+    until(lambda: one(conn, "SELECT count(*) FROM trades") == 2, timeout_s=20)
 
 
 def test_two_writers_share_the_topics_and_take_over(bus: Bus, writer: Any, conn: Any, stop: threading.Event) -> None:

@@ -93,11 +93,22 @@ def test_frames_of_pandas_and_polars_know_utc() -> None:
     assert read.trades("kraken", "BTC-USD").pandas()["taker_side"].value_counts()["buy"] == 66
 
 
+@pytest.mark.parametrize("spelling", ["XBT/USD", "btc-usd", "BTCUSD", "xbtusd", " BTC/USD "])
+def test_names_are_understood_as_elsewhere(spelling: str) -> None:
+    """Prevents "nothing is stored" for a name that the producer takes."""
+    assert len(read.trades("Kraken", spelling, end="2023-11-14T22:01")) == 2
+
+
 def test_wrong_names_are_one_sentence() -> None:
     """Prevents an empty frame where a name was mistyped."""
     with pytest.raises(WrongUse, match="nothing is stored of kraken ETH-USD"):
         read.trades("kraken", "ETHUSD")
+    for hostile in ("../BTC", "BTC/USD/EUR", "BTC\0USD", "\u0661/USD", "A" * 1000 + "/USD"):
+        with pytest.raises(WrongUse, match="is not a valid product id"):
+            read.trades("kraken", hostile)
+    with pytest.raises(WrongUse, match="is not a valid venue"):
+        read.trades("kra/ken", "BTC-USD")
     with pytest.raises(WrongUse, match="no time frame"):
         read.candles("kraken", "BTC-USD", "2m")
-    with pytest.raises(WrongUse, match="is no time"):
+    with pytest.raises(WrongUse, match="invalid time"):
         read.candles("kraken", "BTC-USD", "1m", start="yesterday")

@@ -144,8 +144,8 @@ def test_a_fault_of_rest_is_retried_until_it_is_over(simulator: Simulator, tmp_p
     settings = KrakenSettings(rest_url=simulator.environment()["KRAKEN_REST_URL"], rest_rate=3)
     rest = KrakenRest(settings, tmp_path, threading.Event())
     simulator.fault(fault, "kraken", count=1)
-    rows, _ = rest.page("BTC-USD", None)
-    assert len(rows) == 1000
+    page, _ = rest.page("BTC-USD", None)
+    assert len(page.ids) == 1000
     assert simulator.faults()["struck"][f"kraken/{fault}"] >= 1
 
 

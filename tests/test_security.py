@@ -34,8 +34,11 @@ def login(database_url: str) -> Iterator[Callable[[str], psycopg.Connection[Any]
     def enter(role: str) -> psycopg.Connection[Any]:
         name = f"user_{secrets.token_hex(5)}"
         with psycopg.connect(database_url, autocommit=True) as conn:
-            conn.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(*map(sql.Identifier, (name, role))))
-        connection: psycopg.Connection[Any] = psycopg.connect(database_url, user=name, autocommit=True)
+            made_of = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
+            conn.execute(made_of.format(sql.Identifier(name), sql.Literal(PASSWORD), sql.Identifier(role)))
+        connection: psycopg.Connection[Any] = psycopg.connect(
+            database_url, user=name, password=PASSWORD, autocommit=True
+        )
         made.append((name, connection))
         return connection
 
@@ -62,7 +65,7 @@ def test_the_writer_role_is_enough_for_all_writers(login: Callable[[str], psycop
     "statement",
     [
         "DELETE FROM trades", "UPDATE trades SET price = 1", "TRUNCATE trades", "DROP TABLE trades",
-        "DELETE FROM trade_coverage", "DELETE FROM quote_hours", "DELETE FROM holes", "UPDATE quotes SET bid = 1",
+        "DELETE FROM trade_coverage", "DELETE FROM quote_hours", "UPDATE quotes SET bid = 1",
         "CREATE TABLE mine (x int)", "ALTER TABLE trades ADD COLUMN x int", "UPDATE migrations SET number = 9",
         "CREATE ROLE somebody",
     ],

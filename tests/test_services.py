@@ -47,7 +47,7 @@ def test_everything_listens_on_loopback_only(services: Instance) -> None:
 
 
 def _publish_and_read(instance: Instance, topic: str, text: bytes | None) -> bytes:
-    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = instance.pulsar_client()
     try:
         reader = client.subscribe(topic, "look", initial_position=pulsar.InitialPosition.Earliest)
         if text is not None:

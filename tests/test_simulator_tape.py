@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from simulator.candles import candles
 from simulator.config import Config, ConfigError
 from simulator.faults import FaultBoard, FaultError
 from simulator.market import MARKET_START_NS, SECOND_NS, default_products, load_products, product_from
+from simulator.stream import FrameSource
 from simulator.tape import Edits, Tape, fixed, trimmed
+from simulator.world import World
 
 NOW_NS = 1_795_255_000 * SECOND_NS
 PRODUCT = default_products("kraken")[0]
@@ -148,3 +152,23 @@ def test_a_product_of_ones_own() -> None:
     product = product_from("kraken", {"symbol": "XYZ/EUR", "rate": 7, "level": 3.0, "fills": [1.0]})
     assert (product.canonical, product.rate, product.price_decimals) == ("XYZ-EUR", 7, 2)
     assert len(set(Tape(product, 1).trades(1, 64).order.tolist())) == 64
+
+
+def test_a_clock_set_back_takes_back_no_trade(tmp_path: Path) -> None:
+    """Prevents: a venue that forgets what it published, as none does, and ids that come twice with other times."""
+    config = Config(seed=1, clock_offset_s=-3600.0, state_path=str(tmp_path / "state"))
+    world = World(config)
+    tape = world.find("kraken", "BTC-USD")
+    source = FrameSource(world, tape)
+    source.due(world.now_ns())
+    newest = tape.last_id_at(world.published_until_ns())
+    world.change_tape(world.faults.add("clock", "kraken", {"jump": -30}))
+    for one in (world, World(config)):
+        assert one.now_ns() < world.published_until_ns() - 29 * SECOND_NS
+        assert tape.last_id_at(one.visible_until_ns("kraken")) >= newest
+        assert one.find("kraken", "BTC-USD").trades(newest, newest).rows() == tape.trades(newest, newest).rows()
+    assert source.due(world.now_ns()) == []
+    caught_up = world.published_until_ns() + 5 * SECOND_NS
+    ids = [trade.trade_id for order in source.due(caught_up) for trade in order]
+    assert ids == list(range(ids[0], tape.last_id_at(caught_up) + 1))
+    assert ids[0] <= newest + 1

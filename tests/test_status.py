@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from consumers.trades import Trades
 from pipeline import bootstrap, state, status
+from pipeline.claim import complete_text
 from pipeline.health import HealthServer
 from pipeline.process import now_us
 from pipeline.programs import Program
@@ -22,9 +24,13 @@ from pipeline.settings import CoinbaseSettings, PulsarSettings, load
 
 def test_age_and_share_never_promise_too_much() -> None:
     """Prevents 99.99996 % from reading as complete, and ages that nobody can compare."""
-    assert status.share(0.9999999) == "99.9999 %"
-    assert status.share(1.0) == "100 %"
-    assert status.share(None) == "sampled"
+    at = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
+    assert complete_text("trades", 0.9999999, None, True, at) == "99.9999 %"
+    assert complete_text("trades", 1.0, {"venue_has_none": 5}, True, at) == "100 %"
+    assert complete_text("trades", 1.0, {"too_old": 490, "venue_has_none": 5}, True, at) == "100 %, 490 too old"
+    assert complete_text("trades", None, None, True, at) == "not known since 12:03:04"
+    assert complete_text("trades", None, None, True, None) == "not known yet"
+    assert complete_text("tickers", None, None, None, None) == "sampled"
     assert [status.age(s) for s in (None, -1, 0.44, 12, 600, 7300, 864_000)] == [
         "-", "0.0 s", "0.4 s", "12 s", "10 min", "2 h", "10 d",
     ]  # fmt: skip

@@ -16,10 +16,11 @@ import requests
 
 from pipeline.programs import PROGRAMS
 from pipeline.services import conf, gate
+from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until
 from pipeline.settings import PREFIXES, PROJECT
 
-UP_SECONDS = 120.0
+UP_SECONDS = 240.0  # on an idle machine it takes four
 WRITER = next(one for one in PROGRAMS if one.name == "trades-writer")
 WATCHDOG = next(one for one in PROGRAMS if one.name == "watchdog")
 OTHERS = [one.name for one in PROGRAMS if one.name not in ("trades-writer", "watchdog")]
@@ -30,13 +31,13 @@ class Supervised:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        pulsar, admin, self.database_port, dashboard, simulator = free_ports(5)
+        pulsar, self.admin_port, self.database_port, dashboard, simulator = free_ports(5)
         self.base = _free_range(20)
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)} | {
             "SERVICES_DATA": str(folder),
             "STATE_DIR": str(folder / "state"),
             "PULSAR_PORT": str(pulsar),
-            "PULSAR_ADMIN_PORT": str(admin),
+            "PULSAR_ADMIN_PORT": str(self.admin_port),
             "PULSAR_MEMORY": "384m",
             "DATABASE_PORT": str(self.database_port),
             "DATABASE_MEMORY": "384m",
@@ -65,10 +66,17 @@ class Supervised:
         return (self.folder / "log").read_text(errors="replace")
 
     def healthy(self) -> bool:
-        """Whether the writer reaches both broker and database."""
+        """Whether broker and database serve and the writer says that it reaches both.
+
+        The writer's word alone is not enough: it said so before it had asked either. A broker that was stopped in the
+        middle of its start then waited for its own start, and on a busy machine it needed SIGKILL.
+        """
+        broker, health = f"http://127.0.0.1:{self.admin_port}/admin/v2/brokers/health", self.base + WRITER.offset
         try:
-            return requests.get(f"http://127.0.0.1:{self.base + WRITER.offset}/health", timeout=5).status_code == 200
-        except requests.RequestException:
+            with psycopg.connect(self.database_url(), connect_timeout=5):
+                urls = (broker, f"http://127.0.0.1:{health}/health")
+                return all(requests.get(url, timeout=15).status_code == 200 for url in urls)
+        except (requests.RequestException, psycopg.Error):
             return False
 
     def watched(self, name: str) -> bool:
@@ -83,7 +91,7 @@ class Supervised:
         assert wait_until(self.healthy, UP_SECONDS, 0.3), self.log[-4000:]
 
     def database_url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.database_port}/market_data"
+        return Database(self.folder / "database", self.database_port).url()
 
 
 def _free_range(size: int) -> int:

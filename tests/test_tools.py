@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import pytest
 from conftest import Environment
 
 from pipeline import demo
+from pipeline.errors import WrongUse
+from pipeline.programs import BY_NAME
+from pipeline.services import gate
 from pipeline.services.instance import Instance
-from pipeline.settings import PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load
+from pipeline.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load
 
 
 def _tool(name: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -30,14 +35,14 @@ def test_psql_is_on_the_configured_database(env: Environment, database_url: str)
 def test_psql_gets_the_password_but_not_on_its_command_line(env: Environment, database_url: str) -> None:
     """Prevents a password that everybody on the machine reads with ps."""
     with psycopg.connect(database_url, autocommit=True) as connection:
-        host = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
-    with_password = f"postgresql://postgres:hidden@{host}"
+        password = connection.info.password
     look = "\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD"
-    done = _tool("psql", "-At", "-c", look, env=env(DATABASE_URL=with_password))
-    line, password = done.stdout.strip().splitlines()
+    done = _tool("psql", "-At", "-c", look, env=env())
+    line, given = done.stdout.strip().splitlines()
     assert "psql" in line
-    assert "hidden" not in line
-    assert password == "hidden"
+    assert password
+    assert password not in line
+    assert given == password
 
 
 def test_pulsar_admin_and_client_reach_the_configured_broker(env: Environment, services: Instance) -> None:
@@ -73,6 +78,39 @@ def test_the_demo_is_apart_from_live(
         os.environ.update(before)
 
 
+def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
+    """Ports and folders of a checkout's demo, as its programs and the tools with `--demo` read them."""
+    script = (
+        "import json, os; from pipeline import demo; demo.enter_demo(); from pipeline.services import gate, private\n"
+        "print(json.dumps([list(gate.needed_ports()), [str(private.data_folder()),"
+        " os.environ['STATE_DIR'], os.environ['KRAKEN_REST_URL'].split('/')[2]]]))"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+    env |= {"ENV_FILE": os.devnull, "SERVICES_DATA": str(checkout / ".services" / "data")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True,
+                          env=env | {name: str(port) for name, port in ports.items()})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return set(found[0]), set(found[1])
+
+
+def test_two_demos_of_two_checkouts_share_nothing(tmp_path: Path) -> None:
+    """Prevents a demo that uses the other one's ports, data or counts, whatever the message about a port advised."""
+    moved = {"PULSAR_PORT": 6651, "PULSAR_ADMIN_PORT": 8081, "DATABASE_PORT": 5434, "METRICS_BASE_PORT": 9200,
+             "DASHBOARD_PORT": 8501, "SIMULATOR_PORT": 18901}  # fmt: skip
+    first, second = _demo_of(tmp_path / "one"), _demo_of(tmp_path / "two", **moved)
+    assert first[0].isdisjoint(second[0])
+    assert first[1].isdisjoint(second[1])
+    assert {16_651, 18_081, 15_434, 19_201, 18_501, 18_901} <= second[0]
+
+
+def test_two_settings_with_one_port_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a program that never starts because another one of ours holds its port."""
+    monkeypatch.setenv("DASHBOARD_PORT", str(BY_NAME["kraken"].port))
+    with pytest.raises(WrongUse, match=r"taken by both METRICS_BASE_PORT and DASHBOARD_PORT"):
+        gate.check_ports()
+
+
 def test_every_program_has_a_section_of_its_own() -> None:
     """Prevents a program that the table knows and supervisord does not."""
     text = (PROJECT / "supervisord.conf").read_text()
@@ -81,4 +119,4 @@ def test_every_program_has_a_section_of_its_own() -> None:
     )
     listed = set(group.removeprefix("programs=").split(","))
     assert listed == set(demo.programs())
-    assert all(f"[program:{name}]\ncommand=%(here)s/scripts/run {name}\n" in text for name in listed)
+    assert all(f"[program:{name}]\ncommand=/usr/bin/env scripts/run {name}\n" in text for name in listed)

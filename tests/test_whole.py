@@ -16,7 +16,9 @@ from consumers.hours import Hours
 from consumers.inbox import SUBSCRIPTION
 from consumers.writer import Writer
 from pipeline.admin import Admin
+from pipeline.budget import Budget
 from pipeline.bus import Bus, new_client
+from pipeline.opener import Opener
 from pipeline.publisher import Publisher
 from pipeline.settings import PulsarSettings, load
 from pipeline.whole import WholePublisher
@@ -120,7 +122,10 @@ def test_nothing_is_on_its_way_beside_a_large_hour() -> None:
     def connect(name: str, **_options: Any) -> Any:
         return made.setdefault(name, Recorded(name, order))
 
-    publisher = WholePublisher(connect, "topic", "quotes", "a", 100, threading.Event())
+    stop = threading.Event()
+    encode = schemas.registered("quotes").encode
+    publisher = WholePublisher(connect, "topic", encode, "a", 100, stop, Budget(1 << 30), Opener(stop), ("", ""))
+    publisher.open()
     hours = (small(0), large(1), small(2))
     threads = [threading.Thread(target=publisher.send, args=(hour,)) for hour in hours]
     threads[0].start()

@@ -80,14 +80,46 @@ def test_emptiness_is_seen_then_confirmed_and_never_beats_quotes(conn: Any) -> N
     put(conn, hour_bytes([], [], final=False, fetched_at_us=T0_US + 5))
     first_seen = conn.execute("SELECT state::text, extract(epoch FROM fetched_at)::bigint FROM quote_hours").fetchone()
     assert first_seen == ("seen_empty", T0_US // 1_000_000)
-    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 6))
+    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 50 * HOUR))
+    assert hours(conn) == [("seen_empty", 0, "bi5", 0)], "seen a moment ago, by the database's clock"
+    conn.execute("UPDATE quote_hours SET stored_at = stored_at - INTERVAL '11 minutes'")
+    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 20 * HOUR))
+    assert hours(conn) == [("seen_empty", 0, "bi5", 0)], "too young: it may still be published"
+    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 50 * HOUR))
     assert hours(conn) == [("confirmed_empty", 0, "bi5", 0)]
     put(conn, hour_bytes(**A, fetched_at_us=T0_US + 7))
-    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 8))
+    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 60 * HOUR))
     assert hours(conn) == [("present", 4, "bi5", 0)]
-    put(conn, hour_bytes([], [], feed="calendar", hour_start_us=T0_US + HOUR))
-    assert hours(conn)[1] == ("closed", 0, "calendar", 0)
     assert proven(conn) == []
+
+
+SATURDAY_US = T0_US // (24 * HOUR) * 24 * HOUR + 4 * 24 * HOUR + 12 * HOUR  # T0 is a Tuesday
+
+
+@pytest.mark.parametrize(
+    ("product", "asset_class", "hour_us", "state"),
+    [
+        ("EUR-USD", "forex", SATURDAY_US, "closed"), ("EUR-USD", "forex", T0_US, "seen_empty"),
+        ("BTC-USD", "crypto", SATURDAY_US, "seen_empty"), ("XAU-USD", "metal", SATURDAY_US, "closed"),
+    ],
+)  # fmt: skip
+def test_closed_is_what_the_week_says_and_not_what_a_message_says(
+    conn: Any, product: str, asset_class: str, hour_us: int, state: str
+) -> None:
+    """Prevents hours of a trading day that one message explains away. A holiday must be said twice."""
+    topic = f"persistent://t/quotes/dukascopy.{product.lower()}"
+    claim = {"product_id": product, "asset_class": asset_class, "hour_start_us": hour_us, "feed": "calendar"}
+    store(Hours(), conn, [received("quotes", hour_bytes([], [], **claim), topic)])
+    assert hours(conn) == [(state, 0, "calendar", 0)]
+    conn.execute("UPDATE quote_hours SET stored_at = stored_at - INTERVAL '11 minutes'")
+    store(Hours(), conn, [received("quotes", hour_bytes([], [], **claim, fetched_at_us=T0_US + HOUR), topic)])
+    assert hours(conn)[0][0] == "closed"
+
+
+def test_an_empty_file_in_a_folder_is_final_at_once(conn: Any) -> None:
+    """Prevents a load from a folder that never ends: the file will be empty tomorrow too."""
+    put(conn, hour_bytes([], [], feed="folder"))
+    assert hours(conn) == [("confirmed_empty", 0, "folder", 0)]
 
 
 def test_sizes_of_the_json_feed_win_over_rounded_ones(conn: Any) -> None:
@@ -99,11 +131,19 @@ def test_sizes_of_the_json_feed_win_over_rounded_ones(conn: Any) -> None:
 
 
 def test_bad_rows_of_an_hour_are_dead_letters_and_the_rest_is_stored(conn: Any) -> None:
-    rows, letters = put(conn, hour_bytes([1, 2, 3, 3_600_000], [114543, -1, 114544, 114545], size=[1, 1, -5, 1]))
+    """The hour stays open until it is told so a second time: one look may have been a bad one."""
+    odd = {"offset_ms": [1, 2, 3, 3_600_000, 4], "bid": [114543, -1, 114544, 114545, 1], "size": [1, 1, -5, 1, 1 << 62]}
+    rows, letters = put(conn, hour_bytes(**odd))
     assert rows == 1
-    assert sorted((letter.reason, letter.row) for letter in letters) == [("price", 1), ("size", 2), ("time", 3)]
-    assert conn.execute("SELECT count(*) FROM holes WHERE reason = 'rejected'").fetchone() == (2,)
-    assert put(conn, hour_bytes([1, 2, 3, 3_600_000], [114543, -1, 114544, 114545], size=[1, 1, -5, 1]))[0] == 0
+    found = sorted((letter.reason, letter.row) for letter in letters)
+    assert found == [("price", 1), ("size", 2), ("size", 4), ("time", 3)]
+    assert conn.execute("SELECT count(*) FROM holes").fetchone() == (0,)
+    assert hours(conn) == [("partial", 1, "bi5", 0)]
+    assert put(conn, hour_bytes(**odd, fetched_at_us=T0_US + HOUR))[0] == 0
+    assert hours(conn) == [("partial", 1, "bi5", 0)], "told again at once"
+    conn.execute("UPDATE quote_hours SET stored_at = stored_at - INTERVAL '11 minutes'")
+    assert put(conn, hour_bytes(**odd, fetched_at_us=T0_US + HOUR))[0] == 1
+    assert hours(conn) == [("present", 1, "bi5", 0)]
     assert proven(conn) == []
 
 
@@ -127,6 +167,14 @@ def test_a_scale_that_is_not_the_instruments_is_refused(conn: Any) -> None:
         (hour_bytes(**A, hour_start_us=T0_US + 1), "time"),
         (hour_bytes(**A, hour_start_us=0), "time"),
         (hour_bytes(**A, hour_start_us=T0_US * 100 // HOUR * HOUR), "time"),
+        (hour_bytes(**A, hour_start_us=4_000_000_000_000_000 // HOUR * HOUR), "time"),
+        (hour_bytes(**A, fetched_at_us=4_000_000_000_000_000), "time"),
+        (hour_bytes(**A, fetched_at_us=-1), "time"),
+        (hour_bytes(**A, received_at_us=1 << 62), "time"),
+        (hour_bytes(**A, feed="so\0me"), "feed"),
+        (hour_bytes(**A, asset_class="fo\0rex"), "asset_class"),
+        (hour_bytes(**A, size_scale=-3), "scale"),
+        (hour_bytes([], [], status="ticks"), "status"),
         (hour_bytes(**A, price_scale=40), "scale"),
         (hour_bytes(**A, status="empty"), "status"),
     ],

@@ -102,7 +102,11 @@ def running(module: str, env: dict[str, str], folder: Path, *args: str) -> Itera
 
 def published(env: dict[str, str], schema: str, namespace: str, local: str) -> list[dict[str, Any]]:
     """All records of a topic so far."""
-    client = pulsar.Client(env["PULSAR_URL"], logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    client = pulsar.Client(
+        env["PULSAR_URL"],
+        authentication=pulsar.AuthenticationToken(Path(env["PULSAR_TOKEN_FILE"]).read_text()),
+        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+    )
     try:
         reader = client.create_reader(
             f"persistent://{env['PULSAR_TENANT']}/{namespace}/{local}", pulsar.MessageId.earliest

@@ -10,7 +10,8 @@ from pathlib import Path
 import requests
 
 from pipeline.errors import WrongUse
-from pipeline.services import journal, layout
+from pipeline.services import credentials, journal, layout
+from pipeline.services.accounts import closed
 
 # Warnings and errors only: at its own level the broker writes some 2,000 lines for a quiet start. What is left out
 # below is written at every start and stop of a healthy broker (its bookie ends before its last reads of itself), or
@@ -84,9 +85,30 @@ class Broker:
     def url(self) -> str:
         return f"pulsar://127.0.0.1:{self.port}"
 
+    @property
+    def token_file(self) -> Path:
+        """The token of whoever may use this broker; the file is made where it is missing."""
+        return credentials.broker_token(self.folder)[1]
+
+    def _access(self) -> dict[str, str]:
+        """Nobody without our token: neither clients nor admin, however they come (a browser's page on this machine
+        reaches the admin port too, but it cannot send the header)."""
+        key, token = credentials.broker_token(self.folder)
+        return {
+            "authenticationEnabled": "true",
+            "authenticationProviders": "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",
+            "tokenSecretKey": key.resolve().as_uri(),
+            "authorizationEnabled": "true",
+            "superUserRoles": credentials.BROKER_ROLE,
+            "authenticateMetricsEndpoint": "true",
+            # the broker's own client, with which it checks its health
+            "brokerClientAuthenticationPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
+            "brokerClientAuthenticationParameters": token.resolve().as_uri(),
+        }
+
     def _settings(self) -> dict[str, str]:
         elsewhere = f"internal:pulsar://127.0.0.1:{self.advertised_port}" if self.advertised_port else ""
-        return {
+        return self._access() | {
             "bindAddress": "127.0.0.1",
             "advertisedAddress": "127.0.0.1",
             "brokerServicePort": str(self.port),
@@ -141,8 +163,8 @@ class Broker:
             raise WrongUse("The broker is not installed: run scripts/setup, or set PULSAR_URL to one that you have.")
         ours = self._settings()
         kept = [line for line in shipped.read_text().splitlines() if line.partition("=")[0].strip() not in ours]
-        conf = self.folder / "conf"
-        conf.mkdir(parents=True, exist_ok=True)
+        closed(self.folder)
+        conf = closed(self.folder / "conf")
         lines = [*kept, "", "# this project", *(f"{key}={value}" for key, value in ours.items()), ""]
         (conf / "standalone.conf").write_text("\n".join(lines))
         (conf / "log4j2.yaml").write_text(LOG_CONF)
@@ -183,8 +205,10 @@ class Broker:
 
     def ready(self) -> bool:
         """Whether the broker serves: its own health check sends and reads a message."""
+        headers = {"Authorization": f"Bearer {self.token_file.read_text()}"}
         try:
-            return requests.get(f"{self.admin_url}/admin/v2/brokers/health", timeout=10).status_code == 200
+            address = f"{self.admin_url}/admin/v2/brokers/health"
+            return requests.get(address, timeout=10, headers=headers).status_code == 200
         except requests.RequestException:
             return False
 

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
 from pipeline.errors import WrongUse
-from pipeline.services import layout
+from pipeline.services import credentials, layout
+from pipeline.services.accounts import closed, stand_in, unprivileged
+from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 
 NAME = "market_data"
-
-
-@cache
-def unprivileged() -> tuple[str, ...]:
-    """What to put before a PostgreSQL command: it refuses to run as root.
-
-    In a user namespace root's own files look like an ordinary user's, so no account and no permissions are needed.
-    Where namespaces are forbidden the account `nobody` must do; it has to be able to reach the folder.
-    """
-    if os.geteuid() != 0:
-        return ()
-    namespace = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
-    if subprocess.run([*namespace, "true"], capture_output=True).returncode == 0:
-        return namespace
-    return ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+HBA = """\
+# Written at every start. With a password over the loopback, and in no other way.
+host all all 127.0.0.1/32 scram-sha-256
+"""
+# For the single-user mode, so a statement a line. Roles are of the whole server, tables come with the migrations.
+ROLES = """\
+DO $$ DECLARE one text; BEGIN \
+FOREACH one IN ARRAY ARRAY['{owner}', '{program}', 'market_data_writer', 'market_data_reader'] LOOP \
+IF to_regrole(one) IS NULL THEN EXECUTE format('CREATE ROLE %I', one); END IF; END LOOP; END $$
+ALTER ROLE {admin} LOGIN SUPERUSER PASSWORD '{verifiers[postgres]}'
+ALTER ROLE {owner} LOGIN NOSUPERUSER PASSWORD '{verifiers[market_data_owner]}'
+ALTER ROLE {program} LOGIN NOSUPERUSER PASSWORD '{verifiers[market_data]}'
+GRANT market_data_writer TO {program}
+ALTER DATABASE {name} OWNER TO {owner}
+REVOKE ALL ON DATABASE {name}, postgres, template1 FROM PUBLIC
+GRANT CONNECT ON DATABASE {name} TO market_data_writer, market_data_reader
+"""
 
 
 def megabytes(memory: str) -> int:
@@ -67,8 +72,21 @@ class Database:
     def data(self) -> Path:
         return self.folder / "postgresql"
 
-    def url(self, database: str = NAME) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+    @property
+    def passwords_file(self) -> Path:
+        """In libpq's format: `passfile=` of a connection, PGPASSFILE of its tools."""
+        return self.folder / "passwords"
+
+    def url(self, database: str = NAME, *, user: str = ADMIN_ROLE, port: int = 0) -> str:
+        """Address with the password in it, so not to be printed; `port` of a proxy in place of our own."""
+        password = credentials.passwords(self.passwords_file)[user]
+        return f"postgresql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
+
+    def shown_url(self, database: str = NAME, *, user: str = ADMIN_ROLE) -> str:
+        """The same with the file of the password in place of the password."""
+        return (
+            f"postgresql://{user}@127.0.0.1:{self.port}/{database}?passfile={quote(str(self.passwords_file), safe='/')}"
+        )
 
     def _settings(self) -> dict[str, str]:
         memory = megabytes(self.memory)
@@ -118,33 +136,75 @@ class Database:
         }
 
     def prepare(self) -> None:
-        """Initialise the folder once (whole or not at all) and write the configuration."""
+        """Initialise the folder once (whole or not at all), write the configuration, and see to it that only who has
+        our passwords gets in, also where an earlier version let everybody in."""
         if not layout.postgres_program("postgres").exists():
             raise WrongUse(
                 "The database is not installed: run scripts/setup, or set DATABASE_URL to one that you have."
             )
+        closed(self.folder)
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
+        self._give(self.data)
+        self._configure(self.data)
+        self._set_passwords(self.data)
+
+    def _give(self, data: Path) -> None:
+        """Let the account that the server runs as own and reach its files, where that is not us."""
+        if (account := stand_in()) is None:
+            return
+        if data.stat().st_uid != account.pw_uid:
+            for file in (data, *data.rglob("*")):
+                os.chown(file, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+    def _configure(self, data: Path) -> None:
         lines = ["# written at every start; put your own settings into the database with ALTER SYSTEM"]
         lines += [f"{key} = '{value}'" for key, value in self._settings().items()]
-        (self.data / "pipeline.conf").write_text("\n".join(lines) + "\n")
+        self._write(data / "pipeline.conf", "\n".join(lines) + "\n")
+        self._write(data / "pg_hba.conf", self._hba())
+
+    def _write(self, file: Path, text: str) -> None:
+        file.write_text(text)
+        file.chmod(0o600)
+        if (account := stand_in()) is not None:
+            os.chown(file, account.pw_uid, account.pw_gid)
+
+    def _hba(self) -> str:
+        return HBA
 
     def _initialise(self) -> None:
         fresh = self.folder / "postgresql.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        fresh.chmod(0o700)
-        if unprivileged()[:1] == ("setpriv",):
-            os.chown(fresh, 65534, 65534)
-        self._run("initdb", "-D", str(fresh), "-U", "postgres", "--auth=trust", "--locale-provider=builtin",
+        fresh.mkdir(mode=0o700)
+        self._give(fresh)
+        # nobody gets in by what initdb writes; ours comes below
+        self._run("initdb", "-D", str(fresh), "-U", ADMIN_ROLE, "--auth=reject", "--locale-provider=builtin",
                   "--locale=C.UTF-8", "-E", "UTF8", "--no-sync", "--no-instructions")  # fmt: skip
         with (fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude 'pipeline.conf'\n")
-        (fresh / "pipeline.conf").write_text("")
+        self._configure(fresh)
         # Single-user mode: the database exists before the first connection, whoever comes first.
-        self._run("postgres", "--single", "-D", str(fresh), "postgres", text=f"CREATE DATABASE {NAME}\n")
+        self._single(fresh, f"CREATE DATABASE {NAME}\n")
+        self._set_passwords(fresh)
         os.sync()
         fresh.rename(self.data)
+
+    def _set_passwords(self, data: Path) -> None:
+        """Roles and passwords as the file has them. In single-user mode, so nobody can come in between."""
+        passwords = credentials.passwords(self.passwords_file)
+        done = data / "pipeline.roles"  # in the data, so that a restored copy is given the passwords of today
+        state = hashlib.sha256(f"{ROLES}{sorted(passwords.items())}".encode()).hexdigest()
+        if done.exists() and done.read_text() == state:
+            return
+        verifiers = {role: credentials.verifier(password) for role, password in passwords.items()}
+        names = {"admin": ADMIN_ROLE, "owner": OWNER_ROLE, "program": PROGRAM_ROLE, "name": NAME}
+        self._single(data, ROLES.format(**names, verifiers=verifiers))
+        self._write(done, state)
+
+    def _single(self, data: Path, text: str) -> None:
+        """Run statements, one a line, without a server. TimescaleDB has no part in what we do there."""
+        without = ["-c", "shared_preload_libraries=", "-c", "log_min_messages=error"]
+        self._run("postgres", "--single", "-D", str(data), *without, "postgres", text=text)
 
     def _run(self, program: str, *args: str, text: str | None = None) -> None:
         done = subprocess.run(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.services.database import Database
 from pipeline.services.instance import Instance
 
 
@@ -17,6 +18,7 @@ from pipeline.services.instance import Instance
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def main(action: str, folder: Path) -> None:
     instance = Instance.at(folder.resolve())
+    assert isinstance(instance.database.what, Database)
     if action == "start":
         instance.start()
     elif action == "stop":
@@ -24,7 +26,8 @@ def main(action: str, folder: Path) -> None:
     click.echo("running" if instance.running else "stopped")
     click.echo(f"PULSAR_URL={instance.pulsar_url}")
     click.echo(f"PULSAR_ADMIN_URL={instance.pulsar_admin_url}")
-    click.echo(f"DATABASE_URL={instance.database_url('market_data')}")
+    click.echo(f"PULSAR_TOKEN_FILE={instance.pulsar_token}")
+    click.echo(f"DATABASE_URL={instance.database.what.shown_url()}")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import demo
 from pipeline.errors import WrongUse
 from pipeline.services import private
 from pipeline.services.cache import locked
+from pipeline.services.place import check_place
 from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until, working_in
-from pipeline.settings import DashboardSettings, load
+from pipeline.settings import CoinbaseSettings, DashboardSettings, check_all, load
 
 
 def records() -> Path:
@@ -39,19 +41,23 @@ def begun_at() -> float:
         return 0.0
 
 
-def needed_ports() -> dict[int, str]:
-    """Ports that are about to be used, each with the setting that moves it."""
-    ports: dict[int, str] = {}
+def _wanted() -> Iterator[tuple[int, str]]:
+    """Every port that is about to be used, each with the setting that moves it."""
     for service in (private.broker(), private.database()):
-        ports |= service.ports if service else {}
+        yield from service.ports.items() if service else ()
     for program in demo.programs().values():
         if program.enabled and program.port and demo.exists(program):
-            ports[program.port] = "METRICS_BASE_PORT"
+            own = program.name == "coinbase" and load(CoinbaseSettings).metrics_port is not None
+            yield program.port, "COINBASE_METRICS_PORT" if own else "METRICS_BASE_PORT"
     if demo.active():
-        ports[demo.simulator_port()] = "SIMULATOR_PORT"
+        yield demo.simulator_port(), "SIMULATOR_PORT"
     if (port := load(DashboardSettings).port) and demo.exists(demo.programs()["dashboard"]):
-        ports[port] = "DASHBOARD_PORT"
-    return ports
+        yield port, "DASHBOARD_PORT"
+
+
+def needed_ports() -> dict[int, str]:
+    """Ports that are about to be used, each with the setting that moves it."""
+    return dict(_wanted())
 
 
 def end_leftovers() -> None:
@@ -66,13 +72,19 @@ def end_leftovers() -> None:
 
 
 def check_ports() -> None:
-    """Raise `WrongUse` with one sentence per port that somebody else holds."""
-    taken = {port: name for port, name in needed_ports().items() if not wait_until(lambda p=port: port_is_free(p), 1)}  # type: ignore[misc]
-    if taken:
-        raise WrongUse(
-            "\n".join(f"Port {port} is taken by another program: end that, or set {name} to a free one."
-                      for port, name in taken.items())
-        )  # fmt: skip
+    """Raise `WrongUse` with one sentence per port that somebody else holds, or that two settings want."""
+    ports: dict[int, str] = {}
+    wrong = []
+    for port, name in _wanted():
+        if ports.setdefault(port, name) != name:
+            wrong.append(f"Port {port} is taken by both {ports[port]} and {name}: set one of them to another.")
+    above = f" (the demo adds {demo.SHIFT:,} to it)" if demo.active() else ""
+    for port, name in ports.items():
+        if not wait_until(lambda port=port: port_is_free(port), 1):  # type: ignore[misc]
+            more = "" if name == "SIMULATOR_PORT" else above
+            wrong.append(f"Port {port} is taken by another program: end that, or set {name} to a free one{more}.")
+    if wrong:
+        raise WrongUse("\n".join(wrong))
 
 
 def pass_gate(supervisor: Process | None) -> None:
@@ -87,6 +99,8 @@ def pass_gate(supervisor: Process | None) -> None:
             return
         if present is not None:
             raise WrongUse(f"The pipeline is already running with this data (supervisord has pid {present.pid}).")
+        check_all()
+        check_place()
         end_leftovers()
         check_ports()
         if supervisor is not None:

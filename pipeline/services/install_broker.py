@@ -101,7 +101,9 @@ def _kept(cache: Path, download: Download) -> Path:
         total = download.megabytes * 1_000_000
         with step(f"Downloading {download.what} through Maven", lambda: size_of(fresh), total):
             plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
-            run(["mvn", "-B", "-q", f"-Dmaven.repo.local={repository}", f"{plugin}:get",
+            # The plugin, which is run, is of one version, and its parts have to fit their checksums (-C); what it
+            # fetches has to fit ours.
+            run(["mvn", "-B", "-q", "-C", f"-Dmaven.repo.local={repository}", f"{plugin}:get",
                  f"-Dartifact={download.artifact}", "-Dtransitive=false"],
                 f"Maven could not download {download.what}", SETTING)  # fmt: skip
         group, name, version = download.artifact.split(":")[:3]

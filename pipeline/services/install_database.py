@@ -2,11 +2,15 @@
 
 Nothing of the system is touched: apt works on a state folder of its own, and the programs are patched to use the
 C library that was unpacked with them, so they run on any older Debian or Ubuntu as well.
+
+What is unpacked is what Debian signed. The shared cache keeps its signed index (InRelease, Packages) beside the
+packages, laid out as a mirror is, and each installation has apt fetch the named packages from there into a folder of
+its own: apt checks signature and hashes, and whatever else lies in the cache, or was changed there, comes to nothing.
+The hashes themselves cannot be pinned here, because Debian replaces packages by mended ones at each point release.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -14,10 +18,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from pipeline.errors import WrongUse
 from pipeline.services import layout
-from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run, sha256
+from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run
 from pipeline.services.progress import size_of, step
 
 SUITE = "trixie"
@@ -50,24 +55,32 @@ def install(cache: Path) -> None:
             f"The private database runs on {' and '.join(MACHINES)}, this machine is {platform.machine()}: use "
             f"another one, {ALTERNATIVE.format(setting=SETTING)}."
         )
-    architecture = MACHINES[platform.machine()][0]
-    store = cache / f"debian-{SUITE}-{architecture}"
-    with locked(cache, store.name):
-        if not _complete(store):
-            _download(store, architecture)
     need_space(layout.INSTALLED, 600, SETTING)
-    with step(f"Unpacking PostgreSQL {layout.POSTGRES_MAJOR} with TimescaleDB"), locked(layout.INSTALLED, "database"):
-        if not installed():
-            _unpack(store)
+    with locked(layout.INSTALLED, "database"):
+        if installed():
+            return
+        with fresh_folder(layout.INSTALLED / "packages") as scratch:
+            packages = fetched(cache, scratch)
+            with step(f"Unpacking PostgreSQL {layout.POSTGRES_MAJOR} with TimescaleDB"):
+                _unpack(packages)
 
 
-def _complete(store: Path) -> bool:
-    """Whether every package that was downloaded once is there and unchanged."""
-    try:
-        packages = json.loads((store / "packages.json").read_text())
-        return bool(packages) and all(sha256(store / name) == digest for name, digest in packages.items())
-    except (OSError, ValueError):
-        return False
+def fetched(cache: Path, scratch: Path) -> list[Path]:
+    """The packages that are to be unpacked, in `scratch`, each as Debian signed it.
+
+    They are downloaded when the cache does not have them whole.
+    """
+    architecture = MACHINES[platform.machine()][0]
+    store = cache / f"debian-{SUITE}-{architecture}-signed"
+    keyring = _keyring(scratch)
+    with locked(cache, store.name):
+        if store.exists():
+            try:
+                return _verified(store, scratch / "kept", architecture, keyring)
+            except WrongUse:
+                pass  # changed, cut off, or signed with keys that are no more: once more, from the mirror
+        _download(store, architecture, keyring)
+        return _verified(store, scratch / "new", architecture, keyring)
 
 
 def _mirror() -> str:
@@ -101,47 +114,93 @@ def _keyring(scratch: Path) -> Path:
     return scratch / KEYRING
 
 
-def _download(store: Path, architecture: str) -> None:
-    need_space(store.parent, 300, SETTING)
-    with fresh_folder(store) as fresh:
-        for folder in ("state/lists/partial", "cache/archives/partial"):
-            (fresh / folder).mkdir(parents=True)
-        (fresh / "status").touch()
-        source = f"deb [arch={architecture} signed-by={_keyring(fresh)}] {_mirror()} {SUITE} main\n"
-        (fresh / "sources.list").write_text(source)
+class _Apt:
+    """apt on a folder of its own and one source."""
+
+    def __init__(self, folder: Path, source: str, architecture: str, keyring: Path, failure: str) -> None:
+        self._failure = failure
+        self.archives = folder / "cache" / "archives"
+        self.lists = folder / "state" / "lists"
+        for made in (self.lists / "partial", self.archives / "partial"):
+            made.mkdir(parents=True)
+        (folder / "status").touch()
+        entry = f"deb [arch={architecture} signed-by={keyring}] {source} {SUITE} main\n"
+        (folder / "sources.list").write_text(entry)
         options = {
-            "Dir::State": fresh / "state",
-            "Dir::State::status": fresh / "status",
-            "Dir::Cache": fresh / "cache",
-            "Dir::Etc::sourcelist": fresh / "sources.list",
+            "Dir::State": folder / "state",
+            "Dir::State::status": folder / "status",
+            "Dir::Cache": folder / "cache",
+            "Dir::Etc::sourcelist": folder / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
             "APT::Architecture": architecture,
             "APT::Architectures": architecture,
             "APT::Sandbox::User": "root",  # the private folder is ours alone
             "APT::Keep-Downloaded-Packages": "true",
+            "APT::Get::AllowUnauthenticated": "false",  # whatever the machine's own apt is set to
+            "Acquire::AllowInsecureRepositories": "false",
+            "Acquire::AllowWeakRepositories": "false",
             "Acquire::Retries": "3",
             "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "Acquire::GzipIndexes": "false",  # the index stays as its signed hash has it
             "Debug::NoLocking": "true",
         }
-        apt = ["apt-get", "-q", "-y", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
+        given = (part for key, value in options.items() for part in ("-o", f"{key}={value}"))
+        self._command = ["apt-get", "-q", "-y", *given]
+
+    def __call__(self, *arguments: str) -> str:
+        return run([*self._command, *arguments], self._failure, SETTING)
+
+    def install(self, *how: str) -> str:
+        return self(*how, "--no-install-recommends", "install", *PACKAGES)
+
+
+def _download(store: Path, architecture: str, keyring: Path) -> None:
+    """Make `store` a mirror of what we need: the signed index and the packages."""
+    need_space(store.parent, 400, SETTING)
+    mirror = _mirror().rstrip("/")
+    with fresh_folder(store) as fresh:
         failure = f"apt could not fetch PostgreSQL from Debian {SUITE}"
+        apt = _Apt(fresh / "apt", mirror, architecture, keyring, failure)
         with step("Downloading PostgreSQL and TimescaleDB", lambda: size_of(fresh), DOWNLOAD_BYTES):
-            run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], failure, SETTING)
-            run([*apt, "--download-only", "--no-install-recommends", "install", *PACKAGES], failure, SETTING)
-        archives = fresh / "cache" / "archives"
-        packages = {file.name: sha256(file) for file in sorted(archives.glob("*.deb"))}
-        (archives / "packages.json").write_text(json.dumps(packages, indent=1))
-        shutil.rmtree(archives / "partial")
+            apt("-o", "APT::Update::Error-Mode=any", "update")
+            addresses = re.findall(r"^'(\S+)' (\S+) ", apt.install("--print-uris"), re.MULTILINE)
+            apt.install("--download-only")
+        made = fresh / "mirror"
+        index = made / "dists" / SUITE / "main" / f"binary-{architecture}"
+        index.mkdir(parents=True)
+        for pattern, target in (("*_InRelease", index.parent.parent / "InRelease"), ("*_Packages", index / "Packages")):
+            (found,) = apt.lists.glob(pattern)
+            found.rename(target)
+        for address, name in addresses:
+            target = made / unquote(address.removeprefix(f"{mirror}/"))
+            if made not in target.resolve().parents:
+                raise WrongUse(f"{mirror} gives {address}, which lies outside of it: set DEBIAN_MIRROR to another one.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (apt.archives / name).rename(target)
         shutil.rmtree(store, ignore_errors=True)
-        archives.rename(store)
+        made.rename(store)
 
 
-def _unpack(store: Path) -> None:
+def _verified(store: Path, scratch: Path, architecture: str, keyring: Path) -> list[Path]:
+    """The named packages of `store` and what they need, copied to `scratch`.
+
+    Raises `WrongUse` where anything is not as it was signed. Copies, because whoever can write to the cache could
+    change a file after it was looked at.
+    """
+    failure = f"What {store} holds is not what Debian signed"
+    apt = _Apt(scratch, f"copy:{quote(str(store))}", architecture, keyring, failure)
+    apt("update")
+    apt.install("--download-only")
+    return sorted(apt.archives.glob("*.deb"))
+
+
+def _unpack(packages: list[Path]) -> None:
     _, loader, libraries = MACHINES[platform.machine()]
     shutil.rmtree(layout.POSTGRES_ROOT, ignore_errors=True)
     with fresh_folder(layout.POSTGRES_ROOT) as fresh:
-        for package in sorted(store.glob("*.deb")):
+        for package in packages:
             script = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
             # what a package may do as root (other owners) is neither needed nor possible for everybody
             run(["sh", "-c", f"{script} --no-same-owner --no-same-permissions", "sh", str(package), str(fresh)],

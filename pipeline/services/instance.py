@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pulsar
 
 from pipeline.errors import Unavailable
+from pipeline.log_file import set_aside_if_full
+from pipeline.services.accounts import closed
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until, working_in
+from pipeline.settings import ADMIN_ROLE
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+
+
+def _for_us_alone(file: str, flags: int) -> int:
+    return os.open(file, flags, 0o600)
 
 
 @dataclass
@@ -44,10 +55,12 @@ class Service:
         if self.process is None:
             self.end_leftovers()
             self.what.prepare()
-            with self.log_file.open("ab") as log:
+            set_aside_if_full(self.log_file)
+            with open(self.log_file, "ab", opener=_for_us_alone) as log:
                 # A session of its own: Ctrl-C in the terminal is for the tests, which then stop it in order.
                 child = subprocess.Popen(self._command(), env=self.what.environment(), stdin=subprocess.DEVNULL,
-                                         stdout=log, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+                                         stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                                         umask=0o077)  # fmt: skip
             threading.Thread(target=child.wait, daemon=True).start()  # no zombie may stay
             started = Process.of(child.pid)
             if started is not None:
@@ -119,7 +132,7 @@ class Instance:
         cls, folder: Path, *, durable: bool = False, die_with_parent: bool = False, memory: str = "512m"
     ) -> Instance:
         """The instance of this folder, running or not; its ports are chosen once and remembered there."""
-        folder.mkdir(parents=True, exist_ok=True)
+        closed(folder)
         chosen = folder / "ports.json"
         if not chosen.exists():
             port, admin_port, database_port = free_ports(3)
@@ -128,7 +141,7 @@ class Instance:
         broker = Broker(folder / "broker", ports["pulsar"], ports["admin"], memory, durable)
         database = Database(folder / "database", ports["database"], memory, durable)
         for one in (broker, database):
-            one.folder.mkdir(parents=True, exist_ok=True)
+            closed(one.folder)
         return cls(folder, Service(broker, die_with_parent), Service(database, die_with_parent))
 
     def start(self) -> None:
@@ -154,10 +167,25 @@ class Instance:
         assert isinstance(self.broker.what, Broker)
         return self.broker.what.admin_url
 
-    def database_url(self, database: str = "postgres") -> str:
-        """Address as superuser; the maintenance database unless another is named."""
+    @property
+    def pulsar_token(self) -> Path:
+        """File of the token that the broker wants, for PULSAR_TOKEN_FILE."""
+        assert isinstance(self.broker.what, Broker)
+        return self.broker.what.token_file
+
+    def pulsar_client(self, **options: Any) -> pulsar.Client:
+        """A bare client of this broker, silent but for errors."""
+        return pulsar.Client(
+            self.pulsar_url,
+            authentication=pulsar.AuthenticationToken(self.pulsar_token.read_text()),
+            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+            **options,
+        )
+
+    def database_url(self, database: str = "postgres", *, user: str = ADMIN_ROLE) -> str:
+        """Address with the password in it, as superuser unless told otherwise; the maintenance database likewise."""
         assert isinstance(self.database.what, Database)
-        return self.database.what.url(database)
+        return self.database.what.url(database, user=user)
 
     @property
     def running(self) -> bool:

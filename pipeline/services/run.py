@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from pipeline import demo
 from pipeline.errors import WrongUse
-from pipeline.services import gate, private
+from pipeline.services import gate, layout, private
+from pipeline.services.accounts import closed
 from pipeline.services.processes import Process, end, recorded, working_in
 from pipeline.settings import PROJECT, names_of
 
@@ -28,6 +29,7 @@ def say(text: str) -> None:
 def main() -> int:
     name = sys.argv[1]
     supervisor = None
+    os.umask(0o077)  # logs, pid files and data of what starts here are ours alone
     try:
         supervisor = gate.supervisor()
         command, environment = _what(name)
@@ -38,7 +40,9 @@ def main() -> int:
         if name in ("broker", "database"):
             service = private.broker() if name == "broker" else private.database()
             assert service is not None
-            service.folder.mkdir(parents=True, exist_ok=True)
+            # also the folders that an earlier version left open
+            for folder in (layout.INSTALLED, private.data_folder(), service.folder):
+                closed(folder)
             service.prepare()
     except WrongUse as error:
         say(f"{name}: {error}")

@@ -1,5 +1,8 @@
 """`psql`, `pulsar-admin`, `pulsar-client` with the addresses of this pipeline (with `--demo` first: of its demo).
 
+psql comes to the private database as the owner of the tables; with `--admin` as superuser, to make roles or to change
+the server's settings.
+
 The tools are the ones that were installed with the private services, otherwise the system's. Passwords and tokens
 are handed over in the environment or a private file, so they are in no list of processes.
 """
@@ -20,7 +23,7 @@ from pipeline.demo import enter_demo
 from pipeline.errors import WrongUse
 from pipeline.services import layout
 from pipeline.services.broker import JAVA_LOG_CONF
-from pipeline.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings, PulsarSettings, load
 
 # psql reads these names in place of a connection string
 _PSQL = {
@@ -45,11 +48,13 @@ def _psql(arguments: list[str]) -> NoReturn:
     tool = str(own) if own.exists() else which("psql")
     if tool is None:
         raise WrongUse("psql is missing: run scripts/setup without DATABASE_URL, or install postgresql-client.")
-    given = conninfo_to_dict(load(DatabaseSettings).conninfo)
+    as_admin = arguments[:1] == ["--admin"]
+    role = ADMIN_ROLE if as_admin else OWNER_ROLE
+    given = conninfo_to_dict(load(DatabaseSettings).conninfo_as(role))
     os.environ.update({_PSQL[key]: str(value) for key, value in given.items() if key in _PSQL and value is not None})
     if sys.stdout.isatty() and "PAGER" not in os.environ and which("less"):
         os.environ["PAGER"] = "less -SFX"
-    os.execv(tool, [tool, *arguments])
+    os.execv(tool, [tool, *arguments[as_admin:]])
 
 
 def _pulsar(name: str, arguments: list[str]) -> NoReturn:
@@ -71,6 +76,7 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
     if settings.tls_ca_file is not None:
         conf["tlsTrustCertsFilePath"] = str(settings.tls_ca_file.resolve())
     # the tool reads the file after this process is gone; 0600 by its making, in a folder of the checkout
+    os.umask(0o077)
     layout.INSTALLED.mkdir(exist_ok=True)
     handle, file = tempfile.mkstemp(prefix=f"{name}.", suffix=".conf", dir=layout.INSTALLED)
     with os.fdopen(handle, "w") as stream:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import WrongUse
 from pipeline.log import get_logger
+from pipeline.process import now_us
 from pipeline.products import canonical_product
 from pipeline.settings import CoinbaseSettings
 from producers.coinbase import wire
@@ -17,6 +19,8 @@ from producers.coinbase.rest import CoinbaseRest
 from producers.coinbase.token import tokens_of
 from producers.frames import CandleFrame, FramesLost, Said, VenueNotice
 
+BELIEVED_US = 86_400_000_000
+BELIEVED_FRAMES = 1_000_000
 NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candles"}
 
 
@@ -30,6 +34,7 @@ class CoinbaseVenue:
 
     name = "coinbase"
     messages_per_s = 4.0  # 8 a second and address without a key
+    products_per_text = 50
 
     def __init__(self, settings: CoinbaseSettings, state_dir: Path, stop: threading.Event) -> None:
         self.url = settings.ws_url
@@ -38,8 +43,10 @@ class CoinbaseVenue:
         for channel in wanted:
             if channel not in NAMESPACES:
                 raise WrongUse(f"COINBASE_CHANNELS: {channel!r} is not handled; choose from {', '.join(NAMESPACES)}.")
-        self.channels = wanted
-        self.namespaces = tuple(NAMESPACES[channel] for channel in wanted)
+        self.channels = tuple(sorted(wanted, key=lambda channel: channel != "market_trades"))
+        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
+        self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
+        self.rest_per_s = settings.rest_rate
         self.watches_trades = "market_trades" in wanted
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
@@ -49,21 +56,17 @@ class CoinbaseVenue:
         # A question about a silence is answered now or not at all; it will be asked again.
         self._rest = CoinbaseRest(settings, state_dir, stop, attempts=2)
 
-    def opened(self) -> None:
+    def opened(self) -> list[str]:
         self._next_sequence = None
         self._candles.forget()
-
-    def subscribe(self, products: Iterable[str]) -> list[str]:
-        wanted = list(products)
         # Without heartbeats the venue closes the channels of quiet products after a minute.
-        return [
-            self._request("subscribe", "heartbeats", None),
-            *(self._request("subscribe", channel, wanted) for channel in self.channels),
-        ]
+        return [self._request("subscribe", "heartbeats", None)]
 
-    def unsubscribe(self, products: Iterable[str]) -> list[str]:
-        wanted = list(products)
-        return [self._request("unsubscribe", channel, wanted) for channel in self.channels]
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        return self._request("subscribe", channel, list(products))
+
+    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+        return self._request("unsubscribe", channel, list(products))
 
     def _request(self, kind: str, channel: str, products: list[str] | None) -> str:
         message: dict[str, object] = {"type": kind, "channel": channel}
@@ -77,20 +80,29 @@ class CoinbaseVenue:
         read = wire.read(frame)
         said: list[Said] = []
         if read.sequence is not None:
-            if self._next_sequence is not None and read.sequence > self._next_sequence:
-                said.append(FramesLost(read.sequence - self._next_sequence))
-            self._next_sequence = max(read.sequence + 1, self._next_sequence or 0)
+            self._count(read.sequence, said)
+        # A time that is far from ours would settle candles that still run, and outdo every later correction of them.
+        at_us = read.at_us if read.at_us is None or abs(read.at_us - now_us()) < BELIEVED_US else None
         for one in read.said:
-            if isinstance(one, CandleFrame):
-                taken = self._candles.take(one)
+            if isinstance(one, CandleFrame) and one.product_id in self.products:
+                taken = self._candles.take(replace(one, as_of_us=at_us))
                 said += [taken] if taken else []
-            else:
-                if isinstance(one, VenueNotice) and one.kind == "error" and self._tokens and "auth" in one.text:
-                    one = self._without_key(one)
-                said.append(one)
-        if read.at_us is not None:
-            said += self._candles.settled(read.at_us)
+                continue
+            if isinstance(one, VenueNotice) and one.kind == "error" and self._tokens and "auth" in one.text:
+                one = self._without_key(one)
+            said.append(one)
+        if at_us is not None:
+            said += self._candles.settled(at_us)
         return said
+
+    def _count(self, sequence: int, said: list[Said]) -> None:
+        """Frames that did not arrive; a number that is far from all others counts for nothing."""
+        expected = self._next_sequence
+        if expected is not None and sequence - expected > BELIEVED_FRAMES:
+            return
+        if expected is not None and sequence > expected:
+            said.append(FramesLost(sequence - expected))
+        self._next_sequence = max(sequence + 1, expected or 0)
 
     def _without_key(self, notice: VenueNotice) -> VenueNotice:
         self._tokens = None

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import WrongAnswer
+from pipeline.errors import Refused, WrongAnswer
 from pipeline.settings import CoinbaseSettings
 from producers.coinbase import wire
 from producers.frames import Row
 from producers.http import Client
 from producers.rate_limit import MARGIN, RateLimit
+from producers.rest_page import Page
 
 PAGE = 1000
 # So many ids above the wanted ones are asked for too, as the proof that the answer goes beyond them.
@@ -30,49 +31,49 @@ class CoinbaseRest:
         self, settings: CoinbaseSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6
     ) -> None:
         self._client = Client("coinbase", settings.rest_url, stop, attempts=attempts)
+        self.clock = self._client.clock
         self._limit = RateLimit(state_dir, "coinbase-exchange", settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
 
-    def page(self, product_id: str, after: int | None) -> list[Row]:
-        """Up to 1000 trades ascending: those with ids below `after`, or the newest where it is None."""
-        params: dict[str, str | int] = {"limit": PAGE}
+    def page(self, product_id: str, after: int | None, limit: int = PAGE) -> Page:
+        """Up to `limit` trades ascending: those with ids below `after`, or the newest where it is None."""
+        params: dict[str, str | int] = {"limit": limit}
         if after is not None:
             params["after"] = after
         path = f"products/{product_id}/trades"
-        rows = self._client.get(path, params, self._limit, lambda answer: wire.rest_trades(answer.body))
-        if after is not None and rows and rows[-1]["trade_id"] >= after:
-            raise WrongAnswer(f"Coinbase: trades after {after} go up to {rows[-1]['trade_id']}")
-        return rows
+        page = self._client.get(path, params, self._limit, lambda answer: wire.rest_trades(answer.body))
+        if after is not None and page.ids and page.ids[-1] >= after:
+            raise WrongAnswer(f"Coinbase: trades after {after} go up to {page.ids[-1]}")
+        return page
 
     def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade."""
-        return int(self._newest(product_id)[-1]["trade_id"])
-
-    def _newest(self, product_id: str) -> list[Row]:
-        rows = self.page(product_id, None)
-        if not rows:
-            raise WrongAnswer(f"Coinbase has no trade of {product_id}")
-        return rows
+        """See `Source`."""
+        ids = self.page(product_id, None, limit=10).ids
+        if not ids:
+            raise Refused(f"Coinbase has no trade of {product_id}")
+        return ids[-1]
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[Page]:
         """See `Source`: descending; each page holds the lowest id of the one before."""
         after = last_id + 1 + ABOVE
         while True:
-            rows = self.page(product_id, after)
-            if not rows:
+            page = self.page(product_id, after)
+            if not page.ids:
                 return
-            yield rows
-            lowest = int(rows[0]["trade_id"])
+            yield page
+            lowest = page.ids[0]
             if lowest < first_id or lowest <= 1:
                 return
             after = lowest + 1 if lowest + 1 < after else lowest
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`. Ids below `low` are earlier, `high` and above are not: guess by the rate, then halve."""
-        rows = self._newest(product_id)
-        low, high = 0, int(rows[-1]["trade_id"]) + 1
+        newest = self.page(product_id, None)
+        if not newest.ids:
+            return 0
+        rows, low, high = newest.rows, 0, newest.ids[-1] + 1
         guesses = 0
         while True:
             if rows:
@@ -89,7 +90,7 @@ class CoinbaseRest:
                 after = self._guess(rows, at_us)
             after = min(max(after, low + 1), high)
             guesses += 1
-            asked, rows = after, self.page(product_id, after)
+            asked, rows = after, self.page(product_id, after).rows
             if not rows or rows[-1]["timestamp_us"] < at_us:
                 low = max(low, asked)  # whatever exists below `asked` is earlier
 

@@ -27,13 +27,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import BadData, WrongAnswer, WrongUse
 from pipeline.products import canonical_product
 from pipeline.times import iso_to_us
 from producers.frames import (
+    MAX_DETAIL,
     Acknowledged,
+    BadElements,
     CandleFrame,
     Row,
     Said,
@@ -41,16 +44,20 @@ from producers.frames import (
     TickerFrame,
     TradeFrame,
     VenueNotice,
+    VenueTime,
     decimal_text,
     explained,
+    parse_frame,
     parse_json,
+    sane_time,
     whole_number,
 )
+from producers.rest_page import Page, read_page
 
 CANDLE_S = 300
 _TAKER = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
-_PRODUCT = re.compile(r"\b[A-Z0-9]{2,10}-[A-Z0-9]{2,10}\b")
+_PRODUCT = re.compile(r"\b[A-Z0-9]{1,20}-[A-Z0-9]{2,10}\b")
 _TICKER_EXTRAS = (
     ("last", "price"),
     ("volume_24h", "volume_24_h"),
@@ -71,111 +78,140 @@ class Frame:
 
 def read(frame: bytes) -> Frame:
     """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
-    sequence: int | None = None
+    bad = BadElements()
     try:
-        message = parse_json(frame)
+        message = parse_frame(frame)
         channel = message.get("channel")
         if channel is None:
             return Frame(None, None, _without_channel(message))
-        sequence = whole_number(message["sequence_num"])
-        at_us = iso_to_us(message["timestamp"])
+        sequence = _of_envelope(message, "sequence_num", whole_number, bad)
+        at_us = _of_envelope(message, "timestamp", lambda text: sane_time(iso_to_us(text)), bad)
+        said: list[Said] = []
         reader = _CHANNELS.get(channel)
-        return Frame(sequence, at_us, reader(message["events"], at_us) if reader else [])
+        if reader is None:
+            return Frame(sequence, at_us, bad.all())
+        for event in message["events"]:
+            try:
+                said += reader(event, at_us, bad)
+            except _READING as error:
+                bad.add(error, event)
+        return Frame(sequence, at_us, said + bad.all())
     except _READING as error:
-        return Frame(sequence, None, [explained(error, frame)])
+        return Frame(None, None, [explained(error, frame)])
+
+
+def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any], int], bad: BadElements) -> int | None:
+    """A field around the events. They do not need it: without it they stand as they are."""
+    try:
+        return understand(message[name])
+    except _READING as error:
+        bad.add(error, {key: value for key, value in message.items() if key != "events"})
+        return None
 
 
 def _without_channel(message: dict[str, Any]) -> list[Said]:
     if message.get("type") != "error":
         return []
-    text = str(message.get("message"))
-    named = _PRODUCT.search(text)
+    text = str(message.get("message"))[:MAX_DETAIL]
+    named = dict.fromkeys(canonical_product(name) for name in _PRODUCT.findall(text))
     if named:
-        return [SubscriptionRefused(None, canonical_product(named[0]), text)]
+        return [SubscriptionRefused(None, product, text) for product in named]
     return [VenueNotice("error", text)]
 
 
-def _trades(events: list[dict[str, Any]], at_us: int) -> list[Said]:
-    said: list[Said] = []
-    bad: list[Said] = []
-    for event in events:
-        by_product: dict[str, list[Row]] = {}
-        for element in reversed(event["trades"]):
-            try:
-                by_product.setdefault(canonical_product(element["product_id"]), []).append(trade_row(element))
-            except _READING as error:
-                bad.append(explained(error, element))
-        snapshot = event["type"] == "snapshot"
-        said += [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
-    return said + bad
+def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[Said]:
+    by_product: dict[str, list[Row]] = {}
+    for element in reversed(event["trades"]):
+        try:
+            by_product.setdefault(_product_of(element["product_id"]), []).append(trade_row(element))
+        except _READING as error:
+            bad.add(error, element)
+    snapshot = event.get("type") == "snapshot"
+    return [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
 
 
 def trade_row(element: dict[str, Any]) -> Row:
     """One trade, of the stream or of REST."""
     return {
         "trade_id": whole_number(element["trade_id"]),
-        "timestamp_us": iso_to_us(element["time"]),
+        "timestamp_us": sane_time(iso_to_us(element["time"])),
         "price": decimal_text(element["price"]),
         "quantity": decimal_text(element["size"]),
         "taker_side": _TAKER.get(element["side"], "unknown"),
     }
 
 
-def _tickers(events: list[dict[str, Any]], at_us: int) -> list[Said]:
+def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
     said: list[Said] = []
-    for event in events:
-        for element in event["tickers"]:
-            try:
-                if not (element.get("best_bid") and element.get("best_ask")):
-                    continue  # nobody bids or asks
-                values: Row = {
-                    "bid": decimal_text(element["best_bid"]),
-                    "ask": decimal_text(element["best_ask"]),
-                    "bid_size": decimal_text(element["best_bid_quantity"]),
-                    "ask_size": decimal_text(element["best_ask_quantity"]),
-                    "vwap_24h": None,
-                }
-                for ours, theirs in _TICKER_EXTRAS:
-                    given = element.get(theirs)
-                    values[ours] = decimal_text(given) if given else None
-                product = canonical_product(element["product_id"])
-                said.append(TickerFrame(product, at_us, values, event["type"] == "snapshot"))
-            except _READING as error:
-                said.append(explained(error, element))
+    for element in event["tickers"]:
+        try:
+            if not (element.get("best_bid") and element.get("best_ask")):
+                continue  # nobody bids or asks
+            values: Row = {
+                "bid": decimal_text(element["best_bid"]),
+                "ask": decimal_text(element["best_ask"]),
+                "bid_size": decimal_text(element["best_bid_quantity"]),
+                "ask_size": decimal_text(element["best_ask_quantity"]),
+                "vwap_24h": None,
+            }
+            product = _product_of(element["product_id"])
+            bad.statistics(element, _TICKER_EXTRAS, values)
+            said.append(TickerFrame(product, at_us, values, event.get("type") == "snapshot"))
+        except _READING as error:
+            bad.add(error, element)
     return said
 
 
-def _candles(events: list[dict[str, Any]], at_us: int) -> list[Said]:
+def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
     """Rows without `final`, oldest first: the venue does not say whether a candle is still running."""
+    by_product: dict[str, list[Row]] = {}
+    for element in event["candles"]:
+        try:
+            row: Row = {"bucket_us": _bucket_us(element["start"])}
+            for name in ("open", "high", "low", "close", "volume"):
+                row[name] = decimal_text(element[name])
+            by_product.setdefault(_product_of(element["product_id"]), []).append(row)
+        except _READING as error:
+            bad.add(error, element)
     said: list[Said] = []
-    bad: list[Said] = []
-    for event in events:
-        by_product: dict[str, list[Row]] = {}
-        for element in event["candles"]:
+    for product, rows in by_product.items():
+        rows.sort(key=lambda row: int(row["bucket_us"]))
+        said.append(CandleFrame(product, at_us, CANDLE_S, rows, event.get("type") == "snapshot"))
+    return said
+
+
+def _bucket_us(start: Any) -> int:
+    try:
+        seconds = whole_number(start)
+    except BadData as error:
+        raise BadData("time", str(error)) from None
+    if seconds % CANDLE_S:
+        raise BadData("time", f"{seconds} is not the start of {CANDLE_S} seconds")
+    return sane_time(seconds * 1_000_000)
+
+
+def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+    said: list[Said] = [] if at_us is None else [VenueTime(at_us)]
+    for channel, products in event["subscriptions"].items():
+        for product in products if channel != "heartbeats" else ():
             try:
-                row: Row = {"bucket_us": whole_number(element["start"]) * 1_000_000}
-                for name in ("open", "high", "low", "close", "volume"):
-                    row[name] = decimal_text(element[name])
-                by_product.setdefault(canonical_product(element["product_id"]), []).append(row)
+                said.append(Acknowledged(channel, _product_of(product)))
             except _READING as error:
-                bad.append(explained(error, element))
-        for product, rows in by_product.items():
-            rows.sort(key=lambda row: int(row["bucket_us"]))
-            said.append(CandleFrame(product, at_us, CANDLE_S, rows, event["type"] == "snapshot"))
-    return said + bad
+                bad.add(error, product)
+    return said
 
 
-def _subscriptions(events: list[dict[str, Any]], at_us: int) -> list[Said]:
-    return [
-        Acknowledged(channel, canonical_product(product))
-        for event in events
-        for channel, products in event["subscriptions"].items()
-        if channel != "heartbeats"
-        for product in products
-    ]
+def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> list[Said]:
+    return [] if at_us is None else [VenueTime(at_us)]
 
 
-_CHANNELS: dict[str, Callable[[list[dict[str, Any]], int], list[Said]]] = {
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
+def _product_of(text: str) -> str:
+    return canonical_product(text)
+
+
+_CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Said]]] = {
+    "heartbeats": _heartbeat,
     "market_trades": _trades,
     "ticker": _tickers,
     "candles": _candles,
@@ -183,11 +219,12 @@ _CHANNELS: dict[str, Callable[[list[dict[str, Any]], int], list[Said]]] = {
 }
 
 
-def rest_trades(body: bytes) -> list[Row]:
-    """Rows ascending. Raises `WrongAnswer`."""
+def rest_trades(body: bytes) -> Page:
+    """A page ascending by id. Raises `WrongAnswer`."""
     try:
-        rows = [trade_row(element) for element in parse_json(body)]
-    except _READING as error:
-        raise WrongAnswer(f"Coinbase trades: {type(error).__name__}: {error}") from None
-    rows.sort(key=lambda row: int(row["trade_id"]))
-    return rows
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Coinbase trades: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"Coinbase trades: {str(elements)[:200]}")
+    return read_page(elements, trade_row, lambda element: whole_number(element["trade_id"]))

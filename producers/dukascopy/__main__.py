@@ -15,7 +15,7 @@ from pipeline.errors import Unavailable, WrongUse
 from pipeline.health import HealthServer
 from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
-from pipeline.process import Stop, program
+from pipeline.process import Stop, now_us, program
 from pipeline.programs import BY_NAME
 from pipeline.settings import (
     CommonSettings,
@@ -30,12 +30,17 @@ from producers.dukascopy.candles_check import check_candles as compare_candles
 from producers.dukascopy.dry_run import dry_run as dry_run_of
 from producers.dukascopy.feed import Feed
 from producers.dukascopy.feeds import open_feed
+from producers.dukascopy.follow import Following
 from producers.dukascopy.gate import Gate
 from producers.dukascopy.instruments import Instrument, catalogue, chosen
 from producers.dukascopy.load import Loader
 from producers.dukascopy.piece import Means
 from producers.dukascopy.progress import Lines, shown
-from producers.dukascopy.run import Following, Wish, load_all, report_open
+from producers.dukascopy.run import Wish, load_all, report_open
+
+# How long nothing at all may be stored, see `Loader`.
+PATIENCE_S = 600.0
+FOLLOW_PATIENCE_S = 60.0
 
 
 @click.command()
@@ -71,7 +76,7 @@ def main(
     wanted = chosen(settings.instruments, catalogue(settings.instruments_file))
     wish = Wish(start or settings.start, end, "--from" if start else "DUKASCOPY_FROM")
     for instrument in wanted:
-        wish.span(instrument)  # wrong moments are refused before anything is waited for
+        wish.span(instrument, now_us())  # wrong moments are refused before anything is waited for
     state_dir: Path = load(CommonSettings).state_dir
     source = open_feed(settings, state_dir, stop, use_cache=not refetch)
     database = load(DatabaseSettings)
@@ -118,15 +123,20 @@ def _run(
         workers=1 if feed.free else settings.connections,
         confirm_us=int(settings.empty_confirm_seconds * 1e6),
     )  # fmt: skip
-    loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch)
+    # A single load waits long for a writer that is away; with several instruments one must not hold up the others.
+    patience_s = FOLLOW_PATIENCE_S if follow else PATIENCE_S / min(len(wanted), 5)
+    loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch, patience_s=patience_s)
     following = Following(loader, wanted, wish, settings.poll_seconds, stop)
     server = HealthServer("dukascopy", BY_NAME["dukascopy"].port, following.report) if follow else None
     get_logger().info(
         events.STARTED, products=[one.product_id for one in wanted], feed=feed.name, health_port=server and server.port
     )
     try:
+        following.waits_for("the broker")
         broker_when_ready(broker, stop)
+        following.waits_for("the database")
         database_when_ready(database, stop)
+        following.waits_for(None)
         if follow:
             following.run()
             return 0

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipeline.errors import WrongAnswer
-from producers.dukascopy.quotes import HOUR_MS, NO_QUOTES, Quotes, units_of_millions, without_needless_zeros
+from producers.dukascopy.quotes import NO_QUOTES, Quotes, judged, units_of_millions, without_needless_zeros
 
 _TICK = np.dtype(
     [("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")]
@@ -21,8 +21,11 @@ _TICK = np.dtype(
 _CANDLE = np.dtype(
     [("second", ">u4"), ("open", ">u4"), ("close", ">u4"), ("low", ">u4"), ("high", ">u4"), ("volume", ">f4")]
 )
-# The busiest hours known have 0.3 M quotes, 6 MB; more than this is not an hour.
-MAX_BYTES = 64 << 20
+# The busiest hours known have 0.3 M quotes, 6 MB; more than 0.8 M (233 a second) is not an hour. A few kB of LZMA can
+# hold gigabytes, so this bounds what is unpacked, not what is kept.
+MAX_BYTES = 16 << 20
+# The vendor's dictionary is 4 MB; files packed again by `xz -9` need 65 MB to be read.
+MAX_MEMORY = 80 << 20
 
 
 def hour_path(symbol: str, hour_us: int) -> str:
@@ -39,7 +42,7 @@ def minutes_path(symbol: str, day_us: int, side: str) -> str:
 
 def unpacked(body: bytes) -> bytes:
     """What an LZMA "alone" file holds. Raises `WrongAnswer` for anything else, and for one that was cut off."""
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=256 << 20)
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_MEMORY)
     try:
         content = unpacker.decompress(body, MAX_BYTES)
     except (lzma.LZMAError, MemoryError):
@@ -60,12 +63,10 @@ def parse_hour(body: bytes) -> Quotes:
         raise WrongAnswer(f"{len(content)} bytes are not whole records of {_TICK.itemsize}")
     rows = np.frombuffer(content, dtype=_TICK)
     offset_ms = rows["ms"].astype(np.int64)
-    if len(rows) and int(offset_ms.max()) >= HOUR_MS:
-        raise WrongAnswer("times beyond one hour, so this is no hour of quotes")
     sizes = [units_of_millions(rows[name].astype(np.float32)) for name in ("bid_size", "ask_size")]
     bid_size, ask_size, scale = without_needless_zeros(sizes[0], sizes[1], 2)
     bid, ask = rows["bid"].astype(np.int32).astype(np.int64), rows["ask"].astype(np.int32).astype(np.int64)
-    return Quotes(offset_ms, bid, ask, bid_size, ask_size, scale).in_order()
+    return judged(Quotes(offset_ms, bid, ask, bid_size, ask_size, scale)).in_order()
 
 
 def parse_minutes(body: bytes) -> np.ndarray:

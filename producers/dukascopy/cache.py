@@ -15,6 +15,8 @@ from pathlib import Path
 from pipeline import events
 from pipeline.log import get_logger
 
+MAX_BYTES = 32 << 20  # of an answer, as it is kept and as it came
+
 
 class Cache:
     """A folder of raw answers by feed and path. `folder` None: nothing is kept."""
@@ -31,7 +33,12 @@ class Cache:
         try:
             if file is None:
                 return None
-            return zlib.decompress(file.read_bytes()), file.stat().st_mtime_ns // 1000
+            with file.open("rb") as opened:
+                unpacker, packed = zlib.decompressobj(), opened.read(MAX_BYTES + 1)
+            body = unpacker.decompress(packed, MAX_BYTES)
+            if not unpacker.eof or len(packed) > MAX_BYTES:
+                raise zlib.error("cut off, or far too large")
+            return body, file.stat().st_mtime_ns // 1000
         except FileNotFoundError:
             return None
         except (OSError, zlib.error) as error:
@@ -53,6 +60,6 @@ class Cache:
             part.write_bytes(zlib.compress(body, 1 if compress else 0))
             os.utime(part, ns=(fetched_at_us * 1000, fetched_at_us * 1000))
             part.replace(file)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             part.unlink(missing_ok=True)
             get_logger().warning(events.REQUEST_RETRY, cache=str(file), error=str(error), text="not kept")

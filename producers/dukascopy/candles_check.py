@@ -13,6 +13,7 @@ from pipeline.database import Connection, connect
 from pipeline.errors import Refused, Unavailable
 from pipeline.ledger import from_us
 from pipeline.log import get_logger
+from pipeline.process import now_us
 from pipeline.settings import DatabaseSettings
 from producers.dukascopy.feed import Feed
 from producers.dukascopy.instruments import VENUE, Instrument
@@ -63,7 +64,7 @@ def check_candles(
     bad = False
     with connect(database, "dukascopy candles", read_only=True) as conn:
         for instrument in instruments:
-            span, _ = wish.span(instrument)
+            span, _ = wish.span(instrument, now_us())
             first = span.start - span.start % DAY_US
             for day_us in range(first, span.stop, DAY_US):
                 if stop.is_set():

@@ -32,7 +32,7 @@ def dry_run(
     rules = Rules(now_us(), int(settings.empty_confirm_seconds * 1e6), refetch)
     calls = quotes = size = 0.0
     for instrument in instruments:
-        span, _ = wish.span(instrument)
+        span, _ = wish.span(instrument, now_us())
         known = _known(database, instrument, span)
         plan = make_plan(instrument, feed, span, known, rules, {})
         here = sum(feed.at_hand(instrument, hour_us) for hour_us in plan.ask)

@@ -7,10 +7,12 @@ while the same feed is seen to give quotes of that instrument (`proven`, `prove`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from producers.dukascopy.clock import VenueClock
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.quotes import Quotes
 from schemas.columns import Column
@@ -20,23 +22,33 @@ Status = Literal["ticks", "empty", "absent", "partial"]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a feed says about one hour. `feed` is the name of the one that said it."""
+    """What a feed says about one hour. `feed` is the name of the one that said it; `kept`: it was on the disk;
+    `despite`: other feeds, whose answers about this hour were not to be read, and why."""
 
     status: Status
     quotes: Quotes
     feed: str
     fetched_at_us: int
+    kept: bool = False
+    despite: Mapping[str, str] = field(default_factory=dict)
+
+
+def reason(error: Exception) -> str:
+    """Its text without the address: an hour is named by its time."""
+    return re.sub(r"^https?://\S+: ", "", str(error)) or type(error).__name__
 
 
 class Feed(Protocol):
     """`free`: asking costs nobody anything, and what it says is final. `running`: knows the hour that is not over."""
 
+    clock: VenueClock
     name: str
     free: bool
     running: bool
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        """A finished hour. Raises `Unavailable` (and below), `Refused`, `BadData`, `Stopped`."""
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        """A finished hour; with `fresh` not from the disk. Raises `Unavailable` (and below), `Refused`, `BadData`,
+        `Stopped`."""
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
         """The hour so far."""
@@ -59,5 +71,8 @@ class Feed(Protocol):
     def described(self, instrument: Instrument) -> Instrument:
         """The instrument, completed by what the feed knows about it."""
 
-    def wait_s(self) -> float:
-        """Seconds until it makes sense to ask; 0: now."""
+    def wait_s(self, instrument: Instrument | None = None) -> float:
+        """Seconds until it makes sense to ask (about this instrument); 0: now."""
+
+    def hear(self, instrument: Instrument) -> None:
+        """Ask for anything, so that the vendor's clock is known; never mind the answer. Raises `Stopped`."""

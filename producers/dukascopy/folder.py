@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.errors import Refused, Unavailable, WrongAnswer
 from pipeline.process import now_us
 from producers.dukascopy import bi5
+from producers.dukascopy.clock import VenueClock
 from producers.dukascopy.feed import Fetched
 from producers.dukascopy.instruments import Instrument
 from schemas.columns import Column
@@ -20,6 +21,7 @@ class FolderFeed:
 
     def __init__(self, folder: Path) -> None:
         self.name, self._folder = "folder", folder
+        self.clock = VenueClock()
 
     def _file(self, instrument: Instrument, hour_us: int) -> Path:
         return self._folder / bi5.hour_path(instrument.symbol, hour_us)
@@ -27,14 +29,17 @@ class FolderFeed:
     def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
         return self._file(instrument, hour_us).is_file()
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
         file, fetched_at_us = self._file(instrument, hour_us), now_us()
         try:
-            quotes = bi5.parse_hour(file.read_bytes())
+            with file.open("rb") as opened:
+                content = opened.read(bi5.MAX_BYTES + 1)
         except OSError as error:
-            raise Unavailable(f"{file}: {error.strerror}") from None
-        except WrongAnswer as error:
-            raise WrongAnswer(f"{file}: {error}") from None
+            raise Unavailable(f"the file cannot be read ({error.strerror})") from None
+        if len(content) > bi5.MAX_BYTES:
+            raise WrongAnswer("the file is larger than an hour can be")
+        quotes = bi5.parse_hour(content)
+        instrument.check_price(quotes)
         return Fetched("ticks" if len(quotes) else "empty", quotes, self.name, fetched_at_us)
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
@@ -59,5 +64,8 @@ class FolderFeed:
     def described(self, instrument: Instrument) -> Instrument:
         return instrument
 
-    def wait_s(self) -> float:
+    def wait_s(self, instrument: Instrument | None = None) -> float:
         return 0.0
+
+    def hear(self, instrument: Instrument) -> None:
+        return

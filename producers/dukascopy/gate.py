@@ -33,9 +33,14 @@ class Gate:
         self._said_at = 0.0
         self._why: str | None = None
 
-    def wait(self, topic: str) -> bool:
-        """False when stopped meanwhile."""
-        while not self._stop.is_set():
+    @property
+    def why(self) -> str | None:
+        """What holds history back."""
+        return self._why
+
+    def wait(self, topic: str, until: float) -> bool:
+        """False when stopped meanwhile, or when there is no room by `until` (monotonic)."""
+        while not self._stop.is_set() and (self._why is None or time.monotonic() < until):
             with self._lock:
                 if time.monotonic() - self._looked_at >= LOOK_EVERY_S:
                     self._look(topic)

@@ -10,16 +10,17 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BadData, WrongUse
+from pipeline.market_hours import Session, session_of
 from pipeline.products import AssetClass, canonical_product
-from producers.dukascopy.quotes import Quotes
+from producers.dukascopy.quotes import Quotes, bearable
 
 VENUE = "dukascopy"
-Session = Literal["fx_week", "us_stock", "always"]
+MAX_FILE_BYTES = 4 << 20
+WRONG_SHOWN = 20
 
 
 class _Entry(BaseModel):
@@ -28,7 +29,9 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     asset_class: AssetClass
     price_scale: int = Field(ge=0, le=12, description="decimals: price = integer / 10^price_scale")
-    code: str | None = Field(None, pattern=r"[A-Z0-9.]+-[A-Z]+", description="the JSON feed's name, BRENT.CMD-USD")
+    code: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9.]+-[A-Za-z]+$", description="the JSON feed's name, BRENT.CMD-USD"
+    )
     first_tick: date | None = None
     session: Session | None = None
     band: tuple[Decimal, Decimal] | None = None
@@ -50,8 +53,13 @@ class Instrument:
     holidays_ms: tuple[tuple[int, int], ...] = ()
 
     def check_price(self, quotes: Quotes) -> None:
-        """Raise `BadData("price")` when the median bid is not plausible: a wrong scale would be silent otherwise."""
-        if not len(quotes) or self.band is None:
+        """Raise `BadData("price")` when the median bid is not plausible: a wrong scale would be silent otherwise.
+        Raise `WrongAnswer` when more than a few prices are none."""
+        if not len(quotes):
+            return
+        if self.asset_class != "commodity" and not (quotes.bid.min() > 0 < quotes.ask.min()):  # oil was below zero
+            bearable(quotes, int(((quotes.bid <= 0) | (quotes.ask <= 0)).sum()), "have a price that is none")
+        if self.band is None:
             return
         median = quotes.median_price(self.price_scale)
         if not self.band[0] <= median <= self.band[1]:
@@ -65,46 +73,74 @@ class Instrument:
 def _session(entry: _Entry) -> Session:
     if entry.session:
         return entry.session
-    return {"crypto": "always", "stock": "us_stock"}.get(entry.asset_class, "fx_week")  # type: ignore[return-value]
+    return session_of(entry.asset_class)
 
 
 def _instrument(symbol: str, entry: _Entry) -> Instrument:
     product = canonical_product(symbol)
     first = entry.first_tick
     return Instrument(
-        symbol, entry.code or product, product, entry.asset_class, entry.price_scale, _session(entry),
+        symbol, (entry.code or product).upper(), product, entry.asset_class, entry.price_scale, _session(entry),
         int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 1_000_000 if first else None,
         entry.band, entry.holidays,
     )  # fmt: skip
 
 
+def symbol_of(name: str) -> str:
+    """bi5's name for what people write: `EUR/USD`, `eur-usd`, `brent.cmd-usd`, `XBTUSD` -> `EURUSD` ... `BTCUSD`."""
+    symbol = "".join(c for c in name.upper() if c.isalnum())
+    return "BTC" + symbol[3:] if symbol.startswith("XBT") else symbol
+
+
+def _text(file: Path) -> str:
+    """A JSON file in any encoding of Unicode, as editors write them. Raises `WrongUse`."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise WrongUse(f"DUKASCOPY_INSTRUMENTS_FILE: {file} is larger than {MAX_FILE_BYTES >> 20} MB.")
+        return content.decode(json.detect_encoding(content))
+    except OSError as error:
+        raise WrongUse(f"DUKASCOPY_INSTRUMENTS_FILE: {file} cannot be read ({error.strerror}).") from None
+    except UnicodeError:
+        raise WrongUse(f"DUKASCOPY_INSTRUMENTS_FILE: {file} is not UTF-8 or UTF-16; save it as UTF-8.") from None
+
+
 def catalogue(own_file: Path | None = None) -> dict[str, Instrument]:
-    """All instruments by bi5 symbol. Raises `WrongUse` for an own file that cannot be used."""
-    texts = {"instruments.json": resources.files(__name__.rpartition(".")[0]).joinpath("instruments.json").read_text()}
-    if own_file is not None:
+    """All instruments by bi5 symbol. Raises `WrongUse` for an own file that cannot be used, with all that is wrong."""
+    ours = resources.files(__name__.rpartition(".")[0]).joinpath("instruments.json").read_text("utf-8")
+    known = _read("instruments.json", ours)
+    return known if own_file is None else known | _read(str(own_file), _text(own_file))
+
+
+def _read(name: str, text: str) -> dict[str, Instrument]:
+    try:
+        entries = json.loads(text, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(f"{name}: must be a JSON object of instruments ({error}).") from None
+    if not isinstance(entries, dict):
+        raise WrongUse(f'{name}: must be a JSON object of instruments, {{"EURUSD": {{…}}}}.')
+    found: dict[str, Instrument] = {}
+    wrong: list[str] = []
+    for key, entry in entries.items():
         try:
-            texts[str(own_file)] = own_file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise WrongUse(f"DUKASCOPY_INSTRUMENTS_FILE: {own_file} cannot be read ({error.strerror}).") from None
-    merged: dict[str, Instrument] = {}
-    for name, text in texts.items():
-        try:
-            for symbol, entry in json.loads(text, parse_float=str).items():
-                merged[symbol.upper()] = _instrument(symbol.upper(), _Entry.model_validate(entry))
+            found[symbol_of(key)] = _instrument(symbol_of(key), _Entry.model_validate(entry))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise WrongUse(f"{name}: {symbol}: {place}: {first['msg']}.") from None
-        except (ValueError, AttributeError) as error:
-            raise WrongUse(f"{name}: must be a JSON object of instruments ({error}).") from None
-    return merged
+            for one in error.errors()[:WRONG_SHOWN]:
+                place = ".".join(str(part) for part in one["loc"])
+                wrong.append(f"{name}: {key}: {place + ': ' if place else ''}{one['msg']}.")
+        except WrongUse as error:
+            wrong.append(f"{name}: {key}: {error}")
+    if wrong:
+        raise WrongUse("\n".join(wrong[:WRONG_SHOWN]))
+    return found
 
 
 def chosen(names: Iterable[str], known: dict[str, Instrument]) -> list[Instrument]:
     """The instruments called so (`EURUSD`, `EUR/USD`, `brent.cmd-usd`), each once. Raises `WrongUse`."""
     found: dict[str, Instrument] = {}
     for name in names:
-        symbol = "".join(c for c in name.upper() if c.isalnum())
+        symbol = symbol_of(name)
         if symbol not in known:
             near = difflib.get_close_matches(symbol, known, n=3, cutoff=0.6)
             hint = f" did you mean {', '.join(near)}?" if near else ""

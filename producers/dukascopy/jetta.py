@@ -17,11 +17,18 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from pipeline.errors import BadData, WrongAnswer
-from producers.dukascopy.quotes import HOUR_MS, NO_QUOTES, Quotes, decimals_of_units
+from producers.dukascopy.quotes import HOUR_MS, MAX_SIZE, NO_QUOTES, Quotes, decimals_of_units, judged
 from schemas.columns import Column
+
+MINUTE_MS = 60_000
+# An hour has some 28 bytes a quote: 0.3 M quotes, 9 MB, at most so far.
+MAX_BYTES = 24 << 20
+MAX_UNITS = 10**15  # of a price; the writers' bound
+MAX_DELTA = 2**40  # a million of them stay within 64 bits
 
 
 def hour_path(code: str, hour_us: int) -> str:
@@ -44,7 +51,13 @@ def instrument_path(code: str) -> str:
     return f"instruments/{code}"
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, objects: int = 1) -> dict[str, Any]:
+    """The JSON object in `body`. An hour and a day of candles are one object of lists of numbers: what holds more
+    objects, lists or texts is none, and is not unpacked (24 MB of `{},` would take 600 MB)."""
+    if len(body) > MAX_BYTES or body.count(b"{") > objects or body.count(b"[") > 16 * objects or (
+        body.count(b'"') > 64 * objects
+    ):  # fmt: skip
+        raise WrongAnswer("JSON of another shape, or far too much of it")
     try:
         loaded = orjson.loads(body)
     except ValueError:
@@ -55,28 +68,72 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _decimals(multiplier: Any) -> int:
-    """1.0E-5 -> 5. Exact, by the number's own digits."""
-    power = Decimal(repr(multiplier)).normalize() if isinstance(multiplier, (int, float)) else Decimal(0)
-    _, digits, exponent = power.as_tuple()
-    if digits != (1,) or not isinstance(exponent, int) or not -12 <= exponent <= 0:
-        raise WrongAnswer(f"multiplier {multiplier!r} is no power of ten")
-    return -exponent
+    """1.0E-5 -> 5, also with binary noise."""
+    if isinstance(multiplier, (int, float)) and not isinstance(multiplier, bool):
+        for decimals in range(13):
+            if abs(multiplier * 10**decimals - 1) < 1e-9:
+                return decimals
+    raise WrongAnswer(f"multiplier {multiplier!r} is no power of ten")
 
 
-def _prices(start: Any, deltas: Any, decimals: int, price_scale: int) -> Column:
+def _whole(value: Any, what: str, decimals: int = 0) -> int:
+    """A number as a multiple of 10^-decimals. It may carry binary noise (1.0860400000000001), which is rounded off;
+    half a unit is no noise. Raises `WrongAnswer` that names the value."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise WrongAnswer(f"{what} {value!r} is no number")
+    exact = Decimal(repr(value)).scaleb(decimals)
+    if not exact.is_finite() or abs(exact) > MAX_UNITS:
+        raise WrongAnswer(f"{what} {value!r} is out of range")
+    whole = exact.to_integral_value()
+    if abs(exact - whole) * 2 >= 1:
+        raise WrongAnswer(f"{what} {value!r} is not a multiple of 1e-{decimals}")
+    return int(whole)
+
+
+def _list(data: dict[str, Any], name: str) -> list[Any]:
+    found = data[name]
+    if not isinstance(found, list):
+        raise WrongAnswer(f"{name} is no list")
+    return found
+
+
+def _integers(data: dict[str, Any], name: str) -> Column:
+    """A list of whole numbers; binary noise is rounded off as in `_whole`."""
+    column = np.array(_list(data, name))
+    if column.dtype.kind not in "iuf" or column.ndim != 1:
+        raise WrongAnswer(f"{name}: a list of integers holds something else")
+    whole = np.rint(column) if column.dtype.kind == "f" else column
+    bad = ~(np.abs(column - whole) < 0.5) | (whole > MAX_DELTA) | (whole < -MAX_DELTA)
+    if bad.any():
+        raise WrongAnswer(f"{name}: {column[bad][0]!s} is no whole number that can be")
+    exact: Column = whole.astype(np.int64)
+    return exact
+
+
+def _prices(data: dict[str, Any], start: str, deltas: str, decimals: int, price_scale: int) -> Column:
     """Start value and deltas as integers with `price_scale` decimals."""
-    first = Decimal(repr(start)).scaleb(decimals)
-    if first != first.to_integral_value():
-        raise WrongAnswer(f"start price {start!r} is not a multiple of 1e-{decimals}")
-    prices: Column = (int(first) + np.cumsum(_integers(deltas))) * 10 ** (price_scale - decimals)
+    prices: Column = _whole(data[start], start, decimals) + np.cumsum(_integers(data, deltas))
+    if np.abs(prices).max() * 10.0 ** (price_scale - decimals) > MAX_UNITS:
+        raise WrongAnswer(f"{deltas}: a price is out of range")
+    prices *= 10 ** (price_scale - decimals)
     return prices
 
 
-def _integers(values: Any) -> Column:
-    column = np.array(values)
-    if column.dtype.kind not in "iu" or column.ndim != 1:
-        raise WrongAnswer("a list of integers holds something else")
-    return column.astype(np.int64)
+def _numbers(data: dict[str, Any], name: str) -> npt.NDArray[np.float64]:
+    """A list of numbers; NaN for an element that is none, which costs its row only."""
+    values = _list(data, name)
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        column = np.array([v if isinstance(v, (int, float)) else np.nan for v in values], dtype=np.float64)
+    if column.ndim != 1:
+        raise WrongAnswer(f"{name}: lists in a list")
+    return column
+
+
+def _nothing(data: dict[str, Any], lists: tuple[str, ...], starts: tuple[str, ...]) -> bool:
+    """Whether the answer says that there is nothing: every list is there and empty, every start is null."""
+    return not any(_list(data, name) for name in lists) and all(data[name] is None for name in starts)
 
 
 def _scale(data: dict[str, Any], price_scale: int) -> int:
@@ -97,37 +154,44 @@ def parse_hour(body: bytes, hour_us: int, price_scale: int, *, running: bool = F
     """
     try:
         data = _object(body)
-        if not data["times"]:
+        if _nothing(data, ("times", "bids", "asks"), ("bid", "ask")):
             return NO_QUOTES
         decimals = _scale(data, price_scale)
-        offset_ms = data["timestamp"] - hour_us // 1000 + np.cumsum(_integers(data["times"]))
-        bid = _prices(data["bid"], data["bids"], decimals, price_scale)
-        ask = _prices(data["ask"], data["asks"], decimals, price_scale)
-        volumes = [np.array(data[name], dtype=np.float64) for name in ("bidVolumes", "askVolumes")]
+        offset_ms = _whole(data["timestamp"], "timestamp") - hour_us // 1000 + np.cumsum(_integers(data, "times"))
+        bid = _prices(data, "bid", "bids", decimals, price_scale)
+        ask = _prices(data, "ask", "asks", decimals, price_scale)
+        volumes = [_numbers(data, name) for name in ("bidVolumes", "askVolumes")]
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WrongAnswer(f"not an hour of quotes ({type(error).__name__}: {error})") from None
     if len({len(column) for column in (offset_ms, bid, ask, *volumes)}) != 1:
         raise WrongAnswer("lists of different lengths")
     inside = (offset_ms >= 0) & (offset_ms < HOUR_MS)
+    # Times are deltas: where one is wrong, those after it are too.
     if not running and not inside.all():
         raise WrongAnswer("times outside of the hour that was asked for")
     (bid_size, ask_size), size_scale = decimals_of_units(*volumes)
     quotes = Quotes(offset_ms, bid, ask, bid_size, ask_size, size_scale)
-    return (quotes if inside.all() else quotes.chosen(inside)).in_order()
+    return judged(quotes if inside.all() else quotes.chosen(inside)).in_order()
 
 
 def parse_minutes(body: bytes, day_us: int, price_scale: int) -> Column:
     """Minute candles of one side and day: rows minute, open, high, low, close (integers of our price scale), volume in
     hundredths of a unit. Minutes left out by the vendor had no trading. Raises `WrongAnswer`, `BadData`."""
+    names = ("open", "high", "low", "close")
     try:
         data = _object(body)
-        if not data["times"]:
+        if _nothing(data, ("times", "volumes"), names):
             return np.empty((6, 0), dtype=np.int64)
         decimals = _scale(data, price_scale)
-        minute = (data["timestamp"] - day_us // 1000) // 60_000
-        minute = minute + np.cumsum(_integers(data["times"])) * (data["shift"] // 60_000)
-        prices = [_prices(data[n], data[f"{n}s"], decimals, price_scale) for n in ("open", "high", "low", "close")]
-        volume = np.rint(np.array(data["volumes"], dtype=np.float64) * 1e8).astype(np.int64)
+        if _whole(data["shift"], "shift") != MINUTE_MS:
+            raise WrongAnswer(f"shift {data['shift']!r} is not a minute")
+        first = (_whole(data["timestamp"], "timestamp") - day_us // 1000) // MINUTE_MS
+        minute = first + np.cumsum(_integers(data, "times"))
+        prices = [_prices(data, name, f"{name}s", decimals, price_scale) for name in names]
+        volumes = _numbers(data, "volumes")
+        if not ((volumes >= 0) & (volumes * 1e6 <= MAX_SIZE)).all():
+            raise WrongAnswer("volumes: holds something that is no size")
+        volume = np.rint(volumes * 1e8).astype(np.int64)
         return np.stack([minute, *prices, volume])
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WrongAnswer(f"not a day of candles ({type(error).__name__}: {error})") from None
@@ -142,12 +206,22 @@ class Description:
     holidays_ms: tuple[tuple[int, int], ...]
 
 
-def parse_description(body: bytes) -> Description:
+# Before the vendor's own beginning: a first tick there, or in the future, is none.
+_OLDEST_MS = 946_684_800_000  # 2000
+
+
+def parse_description(body: bytes, now_us: int) -> Description:
     """`{"priceScale": 5, "holidays": [{"from": ms, "till": ms}], "histories": [{"period": "TICK", "from": ms}]}`"""
     try:
-        data = _object(body)
-        ticks = [int(one["from"]) for one in data.get("histories") or () if one["period"] == "TICK"]
-        holidays = tuple((int(one["from"]), int(one["till"])) for one in data.get("holidays") or ())
-        return Description(int(data["priceScale"]), ticks[0] * 1000 if ticks else None, holidays)
-    except (KeyError, TypeError, ValueError) as error:
+        data = _object(body, objects=10_000)
+        holidays = tuple(
+            (_whole(one["from"], "holidays.from"), _whole(one["till"], "holidays.till"))
+            for one in data.get("holidays") or ()
+        )  # fmt: skip
+        told = [one["from"] for one in data.get("histories") or () if one["period"] == "TICK"]
+        first_ms = _whole(told[0], "histories.from") if told else None
+        if first_ms is not None and not _OLDEST_MS <= first_ms < now_us // 1000 - 24 * HOUR_MS:
+            first_ms = None
+        return Description(_whole(data["priceScale"], "priceScale"), first_ms and first_ms * 1000, holidays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WrongAnswer(f"not a description of an instrument ({type(error).__name__}: {error})") from None

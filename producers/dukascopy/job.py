@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.ledger import Hour
@@ -25,22 +26,47 @@ class Sent:
             return hour is not None and _RANK[hour.state] > _RANK[self.state]
         return hour.checksum == self.checksum or hour.fetched_at_us >= self.fetched_at_us
 
+    def stored_as_less(self, hour: Hour) -> bool:
+        """Whether the ledger holds this very look, but does not call it final by one look."""
+        same = (hour.checksum, hour.fetched_at_us) == (self.checksum, self.fetched_at_us)
+        return same and (self.state, hour.state) in (("present", "partial"), ("closed", "seen_empty"))
+
+
+# An instrument none of whose hours can be stored is given up after so many: its scale is wrong, or its topic.
+GIVE_UP_AFTER = 24
+
 
 @dataclass
 class Job:
-    """The load of one instrument over one span. `done`: hours that this run is through with, and what is open there."""
+    """The load of one instrument. `done`: hours that this run is through with, and what is open there."""
 
     instrument: Instrument
-    span: range
+    spans: Sequence[range]  # of hours by their start in µs, rising
     optional_from_us: int  # hours from here on are taken if they can be had, not missed otherwise
     done: dict[int, Open | None] = field(default_factory=dict)
     waiting: dict[int, Open] = field(default_factory=dict)
     sent: dict[int, Sent] = field(default_factory=dict)
     accounted: set[int] = field(default_factory=set)
+    not_closed: set[int] = field(default_factory=set)
+    failed: dict[int, str] = field(default_factory=dict)  # hours that no answer was got for, and why
+    answered: int = 0  # hours that an answer was understood of
+    refused: int = 0  # hours that cannot be stored as they are
     published: int = 0
     quotes: int = 0
     error: str | None = None  # ends the load
     unproven: str | None = None  # the feed's empty answers are not believed
+
+    @property
+    def hours(self) -> int:
+        return sum(len(span) for span in self.spans)
+
+    def unusable(self, hour_us: int, why: str) -> None:
+        """The hour cannot be stored as it is; after some, and none that could be, neither can the instrument."""
+        self.done[hour_us] = Open(why)
+        self.failed[hour_us] = why
+        self.refused += 1
+        if self.refused >= GIVE_UP_AFTER and not (self.published or self.sent):
+            self.error = why
 
     @property
     def open_hours(self) -> dict[int, Open]:

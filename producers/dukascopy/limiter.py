@@ -28,6 +28,7 @@ NEAR = 0.85  # of the refused rate: from here on ...
 SLOW = 0.002  # ... only this share of it more with each good answer
 CUT = 0.7
 LONGEST_PAUSE_S = 300.0
+FROZEN_S = 2.0
 _FILE = struct.Struct("<5d")
 # A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
 _BELIEVABLE_S = 1200.0
@@ -40,6 +41,16 @@ class _State:
     rate: float = START_RATE
     ceiling: float = 0.0  # the rate that was refused last; 0: none yet
     cut_at: float = 0.0
+
+
+def _lock(descriptor: int) -> None:
+    """It is held for microseconds; by a frozen process for ever, and then the file is used without it."""
+    until = time.monotonic() + FROZEN_S
+    while time.monotonic() < until:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.005)
 
 
 class AdaptiveLimit:
@@ -102,7 +113,7 @@ class AdaptiveLimit:
     def _locked(self) -> Iterator[_State]:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             data = os.pread(descriptor, _FILE.size, 0)
             state = _State(*_FILE.unpack(data)) if len(data) == _FILE.size else _State()
             now = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline import events
-from pipeline.errors import PipelineError, Refused, WrongAnswer
+from pipeline.errors import BadData, PipelineError, Refused, WrongAnswer
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from pipeline.times import us_to_iso
@@ -22,6 +22,7 @@ from schemas.columns import Column
 
 # Not longer than the distance of the two looks that make an hour empty, so that they do not rest on one proof.
 PROOF_HOLDS_S = 600.0
+MISSED = 3  # hours in a row that only the other feed has: that one is asked first from here on
 DOUBT_HOLDS_S = 900.0  # as long as the breaker's longest rest; quotes end it at once
 
 
@@ -33,9 +34,11 @@ class NetworkFeed:
 
     def __init__(self, web: Web, cache: Cache) -> None:
         self.web, self._cache = web, cache
+        self.clock = web.clock
         # By symbol, monotonic: when quotes last came over the network, and when none came though there are some.
         self._proven_at: dict[str, float] = {}
         self._doubted_at: dict[str, float] = {}
+        self._missed: dict[str, list[int]] = {}  # by symbol, hours in a row that only the other feed had
 
     def _path(self, instrument: Instrument, hour_us: int) -> str:
         raise NotImplementedError
@@ -51,36 +54,56 @@ class NetworkFeed:
         kept = self._cache.get(self.name, self._path(instrument, hour_us))
         if kept is None:
             return None
-        with contextlib.suppress(WrongAnswer):
-            return Fetched("ticks", self._parse(kept[0], instrument, hour_us), self.name, kept[1])
+        with contextlib.suppress(WrongAnswer, BadData):
+            return Fetched("ticks", self._read(kept[0], instrument, hour_us), self.name, kept[1], kept=True)
         return None
 
-    def hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        found = self.cached(instrument, hour_us)
-        return found if found is not None else self._asked(instrument, hour_us)
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        found = None if fresh else self.cached(instrument, hour_us)
+        return found if found is not None else self.asked(instrument, hour_us)
 
-    def _asked(self, instrument: Instrument, hour_us: int) -> Fetched:
+    def _read(self, body: bytes, instrument: Instrument, hour_us: int) -> Quotes:
+        quotes = self._parse(body, instrument, hour_us)
+        instrument.check_price(quotes)
+        return quotes
+
+    def asked(self, instrument: Instrument, hour_us: int) -> Fetched:
+        """The hour over the network, whatever is on the disk."""
         path = self._path(instrument, hour_us)
-        got = self.web.get(path)
-        if got.body is None:
-            return Fetched("absent", NO_QUOTES, self.name, got.fetched_at_us)
-        quotes = self._understood(got, path, instrument, hour_us)
-        if not len(quotes):
-            return Fetched("empty", NO_QUOTES, self.name, got.fetched_at_us)
-        self._cache.put(self.name, path, got.body, got.fetched_at_us, compress=self.compress)
-        self._gave_quotes(instrument)
-        return Fetched("ticks", quotes, self.name, got.fetched_at_us)
 
-    def _understood(self, got: Got, path: str, instrument: Instrument, hour_us: int) -> Quotes:
-        try:
-            return self._parse(got.body or b"", instrument, hour_us)
-        except WrongAnswer as error:
-            self.web.down(str(error))
-            raise WrongAnswer(f"{self.name} {path}: {error}") from None
+        def understand(got: Got) -> Fetched:
+            if got.body is None:
+                return Fetched("absent", NO_QUOTES, self.name, got.fetched_at_us)
+            quotes = self._read(got.body, instrument, hour_us)
+            if not len(quotes):
+                return Fetched("empty", NO_QUOTES, self.name, got.fetched_at_us)
+            self._cache.put(self.name, path, got.body, got.fetched_at_us, compress=self.compress)
+            return Fetched("ticks", quotes, self.name, got.fetched_at_us)
+
+        found = self.web.get(path, instrument.symbol, understand)
+        if found.status == "ticks":
+            self._gave_quotes(instrument)
+        return found
 
     def _gave_quotes(self, instrument: Instrument) -> None:
         self._proven_at[instrument.symbol] = time.monotonic()
         self._doubted_at.pop(instrument.symbol, None)
+        self._missed.pop(instrument.symbol, None)
+
+    def missed(self, instrument: Instrument, hour_us: int) -> None:
+        """It answered that this hour is not there, and another feed has it."""
+        hours = self._missed.setdefault(instrument.symbol, [])
+        hours.append(hour_us)
+        if len(hours) >= MISSED:
+            self._doubt(instrument, hours)
+            self._missed.pop(instrument.symbol, None)
+
+    def _doubt(self, instrument: Instrument, hours: Sequence[int]) -> None:
+        self._doubted_at[instrument.symbol] = time.monotonic()
+        get_logger().warning(
+            events.FEED_UNPROVEN, product=instrument.product_id, feed=self.name, hours=[us_to_iso(h) for h in hours],
+            text="the feed gives no quotes even for these hours, so what it calls empty stays unknown",
+        )  # fmt: skip
 
     def proven(self, instrument: Instrument, feed: str) -> bool:
         at = self._proven_at.get(instrument.symbol)
@@ -96,20 +119,20 @@ class NetworkFeed:
             return False
         for hour_us in hours:
             with contextlib.suppress(PipelineError):
-                if len(self._asked(instrument, hour_us).quotes):
+                if len(self.asked(instrument, hour_us).quotes):
                     return True
-        self._doubted_at[instrument.symbol] = time.monotonic()
-        get_logger().warning(
-            events.FEED_UNPROVEN, product=instrument.product_id, feed=self.name, hours=[us_to_iso(h) for h in hours],
-            text="the feed gives no quotes even for these hours, so what it calls empty stays unknown",
-        )  # fmt: skip
+        self._doubt(instrument, hours)
         return False
 
     def spare(self, instrument: Instrument) -> bool:
         return False
 
-    def wait_s(self) -> float:
-        return self.web.breaker.wait_s()
+    def wait_s(self, instrument: Instrument | None = None) -> float:
+        return self.web.wait_s(instrument.symbol if instrument else None)
+
+    def hear(self, instrument: Instrument) -> None:
+        with contextlib.suppress(PipelineError):
+            self.web.get(self._path(instrument, now_us() // HOUR_US * HOUR_US), instrument.symbol, lambda got: None)
 
 
 class Bi5Feed(NetworkFeed):
@@ -127,10 +150,12 @@ class Bi5Feed(NetworkFeed):
         raise Refused("the bi5 feed has no running hour")
 
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
-        got = self.web.get(bi5.minutes_path(instrument.symbol, day_us, side))
-        if got.body is None:
-            raise Refused("the vendor has no candles of this day")
-        return bi5.parse_minutes(got.body)
+        def understand(got: Got) -> Column:
+            if got.body is None:
+                raise Refused("the vendor has no candles of this day")
+            return bi5.parse_minutes(got.body)
+
+        return self.web.get(bi5.minutes_path(instrument.symbol, day_us, side), instrument.symbol, understand)
 
     def described(self, instrument: Instrument) -> Instrument:
         return instrument
@@ -149,32 +174,33 @@ class JsonFeed(NetworkFeed):
         return jetta.parse_hour(body, hour_us, instrument.price_scale) if body else NO_QUOTES
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        got = self.web.get(jetta.running_path(instrument.code), {"from": hour_us // 1000})
-        if not got.body:
-            raise Refused("the vendor does not give the running hour of this instrument")
-        quotes = jetta.parse_hour(got.body, hour_us, instrument.price_scale, running=True)
-        if len(quotes):
+        def understand(got: Got) -> Fetched:
+            if not got.body:
+                raise Refused("the vendor does not give the running hour of this instrument")
+            quotes = jetta.parse_hour(got.body, hour_us, instrument.price_scale, running=True)
+            instrument.check_price(quotes)
+            return Fetched("partial", quotes, self.name, got.fetched_at_us)
+
+        found = self.web.get(
+            jetta.running_path(instrument.code), instrument.symbol, understand, {"from": hour_us // 1000}
+        )
+        if len(found.quotes):
             self._gave_quotes(instrument)
-        return Fetched("partial", quotes, self.name, got.fetched_at_us)
+        return found
 
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
-        got = self.web.get(jetta.minutes_path(instrument.code, day_us, side))
-        if not got.body:
-            raise Refused("the vendor has no candles of this day")
-        return jetta.parse_minutes(got.body, day_us, instrument.price_scale)
+        def understand(got: Got) -> Column:
+            if not got.body:
+                raise Refused("the vendor has no candles of this day")
+            return jetta.parse_minutes(got.body, day_us, instrument.price_scale)
+
+        return self.web.get(jetta.minutes_path(instrument.code, day_us, side), instrument.symbol, understand)
 
     def described(self, instrument: Instrument) -> Instrument:
         """With holidays and first tick. Kept on disk for a day. Raises like `hour`."""
-        path = jetta.instrument_path(instrument.code)
-        kept = self._cache.get(self.name, path)
-        body = kept[0] if kept and now_us() - kept[1] < 24 * HOUR_US else None
-        if body is None:
-            got = self.web.get(path)
-            if not got.body:
-                return instrument
-            body = got.body
-            self._cache.put(self.name, path, body, got.fetched_at_us, compress=True)
-        told = jetta.parse_description(body)
+        told = self._description(instrument)
+        if told is None:
+            return instrument
         if told.price_scale != instrument.price_scale:
             get_logger().warning(
                 events.SCALE_DIFFERS, product=instrument.product_id, ours=instrument.price_scale,
@@ -185,3 +211,19 @@ class JsonFeed(NetworkFeed):
             holidays_ms=instrument.holidays_ms + told.holidays_ms,
             first_tick_us=instrument.first_tick_us or told.first_tick_us,
         )
+
+    def _description(self, instrument: Instrument) -> jetta.Description | None:
+        path = jetta.instrument_path(instrument.code)
+        kept = self._cache.get(self.name, path)
+        if kept and abs(now_us() - kept[1]) < 24 * HOUR_US:
+            with contextlib.suppress(WrongAnswer):
+                return jetta.parse_description(kept[0], now_us())
+
+        def understand(got: Got) -> jetta.Description | None:
+            if not got.body:
+                return None
+            told = jetta.parse_description(got.body, got.fetched_at_us)
+            self._cache.put(self.name, path, got.body, got.fetched_at_us, compress=True)
+            return told
+
+        return self.web.get(path, instrument.symbol, understand)

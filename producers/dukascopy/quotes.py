@@ -14,6 +14,8 @@ from schemas.columns import COLUMNS, Column
 
 HOUR_MS = 3_600_000
 HOUR_US = HOUR_MS * 1000
+# Of a double with at most 15 digits, what calculating with it leaves behind; relative.
+NOISE = 1e-15
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,44 @@ _NONE = np.empty(0, dtype=np.int64)
 NO_QUOTES = Quotes(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 
+def judged(quotes: Quotes) -> Quotes:
+    """The same, where at most one row in a hundred (or a single one) is bad: out of the hour, or with a size that is
+    none. Such a row stays as it is, and the writer refuses it by name; more of them make the whole hour damaged.
+    Raises `WrongAnswer`."""
+    bad = 0
+    if len(quotes) and not (
+        quotes.offset_ms.min() >= 0 and quotes.offset_ms.max() < HOUR_MS
+        and quotes.bid_size.min() >= 0 <= quotes.ask_size.min()
+    ):  # fmt: skip
+        rows = (quotes.offset_ms < 0) | (quotes.offset_ms >= HOUR_MS) | (quotes.bid_size < 0) | (quotes.ask_size < 0)
+        bad = int(rows.sum())
+    return bearable(quotes, bad, "have times outside of the hour, or sizes that are none")
+
+
+def bearable(quotes: Quotes, bad: int, why: str) -> Quotes:
+    """`quotes`, with so many bad rows. Raises `WrongAnswer` where they are too many to believe the others."""
+    if bad and (bad == len(quotes) or bad > max(1, len(quotes) // 100)):
+        raise WrongAnswer(f"{bad} of {len(quotes)} rows {why}")
+    return quotes
+
+
+# Units of the base; a larger size is none. So sums of an hour (`bi5.MAX_BYTES`) stay within 64 bits.
+MAX_SIZE = 1e11
+_MAX_SUM = 4e18
+
+
 def units_of_millions(values: npt.NDArray[np.float32]) -> Column:
-    """bi5 sizes, float32 of millions, in hundredths of a unit.
+    """bi5 sizes, float32 of millions, in hundredths of a unit; -1 for what is no size.
 
     The vendor rounded decimals to the nearest float32, so the number meant is the shortest decimal that gives the same
     float32: 2.0599999 means 2.06 million, 0.000013 means 13. Two decimals are right for all currency pairs recorded,
     six for Bitcoin; eight is a hundredth of a unit, as fine as the JSON feed writes them.
     """
-    if not np.isfinite(values).all() or (np.abs(values) > 1e9).any():
-        raise WrongAnswer("a size that is no number, so this is no file of quotes")
+    good = (values >= 0) & (values <= MAX_SIZE / 1e6)  # neither holds for NaN
+    if not good.all():
+        exact = units_of_millions(np.where(good, values, np.float32(0)))
+        exact[~good] = -1
+        return exact
     found = _shortest(values, 2)
     if found is not None:
         return found * 10**6
@@ -90,12 +121,22 @@ def without_needless_zeros(bid_size: Column, ask_size: Column, scale: int) -> tu
 
 
 def decimals_of_units(*columns: npt.NDArray[np.float64]) -> tuple[list[Column], int]:
-    """JSON sizes, float64 of units, as integers with the fewest decimals that give the same numbers: 1.48 -> 148, 2."""
-    for column in columns:
-        if not np.isfinite(column).all() or (np.abs(column) > 1e15).any():
-            raise WrongAnswer("a size that is no number")
+    """JSON sizes, float64 of units, as integers with the fewest decimals that give the same numbers: 1.48 -> 148, 2.
+
+    Binary noise (1.4800000000000002) is rounded off, and so are decimals beyond the twelfth. -1 for what is no size.
+    """
+    good = [(column >= 0) & (column <= MAX_SIZE) for column in columns]  # neither holds for NaN
+    sizes = [np.where(ok, column, 0.0) for ok, column in zip(good, columns, strict=True)]
+    most = max((float(size.sum()) for size in sizes), default=0.0)
     for scale in range(13):
-        scaled = [np.rint(column * 10**scale) for column in columns]
-        if all((whole / 10**scale == column).all() for whole, column in zip(scaled, columns, strict=True)):
-            return [whole.astype(np.int64) for whole in scaled], scale
-    raise WrongAnswer("sizes with more than 12 decimals")
+        scaled = [np.rint(size * 10**scale) for size in sizes]
+        close = all(
+            (np.abs(whole / 10**scale - size) <= size * NOISE).all()
+            for whole, size in zip(scaled, sizes, strict=True)
+        )  # fmt: skip
+        if close or scale == 12 or most * 10 ** (scale + 1) > _MAX_SUM:
+            break
+    exact = [whole.astype(np.int64) for whole in scaled]
+    for whole, ok in zip(exact, good, strict=True):
+        whole[~ok] = -1
+    return exact, scale

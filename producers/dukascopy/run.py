@@ -14,13 +14,12 @@ from pipeline.errors import PipelineError, WrongUse
 from pipeline.ledger import from_us
 from pipeline.log import get_logger
 from pipeline.moments import whole_hour_us
-from pipeline.process import Stop, now_us
+from pipeline.process import Stop
 from pipeline.times import us_to_iso
-from producers.dukascopy import metrics
 from producers.dukascopy.feed import Feed
-from producers.dukascopy.instruments import VENUE, Instrument
+from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.job import Job
-from producers.dukascopy.load import Loader
+from producers.dukascopy.load import Asked, Loader
 from producers.dukascopy.plan import PUBLISHED_AFTER_US, Open
 from producers.dukascopy.quotes import HOUR_US
 from producers.socket import Stopped
@@ -36,9 +35,12 @@ class Wish:
     end: str | None
     start_name: str = "--from"
 
-    def span(self, instrument: Instrument) -> tuple[range, int]:
+    @property
+    def ends_now(self) -> bool:
+        return self.end is None or not self.end.strip()[:1].isdigit()
+
+    def span(self, instrument: Instrument, now: int) -> tuple[range, int]:
         """The hours, and from which on they are optional: without `--to`, what is not published yet is not missed."""
-        now = now_us()
         first = whole_hour_us(self.start, now, self.start_name)
         if self.end is not None:
             last = optional = whole_hour_us(self.end, now, "--to")
@@ -66,27 +68,58 @@ def described(feed: Feed, instrument: Instrument) -> Instrument:
         return instrument
 
 
-def load_all(loader: Loader, instruments: Iterable[Instrument], wish: Wish, stop: Stop) -> list[Job]:
-    """One load of each instrument, in turn."""
+def load_all(
+    loader: Loader, instruments: Iterable[Instrument], wish: Wish, stop: Stop, *, follow: bool = False
+) -> list[Job]:
+    """One load of each instrument, in turn. What fails one is in its job's `error` and costs no other.
+
+    `follow`: the hours of now on are to be accounted for, and older ones that anybody asked for are fetched as well.
+    """
     jobs = []
     for instrument in instruments:
         if stop.is_set():
             break
-        instrument = described(loader.means.feed, instrument)
-        span, optional_from_us = wish.span(instrument)
-        if not len(span):
-            first = us_to_iso(instrument.first_tick_us or 0)
-            get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is of {first}")
-            continue
-        job = Job(instrument, span, optional_from_us)
-        started = time.monotonic()
-        jobs.append(loader.load(job))
-        get_logger().info(
-            events.LOAD_DONE, product=instrument.product_id, hours=len(span), hours_stored=job.published,
-            quotes=job.quotes, hours_accounted_before=len(job.accounted - job.done.keys()),
-            hours_open=len(job.open_hours), seconds=round(time.monotonic() - started, 2),
-        )  # fmt: skip
+        job = Job(instrument, (), 0)
+        try:
+            job = _job(loader, instrument, wish, follow=follow) or job
+            if job.hours:
+                _load(loader, job)
+        except Stopped:
+            break
+        except Exception as error:  # a ledger that fails, or a mistake of ours
+            if stop.is_set():
+                break
+            if not isinstance(error, PipelineError):
+                get_logger().exception(events.FAILED, product=instrument.product_id)
+            job.error = " ".join(str(error).split()) or type(error).__name__
+        jobs.append(job)
     return jobs
+
+
+def _job(loader: Loader, instrument: Instrument, wish: Wish, *, follow: bool) -> Job | None:
+    """What is to be done for an instrument, noted in the ledger; None when there is nothing."""
+    feed = loader.means.feed
+    instrument = described(feed, instrument)
+    if wish.ends_now and feed.clock.told_us() is None:
+        feed.hear(instrument)  # what "now" is, the vendor says
+    span, optional_from_us = wish.span(instrument, feed.clock.now_us())
+    if not len(span):
+        first = us_to_iso(instrument.first_tick_us or 0)
+        get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is of {first}")
+        return None
+    loader.ask(instrument, Asked(span.start, min(span.stop, max(span.start, optional_from_us)), follow))
+    older = loader.missing(instrument, span.start) if follow else []
+    return Job(instrument, (span, *older), optional_from_us)
+
+
+def _load(loader: Loader, job: Job) -> None:
+    started = time.monotonic()
+    loader.load(job)
+    get_logger().info(
+        events.LOAD_DONE, product=job.instrument.product_id, hours=job.hours, hours_stored=job.published,
+        quotes=job.quotes, hours_accounted_before=len(job.accounted - job.done.keys()),
+        hours_open=len(job.open_hours), seconds=round(time.monotonic() - started, 2),
+    )  # fmt: skip
 
 
 def report_open(jobs: Iterable[Job], *, to_stderr: bool) -> bool:
@@ -128,40 +161,3 @@ def _groups(open_hours: dict[int, Open]) -> list[tuple[str, dict[str, Any]]]:
         )
         made.append((text, {"hours": count, "first": us_to_iso(first), "why": what.why, "next_try": again}))
     return made
-
-
-class Following:
-    """`--follow`: looks again and again; well when the last successful look is not older than twice the pause."""
-
-    def __init__(self, loader: Loader, instruments: list[Instrument], wish: Wish, poll_s: float, stop: Stop) -> None:
-        self._loader, self._instruments, self._wish = loader, instruments, wish
-        self._poll_s, self._stop = poll_s, stop
-        self._well_at = time.monotonic()
-        self._open: dict[str, int] = {}
-        self._why = "first look under way"
-        loader.on_progress = self._alive
-
-    def _alive(self) -> None:
-        """Hours are being stored: a long first load is no reason to be called ill."""
-        self._well_at = time.monotonic()
-
-    def run(self) -> None:
-        while not self._stop.is_set():
-            jobs = load_all(self._loader, self._instruments, self._wish, self._stop)
-            if self._stop.is_set():
-                break
-            report_open(jobs, to_stderr=False)
-            self._open = {job.instrument.product_id: len(job.open_hours) for job in jobs}
-            errors = [why for job in jobs if (why := job.error or job.unproven)]
-            down_s = self._loader.means.feed.wait_s()
-            if not errors and not down_s:
-                self._well_at = time.monotonic()
-                metrics.LAST_POLL.labels(VENUE).set(time.time())
-            self._why = errors[0] if errors else "the feed does not answer" if down_s else "all well"
-            self._stop.wait(self._poll_s)
-
-    def report(self) -> tuple[bool, dict[str, Any]]:
-        age = time.monotonic() - self._well_at
-        well = age <= 2 * self._poll_s
-        body = {"last_success_age_s": round(age, 1), "interval_s": self._poll_s, "open_hours": self._open}
-        return well, body | {"why": [self._why]}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import requests
 
 from pipeline import events, metrics
-from pipeline.errors import PipelineError, Throttled, Unavailable
+from pipeline.errors import PipelineError, Throttled
 from pipeline.log import get_logger
-from pipeline.process import now_us
+from producers.bounded import BoundedSession
+from producers.dukascopy.clock import VenueClock, monotonic_us
 from producers.dukascopy.limiter import AdaptiveLimit
-from producers.http import check, mapped, whole_body
+from producers.http import check, mapped
+from producers.socket import abandonable
 
 # (connect, read) in seconds: a throttled answer has been seen to come after 30 s of silence.
 TIMEOUT_S = (5.0, 35.0)
@@ -24,7 +28,7 @@ SLOW_S = 10.0  # an answer that took this long is a refusal said politely
 
 @dataclass(frozen=True)
 class Got:
-    """An answer: `body` None means 404, b"" that it was there and empty."""
+    """An answer: `body` None means 404, b"" that it was there and empty. `fetched_at_us`: by the vendor's clock."""
 
     body: bytes | None
     fetched_at_us: int
@@ -60,52 +64,83 @@ class Breaker:
 
 # More than a breaker takes, so that even a lone hour changes over to the other feed.
 TRIES = Breaker.AFTER + 1
+T = TypeVar("T")
 
 
 class Web:
-    """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own."""
+    """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own.
 
-    def __init__(self, feed: str, base_url: str, limit: AdaptiveLimit, stop: threading.Event) -> None:
+    An answer is a success when it is understood. What does not answer rests as a whole; what answers about one
+    instrument in a shape that is not understood rests for that instrument.
+    """
+
+    def __init__(
+        self,
+        feed: str,
+        base_url: str,
+        limit: AdaptiveLimit,
+        stop: threading.Event,
+        clock: VenueClock | None = None,
+    ) -> None:
         self.feed, self._base, self._limit, self._stop = feed, base_url.rstrip("/"), limit, stop
+        self.clock = clock or VenueClock()
         self._lock = threading.Lock()
         self._idle: list[requests.Session] = []
-        self.breaker = Breaker()
-        self.calls = 0
+        self._silent = Breaker()
+        self._strange: defaultdict[str, Breaker] = defaultdict(Breaker)  # by instrument
 
-    def get(self, path: str, params: dict[str, int] | None = None) -> Got:
-        """One request, no retry. Raises `Unavailable` (and below), `Refused`, `Stopped`."""
+    def wait_s(self, about: str | None = None) -> float:
+        """Seconds until it makes sense to ask (about this instrument); 0: now."""
+        strange = self._strange.get(about) if about is not None else None
+        return max(self._silent.wait_s(), strange.wait_s() if strange else 0.0)
+
+    def get(self, path: str, about: str, understand: Callable[[Got], T], params: dict[str, int] | None = None) -> T:
+        """What `understand` makes of the answer to one request, without a retry. `about`: the instrument.
+
+        Raises `Unavailable` (and below), `Refused`, `Stopped`, and what `understand` raises.
+        """
         asked_at = self._limit.wait(self._stop)
-        self.calls += 1
+        url = f"{self._base}/{path}"
         try:
-            got = self._ask(f"{self._base}/{path}", params or {})
+            got = abandonable(lambda: self._ask(url, params or {}), self._stop, f"GET {path}")
         except PipelineError as error:
-            metrics.REQUESTS.labels("dukascopy", type(error).__name__).inc()
+            self._count(error)
             if isinstance(error, Throttled):
-                self.slow_down(asked_at, str(error), error.retry_after_s)
+                self._slow_down(asked_at, str(error), error.retry_after_s)
             elif error.retryable:
-                self.slow_down(asked_at, str(error))
-                self.down(str(error))
+                self._slow_down(asked_at, str(error))
+                self._rest(self._silent, str(error))
+            raise
+        try:
+            made = understand(got)
+        except PipelineError as error:
+            self._count(error)
+            if error.retryable:
+                self._rest(self._strange[about], f"{path}: {error}")
             raise
         metrics.REQUESTS.labels("dukascopy", "ok").inc()
         if time.monotonic() - asked_at > SLOW_S:
-            self.slow_down(asked_at, "a very slow answer")
+            self._slow_down(asked_at, "a very slow answer")
         else:
             self._limit.succeeded()
-        self.breaker.succeeded()
-        return got
+        self._silent.succeeded()
+        self._strange.pop(about, None)
+        return made
 
-    def slow_down(self, asked_at: float, why: str, retry_after_s: float | None = None) -> None:
+    @staticmethod
+    def _count(error: PipelineError) -> None:
+        metrics.REQUESTS.labels("dukascopy", type(error).__name__).inc()
+
+    def _slow_down(self, asked_at: float, why: str, retry_after_s: float | None = None) -> None:
         pause = self._limit.failed(asked_at, retry_after_s)
         get_logger().warning(
             events.RATE_LIMIT, venue="dukascopy", feed=self.feed, status="slower", rate=round(self._limit.rate, 2),
             pause_s=round(pause, 2), error=why,
         )  # fmt: skip
 
-    def down(self, why: str) -> None:
-        if self.breaker.failed():
-            get_logger().warning(
-                events.FEED_DOWN, feed=self.feed, error=why, next_try_in_s=round(self.breaker.wait_s(), 1)
-            )
+    def _rest(self, breaker: Breaker, why: str) -> None:
+        if breaker.failed():
+            get_logger().warning(events.FEED_DOWN, feed=self.feed, error=why, next_try_in_s=round(breaker.wait_s(), 1))
 
     @contextmanager
     def _session(self) -> Iterator[requests.Session]:
@@ -113,7 +148,7 @@ class Web:
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = requests.Session()
+            session = BoundedSession(redirects=True)  # `check` refuses them, with the status
             session.headers["User-Agent"] = "Mozilla/5.0 (compatible; market-data-pipeline)"
             session.headers["Accept"] = "*/*"
         yield session
@@ -121,19 +156,16 @@ class Web:
             self._idle.append(session)
 
     def _ask(self, url: str, params: dict[str, int]) -> Got:
-        began = time.monotonic()
+        sent_us = monotonic_us()
         try:
-            with (
-                self._session() as session,
-                session.get(url, params=params, timeout=TIMEOUT_S, stream=True) as response,
-            ):
-                body = whole_body(url, response, began)
+            with self._session() as session:
+                response = session.get(url, params=params, timeout=TIMEOUT_S)
+                self.clock.note(response.headers, sent_us, monotonic_us())
+                body = response.content
                 if response.status_code == 404:
-                    return Got(None, now_us())
+                    return Got(None, self.clock.fetched_us())
                 if response.status_code != 200 or body:
                     check(url, response.status_code, response.headers, body)
-                return Got(body, now_us())
+                return Got(body, self.clock.fetched_us())
         except requests.RequestException as error:
             raise mapped(url, error) from None
-        except OSError as error:  # what urllib3 lets through while a body is read
-            raise Unavailable(f"{url}: {type(error).__name__}") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +10,9 @@ from pipeline.database import Connection
 from pipeline.errors import WrongUse
 from pipeline.log import get_logger
 from pipeline.products import canonical_product
+from pipeline.text_files import read_text
 
-MAX_FILE_BYTES = 1024 * 1024
 SHOWN = 10  # of a list of wrong ones
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
 def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | None) -> tuple[str, ...]:
@@ -54,42 +51,11 @@ def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | Non
 
 def _of_file(file: Path) -> list[tuple[str, str]]:
     """Where each symbol stands, and the symbol."""
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise WrongUse(f"--symbols-file: {file} cannot be read ({why}).") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise WrongUse(f"--symbols-file: {file} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
     return [
-        (f"--symbols-file line {number}", word)
-        for number, line in enumerate(decoded(data, f"--symbols-file: {file}").splitlines(), 1)
+        (f"--symbols-file: line {number}", word)
+        for number, line in enumerate(read_text(file, "--symbols-file").split("\n"), 1)
         for word in line.partition("#")[0].replace(",", " ").replace(";", " ").split()
     ]
-
-
-def decoded(data: bytes, where: str) -> str:
-    """The text of a file as editors write them: UTF-8 or UTF-16, with and without a mark at the beginning, or Latin-1.
-
-    Raises `WrongUse` for what is no text.
-    """
-    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        encodings = ["utf-32"]
-    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ["utf-16"]
-    elif b"\0" in data:  # in text only every second byte of UTF-16
-        encodings = ["utf-16-le" if data.find(b"\0") % 2 else "utf-16-be"]
-    else:
-        encodings = ["utf-8-sig", "latin-1"]
-    for encoding in encodings:
-        try:
-            text = data.decode(encoding)
-        except UnicodeError:
-            continue
-        if not _CONTROL.search(text):
-            return text
-    raise WrongUse(f"{where} is no text in UTF-8, UTF-16 or Latin-1; save it as UTF-8.")
 
 
 def required_of(exchanges: Sequence[str], wish: int) -> int:

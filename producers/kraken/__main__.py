@@ -29,7 +29,9 @@ def main(products: str | None, historical: bool, live: bool, **options: Any) -> 
     if historical or (settings.live_or_historical == "historical" and not live):
         wish = wish_of(products_of(settings), settings.last_n_days, **options)
         get_logger().info(events.STARTED, mode="historical", **describe(wish))
-        return run_load(KrakenRest(settings, state_dir, stop), wish, stop)
+        rest = KrakenRest(settings, state_dir, stop)
+        rest.spelling.learn(wish.products)
+        return run_load(rest, wish, stop)
     if not settings.enabled:
         get_logger().info(events.DISABLED, text="KRAKEN_ENABLED is false")
         return 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.settings import KrakenSettings
 from producers.frames import Said
 from producers.kraken import wire
-from producers.kraken.names import product_of, websocket_symbol
+from producers.kraken.names import product_of
 from producers.kraken.rest import KrakenRest
 
 SYMBOLS_PER_REQUEST = 50
+NAMESPACES = {"trade": "trades", "ticker": "tickers"}
 
 
 def products_of(settings: KrakenSettings) -> tuple[str, ...]:
@@ -27,38 +28,40 @@ class KrakenVenue:
     name = "kraken"
     watches_trades = True
     messages_per_s = 10.0  # the limit is not published; others use 20
+    products_per_text = SYMBOLS_PER_REQUEST
 
     def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event) -> None:
         self.url = settings.ws_url
         self.products = products_of(settings)
         self.channels: tuple[str, ...] = ("trade", "ticker") if settings.ticker else ("trade",)
-        self.namespaces: tuple[str, ...] = ("trades", "tickers") if settings.ticker else ("trades",)
+        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
+        self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
+        self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
         # A question about a silence is answered now or not at all; it will be asked again.
         self._rest = KrakenRest(settings, state_dir, stop, attempts=2)
 
-    def opened(self) -> None:
-        """Nothing belongs to one connection here."""
+    def opened(self) -> list[str]:
+        return []  # nothing belongs to one connection here
 
-    def subscribe(self, products: Iterable[str]) -> list[str]:
-        return self._requests("subscribe", products)
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
+        if channel == "ticker":
+            params["event_trigger"] = "bbo"  # each move of bid and ask, not only with trades
+        params["snapshot"] = True
+        return json.dumps({"method": "subscribe", "params": params, "req_id": request})
 
-    def unsubscribe(self, products: Iterable[str]) -> list[str]:
-        return self._requests("unsubscribe", products)
+    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
+        if channel == "ticker":
+            params["event_trigger"] = "bbo"
+        return json.dumps({"method": "unsubscribe", "params": params})
 
-    def _requests(self, method: str, products: Iterable[str]) -> list[str]:
-        symbols = [websocket_symbol(product) for product in products]
-        texts = []
-        for start in range(0, len(symbols), SYMBOLS_PER_REQUEST):
-            for channel in self.channels:
-                params: dict[str, object] = {"channel": channel, "symbol": symbols[start : start + SYMBOLS_PER_REQUEST]}
-                if channel == "ticker":
-                    params["event_trigger"] = "bbo"  # each move of bid and ask, not only with trades
-                if method == "subscribe":
-                    params["snapshot"] = True
-                texts.append(json.dumps({"method": method, "params": params}))
-        return texts
+    def _symbols(self, products: Sequence[str]) -> list[str]:
+        """As the venue writes them."""
+        self._rest.spelling.learn_soon(products)
+        return [self._rest.spelling.of(product).symbol for product in products]
 
     def read(self, frame: bytes) -> list[Said]:
         return wire.read(frame)

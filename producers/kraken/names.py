@@ -1,20 +1,18 @@
-"""Kraken's spellings. WebSocket v2 says `BTC/USD`, REST `XBTUSD`; canonical is `BTC-USD`."""
+"""Kraken's usual spellings: WebSocket v2 says `BTC/USD`, REST `XBTUSD`; canonical is `BTC-USD`."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from pipeline.products import canonical_product
 
 _OLD = {"BTC": "XBT", "DOGE": "XDG"}
-_NEW = {old: new for new, old in _OLD.items()}
 
 
-@cache
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
-    base, quote = canonical_product(symbol).split("-")
-    return f"{_NEW.get(base, base)}-{_NEW.get(quote, quote)}"
+    return canonical_product(symbol, "kraken")
 
 
 def websocket_symbol(product_id: str) -> str:

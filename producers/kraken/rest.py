@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import WrongAnswer
+from pipeline.errors import Refused
 from pipeline.settings import KrakenSettings
-from producers.frames import Row
 from producers.http import Client
 from producers.kraken import wire
 from producers.kraken.names import rest_pair
+from producers.kraken.spelling import Spelling
 from producers.rate_limit import MARGIN, RateLimit
+from producers.rest_page import Page
 
 PAGE = 1000
 # A stored time is the venue's, truncated to µs (WebSocket) or through a float (REST); begin a little before it.
@@ -29,8 +30,10 @@ class KrakenRest:
 
     def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6) -> None:
         self._client = Client("kraken", settings.rest_url, stop, attempts=attempts)
+        self.clock = self._client.clock
         self._settings, self._state_dir = settings, state_dir
         self._limits: dict[str, RateLimit] = {}
+        self.spelling = Spelling(self._client, state_dir, stop, settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
 
     def _limit(self, product_id: str) -> RateLimit:
@@ -39,62 +42,71 @@ class KrakenRest:
             self._limits[product_id] = RateLimit(self._state_dir, name, self._settings.rest_rate)
         return self._limits[product_id]
 
-    def page(self, product_id: str, since_ns: str | None) -> tuple[list[Row], str]:
-        """(rows ascending, `last`): up to 1000 trades after `since_ns`, or the newest where it is None."""
-        params: dict[str, str | int] = {"pair": rest_pair(product_id), "count": PAGE}
+    def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
+        """(page ascending, `last`): up to `count` trades after `since_ns`, or the newest where it is None."""
+        params: dict[str, str | int] = {**self.spelling.of(product_id).params(), "count": count}
         if since_ns is not None:
             params["since"] = since_ns
         return self._client.get("Trades", params, self._limit(product_id), lambda answer: wire.rest_trades(answer.body))
 
     def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade."""
-        rows, _ = self.page(product_id, None)
-        if not rows:
-            raise WrongAnswer(f"Kraken has no trade of {product_id}")
-        return max(int(row["trade_id"]) for row in rows)
+        """See `Source`."""
+        newest = self._newest_id(product_id)
+        if newest is None:
+            raise Refused(f"Kraken has no trade of {product_id}")
+        return newest
+
+    def _newest_id(self, product_id: str) -> int | None:
+        # Several, because trade times are not monotonic in id.
+        page, _ = self.page(product_id, None, count=50)
+        return page.ids[-1] if page.ids else None
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`; one call."""
-        rows, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
-        ids = [int(row["trade_id"]) for row in rows if row["timestamp_us"] >= at_us]
-        return min(ids) if ids else self.newest_trade(product_id) + 1
+        page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
+        ids = [int(row["trade_id"]) for row in page.rows if row["timestamp_us"] >= at_us]
+        if ids:
+            return min(ids)
+        newest = self._newest_id(product_id)
+        return 0 if newest is None else newest + 1
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[Page]:
         """See `Source`: ascending."""
         since: str | None = self._start(product_id, first_id, before_us, after_us)
         while since is not None:
-            rows, last = self.page(product_id, since)
-            yield rows
-            if any(row["trade_id"] > last_id for row in rows):
+            page, last = self.page(product_id, since)
+            yield page
+            if page.ids and page.ids[-1] > last_id:
                 return
-            since = next_cursor(since, last, rows)
+            since = next_cursor(since, last, len(page.ids))
 
     def _start(self, product_id: str, first_id: int, before_us: int | None, after_us: int | None) -> str:
         """A cursor before `first_id`."""
         if before_us is not None:
             return str(max(0, before_us - EARLIER_US) * 1000)
         if after_us is None:
-            rows, _ = self.page(product_id, None)
-            after_us = rows[0]["timestamp_us"] if rows else 0
+            page, _ = self.page(product_id, None)
+            after_us = page.rows[0]["timestamp_us"] if page.rows else 0
         back_us = FIRST_LOOK_BACK_US
         while back_us < after_us:
             since = str((after_us - back_us) * 1000)
-            rows, _ = self.page(product_id, since)
-            if rows and rows[0]["trade_id"] <= first_id:
+            page, _ = self.page(product_id, since)
+            if page.ids and page.ids[0] <= first_id:
                 return since
             back_us *= 4
         return "0"
 
 
-def next_cursor(since_ns: str, last: str, rows: list[Row]) -> str | None:
+def next_cursor(since_ns: str, last: str, rows: int) -> str | None:
     """The `since` of the following page; None when this was the last one.
 
     Several trades may share the nanosecond `last`, of which the page holds only some, hence one back. A page that is
-    nothing but one instant would come again for ever: then `last` itself, from which nothing older can be missed.
+    nothing but one instant would come again for ever: then `last` itself. What the page did not hold of that instant
+    cannot be reached in any way (`filling.UNREACHABLE`).
     """
-    if len(rows) < PAGE:
+    if rows < PAGE:
         return None
     following = str(int(last) - 1)
     if int(following) > int(since_ns):

@@ -15,7 +15,10 @@ Older servers send no `timestamp` in it. Answers to requests, one per symbol::
 
     {"method":"subscribe","result":{"channel":"trade","snapshot":true,"symbol":"BTC/USD"},"success":true,...}
     {"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD",...}
+    {"error":"Already subscribed","method":"subscribe","success":false,"symbol":"BTC/USD",...}
     {"Error":"Exceeded msg rate"}
+
+An answer carries the `req_id` of its request, and `time_in`, `time_out` by the venue's clock.
 
 REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
 
@@ -25,45 +28,53 @@ REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Any
 
 from pipeline.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
 from pipeline.times import iso_to_us, seconds_to_us
 from producers.frames import (
+    MAX_DETAIL,
     Acknowledged,
+    BadElements,
     Row,
     Said,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
-    Unreadable,
     VenueNotice,
+    VenueTime,
     decimal_text,
     explained,
+    parse_frame,
     parse_json,
+    sane_time,
     whole_number,
 )
 from producers.kraken.names import product_of
+from producers.rest_page import Page, read_page
 
 _SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
+_NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 def read(frame: bytes) -> list[Said]:
     """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
     try:
-        message = parse_json(frame)
+        message = parse_frame(frame)
         channel = message.get("channel")
         if channel == "trade":
             return _trades(message)
         if channel == "ticker":
-            return [_ticker(element, message.get("type") == "snapshot") for element in message["data"]]
+            return _tickers(message)
         if channel == "status":
-            return [VenueNotice("status", str(message["data"][0]["system"]))]
+            return [VenueNotice("status", str(message["data"][0]["system"])[:MAX_DETAIL])]
         if "method" in message:
             return _reply(message)
         if "Error" in message or "error" in message:
-            return [VenueNotice("error", str(message.get("Error") or message.get("error")))]
+            return [VenueNotice("error", str(message.get("Error") or message.get("error"))[:MAX_DETAIL])]
         return []
     except _READING as error:
         return [explained(error, frame)]
@@ -72,38 +83,53 @@ def read(frame: bytes) -> list[Said]:
 def _trades(message: dict[str, Any]) -> list[Said]:
     """One `TradeFrame` per product of the message; an element that cannot be read stands alone."""
     by_product: dict[str, list[Row]] = {}
-    bad: list[Said] = []
+    bad = BadElements()
     for element in message["data"]:
         try:
             row = {
                 "trade_id": whole_number(element["trade_id"]),
-                "timestamp_us": iso_to_us(element["timestamp"]),
+                "timestamp_us": sane_time(iso_to_us(element["timestamp"])),
                 "price": decimal_text(element["price"]),
                 "quantity": decimal_text(element["qty"]),
                 "taker_side": _SIDES.get(element["side"], "unknown"),
             }
             by_product.setdefault(product_of(element["symbol"]), []).append(row)
         except _READING as error:
-            bad.append(explained(error, element))
+            bad.add(error, element)
     snapshot = message.get("type") == "snapshot"
-    return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad]
+    return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad.all()]
 
 
-def _ticker(element: dict[str, Any], snapshot: bool) -> TickerFrame | Unreadable:
+def _tickers(message: dict[str, Any]) -> list[Said]:
+    said: list[Said] = []
+    bad = BadElements()
+    snapshot = message.get("type") == "snapshot"
+    for element in message["data"]:
+        try:
+            values: Row = {
+                "bid": decimal_text(element["bid"]),
+                "ask": decimal_text(element["ask"]),
+                "bid_size": decimal_text(element["bid_qty"]),
+                "ask_size": decimal_text(element["ask_qty"]),
+            }
+            product = product_of(element["symbol"])
+            bad.statistics(element, _TICKER_EXTRAS, values)
+            said.append(TickerFrame(product, _ticker_time(element, bad), values, snapshot))
+        except _READING as error:
+            bad.add(error, element)
+    return said + bad.all()
+
+
+def _ticker_time(element: dict[str, Any], bad: BadElements) -> int | None:
+    """None where the venue gives none, or one that is none: bid and ask are worth more."""
+    stamp = element.get("timestamp")
+    if not stamp:
+        return None
     try:
-        stamp = element.get("timestamp")
-        values: Row = {
-            "bid": decimal_text(element["bid"]),
-            "ask": decimal_text(element["ask"]),
-            "bid_size": decimal_text(element["bid_qty"]),
-            "ask_size": decimal_text(element["ask_qty"]),
-        }
-        for ours, theirs in _TICKER_EXTRAS:
-            given = element.get(theirs)
-            values[ours] = None if given is None else decimal_text(given)
-        return TickerFrame(product_of(element["symbol"]), iso_to_us(stamp) if stamp else None, values, snapshot)
-    except _READING as error:
-        return explained(error, element)
+        return sane_time(iso_to_us(stamp))
+    except BadData as error:
+        bad.add(error, element)
+        return None
 
 
 _TICKER_EXTRAS = (
@@ -117,17 +143,37 @@ _TICKER_EXTRAS = (
 
 
 def _reply(message: dict[str, Any]) -> list[Said]:
+    said: list[Said] = []
+    with suppress(KeyError, BadData):  # older servers send none
+        said.append(VenueTime(sane_time(iso_to_us(message["time_out"]))))
     result = message.get("result") or {}
-    symbol = result.get("symbol") or message.get("symbol")
-    product = product_of(symbol) if symbol else None
-    if message["method"] == "subscribe":
-        if message.get("success"):
-            return [Acknowledged(str(result.get("channel")), product)] if product else []
-        channel = result.get("channel") or message.get("channel")
-        return [SubscriptionRefused(channel, product, str(message.get("error", "no reason given")))]
-    if message.get("success") is False:
-        return [VenueNotice("error", f"{message['method']}: {message.get('error')}")]
-    return []
+    reason = str(message.get("error", "no reason given"))[:MAX_DETAIL]
+    if message["method"] != "subscribe":
+        if message.get("success") is False:
+            said.append(VenueNotice("error", f"{str(message['method'])[:MAX_DETAIL]}: {reason}"))
+        return said
+    number = message.get("req_id")
+    request = number if type(number) is int else None
+    channel = result.get("channel") or message.get("channel")
+    product = _product_in(result.get("symbol") or message.get("symbol"), reason)
+    if message.get("success") or reason.startswith("Already subscribed"):
+        if product:
+            said.append(Acknowledged(channel if isinstance(channel, str) else None, product, request))
+    else:
+        said.append(SubscriptionRefused(channel if isinstance(channel, str) else None, product, reason, request))
+    return said
+
+
+def _product_in(symbol: Any, reason: str) -> str | None:
+    """The product that an answer is about, which not every refusal says in a field."""
+    named = _NAMED.search(reason)
+    for text in (symbol, named and named[0]):
+        try:
+            if text:
+                return product_of(text)
+        except _READING:
+            continue
+    return None
 
 
 def rest_result(body: bytes) -> Any:
@@ -154,17 +200,15 @@ def _rest_error(text: str) -> Refused | Unavailable:
     return Unavailable(f"Kraken: {text}")
 
 
-def rest_trades(body: bytes) -> tuple[list[Row], str]:
-    """(rows ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does, `BadData` for a bad row."""
+def rest_trades(body: bytes) -> tuple[Page, str]:
+    """(page ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does."""
     result = rest_result(body)
     try:
         last = str(result["last"])
         (table,) = (value for key, value in result.items() if key != "last")
-        if not last.isdecimal():
-            raise ValueError(f"last is {last!r}")
-        return [rest_row(row) for row in table], last
-    except BadData as error:
-        raise WrongAnswer(f"Kraken Trades: {error}") from None
+        if not last.isdecimal() or len(last) > 19:
+            raise ValueError(f"last is {last[:40]!r}")
+        return read_page(list(table), rest_row, lambda row: whole_number(row[6])), last
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
 

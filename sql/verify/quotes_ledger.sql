@@ -1,4 +1,4 @@
--- Hours of the ledger against the rows, and hours inside the span that nobody accounts for. Tickers have no hours.
+-- Hours of the ledger against the rows, and hours that were asked for and that nobody accounts for. Tickers have no hours.
 WITH hours AS (
     SELECT h.* FROM quote_hours h JOIN instruments i USING (instrument_id)
     WHERE instrument_id = %(instrument)s AND hour >= %(from)s AND hour < %(to)s
@@ -12,11 +12,14 @@ FROM hours h FULL JOIN counted c USING (hour)
 WHERE coalesce(h.ticks, 0) <> coalesce(c.rows, 0)
   AND EXISTS (SELECT FROM quote_hours x WHERE x.instrument_id = %(instrument)s)
 UNION ALL
-SELECT format('%%s hours between %%s and %%s are neither stored nor explained', missing, lo, hi)
+SELECT format('%%s hours between %%s and %%s were asked for and are neither stored nor explained', missing, lo, hi)
 FROM (
-    SELECT min(hour) AS lo, max(hour) AS hi,
-           extract(epoch FROM max(hour) - min(hour))::bigint / 3600 + 1
-             - count(*) FILTER (WHERE state <> 'seen_empty') AS missing
-    FROM hours
+    SELECT count(*) AS missing, min(hour) AS lo, max(hour) AS hi
+    FROM quote_asked a
+    CROSS JOIN LATERAL unnest(a.hours * tstzmultirange(tstzrange(%(from)s, %(to)s))) AS span
+    CROSS JOIN LATERAL generate_series(lower(span), upper(span) - INTERVAL '1 hour', INTERVAL '1 hour') AS hour
+    WHERE a.instrument_id = %(instrument)s AND NOT EXISTS (
+        SELECT FROM quote_hours q WHERE q.instrument_id = a.instrument_id AND q.hour = hour.hour AND q.state <> 'seen_empty'
+          AND (q.state <> 'partial' OR q.hour > now() - INTERVAL '3 hours'))
 ) m WHERE missing > 0
 LIMIT 20

@@ -1,0 +1,127 @@
+"""What every field of every message may hold: one table for all schemas.
+
+A schema says of which type a field is; a client that keeps to it may still send a time in the year 200,000 or a name
+with a NUL inside. Whatever goes to the database has passed a rule of this table before, or is a dead letter. Rows of
+thousands are checked by column (`Whole.good`, `consumers.checks.Decimals`), everything else by `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import BadData
+from pipeline.process import now_us
+from pipeline.products import AssetClass
+
+OLDEST_US = 946_684_800_000_000  # 2000-01-01: no venue here is older
+NEWEST_US = 4_102_444_800_000_000  # 2100-01-01
+# What is live may be this far ahead of our clock, which may be the wrong one. Further ahead it is refused for now, and
+# its id stays missing: no judgement by our own clock is ever a property of the data.
+AHEAD_US = 86_400_000_000
+HIGHEST_ID = 1 << 62
+LONGEST = 100  # characters of a name
+_ASKED_FOR = ("history", "repair")  # origins of rows that REST gave when it was asked for them
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A number in `low..high` (inclusive)."""
+
+    reason: str
+    low: int
+    high: int
+    optional: bool = False
+
+    def problem(self, value: Any) -> str | None:
+        if (value is None and self.optional) or (isinstance(value, int) and self.low <= value <= self.high):
+            return None
+        return f"{value!r} is not within {self.low}..{self.high}"
+
+    def good(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """The rule for each number of a column."""
+        ok: npt.NDArray[np.bool_] = (column >= self.low) & (column <= self.high)
+        return ok
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Printable text (no NUL, no half of a surrogate pair, no escape codes) of a bounded length."""
+
+    reason: str
+    optional: bool = False
+    longest: int = LONGEST
+
+    def problem(self, value: Any) -> str | None:
+        if value is None and self.optional:
+            return None
+        if isinstance(value, str) and 0 < len(value) <= self.longest and value.isprintable():
+            return None
+        return f"{value!r:.{LONGEST}} is not a printable text of 1 to {self.longest} characters"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of a few words."""
+
+    reason: str
+    words: tuple[str, ...]
+
+    def problem(self, value: Any) -> str | None:
+        return None if value in self.words else f"{value!r:.{LONGEST}} is not one of {', '.join(self.words)}"
+
+
+Rule = Whole | Text | OneOf
+TIME = Whole("time", OLDEST_US, NEWEST_US - 1)
+ID = Whole("trade_id", 0, HIGHEST_ID - 1)
+SCALE = Whole("scale", 0, 12)
+SEQ = Whole("seq", 0, (1 << 31) - 1)
+GRANULARITY = Whole("granularity", 1, 31 * 86_400)  # a month at most
+ASSET = OneOf("asset_class", get_args(AssetClass))
+# Of an hour; `calendar`: nobody was asked, the market was closed.
+FEED = OneOf("feed", ("json", "bi5", "folder", "calendar"))
+# Why ids are missing for good, as a finding may say it.
+HOLE = OneOf("hole", ("venue_has_none", "too_old", "rejected", "unreachable"))
+
+# Fields of a message that have no rule here are checked where they are told apart: the address by `checks.address`,
+# rows by column. What is stored nowhere (a ticker's statistics) has none: an odd one costs nothing.
+RULES: dict[str, dict[str, Rule]] = {
+    "trades": {"asset_class": ASSET, "received_at_us": TIME},
+    "hole": {"first_id": ID, "last_id": ID, "reason": HOLE, "confirmed_at_us": TIME},
+    "ticker": {"asset_class": ASSET, "received_at_us": TIME},
+    "quotes": {
+        "asset_class": ASSET, "received_at_us": TIME, "hour_start_us": TIME, "fetched_at_us": TIME, "feed": FEED,
+        "price_scale": SCALE, "size_scale": SCALE,
+    },
+    "candles": {"asset_class": ASSET, "received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
+    "statement": {  # what a message of candles says beside its candles
+        "state": Text("state", optional=True),
+        "covered_from_us": Whole("time", OLDEST_US, NEWEST_US - 1, optional=True),
+        "covered_to_us": Whole("time", OLDEST_US, NEWEST_US - 1, optional=True),
+    },
+    "quorum": {"required": Whole("quorum", 1, 63), "as_of_us": TIME},
+}  # fmt: skip
+EXCHANGE = Text("quorum")
+
+
+def check(kind: str, record: Mapping[str, Any]) -> None:
+    """Raise `BadData` for the first field of `record` that breaks its rule."""
+    for field, rule in RULES[kind].items():
+        problem = rule.problem(record[field])
+        if problem is not None:
+            raise BadData(rule.reason, f"{field}: {problem}")
+
+
+def check_ahead(field: str, at_us: int) -> None:
+    """Raise `BadData` for a time more than a day ahead of our clock."""
+    if at_us > now_us() + AHEAD_US:
+        raise BadData("time", f"{field}: {at_us} is more than a day ahead of our clock")
+
+
+def latest_us(origin: str) -> int:
+    """Up to which time a row of this origin is stored: what REST gave is taken as the venue says."""
+    return NEWEST_US - 1 if origin in _ASKED_FOR else now_us() + AHEAD_US

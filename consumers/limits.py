@@ -1,0 +1,160 @@
+"""What keeps one message from taking the machine: a bound on the writer's memory, and a memory of its deaths.
+
+Some kB may unpack to gigabytes before anybody can look at them (the client's threads do that). Beyond its bound the
+writer ends, not the machine; supervisord starts it again. After the second death in a row it looks for the message
+with a process that may die in its place (`consumers.scout`), sets that message aside with a letter, and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pulsar
+
+from consumers.batch import Kind, Letter
+from consumers.inbox import SUBSCRIPTION, Message
+from consumers.post import Post
+from consumers.state import LaneState
+from pipeline import events
+from pipeline.admin import Admin
+from pipeline.bus import Bus
+from pipeline.errors import PipelineError
+from pipeline.log import get_logger
+from pipeline.settings import PROJECT, PulsarSettings, load
+
+# Deaths in a row after which messages are looked through before anything is subscribed to.
+LOOK_AFTER = 2
+# A process that lived so long did not die of what waits for it at its start.
+LIVED_S = 120.0
+SCOUT_S = 60.0
+MOST_SET_ASIDE = 20  # messages a start
+
+
+def bound_memory(megabytes: int) -> None:
+    """End this process when its data grows beyond this; 0: no bound."""
+    if megabytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = megabytes << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
+
+
+class Life:
+    """How often the processes before this one died, from a file that an orderly end takes away.
+
+    Several writers of one name may run on a machine, so the files carry process ids.
+    """
+
+    def __init__(self, state_dir: Path, name: str) -> None:
+        folder = state_dir / "writers"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.deaths = max((deaths + 1 for deaths in _left_behind(folder, name)), default=0)
+        self._file = folder / f"{name}.{os.getpid()}"
+        self._file.write_text(str(self.deaths))
+        self._timer = threading.Timer(LIVED_S, self._file.write_text, ("0",))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """Orderly: nothing to be remembered."""
+        self._timer.cancel()
+        self._file.unlink(missing_ok=True)
+
+
+def _left_behind(folder: Path, name: str) -> Iterator[int]:
+    """The deaths that dead processes knew of; their files are taken away."""
+    for file in folder.glob(f"{name}.*"):
+        pid = file.suffix[1:]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            text = file.read_text()
+            yield int(text) if text.isdecimal() else 0
+            file.unlink(missing_ok=True)
+
+
+def set_aside(name: str, kinds: Sequence[Kind], bus: Bus, stop: threading.Event) -> None:
+    """Find the messages that end a process which reads them, write letters about them, and acknowledge them."""
+    settings = load(PulsarSettings)
+    admin = Admin(settings)
+    for kind in kinds:
+        post = Post(name, bus, LaneState(kind.namespace), stop)
+        try:
+            starts = _starts(admin, f"{settings.tenant}/{kind.namespace}")
+            for _ in range(MOST_SET_ASIDE):
+                found = _scouted(kind.namespace, starts)
+                if found is None:
+                    break
+                topic, last = found
+                place = _after(admin.internal_stats(topic), last)
+                if place is None:
+                    break
+                starts[topic] = place
+                _set_aside(topic, place, kind.namespace, bus.client, post)
+        except (PipelineError, pulsar.PulsarException, ValueError, KeyError) as error:  # the next start tries again
+            get_logger().warning(events.BROKER_RETRY, on=kind.namespace, error=str(error))
+
+
+Place = tuple[int, int]  # ledger, entry
+
+
+def _starts(admin: Admin, namespace: str) -> dict[str, Place]:
+    """Where our subscription stands on each topic that has more: the last place that is done with."""
+    found: dict[str, Place] = {}
+    for topic in admin.parts(namespace):
+        if admin.backlog(topic, SUBSCRIPTION)[0]:
+            cursor = admin.internal_stats(topic)["cursors"].get(SUBSCRIPTION, {})
+            ledger, entry = map(int, cursor.get("markDeletePosition", "-1:-1").split(":"))
+            found[topic] = (ledger, entry)
+    return found
+
+
+def _scouted(namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
+    """Let another process read on from there. The topic that ended it with the last place that was read well."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "consumers.scout", namespace], cwd=PROJECT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        said, _ = child.communicate(json.dumps(starts), timeout=SCOUT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        return None
+    if child.returncode == 0 or not (lines := said.splitlines()):
+        return None
+    topic, ledger, entry = json.loads(lines[-1])
+    return topic, (ledger, entry)
+
+
+def _after(stats: dict[str, Any], place: Place) -> Place | None:
+    """The place of the next entry."""
+    for ledger in stats["ledgers"]:
+        number, entries = int(ledger["ledgerId"]), int(ledger["entries"])
+        if number == int(stats["ledgers"][-1]["ledgerId"]):
+            entries = int(stats["currentLedgerEntries"])  # the open one is not counted yet
+        if number == place[0] and place[1] + 1 < entries:
+            return number, place[1] + 1
+        if number > place[0] and entries:
+            return number, 0
+    return None
+
+
+def _set_aside(topic: str, place: Place, namespace: str, client: pulsar.Client, post: Post) -> None:
+    partition = int(topic.rsplit("-partition-", 1)[1]) if "-partition-" in topic else -1
+    where = pulsar.MessageId(partition, *place, -1)
+    message = Message(topic, b"", where)
+    detail = "ended the program more than once when it was read (memory); left on its topic, not stored"
+    post.send(namespace, [Letter(message, "memory", detail)])
+    # Without a queue this consumer receives nothing, so it lives.
+    consumer = client.subscribe(
+        topic, SUBSCRIPTION, consumer_type=pulsar.ConsumerType.Failover, receiver_queue_size=0,
+        initial_position=pulsar.InitialPosition.Earliest,
+    )  # fmt: skip
+    consumer.acknowledge(where)
+    consumer.close()

@@ -1,0 +1,99 @@
+"""Brings dead letters to the broker. What was refused is acknowledged only when the broker has its letter."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from functools import partial
+
+import pulsar
+from prometheus_client import Counter
+
+from consumers.batch import Letter, printable
+from consumers.state import LaneState
+from consumers.store import Stopping
+from pipeline import events
+from pipeline.bus import Bus
+from pipeline.errors import PipelineError, Unavailable
+from pipeline.log import get_logger
+from pipeline.publisher import Publisher
+from pipeline.topics import full_name
+
+LETTERS = Counter("writer_dead_letters", "Rows and messages refused", ["namespace", "reason"])
+# Log lines about the letters of one batch; the letters themselves say everything.
+MOST_LINES = 20
+# A letter that the broker has not taken after this is said to be stuck, and sent anew over a new producer.
+PATIENCE_S = 10.0
+RETRY_S = 2.0
+
+
+class Post:
+    """Letters of one program, onto `dead-letters/<program>`."""
+
+    def __init__(self, name: str, bus: Bus, state: LaneState, stop: threading.Event) -> None:
+        self._source = name
+        # A producer's name is one process's: two writers that share topics both have letters to send.
+        self._name = f"{name}-{secrets.token_hex(4)}"
+        self._topic = full_name(bus.settings.tenant, "dead-letters", name)
+        self._bus = bus
+        self._state = state
+        self._stop = stop
+        self._publisher: Publisher | None = None
+
+    def send(self, namespace: str, letters: Iterable[Letter]) -> None:
+        """Return when the broker has all letters; tried again until then. Raises `Stopping`."""
+        waiting = dict(enumerate(letters))
+        self._say(namespace, list(waiting.values()))
+        self._state.letters_since(time.monotonic() if waiting else None)
+        while waiting:
+            try:
+                self._send(waiting)
+            except (PipelineError, pulsar.PulsarException) as error:
+                self._stuck(len(waiting), str(error))
+        self._state.letters_since(None)
+
+    def _send(self, waiting: dict[int, Letter]) -> None:
+        """One try; takes out of `waiting` what the broker has."""
+        if self._publisher is None:
+            self._publisher = self._bus.publisher_to(self._topic, "dead_letter", self._name)
+        taken: list[int] = []
+        try:
+            for number, letter in waiting.items():
+                record = letter.record(self._source)
+                if not self._publisher.send(record, wait=True, on_confirmed=partial(taken.append, number)):
+                    raise Unavailable("the broker does not take them")
+            end = time.monotonic() + PATIENCE_S
+            while len(taken) < len(waiting):
+                before = len(taken)
+                if self._stop.is_set():
+                    raise Stopping
+                done = self._publisher.flush(0.2)
+                if len(taken) > before:
+                    end = time.monotonic() + PATIENCE_S
+                elif len(taken) < len(waiting) and (done or not self._publisher.pending or time.monotonic() > end):
+                    raise Unavailable("the broker does not confirm them")
+        finally:
+            for number in taken:
+                waiting.pop(number, None)
+
+    def _stuck(self, count: int, error: str) -> None:
+        if self._stop.is_set():
+            raise Stopping
+        get_logger().error(events.LETTERS_STUCK, topic=self._topic, letters=count, error=error, retry_in_s=RETRY_S)
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+        self._stop.wait(RETRY_S)
+
+    def _say(self, namespace: str, letters: list[Letter]) -> None:
+        for letter in letters:
+            LETTERS.labels(namespace, letter.reason).inc()
+        for letter in letters[:MOST_LINES]:
+            get_logger().warning(
+                events.DEAD_LETTER, topic=letter.message.topic, message_id=letter.message.id_text, row=letter.row,
+                reason=letter.reason, detail=printable(letter.detail[:200]),
+            )  # fmt: skip
+        if len(letters) > MOST_LINES:
+            get_logger().warning(events.DEAD_LETTER, namespace=namespace, more=len(letters) - MOST_LINES)

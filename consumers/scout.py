@@ -1,0 +1,53 @@
+"""`python -m consumers.scout NAMESPACE`: reads what may end the process that reads it; see `consumers.limits`.
+
+Takes from stdin where to begin on each topic, and says on stdout before each step which topic it is about to read and
+the last place that it read well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+
+import pulsar
+
+from consumers.candles import Candles
+from consumers.hours import Hours
+from consumers.inbox import QUEUED_SMALL, Message
+from consumers.limits import bound_memory
+from consumers.tickers import Tickers
+from consumers.trades import Trades
+from pipeline.bus import new_client
+from pipeline.errors import BadData
+from pipeline.settings import LimitSettings, PulsarSettings, load
+
+
+def main() -> int:
+    (kind,) = [made for made in (Trades(), Hours(), Tickers(), Candles()) if made.namespace == sys.argv[1]]
+    bound_memory(load(LimitSettings).writer_memory_mb)
+    client = new_client(load(PulsarSettings))
+    for topic, (ledger, entry) in json.load(sys.stdin).items():
+        print(json.dumps([topic, ledger, entry]), flush=True)
+        # The entry behind, inclusive: "behind this one" makes the broker send this one, too, and the client drop it.
+        start = pulsar.MessageId(-1, ledger, entry + 1, -1) if ledger >= 0 else pulsar.MessageId.earliest
+        reader = client.create_reader(topic, start, receiver_queue_size=1, start_message_id_inclusive=True)
+        for _ in range(QUEUED_SMALL):
+            if not reader.has_message_available():
+                break
+            handle = reader.read_next(timeout_millis=30_000)
+            place = handle.message_id()
+            with suppress(BadData):  # a letter, when its turn comes
+                kind.read(Message(topic, handle.data(), place))
+            print(json.dumps([topic, place.ledger_id(), place.entry_id()]), flush=True)
+        reader.close()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except MemoryError:
+        code = 1
+    os._exit(code)  # the client's threads may hold what cannot be freed

@@ -1,0 +1,148 @@
+"""From checked rows to committed ones: one transaction a batch, until it succeeds or the data is to blame.
+
+Then the batch is halved until the one row is found. It becomes a letter; whatever it was (a constraint, a number that
+does not fit, a mistake of ours), it never ends the writer and is never tried for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import errors as pg
+
+from consumers.batch import Kind, Letters, Part, Prepared, Stored
+from consumers.state import LaneState
+from pipeline import events
+from pipeline.database import Connection, connect_when_ready, transient
+from pipeline.errors import Unavailable, WrongUse
+from pipeline.log import get_logger
+from pipeline.settings import DatabaseSettings
+
+# Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
+# rows takes 300,000 transactions.
+MOST_SINGLE = 100
+# A statement that ran into its time limit (2 min) so often is not tried whole again.
+MOST_TIMEOUTS = 3
+
+
+class Stopping(Exception):
+    """The program ends before a batch was stored: nothing of it may be acknowledged."""
+
+
+class Store:
+    """Stores the batches of one namespace on a connection of its own."""
+
+    def __init__(
+        self, name: str, settings: DatabaseSettings, kind: Kind, state: LaneState, stop: threading.Event
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._kind = kind
+        self._state = state
+        self._stop = stop
+        self._conn: Connection | None = None
+
+    def store(self, parts: Sequence[Part], prepared: Prepared | None, error: Exception | None) -> tuple[int, Letters]:
+        """Write the batch, however often it takes; new rows, and letters about all that were refused.
+
+        Raises `Stopping`.
+        """
+        letters = Letters()
+        if prepared is not None:
+            try:
+                stored = self._persist(prepared)
+            except (Stopping, WrongUse):
+                raise
+            except Exception as refused:
+                error = refused
+            else:
+                letters.take(prepared.letters)
+                letters.take(stored.letters)
+                return stored.rows, letters
+        get_logger().warning(
+            events.BATCH_SPLIT, namespace=self._kind.namespace, messages=len(parts), error=_said(error)
+        )
+        return self._halved(parts, _said(error), letters, Counter()), letters
+
+    def _halved(self, parts: Sequence[Part], error: str, letters: Letters, found: Counter[int]) -> int:
+        """Store all rows but those that cannot be; new rows. `found`: refused so far, by message."""
+        halves = self._halves(parts, found) if parts else []
+        if not halves:
+            for part in parts:
+                found[id(part.message)] += 1
+                self._refuse(part, error, letters)
+            return 0
+        rows = 0
+        for half in halves:
+            try:
+                prepared = self._kind.prepare(half)
+                stored = self._persist(prepared)
+            except (Stopping, WrongUse):
+                raise
+            except Exception as again:
+                rows += self._halved(half, _said(again), letters, found)
+            else:
+                rows += stored.rows
+                letters.take(prepared.letters)
+                letters.take(stored.letters)
+        return rows
+
+    def _halves(self, parts: Sequence[Part], found: Counter[int]) -> list[Sequence[Part]]:
+        """Two halves; none where there is nothing left to halve."""
+        if len(parts) > 1:
+            return [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
+        (part,) = parts
+        if not self._kind.divisible or part.end - part.first <= 1 or found[id(part.message)] >= MOST_SINGLE:
+            return []
+        middle = (part.first + part.end) // 2
+        return [
+            [Part(part.message, part.record, part.first, middle)],
+            [Part(part.message, part.record, middle, part.end)],
+        ]
+
+    def _refuse(self, part: Part, error: str, letters: Letters) -> None:
+        try:
+            prepared = self._kind.prepare([part])
+            prepared.refuse("database", error)
+            letters.take(prepared.letters)
+        except Exception as why:  # not even that: the message as it is
+            letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
+
+    def _persist(self, prepared: Prepared) -> Stored:
+        """One transaction, tried until it succeeds. Raises `Stopping`, and whatever the data is to blame for."""
+        delay, timeouts = 0.1, 0
+        while not self._stop.is_set():
+            try:
+                if self._conn is None:
+                    self._conn = connect_when_ready(self._settings, self._name, self._stop)
+                stored = prepared.store(self._conn)
+                self._state.database(None)
+                return stored
+            except Unavailable as error:  # no connection, or to another database than before
+                self._lost(error, delay)
+            except psycopg.Error as error:
+                timeouts += isinstance(error, pg.QueryCanceled)
+                if not transient(error) or timeouts >= MOST_TIMEOUTS:
+                    raise
+                self._lost(error, delay)
+            delay = min(10.0, delay * 2)
+        raise Stopping
+
+    def _lost(self, error: Exception, delay: float) -> None:
+        text = " ".join(str(error).split())[:500]
+        self._state.database(text)
+        get_logger().warning(events.DATABASE_RETRY, error=text, kind=type(error).__name__, retry_in_s=delay)
+        self.close()  # whatever its state: a new one is surely clean
+        self._stop.wait(delay)
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+
+def _said(error: Exception | None) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,0 +1,89 @@
+"""Passwords of the private database and the key and token of the private broker: made once, in files for us alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.services.accounts import closed
+from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
+
+ROLES = (ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE)
+BROKER_ROLE = "market-data"  # superuser of the private broker; that is who its owner's programs and tools are
+_ITERATIONS = 4096  # PostgreSQL's own; a login costs some 3 ms
+
+
+def kept(file: Path, make: Callable[[], bytes]) -> bytes:
+    """What `file` holds, made now where it is missing; several processes that come at once get the same."""
+    try:
+        _for_us_alone(file)
+        return file.read_bytes()
+    except FileNotFoundError:
+        pass
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=closed(file.parent))  # 0600
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(make())
+            stream.flush()
+            os.fsync(handle)
+        os.link(name, file)
+    except FileExistsError:
+        pass  # another one was first
+    finally:
+        Path(name).unlink()
+    return file.read_bytes()
+
+
+def _for_us_alone(file: Path) -> None:
+    mode = file.stat().st_mode
+    if mode & 0o077:  # libpq would not read it; a copy from a backup has any mode
+        file.chmod(0o600)
+
+
+def passwords(file: Path) -> dict[str, str]:
+    """Password by role, in a passfile of libpq. 32 hexadecimal digits need no quoting anywhere."""
+
+    def make() -> bytes:
+        lines = [f"*:*:*:{role}:{secrets.token_hex(16)}\n" for role in ROLES]
+        return "".join(lines).encode()
+
+    lines = kept(file, make).decode().splitlines()
+    found = {line.split(":")[3]: line.split(":")[4] for line in lines if line.count(":") == 4}
+    if set(ROLES) <= found.keys():
+        return found
+    file.unlink()  # half of it is no use; the next start of the database takes new ones
+    return passwords(file)
+
+
+def verifier(password: str) -> str:
+    """What PostgreSQL keeps of a password (RFC 5803), so that the password itself is in no statement and no log."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    text = [base64.b64encode(part).decode() for part in (salt, hashlib.sha256(client).digest(), server)]
+    return f"SCRAM-SHA-256${_ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
+
+
+def broker_token(folder: Path) -> tuple[Path, Path]:
+    """(key, token) of the broker in `folder`: files, made where they are missing. The key signs the token (HS256)."""
+    key, token = folder / "token.key", folder / "token"
+    secret = kept(key, lambda: secrets.token_bytes(32))
+    parts = (_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256"}, {"sub": BROKER_ROLE}))
+    signed = b".".join(parts)
+    made = signed + b"." + _base64url(hmac.digest(secret, signed, "sha256"))
+    if kept(token, lambda: made) != made:  # of another key: one of the two files was lost
+        token.unlink()
+        kept(token, lambda: made)
+    return key, token
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

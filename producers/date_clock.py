@@ -1,0 +1,49 @@
+"""How far a venue's clock is from ours, by the `Date` of its HTTP answers (RFC 9110, section 6.6.1: whole seconds).
+
+An answer of second D, asked for at `sent` and received at `received`, says that the venue's clock less ours lies
+between D - received and D + 1 s - sent. Several answers narrow that down to the shortest of their delays.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from email.utils import parsedate_to_datetime
+
+SECOND_US = 1_000_000
+KEPT = 60
+AGREES_US = 10 * SECOND_US
+
+
+class DateClock:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bounds: deque[tuple[int, int]] = deque(maxlen=KEPT)
+
+    def note(self, date: str | None, sent_us: int, received_us: int) -> None:
+        """Take the header of one answer; anything that is not a date is passed over."""
+        try:
+            at_us = round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
+        except (TypeError, ValueError, OverflowError):
+            return
+        low, high = at_us - received_us, at_us + SECOND_US - sent_us
+        with self._lock:
+            if self._bounds and (low > min(h for _, h in self._bounds) or high < max(b for b, _ in self._bounds)):
+                self._bounds.clear()  # one of the clocks was set
+            self._bounds.append((low, high))
+
+    @property
+    def offset_us(self) -> int | None:
+        """The venue's clock less ours, to about half a second; None where nothing was heard."""
+        with self._lock:
+            if not self._bounds:
+                return None
+            return (max(low for low, _ in self._bounds) + min(high for _, high in self._bounds)) // 2
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the clocks are known to be within ten seconds of each other."""
+        offset = self.offset_us
+        return offset is not None and abs(offset) <= AGREES_US

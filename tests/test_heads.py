@@ -1,0 +1,172 @@
+"""Complete means up to now: what a venue is known to have shows as missing when it is not stored, whatever lost it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from messages import received, store, trade, trades_record
+
+from consumers.explanations import Explanations
+from consumers.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
+from consumers.trades import Trades
+from pipeline.ledger import Head, Ledger
+from pipeline.verify import verify
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Any]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def put(conn: Any, ids: range, **more: Any) -> None:
+    store(Trades(), conn, [received("trades", trades_record([trade(i) for i in ids], **more))])
+
+
+def head(newest: int, *, settled: int | None = None, seen_s: float = 0.0, checked_s: float = 0.0) -> Head:
+    settled = newest if settled is None else settled
+    return Head("kraken", "BTC-USD", "crypto", 1, newest, settled, seen_s, checked_s, "stream")
+
+
+def claim(conn: Any) -> tuple[Any, ...]:
+    row = conn.execute("SELECT rows, missing, explained, share_complete::float FROM completeness").fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def test_a_silent_stop_shows_at_the_head(conn: Any) -> None:
+    """Prevents "100 %" while nothing is stored: the venue has ten more than we do."""
+    put(conn, range(1, 91))
+    Ledger(conn).write_heads([head(90)])
+    assert claim(conn) == (90, 0, 0, 1.0)
+    Ledger(conn).write_heads([head(100, seen_s=11)])
+    assert claim(conn) == (90, 10, 0, 0.9)
+    assert conn.execute("SELECT first_id, last_id FROM trade_gaps").fetchall() == [(91, 100)]
+
+
+def test_what_is_still_on_its_way_is_not_missing(conn: Any) -> None:
+    """Prevents a false alarm with every frame."""
+    put(conn, range(1, 91))
+    Ledger(conn).write_heads([head(100, settled=90, seen_s=1)])
+    assert claim(conn) == (90, 0, 0, 1.0)
+
+
+def test_without_a_witness_nothing_is_claimed(conn: Any) -> None:
+    """Prevents a claim about now by what was known a minute ago, and by nobody at all."""
+    put(conn, range(1, 91))
+    assert claim(conn) == (90, None, 0, None)
+    Ledger(conn).write_heads([head(90, checked_s=61)])
+    assert claim(conn) == (90, None, 0, None)
+    put(conn, range(95, 96))
+    assert claim(conn) == (91, 4, 0, None)  # what is known to be missing is said all the same
+
+
+def test_a_live_product_of_which_nothing_is_stored_is_listed(conn: Any) -> None:
+    """Prevents silence about a product whose topic refused the very first message."""
+    Ledger(conn).write_heads([head(50, seen_s=20)])
+    assert claim(conn) == (0, 50, 0, 0.0)
+
+
+def test_a_stored_id_above_the_head_makes_no_ids_missing(conn: Any) -> None:
+    """Prevents a message with an id from the future from inventing millions of missing trades."""
+    put(conn, range(1, 91))
+    put(conn, range(5_000_000, 5_000_001))
+    Ledger(conn).write_heads([head(90)])
+    assert claim(conn)[1] == 0
+
+
+def test_a_loaded_span_and_the_live_one_are_accounted_for_by_themselves(conn: Any) -> None:
+    """Prevents a load of old days from making everything between it and today missing."""
+    put(conn, range(1_000, 1_101))
+    ledger = Ledger(conn)
+    ledger.write_heads([head(1_100)])
+    ledger.ask_ids("kraken", "BTC-USD", "crypto", 10, 19)
+    assert claim(conn)[1] == 10
+    put(conn, range(10, 20), origin="history")
+    assert claim(conn) == (111, 0, 0, 1.0)
+    ledger.retire("kraken", "BTC-USD")
+    assert conn.execute("SELECT asked::text, live_from FROM trade_coverage").fetchone() == (
+        "{[10,20),[1000,1101)}",
+        None,
+    )
+    assert claim(conn) == (111, 0, 0, 1.0)
+
+
+def test_an_hour_that_was_not_asked_for_is_not_missing(conn: Any) -> None:
+    """Prevents one loaded day of 2019 beside live quotes from making 69,000 hours missing."""
+    ledger = Ledger(conn)
+    hour = 3_600_000_000
+    day = 430_000 * hour  # in 2019
+    ledger.ask_hours("dukascopy", "EUR-USD", "forex", day, day + 2 * hour)
+    (instrument,) = conn.execute("SELECT instrument_id FROM instruments").fetchone()
+    conn.execute(
+        "INSERT INTO quote_hours SELECT %s, hour, 'confirmed_empty', 0, 'bi5', now(), 0"
+        " FROM unnest(ARRAY[to_timestamp(%s), date_trunc('hour', now()) - INTERVAL '3 hours']) AS hour",
+        (instrument, day / 1e6),
+    )
+    found = conn.execute("SELECT missing, share_complete::float, explained_by FROM completeness").fetchone()
+    assert found == (1, 0.5, {"confirmed_empty": 2})
+    (verdict,) = verify(conn)
+    assert [text[:12] for text in verdict.wrong] == ["1 hours betw"]
+    ledger.ask_hours("dukascopy", "EUR-USD", "forex", day, day, follow=True)  # and up to now
+    missing = conn.execute("SELECT missing FROM completeness").fetchone()[0]
+    assert missing > 50_000
+
+
+def test_a_claim_of_a_message_explains_nothing_until_who_looked_signs_it(conn: Any) -> None:
+    """Prevents a message's word from explaining good trades away."""
+    put(conn, range(1, 6))
+    put(conn, range(10, 12))
+    ledger = Ledger(conn)
+    ledger.write_heads([head(11)])
+    finding = {"first_id": 6, "last_id": 9, "reason": "venue_has_none", "confirmed_at_us": 1_700_000_000_000_000}
+    store(Trades(), conn, [received("trades", trades_record([], holes=[finding]))])
+    assert claim(conn) == (7, 4, 0, 0.636363)
+    told: list[Any] = []
+    ours = Explanations(lambda gap, reason: told.append((gap.first_id, gap.last_id, reason)))
+    ours.add(("kraken", "BTC-USD"), [(6, 8)], "venue_has_none")
+    ours.sign(ledger)
+    assert claim(conn)[1] == 4  # more is claimed than we looked at
+    ours.add(("kraken", "BTC-USD"), [(9, 9)], "venue_has_none")
+    ours.sign(ledger)
+    assert claim(conn) == (7, 0, 4, 1.0)
+    assert told == [(6, 8, "venue_has_none"), (9, 9, "venue_has_none")]
+
+
+def test_rest_behind_the_stream_confirms_nothing() -> None:
+    """Prevents a lagging answer from vouching for now."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.told(100, "stream", 10.0)
+    assert known.checked == 10.0
+    known.told(95, "rest", 40.0)
+    assert (known.newest_id, known.checked) == (100, 10.0)
+    known.told(100, "stream", 50.0)  # the same again is no news
+    assert known.checked == 10.0
+    known.told(100, "rest", 60.0)
+    assert known.checked == 60.0
+
+
+def test_an_id_that_only_the_stream_ever_showed_is_given_up() -> None:
+    """Prevents one wrong frame from leaving a product incomplete for ever."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.told(100, "stream", 0.0)
+    known.told(10**12, "stream", 1.0)
+    known.settle(1.0 + SETTLE_S)
+    assert known.settled_id == 10**12
+    known.told(120, "rest", 300.0)
+    assert known.newest_id == 10**12
+    known.told(130, "rest", 2.0 + REFUTED_AFTER_S)
+    assert (known.newest_id, known.settled_id) == (130, 130)
+
+
+def test_rest_is_asked_when_the_stream_is_quiet() -> None:
+    """Prevents the second witness from being silent when it is needed, and from costing calls when it is not."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    assert known.due(0.0, ASK_EVERY_S)
+    known.asked_at = 0.0
+    known.told(100, "stream", 14.0)
+    assert not known.due(20.0, ASK_EVERY_S)
+    assert known.due(30.0, ASK_EVERY_S)
