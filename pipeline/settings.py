@@ -228,6 +228,9 @@ class ExchangeCandlesSettings(Section):
     api_call_delay_seconds: t.Seconds = Field(0.0, ge=0)
     urls: t.HttpUrls = Field(default_factory=dict, description="JSON: other addresses (https://host), by exchange.")
     poll_seconds: t.Seconds = Field(60, ge=1, description="Pause between two looks for closed candles with --follow.")
+    settle_seconds: t.Seconds = Field(
+        60, ge=0, le=86_400, description="A candle is final after two equal looks, the second so long after its close."
+    )
 
 
 class GapFillerSettings(Section):

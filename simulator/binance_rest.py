@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator.candles import candles
+from simulator.candles import candles, spoilt
 from simulator.market import SECOND_NS, Product
 from simulator.rest import Policy
 from simulator.tape import fixed
@@ -94,7 +94,7 @@ class BinanceRest:
         start_s = -(-start_ms // 1000)
         stop_s = min(end_ms // 1000 + 1, -(-start_s // width_s) * width_s + limit * width_s)
         product, rows = tape.product, []
-        for candle in self.world.shown(tape, candles(tape, start_s, stop_s, width_s, until_ns)):
+        for candle in self.world.shown(tape, candles(tape, start_s, stop_s, width_s, until_ns), width_s):
             o, h, low, c = (fixed(price * 10 ** (8 - product.price_decimals), 8) for price in candle[1:5])
             paid = candle.vwap * candle.volume // 10**product.price_decimals
             volume, half = fixed(candle.volume, 8), fixed(candle.volume // 2, 8)
@@ -104,7 +104,7 @@ class BinanceRest:
                     fixed(paid, 8), candle.trades, half, fixed(paid // 2, 8), "0",
                 ]
             )  # fmt: skip
-        return web.json_response(rows)
+        return web.json_response(spoilt(self.world.faults, product, rows, width_s, 0, 4, 5))
 
     async def time(self, request: web.Request) -> web.Response:
         return web.json_response({"serverTime": self.world.now_ns() * 1000 // SECOND_NS})

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator.candles import candles
+from simulator.candles import candles, spoilt
 from simulator.coinbase_rest import message
 from simulator.config import RECORDINGS, Config
 from simulator.market import SECOND_NS, Product
@@ -96,7 +96,7 @@ class CoinbaseApi:
         if (end_s - start_s) // width_s > MAX_CANDLES:
             return message(400, "number of candles requested should be less than 350")
         product = tape.product
-        made = self.world.shown(tape, candles(tape, start_s, end_s + 1, width_s, until_ns))
+        made = self.world.shown(tape, candles(tape, start_s, end_s + 1, width_s, until_ns), width_s)
         rows = [
             {
                 "start": str(candle.start_s),
@@ -108,6 +108,7 @@ class CoinbaseApi:
             }
             for candle in reversed(made)
         ]
+        rows = spoilt(self.world.faults, product, rows, width_s, "start", "close", "volume")
         return web.json_response({"candles": rows[: int(query.get("limit", MAX_CANDLES))]})
 
     async def ticker(self, request: web.Request) -> web.Response:

@@ -155,7 +155,7 @@ class CoinbaseRest:
                 "granularity too small for the requested time range. Count of aggregations requested exceeds 300",
             )
         product, rows = tape.product, []
-        for candle in self.world.shown(tape, candles(tape, start_s, end_s + 1, width_s, until_ns))[::-1]:
+        for candle in self.world.shown(tape, candles(tape, start_s, end_s + 1, width_s, until_ns), width_s)[::-1]:
             o, h, low, c = (trimmed(price, product.price_decimals) for price in candle[1:5])
             rows.append(f"[{candle.start_s},{low},{h},{o},{c},{trimmed(candle.volume, product.quantity_decimals)}]")
         return web.Response(text=f"[{','.join(rows)}]", content_type="application/json")

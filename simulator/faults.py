@@ -21,6 +21,11 @@
 | burst | tape | `count` trades (default 1500) inside one second |
 | clock | tape | the tape's clock jumps `jump` seconds ahead; < 0: back, and nothing new trades until then |
 | venue-down, wrong-price, missing-candles | candles | 503; prices times `factor`; a `share` of candles is left out |
+| settling | candles | for `settle` seconds (default 30) after its close a candle has `share` (0.8) of its volume |
+| newest-only | candles | of what was asked for only the newest `most` (500) |
+| nan-row | candles | the close of every `every`-th (10) candle is `value`: nan, inf, none, or as given |
+| odd-bucket | candles | every `every`-th (10) candle begins `off` (30) seconds late |
+| float-noise | candles | volumes have 19 decimals, the last of which is a float's noise |
 
 `products` and `endpoint` (a part of the path, or of the channel's name) narrow a fault. Default length: 10 s where no
 count is given.
@@ -40,12 +45,13 @@ TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
     "cut", "silence", "mute", "ignore", "rename", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404",
     "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS,
-    "venue-down", "wrong-price", "missing-candles",
+    "venue-down", "wrong-price", "missing-candles", "settling", "newest-only", "nan-row", "odd-bucket",
+    "float-noise",
 )  # fmt: skip
 VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
     ("refuse_for", "heartbeats", "products", "endpoint", "status", "stall", "lag", "rate", "jump", "factor", "share",
-     "probability", "count", "seconds", "as")
+     "probability", "count", "seconds", "as", "settle", "most", "every", "value", "off")
 )  # fmt: skip
 DEFAULT_SECONDS = 10.0
 
@@ -83,6 +89,7 @@ class FaultBoard:
 
     def add(self, kind: str, venue: str, options: dict[str, Any]) -> Fault:
         """Put a fault in force; FaultError says what is wrong with it."""
+        kind = kind.replace("_", "-")
         if kind not in KINDS:
             raise FaultError(f"There is no fault {kind!r}; choose one of {', '.join(KINDS)}.")
         if venue not in VENUES:

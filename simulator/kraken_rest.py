@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator.candles import candles
+from simulator.candles import candles, spoilt
 from simulator.config import RECORDINGS, Config
 from simulator.market import SECOND_NS, Product
 from simulator.rest import Policy
@@ -145,10 +145,11 @@ class KrakenRest:
             start_s, end_s = since_s, min(end_s, since_s + 720 * width_s)
         product, decimals = tape.product, max(1, tape.product.price_decimals)
         rows = []
-        for candle in self.world.shown(tape, candles(tape, start_s, end_s, width_s, until_ns)):
+        for candle in self.world.shown(tape, candles(tape, start_s, end_s, width_s, until_ns), width_s):
             o, h, low, c, vwap = (fixed(p, decimals) for p in (*candle[1:5], candle.vwap))
             volume = fixed(candle.volume, product.quantity_decimals)
             rows.append([candle.start_s, o, h, low, c, vwap, volume, candle.trades])
+        rows = spoilt(self.world.faults, product, rows, width_s, 0, 4, 6)
         return answer({names(product)["canonical"]: rows, "last": newest_s - width_s})
 
     async def asset_pairs(self, request: web.Request) -> web.Response:

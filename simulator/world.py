@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.candles import Candle
+from simulator.candles import Candle, unsettled
 from simulator.config import Config
 from simulator.faults import Fault, FaultBoard, FaultError
 from simulator.limits import Stats
@@ -104,7 +104,7 @@ class World:
             temporary.write_text(json.dumps(state))
             temporary.replace(path)
 
-    def shown(self, tape: Tape, made: list[Candle]) -> list[Candle]:
+    def shown(self, tape: Tape, made: list[Candle], width_s: int) -> list[Candle]:
         """Candles as an endpoint shows them: with a wrong price or some missing, where a fault or setting says so."""
         venue, symbol = tape.product.venue, tape.product.symbol
         factor, share = 1.0, self.config.missing_candles
@@ -121,4 +121,4 @@ class World:
         if factor != 1.0:
             prices = ("open", "high", "low", "close", "vwap")
             made = [c._replace(**{name: round(getattr(c, name) * factor) for name in prices}) for c in made]
-        return made
+        return unsettled(self.faults, tape.product, made, width_s, self.now_ns()) if self.faults.any else made

@@ -11,7 +11,8 @@ from pipeline import events
 from pipeline.log import configure, get_logger
 from pipeline.process import Stop, program
 from pipeline.settings import CommonSettings, ExchangeCandlesSettings, load
-from producers.exchange_candles.run import PROGRAM, Wish, run
+from producers.exchange_candles.prepare import PROGRAM
+from producers.exchange_candles.run import Wish, run
 
 _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
+import psycopg
 
 from pipeline.database import Connection
 from pipeline.errors import Refused, Unavailable
-from pipeline.process import now_us
 from pipeline.times import us_to_iso
 from producers.exchange_candles import pages, state
 from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.rows import NAMES, floor_us
 from producers.exchange_candles.worker import Plan
 
 
@@ -24,23 +25,32 @@ def show(conn: Connection | None, exchange: Exchange, products: Iterable[str], p
         if not exchange.lists(product_id):
             click.echo(f"{exchange.venue} {product_id}: not listed")
             continue
-        end = pages.closed_end_us(now_us(), plan.granularity_s)
-        key = (exchange.venue, product_id, plan.granularity_s)
-        spans = state.open_spans(conn, *key, plan.start_us, end) if conn else [(plan.start_us, end)]
-        candles = sum(to_us - from_us for from_us, to_us in spans) // (plan.granularity_s * 1_000_000)
-        calls = sum(pages.calls_needed(a, b, plan.granularity_s, exchange.page_size) for a, b in spans)
-        click.echo(f"{exchange.venue} {product_id}: would fetch up to {candles} candles with about {calls} calls")
-        for from_us, to_us in spans:
-            click.echo(f"  {us_to_iso(from_us)} .. {us_to_iso(to_us)}")
-        if not spans or limit <= 0:
-            continue
         try:
-            page = exchange.page(product_id, plan.granularity_s, spans[0][0], min(limit, exchange.page_size))
-        except (Unavailable, Refused) as error:
+            problems += _one(conn, exchange, product_id, plan, limit)
+        except (Unavailable, Refused, psycopg.Error) as error:
             problems.append(f"{exchange.venue} {product_id}: {error}")
-            continue
-        for row in page.rows[:limit]:
-            kind = "final" if row["final"] else "running"
-            values = " ".join(f"{name}={row[name]}" for name in ("open", "high", "low", "close", "volume"))
-            click.echo(f"  would write {us_to_iso(row['bucket_us'])} {values} {kind}")
     return problems
+
+
+def _one(conn: Connection | None, exchange: Exchange, product_id: str, plan: Plan, limit: int) -> list[str]:
+    width = plan.width_us
+    end = floor_us(exchange.now_us() - plan.settle_us, width)
+    key = (exchange.venue, product_id, plan.granularity_s)
+    spans = state.open_spans(conn, *key, plan.start_us, end) if conn else [(plan.start_us, end)]
+    candles = sum(to_us - from_us for from_us, to_us in spans) // width
+    # Once, and a second look at each candle.
+    calls = sum(2 * pages.calls_needed(a, b, plan.granularity_s, exchange.page_size) for a, b in spans)
+    click.echo(f"{exchange.venue} {product_id}: would fetch up to {candles} candles with at most about {calls} calls")
+    for from_us, to_us in spans:
+        click.echo(f"  {us_to_iso(from_us)} .. {us_to_iso(to_us)}")
+    if not spans or limit <= 0:
+        return []
+    answer = exchange.candles(product_id, plan.granularity_s, spans[0][0], min(limit, exchange.page_size))
+    good = sorted((b, values) for b, values in answer.rows.good.items() if values and b >= spans[0][0])
+    for bucket, values in good[:limit]:
+        text = " ".join(f"{name}={value}" for name, value in zip(NAMES, values, strict=True))
+        settled = bucket + width <= answer.at_us - plan.settle_us
+        click.echo(f"  would write {us_to_iso(bucket)} {text} {'final' if settled else 'not final yet'}")
+    return [
+        f"{exchange.venue} {product_id}: refused row {bad.detail} ({bad.reason})" for bad in answer.rows.refused[:5]
+    ]

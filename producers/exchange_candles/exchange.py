@@ -1,22 +1,28 @@
-"""One exchange as ccxt presents it: its markets, and pages of its candles. Only the addresses are set by us."""
+"""One exchange as ccxt presents it: its markets, and its candles as they came. Only addresses, the session and the
+reading of JSON and rows are ours."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ccxt
+import requests
 
-from pipeline import metrics
-from pipeline.errors import BadData, PipelineError, Refused, Throttled, Unavailable, WrongAnswer
+from pipeline import events, metrics
+from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
 from pipeline.process import now_us
+from producers.bounded import BoundedSession
+from producers.exchange_candles.looks import Answer
 from producers.exchange_candles.names import CALLS_PER_S
-from producers.frames import decimal_text
+from producers.exchange_candles.rows import Units, read_rows
 from producers.rate_limit import RateLimit
 from producers.retry import retrying
 from producers.socket import Stopped, abandonable
@@ -24,47 +30,56 @@ from producers.socket import Stopped, abandonable
 T = TypeVar("T")
 
 ATTEMPTS = 5  # 1 + 2 + 4 + 8 s and their jitter; who is down for longer is asked again by the next pass
-ATTEMPTS_AT_START = 2  # while the others wait for the check of the symbols
+ATTEMPTS_AGAIN = 2  # at the start, while the others wait, and of one who failed last time
 TIMEOUT_MS = 15_000
 PAGE_UNKNOWN = 500  # where ccxt does not say how many candles one call gives
-# An exchange closes a candle a little after its time.
-GRACE_US = 3_000_000
+MAX_CANDLES_BYTES = 4 * 1024 * 1024  # a page of 1,000 has 150 kB; all markets of an exchange have some 10 MB
+# An exchange whose clock is this far behind ours: one of the two is wrong, and nothing could be called closed.
+CLOCKS_APART_US = 900_000_000
 _REFUSALS = (
     ccxt.BadSymbol, ccxt.BadRequest, ccxt.NotSupported, ccxt.AuthenticationError, ccxt.PermissionDenied,
     ccxt.ArgumentsRequired,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Page:
-    """Candles as rows of candles.avsc, ascending; `asked_at_us` is when they were asked for, our clock."""
-
-    rows: list[dict[str, Any]]
-    asked_at_us: int
+# Numbers stay the text that the exchange wrote. NaN becomes a text too, so that it costs its row and not the answer.
+_JSON = json.JSONDecoder(
+    parse_float=str, parse_int=lambda text: int(text) if len(text) < 19 else text, parse_constant=str
+)
 
 
 class Exchange:
-    """Calls are limited, and retried with backoff. Raises `Refused`, `Unavailable` or `Stopped`."""
+    """Calls are limited, and retried with backoff. Raises `Refused`, `Unavailable` or `Stopped`. One thread."""
 
     def __init__(
         self, venue: str, stop: threading.Event, state_dir: Path, *, base_url: str | None = None, delay_s: float = 0.0
     ) -> None:  # fmt: skip
         self.venue = venue
         self._stop, self._delay_s = stop, delay_s
-        options = {"enableRateLimit": True, "timeout": TIMEOUT_MS, "enableLastJsonResponse": True}
+        self._session = BoundedSession()
+        options = {
+            "enableRateLimit": True, "timeout": TIMEOUT_MS, "enableLastJsonResponse": True, "session": self._session,
+        }  # fmt: skip
         self._api: Any = getattr(ccxt, venue)(options)
         if base_url:
             self._api.urls["api"] = _moved(self._api.urls["api"], base_url.rstrip("/"))
+        self._seen: list[tuple[Any, Any]] | None = None
+        self._api.parse_ohlcvs = self._keep
+        self.page_size = self._page_size()
+        self.behind_us = 0  # its clock against ours, where it is slower
+        self._attempts = ATTEMPTS
         rate = CALLS_PER_S.get(venue, 1000 / max(1.0, float(self._api.rateLimit)))
         # Shared by all processes of the machine; ccxt's own limit knows only its process.
         self._limit = RateLimit(state_dir, f"{venue}-candles", rate)
         self._log = get_logger().bind(venue=venue)
 
-    @property
-    def page_size(self) -> int:
-        """Candles that one call gives."""
+    def _page_size(self) -> int:
         spot = (self._api.features or {}).get("spot") or {}
         return int((spot.get("fetchOHLCV") or {}).get("limit") or PAGE_UNKNOWN)
+
+    def gives_at_most(self, candles: int) -> None:
+        """It has shown that it gives fewer in one answer than ccxt says."""
+        if 0 < candles < self.page_size:
+            self.page_size = candles
+            self._log.info(events.RATE_LIMIT, status="smaller pages", candles=candles)
 
     def granularities(self) -> dict[int, str]:
         """Seconds -> ccxt's name."""
@@ -72,10 +87,10 @@ class Exchange:
 
     def load_markets(self, attempts: int = ATTEMPTS) -> None:
         self._ask("markets", self._api.load_markets, attempts=attempts)
-        # From here on prices stay the text that the exchange wrote: exact wherever it writes strings, as Kraken,
-        # Coinbase and Binance do. Where it writes JSON numbers, Python's parser makes floats of them, whose shortest
-        # text has the same digits up to 15 of them. (Before, ccxt's own arithmetic on market limits wants floats.)
+        # From here on prices stay the text that the exchange wrote. (Before, ccxt's own arithmetic wants floats.)
         self._api.number = str
+        self._api.on_json_response = _JSON.decode
+        self._session.max_bytes = MAX_CANDLES_BYTES
 
     @property
     def loaded(self) -> bool:
@@ -86,24 +101,71 @@ class Exchange:
         market = (self._api.markets or {}).get(_symbol(product_id))
         return bool(market and market.get("spot") and market.get("active") is not False)
 
-    def page(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> Page:
-        """The first candles from `since_us` on, at most about `limit`; the running one is marked."""
+    def now_us(self) -> int:
+        """The slower of our clock and its own, as far as known: what is closed by both is closed."""
+        return now_us() - self.behind_us
+
+    def candles(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> Answer:
+        """The answer to "`limit` candles from `since_us`", whatever of it the exchange gives."""
         name = self.granularities()[granularity_s]
 
-        def fetch() -> Page:
-            asked_at_us = now_us()
-            self._api.last_json_response = None
+        def fetch() -> Answer:
+            asked_us = now_us()
+            self._api.last_json_response = self._api.last_response_headers = self._seen = None
             found = self._api.fetch_ohlcv(_symbol(product_id), name, since=since_us // 1000, limit=limit)
-            # A body that is no JSON would be parsed into an empty list: that is no answer.
-            if not isinstance(self._api.last_json_response, (list, dict)) or not isinstance(found, list):
+            # A body that is no JSON, or one that speaks of something else, would be parsed into an empty list.
+            body = self._api.last_json_response
+            if not isinstance(body, (list, dict)) or not isinstance(found, list):
                 raise WrongAnswer(f"{self.venue}: no JSON")
-            closed_us = asked_at_us - GRACE_US - granularity_s * 1_000_000
-            rows = {row["bucket_us"]: row for row in (_row(values, closed_us) for values in found) if row}
-            return Page([rows[bucket] for bucket in sorted(rows) if bucket >= since_us], asked_at_us)
+            pairs = self._seen if self._seen is not None else [(row, row) for row in found]
+            if not pairs and not _says_nothing(body):
+                raise WrongAnswer(f"{self.venue}: an answer without a list of candles")
+            at_us = asked_us - self._compare_clocks(asked_us)
+            return Answer(read_rows(pairs, granularity_s * 1_000_000, self._units(product_id)), at_us)
 
         return self._ask(f"candles of {product_id}", fetch, limited=True)
 
-    def _ask(self, what: str, call: Callable[[], T], *, limited: bool = False, attempts: int = ATTEMPTS) -> T:
+    def _keep(
+        self, rows: Any, market: Any = None, timeframe: str = "1m", since: Any = None, limit: Any = None,
+        tail: bool = False,
+    ) -> list[Any]:  # fmt: skip
+        """In place of ccxt's `parse_ohlcvs`, which one odd row ends, and which drops rows without a word."""
+        self._seen = self._seen or []
+        for raw in rows if isinstance(rows, list) else []:
+            try:
+                self._seen.append((self._api.parse_ohlcv(raw, market), raw))
+            except Exception as error:  # whatever a parser raises on a row of another shape
+                self._seen.append((error, raw))
+        return [made for made, _ in self._seen if not isinstance(made, Exception)]
+
+    def _units(self, product_id: str) -> Units:
+        precision = (self._api.markets[_symbol(product_id)].get("precision") or {}) if self.loaded else {}
+        return Units(*(self._unit(precision.get(name)) for name in ("price", "amount")))
+
+    def _unit(self, value: Any) -> Decimal | None:
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            return None
+        if self._api.precisionMode == ccxt.DECIMAL_PLACES and 0 <= number <= 18:
+            return Decimal(1).scaleb(-int(number))
+        return number if self._api.precisionMode == ccxt.TICK_SIZE and number.is_finite() and number > 0 else None
+
+    def _compare_clocks(self, asked_us: int) -> int:
+        """How long before we asked the answer was true, by its `Date`: a slower clock, or a copy kept on the way."""
+        headers = self._api.last_response_headers
+        try:
+            date = parsedate_to_datetime(headers["Date"]).timestamp() if headers else None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            date = None
+        # It counts whole seconds.
+        behind = 0 if date is None else max(0, asked_us - int(date * 1e6) - 1_000_000)
+        if behind > CLOCKS_APART_US:
+            raise WrongAnswer(f"{self.venue}: its clock is {behind / 1e6:.0f} s behind ours; is ours right?")
+        self.behind_us = behind
+        return behind
+
+    def _ask(self, what: str, call: Callable[[], T], *, limited: bool = False, attempts: int | None = None) -> T:
         def attempt() -> T:
             if limited:
                 self._limit.wait(self._stop)
@@ -117,20 +179,37 @@ class Exchange:
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
 
-        return retrying(what, attempts, self._stop, self._log)(attempt)
+        try:
+            made = retrying(what, attempts or self._attempts, self._stop, self._log)(attempt)
+        except Unavailable:
+            self._attempts = ATTEMPTS_AGAIN
+            raise
+        self._attempts = ATTEMPTS
+        return made
 
     def _mapped(self, call: Callable[[], T]) -> T:
         """Our error for one of ccxt's. What it does not foresee (a body of another shape) is no answer."""
         try:
             return call()
+        except PipelineError:
+            raise
         except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
             raise Throttled(_text(error)) from None
         except _REFUSALS as error:
             raise Refused(_text(error)) from None
         except ccxt.BaseError as error:  # network, maintenance, and whatever an exchange calls an error
             raise Unavailable(_text(error)) from None
-        except (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError, BadData) as error:
+        except Exception as error:
             raise WrongAnswer(f"{self.venue}: {type(error).__name__}: {error}"[:300]) from None
+
+
+def _says_nothing(body: Any, depth: int = 4) -> bool:
+    """Whether somewhere in it stands an empty list of something other than errors."""
+    if isinstance(body, list):
+        return not body or (depth > 0 and any(_says_nothing(one, depth - 1) for one in body[:10]))
+    if isinstance(body, dict) and depth > 0:
+        return any(_says_nothing(one, depth - 1) for key, one in body.items() if not str(key).lower().startswith("err"))
+    return False
 
 
 def _symbol(product_id: str) -> str:
@@ -144,17 +223,8 @@ def _moved(urls: Any, base_url: str) -> Any:
     return re.sub(r"^\w+://[^/]+", lambda _: base_url, urls) if isinstance(urls, str) else urls
 
 
-def _row(values: list[Any], closed_us: int) -> dict[str, Any] | None:
-    """`[ms, open, high, low, close, volume]` -> a row; None where the exchange says that nothing was traded."""
-    if any(value is None for value in values[:6]):
-        return None
-    bucket_us = int(values[0]) * 1000
-    o, h, low, c, volume = (decimal_text(repr(v) if isinstance(v, float) else v) for v in values[1:6])
-    return {
-        "bucket_us": bucket_us, "open": o, "high": h, "low": low, "close": c, "volume": volume,
-        "final": bucket_us <= closed_us,
-    }  # fmt: skip
-
-
-def _text(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _text(error: BaseException) -> str:
+    """What ccxt says, and what the session said to ccxt."""
+    cause = error.__cause__
+    more = f" ({cause})" if isinstance(cause, requests.RequestException) and cause.args else ""
+    return " ".join(f"{error}{more}".split())[:300]

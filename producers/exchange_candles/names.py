@@ -29,7 +29,7 @@ ALIASES = {
 CALLS_PER_S = {"coinbase": 8.0}
 
 
-def exchanges_of(names: Iterable[str]) -> tuple[str, ...]:
+def exchanges_of(names: Iterable[str], where: str = "--exchanges") -> tuple[str, ...]:
     """Canonical names in the given order, each once. Raises `WrongUse` for an exchange that ccxt does not know."""
     made: list[str] = []
     for name in names:
@@ -38,7 +38,7 @@ def exchanges_of(names: Iterable[str]) -> tuple[str, ...]:
         if venue not in ccxt.exchanges:
             near = difflib.get_close_matches(venue, [*ccxt.exchanges, *ALIASES], n=1)
             hint = f"did you mean {near[0]}?" if near else "see ccxt's list of exchanges."
-            raise WrongUse(f"--exchanges: {name!r} is no exchange that ccxt knows; {hint}")
+            raise WrongUse(f"{where}: {name!r} is no exchange that ccxt knows; {hint}")
         if venue not in made:
             made.append(venue)
     if not made:

@@ -1,42 +1,26 @@
-"""How far an answer reaches. Pure functions; times in µs."""
+"""How many calls a span takes. Pure functions; times in µs."""
 
 from __future__ import annotations
 
-from producers.exchange_candles.exchange import GRACE_US, Page
+from producers.exchange_candles.looks import Span, common
+from producers.exchange_candles.rows import floor_us
 
-# A closed candle that is not there yet may still come; later than this it does not exist.
-SETTLE_US = 120_000_000
-
-
-def closed_end_us(now_us: int, granularity_s: int) -> int:
-    """The end of the last candle that is surely closed."""
-    width = granularity_s * 1_000_000
-    return (now_us - GRACE_US) // width * width
+# Coarser candles are asked for, as a second look, where they save this many calls at least.
+COARSE_FROM_PAGES = 3
 
 
 def calls_needed(from_us: int, to_us: int, granularity_s: int, page_size: int) -> int:
-    """Calls to fetch `[from, to)` at full pages."""
+    """Calls to fetch `[from, to)` at full pages once."""
     candles = -(-(to_us - from_us) // (granularity_s * 1_000_000))
     return -(-candles // page_size)
 
 
-def wanted(from_us: int, to_us: int, granularity_s: int, page_size: int) -> int:
-    """How many candles to ask for: a full page, or what is left and the running candle."""
-    return min(page_size, (to_us - from_us) // (granularity_s * 1_000_000) + 1)
+def coarse_us(width_us: int, offered_s: list[int]) -> int | None:
+    """The width of the candles that many of these make: an hour of minutes, a day of hours; None where none fits."""
+    fit = [s * 1_000_000 for s in offered_s if s <= 86_400 and 86_400 % s == 0]
+    return max((big for big in fit if big % width_us == 0 and 4 <= big // width_us <= 60), default=None)
 
 
-def covered_to_us(page: Page, from_us: int, limit: int, granularity_s: int) -> int:
-    """Up to where the answer to "`limit` candles from `from_us`" says everything; never less than `from_us`.
-
-    Exchanges answer in two ways: with the first candles from a moment on, whatever gaps there are, or with the candles
-    of a window, of which some may be missing. And some give fewer than asked without saying so. So an answer with
-    candles reaches to the end of its last one, an empty one to the end of the window; never into the running candle,
-    nor past one that may still come.
-    """
-    width = granularity_s * 1_000_000
-    if page.rows:
-        end = int(page.rows[-1]["bucket_us"]) + width
-    else:
-        end = min(from_us + limit * width, page.asked_at_us - SETTLE_US)
-    running = next((row["bucket_us"] for row in page.rows if not row["final"]), end)
-    return max(from_us, min(end, running, closed_end_us(page.asked_at_us, granularity_s)))
+def whole(span: Span, width_us: int) -> list[Span]:
+    """The part of a span that consists of whole coarser candles."""
+    return common([span], [(floor_us(span[0] + width_us - 1, width_us), floor_us(span[1], width_us))])

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Sequence
+import os
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+import psycopg
 
 from pipeline import events
 from pipeline.bootstrap import broker_when_ready
 from pipeline.bus import Bus
 from pipeline.database import connect, connect_when_ready
 from pipeline.errors import PipelineError, Unavailable, WrongUse
-from pipeline.health import HealthServer
 from pipeline.log import get_logger
 from pipeline.migrate import database_when_ready
 from pipeline.moments import whole_hour_us
 from pipeline.process import Stop, now_us
-from pipeline.programs import BY_NAME
-from pipeline.settings import CommonSettings, DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
+from pipeline.settings import DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
 from producers.exchange_candles import state
 from producers.exchange_candles.dry import show
-from producers.exchange_candles.exchange import ATTEMPTS_AT_START, Exchange
+from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.follow import Following
+from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.names import exchanges_of
-from producers.exchange_candles.symbols import check_symbols, read_symbols, required_of
+from producers.exchange_candles.prepare import PROGRAM, check, exchanges_wanted, load_markets, together
+from producers.exchange_candles.symbols import read_symbols, required_of
 from producers.exchange_candles.worker import Outcome, Plan, Worker
 from producers.socket import Stopped
 
-PROGRAM = "exchange-candles"
 MOST_EXCHANGES = 63  # consumers.consensus has one bit for each
+FLUSH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,79 +57,53 @@ def run(settings: ExchangeCandlesSettings, wish: Wish, stop: Stop) -> int:
         settings.granularity_minutes * 60,
         start_us,
         {"exchanges": sorted(venues), "required": required, "as_of_us": began_us},
-        **({"patience_s": None} if wish.follow else {}),
+        int(settings.settle_seconds * 1e6),
+        wish.follow,
     )
-    exchanges = _exchanges(settings, venues, plan.granularity_s, stop)
+    exchanges = exchanges_wanted(settings, venues, plan.granularity_s, stop)
     if wish.dry:
         return _dry(settings, exchanges, required, plan, wish, stop)
-
-    broker_when_ready(load(PulsarSettings), stop)
-    database_when_ready(load(DatabaseSettings), stop)
-    if stop.is_set():
-        return 0
-    products = _products(settings, exchanges, required, stop)
-    bus = Bus(load(PulsarSettings), stop)
-    workers = [Worker(exchange, plan, bus, load(DatabaseSettings), stop) for exchange in exchanges]
+    if settings.symbols or settings.symbols_file:
+        read_symbols(settings.symbols, settings.symbols_file, None)  # what was typed is refused at once
+    following = (
+        Following(settings, exchanges, required, stop) if wish.follow else None
+    )  # answers on its port from now on
     try:
-        if wish.follow:
-            return _follow(settings, workers, products, required, stop)
-        return _once(workers, products, plan, stop)
+        broker_when_ready(load(PulsarSettings), stop)
+        if following:
+            following.waiting_for = "the database"
+        database_when_ready(load(DatabaseSettings), stop)
+        if stop.is_set():
+            return 0
+        return _work(settings, exchanges, required, plan, following, stop)
     except Stopped:
         return 0
+    except Unavailable:
+        if stop.is_set():
+            return 0
+        raise
+
+
+def _work(
+    settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, plan: Plan,
+    following: Following | None, stop: Stop,
+) -> int:  # fmt: skip
+    # A name of its own for each process: a supervised one and one started by hand may publish side by side.
+    name = f"{PROGRAM}-{os.getpid()}-{secrets.token_hex(3)}"
+    products = following.products() if following else _products(settings, exchanges, required, stop)
+    if stop.is_set():
+        return 0
+    bus = Bus(load(PulsarSettings), stop)
+    letters = Letters(bus, name)
+    workers = [Worker(one, plan, bus, load(DatabaseSettings), letters, name, stop) for one in exchanges]
+    try:
+        if following:
+            return following.run(workers, products)
+        return _once(workers, products, plan, letters, stop)
     finally:
         for worker in workers:
             worker.close()
         bus.close()
-
-
-def _exchanges(
-    settings: ExchangeCandlesSettings, venues: Sequence[str], granularity_s: int, stop: Stop
-) -> list[Exchange]:
-    urls = {exchanges_of([name])[0]: url for name, url in settings.urls.items()}
-    folder: Path = load(CommonSettings).state_dir
-    made = [
-        Exchange(venue, stop, folder, base_url=urls.get(venue), delay_s=settings.api_call_delay_seconds)
-        for venue in venues
-    ]
-    for exchange in made:
-        offered = sorted(exchange.granularities())
-        if granularity_s not in offered:
-            minutes = ", ".join(f"{s // 60}" for s in offered if s % 60 == 0)
-            raise WrongUse(
-                f"--candle-granularity-minutes={granularity_s // 60}: {exchange.venue} does not offer it; "
-                f"it has {minutes or 'no candles'}."
-            )
-    return made
-
-
-def _together(calls: Sequence[Callable[[], Any]]) -> None:
-    """Run all, each in its thread; what one raises does not end the others."""
-    threads = [threading.Thread(target=call, daemon=True) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _load_markets(exchanges: Sequence[Exchange]) -> None:
-    def one(exchange: Exchange) -> None:
-        try:
-            exchange.load_markets(ATTEMPTS_AT_START)
-        except PipelineError as error:
-            get_logger().error(
-                events.EXCHANGE_DOWN, venue=exchange.venue, error=str(error),
-                text=f"{exchange.venue} does not answer: its symbols are not checked",
-            )  # fmt: skip
-        except Stopped:
-            pass
-
-    _together([lambda e=exchange: one(e) for exchange in exchanges if not exchange.loaded])  # type: ignore[misc]
-
-
-def _check(products: Sequence[str], exchanges: Sequence[Exchange], required: int) -> tuple[str, ...]:
-    listed = {e.venue: {p for p in products if e.lists(p)} for e in exchanges if e.loaded}
-    unknown = [e.venue for e in exchanges if not e.loaded]
-    return tuple(check_symbols(products, listed, required, unknown))
 
 
 def _products(
@@ -136,13 +111,13 @@ def _products(
 ) -> tuple[str, ...]:
     with connect_when_ready(load(DatabaseSettings), PROGRAM, stop) as conn:
         products = read_symbols(settings.symbols, settings.symbols_file, conn)
-    _load_markets(exchanges)
+    load_markets(exchanges)
     if not any(exchange.loaded for exchange in exchanges) and not stop.is_set():
         raise Unavailable(f"none of {', '.join(e.venue for e in exchanges)} answers; try again later.")
-    return _check(products, exchanges, required) if not stop.is_set() else ()
+    return check(products, exchanges, required) if not stop.is_set() else ()
 
 
-def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, stop: Stop) -> int:
+def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letters: Letters, stop: Stop) -> int:
     outcomes: dict[str, Outcome] = {}
 
     def one(worker: Worker) -> None:
@@ -152,16 +127,31 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, stop: 
             get_logger().exception(events.FAILED, venue=worker.venue)
             outcomes[worker.venue] = Outcome(problems=[f"{worker.venue}: {type(error).__name__}: {error}"])
 
-    _together([lambda w=worker: one(w) for worker in workers])  # type: ignore[misc]
+    together([lambda w=worker: one(w) for worker in workers])  # type: ignore[misc]
     problems = [text for outcome in outcomes.values() for text in outcome.problems]
     calls = {venue: outcome.calls for venue, outcome in sorted(outcomes.items())}
     candles = {venue: outcome.candles for venue, outcome in sorted(outcomes.items())}
     get_logger().info(events.LOAD_DONE, calls=calls, candles=candles, problems=problems)
     if stop.is_set():
         return 0
+    if not letters.flush(FLUSH_S):
+        problems.append("dead letters are not confirmed by the broker")
+    problems += _tell_missing(products, plan)
+    if problems:
+        raise PipelineError("not everything could be loaded: " + "; ".join(problems))
+    return 0
+
+
+def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
+    """Warn of candles without a consensus; returns what could not be looked at."""
+    problems = []
     with connect(load(DatabaseSettings), PROGRAM, read_only=True) as conn:
         for product in products:
-            found = state.without_consensus(conn, product, plan.granularity_s, plan.start_us, now_us())
+            try:
+                found = state.without_consensus(conn, product, plan.granularity_s, plan.start_us, now_us())
+            except psycopg.Error as error:
+                problems.append(f"{product}: the consensus cannot be read: {error}")
+                continue
             if found:
                 get_logger().warning(
                     events.CONSENSUS_MISSING, product=product, candles=found.candles, required=found.required,
@@ -169,49 +159,7 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, stop: 
                     text=f"{found.candles} candles of {product} have no consensus of {found.required}: "
                     f"missing {', '.join(found.missing) or 'none'}, left out {', '.join(found.left_out) or 'none'}",
                 )  # fmt: skip
-    if problems:
-        raise PipelineError("not everything could be loaded: " + "; ".join(problems))
-    return 0
-
-
-def _follow(
-    settings: ExchangeCandlesSettings, workers: Sequence[Worker], products: tuple[str, ...], required: int, stop: Stop
-) -> int:
-    health = HealthServer(PROGRAM, BY_NAME[PROGRAM].port, lambda: _report(workers, settings.poll_seconds))
-    get_logger().info(events.STARTED, health_port=health.port, symbols=list(products))
-    present = [products]
-    threads = [
-        threading.Thread(target=worker.run_for_ever, args=(lambda: present[0], settings.poll_seconds), daemon=True)
-        for worker in workers
-    ]
-    for thread in threads:
-        thread.start()
-    asked: tuple[str, ...] = ()
-    while not stop.wait(settings.poll_seconds):
-        if dead := [worker.venue for worker, thread in zip(workers, threads, strict=True) if not thread.is_alive()]:
-            stop.set()
-            raise PipelineError(f"the work on {', '.join(dead)} ended unexpectedly; see the log.")
-        try:  # the watchlist may have changed
-            with connect(load(DatabaseSettings), PROGRAM, read_only=True) as conn:
-                now = read_symbols(settings.symbols, settings.symbols_file, conn)
-            if now != asked:
-                present[0] = _check(now, [worker.exchange for worker in workers], required)
-                asked = now
-        except PipelineError as error:
-            get_logger().warning(events.SYMBOLS_LEFT_OUT, error=str(error), text="going on with the present symbols")
-    for thread in threads:
-        thread.join(3)
-    get_logger().info(events.STOPPED)
-    return 0
-
-
-def _report(workers: Sequence[Worker], poll_s: float) -> tuple[bool, dict[str, Any]]:
-    """Well while every exchange answered within three polls, at least five minutes."""
-    ages = {worker.venue: round(time.monotonic() - worker.last_answer) for worker in workers}
-    late = [venue for venue, age in ages.items() if age > max(300.0, 3 * poll_s)]
-    why = [f"{venue} has not answered for {ages[venue]} s" for venue in late]
-    problems = {worker.venue: worker.problems for worker in workers if worker.problems}
-    return not late, {"why": why or ["all well"], "last_answer_age_s": ages, "problems": problems}
+    return problems
 
 
 def _dry(
@@ -228,10 +176,10 @@ def _dry(
         get_logger().warning(events.DATABASE_RETRY, error=str(error), text="shown as if nothing were stored")
     try:
         products = read_symbols(settings.symbols, settings.symbols_file, conn)
-        _load_markets(exchanges)
+        load_markets(exchanges)
         if stop.is_set():
             return 0
-        good = _check(products, exchanges, required)
+        good = check(products, exchanges, required)
         problems = [text for exchange in exchanges for text in show(conn, exchange, good, plan, wish.dry_limit)]
     except Stopped:
         return 0

@@ -10,25 +10,52 @@ from pipeline.database import Connection
 from pipeline.errors import WrongUse
 from pipeline.log import get_logger
 from pipeline.products import canonical_product
+from pipeline.text_files import read_text
+
+SHOWN = 10  # of a list of wrong ones
 
 
 def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | None) -> tuple[str, ...]:
-    """Canonical products from the first source that has any: the list, the file, the table `watchlist`."""
-    texts = list(given)
-    if not texts and file is not None:
+    """Canonical products from the first source that has any: the list, the file, the table `watchlist`.
+
+    Raises `WrongUse` with a sentence for each wrong one, where a person typed them. A wrong line of the table is
+    named and left out: whoever put it there must not stop the others.
+    """
+    if given:
+        texts = [("--symbols", text) for text in given]
+    elif file is not None:
+        texts = _of_file(file)
+    elif conn is not None:
+        rows = conn.execute("SELECT symbol FROM watchlist ORDER BY symbol")
+        texts = [("watchlist", row[0]) for row in rows]
+    else:
+        texts = []
+    good: list[str] = []
+    wrong: list[str] = []
+    for where, text in texts:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise WrongUse(f"--symbols-file: {file} cannot be read ({error.strerror}).") from None
-        texts = [word for line in lines for word in line.partition("#")[0].replace(",", " ").split()]
-    elif not texts and conn is not None:
-        texts = [row[0] for row in conn.execute("SELECT symbol FROM watchlist ORDER BY symbol")]
-    if not texts:
+            good.append(canonical_product(text))
+        except WrongUse as error:
+            wrong.append(f"{where}: {str(error)[:200]}")
+    if wrong and (given or file is not None):
+        raise WrongUse("\n".join([*wrong[:SHOWN], *([f"... and {len(wrong) - SHOWN} more"] if wrong[SHOWN:] else [])]))
+    if wrong:
+        get_logger().warning(events.SYMBOLS_LEFT_OUT, text="; ".join(wrong[:SHOWN]), symbols=len(wrong))
+    if not good:
         raise WrongUse(
             "no symbols: give --symbols=BTC/USD,ETH/USD or --symbols-file, or fill the table "
             "(INSERT INTO watchlist (symbol) VALUES ('BTC/USD'))."
         )
-    return tuple(dict.fromkeys(canonical_product(text) for text in texts))
+    return tuple(dict.fromkeys(good))
+
+
+def _of_file(file: Path) -> list[tuple[str, str]]:
+    """Where each symbol stands, and the symbol."""
+    return [
+        (f"--symbols-file: line {number}", word)
+        for number, line in enumerate(read_text(file, "--symbols-file").split("\n"), 1)
+        for word in line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+    ]
 
 
 def required_of(exchanges: Sequence[str], wish: int) -> int:

@@ -1,12 +1,13 @@
 """The work on one exchange: ask for what the state does not cover, publish it, wait until it is stored.
 
+A candle is published as final after two equal looks (`looks`), and before that as not final while it is young. What
+was looked at once is kept in memory only: a restart costs another look.
+
 Each exchange has its own thread and database connection, so that one that is down or slow holds nobody back.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ import psycopg
 from pipeline import events
 from pipeline.bus import Bus
 from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import Refused, Unavailable
+from pipeline.errors import PipelineError, Refused, Unavailable
 from pipeline.ledger import Ledger
 from pipeline.log import get_logger
 from pipeline.process import now_us
@@ -26,15 +27,21 @@ from pipeline.publisher import Publisher
 from pipeline.settings import DatabaseSettings
 from pipeline.times import us_to_iso
 from producers.brake import Brake
-from producers.exchange_candles import pages, state
-from producers.exchange_candles.exchange import GRACE_US, Exchange, Page
-from producers.exchange_candles.state import Span
+from producers.exchange_candles import state
+from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.letters import Letters
+from producers.exchange_candles.looks import GRACE_US, Memory, Span, common, merged, without
+from producers.exchange_candles.rows import NAMES, Values, floor_us
+from producers.exchange_candles.walk import Book, Sink, Walk
 from producers.socket import Stopped
 
 # The writer needs well under a second for a page. A run that ends gives up after this long without progress.
 PATIENCE_S = 120.0
 POLL_S = 0.1
 SAY_EVERY_S = 10.0
+# So many products in a row that an exchange does not answer for: it is down, and the others wait for the next pass.
+DOWN_AFTER = 2
+CATCH_UP = 3  # candles that are worth another round of a run that ends
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,17 @@ class Plan:
     granularity_s: int
     start_us: int
     quorum: dict[str, Any]
-    patience_s: float | None = PATIENCE_S  # None: wait for the writer as long as it takes
+    settle_us: int
+    follow: bool = False
+
+    @property
+    def width_us(self) -> int:
+        return self.granularity_s * 1_000_000
+
+    @property
+    def patience_s(self) -> float | None:
+        """None: wait for the writer as long as it takes."""
+        return None if self.follow else PATIENCE_S
 
 
 @dataclass
@@ -60,31 +77,38 @@ class Worker:
     """One exchange."""
 
     def __init__(
-        self, exchange: Exchange, plan: Plan, bus: Bus, database: DatabaseSettings, stop: threading.Event
-    ) -> None:
+        self, exchange: Exchange, plan: Plan, bus: Bus, database: DatabaseSettings, letters: Letters, name: str,
+        stop: threading.Event,
+    ) -> None:  # fmt: skip
+        """`name`: of the Pulsar producers, one of this process."""
         self.exchange, self._plan, self._bus, self._database, self._stop = exchange, plan, bus, database, stop
+        self._letters, self._name = letters, name
         self.venue = exchange.venue
         self.last_answer = time.monotonic()
         self.problems: list[str] = []  # of the last pass
         self._conn: Connection | None = None
         self._publishers: dict[str, Publisher] = {}
+        self._books: dict[str, Book] = {}
         self._brake = Brake(stop)
-        self._width_us = plan.granularity_s * 1_000_000
         self._log = get_logger().bind(venue=self.venue)
         self._said = 0.0
-        # A name of its own for each process: a supervised one and one started by hand may publish side by side.
-        self._name = f"exchange-candles-{os.getpid()}-{secrets.token_hex(3)}"
 
     def run_pass(self, products: Iterable[str]) -> Outcome:
         """Work on all products once. What goes wrong is in the outcome; returns early when stopped."""
         outcome = Outcome()
+        down = 0
         try:
             if not self.exchange.loaded:
                 self.exchange.load_markets()
             for product_id in products:
-                if self.exchange.lists(product_id):
-                    self._one(product_id, outcome)
-            self.last_answer = time.monotonic()
+                if not self.exchange.lists(product_id):
+                    continue
+                answers = self._one(product_id, outcome)
+                down = 0 if answers else down + 1
+                if down >= DOWN_AFTER:
+                    raise Unavailable(f"no answers, also for {product_id}; the other products wait")
+            if not down:
+                self.last_answer = time.monotonic()
         except Stopped:
             pass
         except (Unavailable, Refused) as error:
@@ -100,8 +124,9 @@ class Worker:
             self.run_pass(products())
             self._stop.wait(poll_s - time.time() % poll_s + 1.0 + GRACE_US / 1e6)
 
-    def _one(self, product_id: str, outcome: Outcome) -> None:
-        """One product, under its lock; again on a new connection where the database went away."""
+    def _one(self, product_id: str, outcome: Outcome) -> bool:
+        """One product, under its lock; again on a new connection where the database went away. What is wrong with it
+        is its own trouble. Returns whether the exchange answers."""
         while not self._stop.is_set():
             try:
                 if self._conn is None:
@@ -110,30 +135,54 @@ class Worker:
                 with Ledger(self._conn).turn(turn, self._stop) as mine:
                     if mine:
                         self._load(self._conn, product_id, outcome)
-                return
-            except Refused as error:
-                outcome.problems.append(f"{self.venue} {product_id}: {error}")
-                self._log.error(events.REQUEST_FAILED, product=product_id, error=str(error))
-                return
-            except psycopg.OperationalError as error:
+                return True
+            except (Stopped, psycopg.OperationalError) as error:
+                if isinstance(error, Stopped):
+                    raise
                 self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=1.0)
                 self.close()
                 self._stop.wait(1.0)
+            except PipelineError as error:
+                if self._stop.is_set():
+                    return True
+                outcome.problems.append(f"{self.venue} {product_id}: {error}")
+                self._log.error(events.REQUEST_FAILED, product=product_id, error=str(error), kind=type(error).__name__)
+                return not error.retryable
+            except Exception as error:  # a state that cannot be read, or a mistake of ours
+                outcome.problems.append(f"{self.venue} {product_id}: {type(error).__name__}: {error}"[:500])
+                self._log.exception(events.FAILED, product=product_id)
+                self.close()  # in whatever state it is
+                return True
+        return True
 
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:
-        """Back-fill, then catch up with what was closed meanwhile, until nothing is open."""
-        key = (self.venue, product_id, self._plan.granularity_s)
+        """Back-fill, then catch up with what was closed meanwhile, until nothing is to be asked for now."""
+        plan, width = self._plan, self._plan.width_us
         if not self._tell_quorum(conn, product_id, outcome):
             return
+        book = self._books.setdefault(product_id, Book(Memory(width, plan.settle_us)))
+        rows: list[str] = []
+        rounds = 0
         while not self._stop.is_set():
-            end = pages.closed_end_us(now_us(), self._plan.granularity_s)
+            now_us = self.exchange.now_us()
+            settled = floor_us(now_us - plan.settle_us - GRACE_US, width)
+            end = floor_us(now_us - GRACE_US, width) if plan.follow else settled
+            opened = state.open_spans(conn, self.venue, product_id, plan.granularity_s, plan.start_us, end)
+            book.memory.forget(without(book.memory.spans, opened))
+            book.aside.keep(opened)
+            fresh = without(opened, book.memory.spans)
+            due = common(opened, [(0, settled)])
+            wanted = without(merged(*fresh, *due), book.aside.blocked())
+            # What closed while a little was caught up can wait for the next run.
+            if not wanted or (not plan.follow and rounds and sum(b - a for a, b in wanted) < CATCH_UP * width):
+                break
+            rounds += 1
             published: list[Span] = []
-            for from_us, to_us in state.open_spans(conn, *key, self._plan.start_us, end):
-                published += self._fetch(product_id, from_us, to_us, outcome)
-            if not published:
-                return
-            if not self._wait_until_stored(conn, product_id, published, outcome):
-                return
+            for span in wanted:
+                published += self._fetch(product_id, book, span, outcome, rows)
+            if published and not self._wait_until_stored(conn, product_id, published, outcome):
+                break
+        outcome.problems += [f"{self.venue} {product_id}: {text}" for text in (*book.aside.named(), *rows)]
 
     def _tell_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
         """A new quorum holds for what is stored too, whether or not there is anything to fetch."""
@@ -143,51 +192,57 @@ class Worker:
 
         if holds():
             return True
-        self._publish(product_id, Page([], self._plan.quorum["as_of_us"]), None, 0, 0)
+        self._publish(product_id, {}, self._plan.quorum["as_of_us"])
         return self._wait_for(holds, lambda: 0, product_id, outcome)
 
-    def _fetch(self, product_id: str, from_us: int, to_us: int, outcome: Outcome) -> list[Span]:
-        """Ask for `[from, to)` page by page and publish; gives what the answers covered."""
+    def _fetch(self, product_id: str, book: Book, span: Span, outcome: Outcome, rows: list[str]) -> list[Span]:
+        """Ask for a span and publish; gives the parts that are final now."""
         # What one call brings is caught up; more is back-filled.
         size = self.exchange.page_size
-        kind = "backfill" if to_us - from_us > size * self._width_us else "catch_up"
-        published: list[Span] = []
-        cursor = from_us
-        while cursor < to_us and not self._stop.is_set():
-            limit = pages.wanted(cursor, to_us, self._plan.granularity_s, size)
-            page = self.exchange.page(product_id, self._plan.granularity_s, cursor, limit)
-            self.last_answer = time.monotonic()
-            outcome.calls += 1
-            outcome.candles += len(page.rows)
-            if page.rows and page.rows[0]["bucket_us"] >= cursor + limit * self._width_us:
-                begins = us_to_iso(page.rows[0]["bucket_us"])
-                self._log.warning(
-                    events.HISTORY_BEGINS, product=product_id, asked_from=us_to_iso(cursor), first=begins,
-                    text=f"{self.venue} gives no older candles of {product_id} than {begins}",
-                )  # fmt: skip
-            covered = pages.covered_to_us(page, cursor, limit, self._plan.granularity_s)
-            if page.rows or covered > cursor:
-                self._publish(product_id, page, f"{product_id}-{kind}", cursor, covered)
-            if covered <= cursor:
-                break
-            published.append((cursor, covered))
-            cursor = covered
-            self._say(product_id, kind, from_us, cursor, to_us)
-        return published
+        kind = "backfill" if span[1] - span[0] > size * self._plan.width_us else "catch_up"
 
-    def _publish(self, product_id: str, page: Page, key: str | None, from_us: int, to_us: int) -> None:
+        def final(found: dict[int, Values], covered: Span, at_us: int) -> None:
+            self.last_answer = time.monotonic()
+            self._publish(product_id, found, at_us, f"{product_id}-{kind}", covered)
+            self._say(product_id, kind, span, covered[1])
+
+        walk = Walk(
+            self.exchange, product_id, book,
+            Sink(
+                final, lambda found, at_us: self._publish(product_id, found, at_us),
+                lambda row: self._letters.row(self.venue, product_id, row),
+            ),
+            self._stop, patient=self._plan.follow,
+        )  # fmt: skip
+        try:
+            walk.run(span)
+        finally:
+            outcome.calls += walk.calls
+            outcome.candles += walk.candles
+            rows += [text for text in walk.refused_rows() if text not in rows]
+        self.last_answer = time.monotonic()
+        return walk.final
+
+    def _publish(
+        self, product_id: str, found: dict[int, Values], at_us: int, key: str | None = None,
+        covered: Span | None = None,
+    ) -> None:  # fmt: skip
+        """Candles that are final, with the span that they cover, or such as may still change."""
         if product_id not in self._publishers:
             self._publishers[product_id] = self._bus.publisher(
                 "candles", self.venue, product_id, schema="candles", name=self._name, whole=True
             )
         publisher = self._publishers[product_id]
         self._brake.wait(publisher.topic)
-        covers = to_us > from_us
+        rows = [
+            {"bucket_us": bucket, **dict(zip(NAMES, values, strict=True)), "final": covered is not None}
+            for bucket, values in sorted(found.items())
+        ]
         record = {
             "venue": self.venue, "product_id": product_id, "asset_class": "crypto", "origin": "history",
-            "received_at_us": now_us(), "as_of_us": page.asked_at_us, "granularity_s": self._plan.granularity_s,
-            "candles": page.rows, "state": key if covers else None, "covered_from_us": from_us if covers else None,
-            "covered_to_us": to_us if covers else None, "quorum": self._plan.quorum,
+            "received_at_us": now_us(), "as_of_us": at_us, "granularity_s": self._plan.granularity_s, "candles": rows,
+            "state": key, "covered_from_us": covered and covered[0], "covered_to_us": covered and covered[1],
+            "quorum": self._plan.quorum,
         }  # fmt: skip
         publisher.send(record, key=product_id, wait=True)
 
@@ -222,9 +277,9 @@ class Worker:
             self._stop.wait(POLL_S)
         return False
 
-    def _say(self, product_id: str, kind: str, from_us: int, at_us: int, to_us: int) -> None:
+    def _say(self, product_id: str, kind: str, span: Span, at_us: int) -> None:
         if self._may_say():
-            share = min(1.0, (at_us - from_us) / (to_us - from_us))
+            share = min(1.0, (at_us - span[0]) / (span[1] - span[0]))
             self._log.info(
                 events.LOAD_PROGRESS, product=product_id, state=f"{product_id}-{kind}", up_to=us_to_iso(at_us),
                 share=round(share, 3),

@@ -1,0 +1,192 @@
+"""What an answer proves, and when a candle is final: after two equal looks, the second long enough after its close.
+
+A *look* is one answer: the spans of which it says everything, and the candles inside; a minute inside without a candle
+had no trade. Exchanges answer in many ways (the first candles from a moment on, those of a window, the newest of a
+window, the newest of all, whatever was asked), so an answer proves only what lies between two of its rows, and beyond
+them only where nothing else explains it. Pure functions; times in µs, spans without their end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from producers.exchange_candles.rows import Rows, Values, floor_us, same
+
+Span = tuple[int, int]
+
+# An exchange closes a candle a little after its time.
+GRACE_US = 3_000_000
+# A closed candle with none after it that is not there yet may still come; later than this it does not exist.
+QUIET_US = 120_000_000
+FOREVER = 1 << 62
+
+
+def merged(*spans: Span) -> list[Span]:
+    """The same time, ascending and without overlap."""
+    made: list[Span] = []
+    for a, b in sorted(span for span in spans if span[0] < span[1]):
+        if made and a <= made[-1][1]:
+            made[-1] = (made[-1][0], max(made[-1][1], b))
+        else:
+            made.append((a, b))
+    return made
+
+
+def common(left: Iterable[Span], right: Iterable[Span]) -> list[Span]:
+    """Time that is in both."""
+    ones, others = merged(*left), merged(*right)
+    made: list[Span] = []
+    i = j = 0
+    while i < len(ones) and j < len(others):
+        begin, end = max(ones[i][0], others[j][0]), min(ones[i][1], others[j][1])
+        if begin < end:
+            made.append((begin, end))
+        if ones[i][1] < others[j][1]:
+            i += 1
+        else:
+            j += 1
+    return made
+
+
+def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
+    """Time of `spans` that is not in `taken`."""
+    away = merged(*taken)
+    ends = [b for _, b in away]
+    made: list[Span] = []
+    for a, b in merged(*spans):
+        for off, on in away[bisect_right(ends, a) :]:
+            if off >= b:
+                break
+            if off > a:
+                made.append((a, off))
+            a = on
+        if a < b:
+            made.append((a, b))
+    return made
+
+
+def holds(spans: list[Span], moment_us: int) -> bool:
+    """Of merged spans."""
+    at = bisect_right(spans, (moment_us, FOREVER)) - 1
+    return at >= 0 and moment_us < spans[at][1]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows as they came, also those outside the window; `at_us` is when they were true, by the slower clock."""
+
+    rows: Rows
+    at_us: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """See above."""
+
+    at_us: int
+    spans: list[Span]
+    rows: dict[int, Values]
+
+
+def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
+    """What the answer to "`limit` candles from `from_us`" proves."""
+    at_us, window_end = answer.at_us, from_us + limit * width_us
+    good = {bucket: values for bucket, values in answer.rows.good.items() if bucket <= at_us}
+    refused = {floor_us(one.bucket_us, width_us) for one in answer.rows.refused if one.bucket_us is not None}
+    refused -= good.keys()  # an odd row beside a good one costs itself only
+    present = sorted({*good, *(bucket for bucket in refused if bucket <= at_us)})
+    lost = any(one.bucket_us is None for one in answer.rows.refused)  # a row that may belong anywhere
+    running = floor_us(at_us, width_us)
+    spans: list[Span]
+    if lost:
+        spans = [(bucket, bucket + width_us) for bucket in present]
+    elif not present or present[-1] < from_us:
+        spans = [(from_us, min(window_end, floor_us(at_us - QUIET_US, width_us)))]
+    else:
+        spans = [(max(from_us, present[0]), present[-1] + width_us)]
+    spans = without(common(spans, [(from_us, running + width_us)]), ((b, b + width_us) for b in refused))
+    rows = {b: values for b, values in good.items() if values is not None and holds(spans, b)}
+    return Look(at_us, spans, rows)
+
+
+def begins_with(one: Answer, limit: int, other: Answer, from_us: int, width_us: int) -> int | None:
+    """The first candle from `from_us` on, where two answers to different limits show that there is none before.
+
+    Who gives the first candles from a moment on begins with the same one, however many are asked for; who gives the
+    newest of something does not. Nor does it reach to the present with as few as `limit`, which `one` was asked for.
+    """
+    first, rest = sorted(one.rows.good), sorted(other.rows.good)
+    if one.rows.refused or not first or not rest or first[0] != rest[0] or len(first) > limit:
+        return None
+    return first[0] if from_us < first[0] and first[-1] < floor_us(one.at_us, width_us) - width_us else None
+
+
+@dataclass
+class Memory:
+    """What was looked at once and is not final yet. Lost with the process, which costs another look."""
+
+    width_us: int
+    settle_us: int
+    spans: list[Span] = field(default_factory=list)
+    rows: dict[int, Values] = field(default_factory=dict)
+
+    def settled_us(self, at_us: int) -> int:
+        """The end of the last candle that a look at this moment can make final."""
+        return floor_us(at_us - self.settle_us, self.width_us)
+
+    def add(self, look: Look) -> list[Span]:
+        """Take over a look at what is closed; gives the spans that are final by it, with the look's candles."""
+        closed = common(look.spans, [(0, floor_us(look.at_us, self.width_us))])
+        both = common(self.spans, common(closed, [(0, self.settled_us(look.at_us))]))
+        differs = [
+            (bucket, bucket + self.width_us)
+            for bucket in {*self.rows, *look.rows}
+            if holds(both, bucket) and not same(self.rows.get(bucket), look.rows.get(bucket))
+        ]
+        final = without(both, differs)
+        kept = without(self.spans, closed)
+        self.rows = {b: values for b, values in self.rows.items() if holds(kept, b)} | look.rows
+        self.spans = merged(*kept, *closed)
+        self.forget(final)
+        return final
+
+    def forget(self, spans: Iterable[Span]) -> None:
+        """These are final, or nobody asks for them any more."""
+        self.spans = without(self.spans, spans)
+        self.rows = {b: values for b, values in self.rows.items() if holds(self.spans, b)}
+
+    def agreeing(self, coarse: Look, coarse_us: int) -> tuple[list[Span], int]:
+        """Spans whose candles add up to the coarser candles of another answer, and how many of these they contradict.
+
+        An hour with the same open, high, low, close and volume as its sixty minutes is a second look at all of them,
+        for one call in the place of many.
+        """
+        agreed: list[Span] = []
+        contradicted = 0
+        whole = common(coarse.spans, [(0, self.settled_us(coarse.at_us))])
+        by_hour: dict[int, list[int]] = {}
+        for bucket in self.rows:
+            by_hour.setdefault(floor_us(bucket, coarse_us), []).append(bucket)
+        for a, b in common(self.spans, whole):
+            begin = floor_us(a + coarse_us - 1, coarse_us)
+            while begin + coarse_us <= b:
+                made = _together(self.rows, sorted(by_hour.get(begin, [])))
+                if same(made, coarse.rows.get(begin)):
+                    agreed.append((begin, begin + coarse_us))
+                else:
+                    contradicted += 1
+                begin += coarse_us
+        return merged(*agreed), contradicted
+
+
+def _together(rows: Mapping[int, Values], buckets: list[int]) -> Values | None:
+    """The candle that these candles make."""
+    if not buckets:
+        return None
+    parts = [rows[bucket] for bucket in buckets]
+    high, low = max(Decimal(part[1]) for part in parts), min(Decimal(part[2]) for part in parts)
+    volume = sum((Decimal(part[4]) for part in parts), Decimal(0))
+    return parts[0][0], str(high), str(low), parts[-1][3], format(volume, "f")

@@ -1,0 +1,311 @@
+"""Asking one exchange for one span of one product until every candle is final, or set aside by name. Times in µs."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline import events
+from pipeline.errors import Refused, Unavailable
+from pipeline.log import get_logger
+from pipeline.times import us_to_iso
+from producers.exchange_candles import pages
+from producers.exchange_candles.aside import SHOWN, Aside
+from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.looks import (
+    FOREVER,
+    QUIET_US,
+    Answer,
+    Look,
+    Memory,
+    Span,
+    begins_with,
+    common,
+    holds,
+    look_of,
+    merged,
+    without,
+)
+from producers.exchange_candles.rows import Refused as RefusedRow
+from producers.exchange_candles.rows import Rows, Values, floor_us
+
+# How far back a row is looked for that shows where the wanted span begins.
+EARLIER = 60
+# Calls beyond these, for a span that needs n: it answers with next to nothing.
+MOST_PER_CALL, MOST_MORE = 6, 20
+LEAST_PAGE = 10
+# Candles beside a page that are asked for to show what lies between them and it: two before and two behind.
+MARGINS = 4
+MOST_ASIDE = 50  # spans of one walk; more of them are set aside as one
+
+
+@dataclass
+class Book:
+    """What is known of one product beside the database."""
+
+    memory: Memory
+    aside: Aside = field(default_factory=Aside)
+    shown: dict[int, Values] = field(default_factory=dict)  # candles published as not final
+    coarse_fits: bool = True  # its hours are what its minutes say
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where results go: final candles with their span, others, and rows that are none."""
+
+    final: Callable[[dict[int, Values], Span, int], None]
+    young: Callable[[dict[int, Values], int], None]
+    refused: Callable[[RefusedRow], None]
+
+
+class Walk:
+    """One span. `calls` and `candles` count; `final` are the spans that were published as final."""
+
+    def __init__(
+        self, exchange: Exchange, product_id: str, book: Book, sink: Sink, stop: threading.Event, *, patient: bool
+    ) -> None:
+        """`patient`: whoever answers differently is asked again later, not at once."""
+        self._exchange, self._product, self._book, self._sink, self._stop = exchange, product_id, book, sink, stop
+        self._memory, self._aside, self._patient = book.memory, book.aside, patient
+        self._width = book.memory.width_us
+        self._coarse: Look | None = None
+        self._coarse_us: int | None = None
+        self._coarse_end = 0
+        self._span: Span = (0, 0)
+        self._failed = 0
+        self._answer = Answer(Rows(), 0)  # the last
+        self.calls = self.candles = 0
+        self.final: list[Span] = []
+        self._seen: list[Span] = []  # by the looks of this walk
+        self.bad: dict[tuple[int | None, str], str] = {}
+
+    def run(self, span: Span) -> None:
+        """Raises `Unavailable` when two pages in a row fail, `Refused`, `Stopped`."""
+        self._span = span
+        begin, end = span
+        needed = pages.calls_needed(begin, end, self._width // 1_000_000, self._exchange.page_size)
+        if needed >= pages.COARSE_FROM_PAGES and self._book.coarse_fits:
+            self._coarse_us = pages.coarse_us(self._width, sorted(self._exchange.granularities()))
+        cursor = begin
+        while cursor < end and not self._stop.is_set():
+            if self.calls >= self._most():
+                self._aside.put((cursor, end), "it gives too little in one answer")
+                break
+            following = self._page(cursor)
+            if following is None:
+                break
+            cursor = self._known_until(following)
+            self._ask_coarse()
+            self._look_again(cursor)
+        self._set_aside()
+
+    def _most(self) -> int:
+        """Calls for this span at most, by the pages that it has turned out to give."""
+        size = max(LEAST_PAGE, self._exchange.page_size)
+        needed = pages.calls_needed(*self._span, self._width // 1_000_000, size)
+        return MOST_PER_CALL * needed + MOST_MORE
+
+    def _page(self, cursor: int) -> int | None:
+        """One page from here; where to go on, None when there is nothing to be known yet."""
+        end, width = self._span[1], self._width
+        if (known := self._known_until(cursor)) > cursor:
+            return known
+        # The candles that are not settled come along where there is room: no call of their own.
+        young = self._memory.settle_us // width + 2
+        limit = max(1, min(self._exchange.page_size - MARGINS, (end - cursor) // width + young))
+        window_end = cursor + limit * width
+        # From one before: a candle there shows that what is missing behind it is missing at the exchange.
+        look = self._tried(cursor - width, limit + 1, (cursor, FOREVER))
+        if look is None:
+            self._aside.put((cursor, min(end, window_end)), "it did not answer")
+            return min(end, window_end)
+        if (known := self._known_until(cursor)) > cursor:
+            return known
+        first = min((a for a, _ in look.spans if a > cursor), default=None)
+        if first is None:
+            # Nothing, and too young to say that nothing is all there is; or rows that say not even of when they are.
+            young_from = floor_us(look.at_us - QUIET_US, width)
+            return None if cursor >= young_from else min(end, window_end)
+        return self._prove(cursor, look, first, window_end)
+
+    def _prove(self, cursor: int, look: Look, first: int, window_end: int) -> int:
+        """The answer began later than asked for: is there nothing before, or was it left out?"""
+        wide, width, size = self._answer, self._width, self._exchange.page_size
+        lead = min(size, (first - cursor) // width)
+        earlier = max(1, min(EARLIER, size - lead))
+        narrow = self._look(cursor - earlier * width, earlier + lead, (cursor, FOREVER))
+        inside = any(cursor <= bucket < first for bucket in narrow.rows)
+        if inside and first < window_end:
+            self._exchange.gives_at_most(len([bucket for bucket in look.rows if cursor <= bucket < window_end]))
+        if (known := self._known_until(cursor)) > cursor:
+            return known
+        if inside:
+            return cursor
+        self._look(cursor, 2, (cursor, FOREVER))
+        begins = begins_with(self._answer, 2, wide, cursor, width)
+        if begins is not None:
+            nothing = [(cursor, begins)]
+            for answer in (wide, self._answer):
+                self._take(Look(answer.at_us, nothing, {}), nothing[0])
+        if (known := self._known_until(cursor)) > cursor:
+            return known
+        text = us_to_iso(first)
+        get_logger().warning(
+            events.HISTORY_BEGINS, venue=self._exchange.venue, product=self._product, asked_from=us_to_iso(cursor),
+            first=text, text=f"{self._exchange.venue} gives no older candles of {self._product} than {text}",
+        )  # fmt: skip
+        end = min(first, self._span[1])
+        self._aside.put((cursor, end), f"it gives no candles older than {text}, and no proof that there are none")
+        return end
+
+    def _tried(self, since: int, limit: int, wanted: Span) -> Look | None:
+        """`_look`; None where it failed once. Raises `Unavailable` when it fails a second time in a row."""
+        try:
+            look = self._look(since, limit, wanted)
+        except Unavailable as error:
+            self._failed += 1
+            if self._failed > 1:
+                raise
+            get_logger().error(
+                events.REQUEST_FAILED, venue=self._exchange.venue, product=self._product, asked_from=us_to_iso(since),
+                error=str(error), text="the other pages go on",
+            )  # fmt: skip
+            return None
+        self._failed = 0
+        return look
+
+    def _look(self, since: int, limit: int, wanted: Span) -> Look:
+        """Ask once, and publish what is final by it. What is outside `wanted` is a proof of the rest only."""
+        answer = self._exchange.candles(self._product, self._width // 1_000_000, since, limit)
+        self.calls += 1
+        running = floor_us(answer.at_us, self._width)
+        for row in answer.rows.refused:
+            if row.bucket_us is None or row.bucket_us < running:
+                self._sink.refused(row)
+                if row.bucket_us is None or self._span[0] <= row.bucket_us < self._span[1]:
+                    self.bad[row.bucket_us, row.reason] = row.detail
+        self._answer = answer
+        look = look_of(answer, since, limit, self._width)
+        self.candles += len(look.rows)
+        self._take(look, wanted)
+        return look
+
+    def _take(self, look: Look, wanted: Span) -> None:
+        spans = common(look.spans, [wanted])
+        self._seen = merged(*self._seen, *spans)
+        spans = without(common(spans, [(0, look.at_us)]), self.final)
+        look = Look(look.at_us, spans, {b: values for b, values in look.rows.items() if holds(spans, b)})
+        settled = self._memory.settled_us(look.at_us)
+        twice = common(self._memory.spans, common(spans, [(0, settled)]))
+        final = self._memory.add(look)
+        self._publish(look.rows, final, look.at_us)
+        differs = without(twice, final)
+        if self._patient:
+            for span in differs:
+                self._aside.put(span, "its answers differ", first_s=self._memory.settle_us / 1e6, quiet=True)
+        self._show(look, [*differs, (max(settled, self._span[0]), look.at_us + 1)])
+
+    def _publish(self, rows: dict[int, Values], final: list[Span], at_us: int) -> None:
+        buckets = sorted(rows)
+        for begin, end in final:
+            inside = buckets[bisect_left(buckets, begin) : bisect_left(buckets, end)]
+            self._sink.final({bucket: rows[bucket] for bucket in inside}, (begin, end), at_us)
+        if final:
+            self.final = merged(*self.final, *final)
+            self._aside.drop(final)
+            self._book.shown = {b: v for b, v in self._book.shown.items() if not holds(final, b)}
+
+    def _show(self, look: Look, unsure: list[Span]) -> None:
+        """Candles that may still change, when they did."""
+        shown = self._book.shown
+        news = {b: values for b, values in look.rows.items() if holds(unsure, b) and shown.get(b) != values}
+        if news:
+            self._sink.young(news, look.at_us)
+            shown |= news
+
+    def _ask_coarse(self) -> None:
+        """A second look at whole hours of minutes by the exchange's own hours."""
+        if self._coarse_us is None:
+            return
+        limit_us = min(self._span[1], self._memory.settled_us(self._exchange.now_us()))
+        looked = [span for one in common(self._memory.spans, [(self._span[0], limit_us)])
+                  for span in pages.whole(one, self._coarse_us)]  # fmt: skip
+        if not looked:
+            return
+        if looked[0][0] >= self._coarse_end:
+            since = looked[0][0]
+            limit = min(self._exchange.page_size, -(-(limit_us - since) // self._coarse_us) + 1)
+            try:
+                answer = self._exchange.candles(self._product, self._coarse_us // 1_000_000, since, limit)
+            except (Unavailable, Refused) as error:
+                get_logger().warning(
+                    events.REQUEST_FAILED, venue=self._exchange.venue, product=self._product, error=str(error),
+                    text="each candle is asked for twice instead",
+                )  # fmt: skip
+                self._coarse_us = None
+                return
+            self.calls += 1
+            self._coarse = look_of(answer, since, limit, self._coarse_us)
+            self._coarse_end = since + limit * self._coarse_us
+        if self._coarse is None:
+            return
+        agreed, contradicted = self._memory.agreeing(self._coarse, self._coarse_us)
+        if contradicted * self._coarse_us > sum(b - a for a, b in agreed):
+            self._coarse_us, self._book.coarse_fits = None, False
+        self._publish(self._memory.rows, agreed, self._coarse.at_us)
+        self._memory.forget(agreed)
+
+    def _look_again(self, cursor: int) -> None:
+        """The second look, and a third where the two differ."""
+        begin, end = self._span
+        settled = min(cursor, self._memory.settled_us(self._exchange.now_us()))
+        left = without(common(self._memory.spans, [(begin, settled)]), self._aside.blocked())
+        if self._coarse_us is not None and cursor < end:
+            left = without(left, [(floor_us(cursor, self._coarse_us), cursor)])  # its hour is not whole yet
+        page = max(1, self._exchange.page_size - MARGINS)
+        for _ in range(2):
+            rest = without(common(self._memory.spans, left), self._aside.blocked())
+            while rest and not self._stop.is_set():
+                at = rest[0][0]
+                # All that fits into one answer, also where refused rows lie between: they may have come right.
+                until = min(at + page * self._width, max(b for a, b in rest if a < at + page * self._width))
+                # From two before: another address than that of the first look, so that no copy on the way answers.
+                limit = (until - at) // self._width + MARGINS
+                if self._tried(at - 2 * self._width, limit, (at, until)) is None:
+                    self._aside.put((at, until), "it did not answer a second time")
+                rest = without(rest, [(at, until)])
+
+    def _known_until(self, cursor: int) -> int:
+        """How far from here on everything was seen, refused or set aside."""
+        refused = {floor_us(bucket, self._width) for bucket, _ in self.bad if bucket is not None}
+        known = merged(*self._seen, *self._aside.blocked(), *((b, b + self._width) for b in refused))
+        return next((min(b, self._span[1]) for a, b in known if a <= cursor < b), cursor)
+
+    def _set_aside(self) -> None:
+        """What is neither final nor set aside yet, though it could be."""
+        if self._stop.is_set():
+            return
+        now_us = self._exchange.now_us()
+        settled = min(self._span[1], self._memory.settled_us(now_us))
+        young_from = floor_us(now_us - QUIET_US, self._width) - self._width
+        rest = without([(self._span[0], settled)], [*self.final, *self._aside.blocked()])
+        for a, b in rest if len(rest) <= MOST_ASIDE else [(rest[0][0], rest[-1][1])]:
+            bad = list(dict.fromkeys(text for (at, _), text in self.bad.items() if at is None or a <= at < b))
+            if bad:
+                why = "refused rows, " + "; ".join(bad[:SHOWN])
+            elif common(self._memory.spans, [(a, b)]):
+                why = "its answers differ"
+            else:
+                why = "no answer proves it"
+            self._aside.put((a, b), why, quiet=not bad and a >= young_from)
+
+    def refused_rows(self) -> list[str]:
+        """Rows that were refused and did not come right, for people: a few, and how many more."""
+        left = [
+            f"{'a row' if at is None else us_to_iso(at)} ({reason}: {detail})"
+            for (at, reason), detail in self.bad.items()
+            if at is None or at != floor_us(at, self._width) or not holds(self.final, at)
+        ]
+        return [*left[:SHOWN], *([f"and {len(left) - SHOWN} more rows"] if len(left) > SHOWN else [])]
