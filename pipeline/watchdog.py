@@ -86,7 +86,7 @@ def probes() -> dict[str, Probe]:
         if one.name != "watchdog" and one.port
     }
     if (broker := private.broker()) is not None:
-        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/")
+        asked["broker"] = partial(http_answers, f"{broker.admin_url}/status.html")
     if (database := private.database()) is not None:
         asked["database"] = partial(database_answers, database.url("postgres"))
     return asked

@@ -15,7 +15,7 @@ from pipeline.services.accounts import closed
 
 # Warnings and errors only: at its own level the broker writes some 2,000 lines for a quiet start. What is left out
 # below is written at every start and stop of a healthy broker (its bookie ends before its last reads of itself), or
-# is what an admin client was told anyway.
+# is what an admin client was told anyway; who has no token must not fill the log by asking without one.
 LOG_CONF = """\
 Configuration:
   status: ERROR
@@ -48,6 +48,8 @@ Configuration:
       - name: org.apache.pulsar.broker.service.HealthChecker
         level: "off"
       - name: org.apache.pulsar.broker.admin
+        level: "off"
+      - name: org.apache.pulsar.broker.web.AuthenticationFilter
         level: "off"
 """
 JAVA_LOG_CONF = ".level = SEVERE\nhandlers = java.util.logging.ConsoleHandler\n"
