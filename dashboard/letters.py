@@ -20,7 +20,7 @@ import orjson
 import pulsar
 
 import schemas
-from consumers import dead_letters
+from consumers import letter_box
 from pipeline import events
 from pipeline.admin import Admin
 from pipeline.errors import PipelineError, Unavailable
@@ -84,7 +84,7 @@ class Letters:
     # -- in its thread -------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        names = dead_letters.topics(self._settings)[:TOPICS_MOST]
+        names = letter_box.topics(self._settings)[:TOPICS_MOST]
         for topic in names:
             try:
                 self._refresh(topic)
@@ -96,8 +96,8 @@ class Letters:
         known = list(self._topics.values())
         found = [letter for topic in known for letter in topic.letters]
         found.sort(key=lambda letter: letter[0], reverse=True)
-        replayed = {one["message_id"] for _, one in found if one["reason"] == dead_letters.REPLAYED}
-        shown = [one for _, one in found if one["reason"] != dead_letters.REPLAYED and one["id"] not in replayed]
+        replayed = {one["message_id"] for _, one in found if one["reason"] == letter_box.REPLAYED}
+        shown = [one for _, one in found if one["reason"] != letter_box.REPLAYED and one["id"] not in replayed]
         total = max(sum(topic.total for topic in known), len(shown))
         self._kept = time.monotonic(), {"total": total, "letters": shown[:SHOWN]}
 
@@ -180,7 +180,7 @@ def _content(topic: str, payload: bytes) -> tuple[Any, str]:
             parsed = json.loads(payload)
         if parsed is None:
             with suppress(Exception):  # whatever a decoder raises on foreign bytes
-                parsed = dead_letters.DeadLetter("", topic, "", None, "", "", payload, 0).content
+                parsed = letter_box.DeadLetter("", topic, "", None, "", "", payload, 0).content
     if parsed is not None and not isinstance(parsed, str):
         with suppress(Exception):  # nesting, lone surrogates, integers beyond 64 bit, a day that is none
             text = json.dumps(parsed, indent=2, ensure_ascii=False, default=str)

@@ -266,8 +266,10 @@ class Stage:
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
-                return row is not None and row[0] == wanted
+                made = conn.execute("SELECT to_regclass('trade_coverage') IS NOT NULL").fetchone()
+                if made == (True,):
+                    row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
+                    return row is not None and row[0] == wanted
             return False
 
         def ended() -> bool:
