@@ -7,7 +7,6 @@ topic of the product, with origin `repair`.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -70,7 +69,7 @@ class GapFiller:
             for source in sources
         }
         self._control = bus.publisher_to(
-            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", f"gap-filler-{os.getpid()}"
+            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
         )
         self._brake = Brake(stop)
         self._conn: Connection | None = None
@@ -107,7 +106,7 @@ class GapFiller:
         def publisher(product: str) -> Publisher:
             with self._publishing:
                 if (venue, product) not in self._publishers:
-                    name = f"{venue}-repair-{os.getpid()}"
+                    name = self._bus.own_name(f"{venue}-repair")
                     self._publishers[venue, product] = self._bus.publisher(
                         "trades", venue, product, schema="trades", name=name
                     )
