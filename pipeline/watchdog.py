@@ -48,10 +48,12 @@ SERVICES_PATIENCE = 5
 LONGEST_GRACE_S = 3600.0
 
 
-def http_answers(url: str) -> bool:
-    """Whether anything at all comes back, whatever its status."""
+def http_answers(url: str, token_file: Path | None = None) -> bool:
+    """Whether anything at all comes back, whatever its status. The broker logs each question without its token."""
     try:
-        requests.get(url, timeout=ANSWER_WITHIN_S)
+        token = token_file.read_text().strip() if token_file and token_file.exists() else None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        requests.get(url, timeout=ANSWER_WITHIN_S, headers=headers)
     except requests.RequestException:
         return False
     return True
@@ -89,7 +91,7 @@ def probes() -> dict[str, Probe]:
         if one.name != "watchdog" and one.port
     }
     if (broker := private.broker()) is not None:
-        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/")
+        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/", broker.token_file)
     if (database := private.database()) is not None:
         asked["database"] = partial(database_answers, database.url("postgres"))
     return asked
