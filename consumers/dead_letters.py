@@ -7,113 +7,33 @@ both out. Letters live as long as the topic keeps them (7 days).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import click
 import pulsar
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-import schemas
-from pipeline.admin import Admin
-from pipeline.bus import Bus, new_client
+from consumers import letter_box
+from consumers.batch import MOST_PAYLOAD, printable
+from consumers.letter_box import NAMESPACE, NEWEST, REPLAYED, SCHEMAS, DeadLetter, read, topics
+from pipeline.bus import Bus
 from pipeline.database import connect
 from pipeline.demo import enter_demo
 from pipeline.errors import BadData, Refused, Unavailable, WrongUse
-from pipeline.ledger import from_us
 from pipeline.process import Stop, now_us, program
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.topics import NAMESPACES, venue_and_product
-from schemas.columns import decode_quote_hour
+from pipeline.topics import full_name, venue_and_product
+from schemas import encode
 
-REPLAYED = "replayed"
-NAMESPACE = "dead-letters"
-_SCHEMAS = {space.name: space.schema for space in NAMESPACES if space.schema}
-_MESSAGE_ID = re.compile(r"\((-?\d+),(-?\d+),(-?\d+),(-?\d+)\)")  # ledger, entry, partition, batch
+__all__ = ["DeadLetter", "main", "read", "topics"]
 
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A record of `dead_letter.avsc` with its own place, `id`."""
-
-    id: str
-    topic: str
-    message_id: str
-    row: int | None
-    reason: str
-    detail: str
-    payload: bytes
-    at_us: int
-    replayed: bool = False
-
-    @property
-    def source(self) -> str:
-        return self.id.split("/", 1)[0]
-
-    @property
-    def at(self) -> datetime:
-        return from_us(self.at_us)
-
-    @property
-    def content(self) -> Any:
-        """The payload for a person: the row, the decoded message, or the start of the bytes."""
-        with contextlib.suppress(ValueError):
-            return json.loads(self.payload)
-        with contextlib.suppress(Exception):  # whatever a decoder raises on foreign bytes
-            schema = _SCHEMAS[_namespace(self.topic)]
-            return (
-                decode_quote_hour(self.payload).header if schema == "quotes" else schemas.decode(schema, self.payload)
-            )
-        return repr(self.payload[:400])
-
-
-def _namespace(topic: str) -> str:
-    parts = topic.removeprefix("persistent://").split("/")
-    return parts[1] if topic.startswith("persistent://") and len(parts) == 3 else ""
-
-
-def topics(settings: PulsarSettings) -> list[str]:
-    """Full names of the topics with dead letters. Raises `Unavailable`."""
-    try:
-        return Admin(settings).topics(f"{settings.tenant}/{NAMESPACE}")
-    except Refused:  # no such namespace yet
-        return []
-
-
-def read(settings: PulsarSettings, client: pulsar.Client | None = None) -> list[DeadLetter]:
-    """Every letter there is, oldest first, with whether it was sent again. Raises `Unavailable`."""
-    own = client or new_client(settings)
-    try:
-        found = [letter for topic in topics(settings) for letter in _letters(own, topic)]
-    except pulsar.PulsarException as error:
-        raise Unavailable(f"the broker does not answer: {error}") from None
-    finally:
-        if client is None:
-            own.close()
-    done = {letter.message_id for letter in found if letter.reason == REPLAYED}
-    letters = [
-        DeadLetter(**{**vars(letter), "replayed": letter.id in done}) for letter in found if letter.reason != REPLAYED
-    ]
-    return sorted(letters, key=lambda letter: letter.at_us)
-
-
-def _letters(client: pulsar.Client, topic: str) -> Iterator[DeadLetter]:
-    reader = client.create_reader(topic, pulsar.MessageId.earliest, schema=schemas.registered("dead_letter"))
-    try:
-        while reader.has_message_available():
-            message = reader.read_next(timeout_millis=5000)
-            place = message.message_id()
-            name = f"{topic.rsplit('/', 1)[-1]}/{place.ledger_id()}:{place.entry_id()}:{place.batch_index()}"
-            record = message.value()
-            yield DeadLetter(name, **{key: record[key] for key in record if key != "source"})
-    finally:
-        reader.close()
+_MESSAGE_ID = re.compile(r"\((-?\d{1,18}),(-?\d{1,18}),(-?\d{1,9}),(-?\d{1,9})\)")  # ledger, entry, partition, batch
 
 
 class Replay:
@@ -125,17 +45,29 @@ class Replay:
 
     def send(self, letter: DeadLetter) -> str:
         """Publish and wait for the broker; returns what was sent. Raises `Refused` for what cannot be sent again."""
-        schema = _SCHEMAS.get(_namespace(letter.topic))
-        if schema is None:
-            raise Refused("it is a frame of the venue and not of a topic: the gap filler fetches what it held")
+        schema = self._schema(letter)
         record, what = self._record(letter, schema)
-        self._publish(letter.topic, schema, record)
+        try:
+            data = record if isinstance(record, bytes) else encode(schema, record)
+        except Exception as error:  # whatever an encoder raises on a row that a stranger made up
+            raise Refused(f"the row is none of {schema}.avsc: {type(error).__name__}") from None
+        self._publish(letter.topic, schema, data)
         note = {
             "source": letter.source, "topic": letter.topic, "message_id": letter.id, "row": letter.row,
             "reason": REPLAYED, "detail": what, "payload": b"", "at_us": now_us(),
         }  # fmt: skip
-        self._publish(f"persistent://{self._settings.tenant}/{NAMESPACE}/{letter.source}", "dead_letter", note)
+        self._publish(full_name(self._settings.tenant, NAMESPACE, letter.source), "dead_letter", note)
         return what
+
+    def _schema(self, letter: DeadLetter) -> str:
+        """The schema of the topic, which a letter names and a stranger may have written: only ours are published to."""
+        if not letter.topic.startswith("persistent://"):
+            raise Refused("it is a frame of the venue and not of a topic: the gap filler fetches what it held")
+        schema = SCHEMAS.get(letter.namespace)
+        if schema is None or not letter.topic.startswith(f"persistent://{self._settings.tenant}/"):
+            raise Refused(f"{letter.topic} is not a topic of market data of {self._settings.tenant}")
+        venue_and_product(letter.topic)
+        return schema
 
     def _publish(self, topic: str, schema: str, record: dict[str, Any] | bytes) -> None:
         topic = re.sub(r"-partition-\d+$", "", topic)
@@ -146,25 +78,42 @@ class Replay:
         publisher.close()
 
     def _record(self, letter: DeadLetter, schema: str) -> tuple[dict[str, Any] | bytes, str]:
+        if letter.row is None and not letter.payload:
+            raise Refused("its message could not even be read: load that time again instead")
         if letter.row is None:
-            return letter.payload, "the message"
+            return (letter.payload if len(letter.payload) < MOST_PAYLOAD else self._original(letter)), "the message"
+        if schema not in ("ticker", "trades"):
+            return self._original(letter), "the message that held the row"
+        row = self._row(letter)
         if schema == "ticker":
-            return json.loads(letter.payload), "the ticker"
-        if schema == "trades":
-            venue, product = venue_and_product(letter.topic)
-            return {
-                "venue": venue, "product_id": product, "asset_class": _asset_class(venue, product), "origin": "repair",
-                "received_at_us": now_us(), "trades": [json.loads(letter.payload)], "holes": [],
-            }, "the trade"  # fmt: skip
-        return self._original(letter), "the message that held the row"
+            return row, "the ticker"
+        if "first_id" in row:
+            raise Refused("it is a finding about missing ids: the gap filler looks for them again")
+        venue, product = venue_and_product(letter.topic)
+        return {
+            "venue": venue, "product_id": product, "asset_class": _asset_class(venue, product), "origin": "repair",
+            "received_at_us": now_us(), "trades": [row], "holes": [],
+        }, "the trade"  # fmt: skip
+
+    def _row(self, letter: DeadLetter) -> dict[str, Any]:
+        try:
+            row = json.loads(letter.payload)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise Refused("it holds no row, or only the beginning of one")
+        return row
 
     def _original(self, letter: DeadLetter) -> bytes:
         """The whole message from its topic, where that still has it."""
         match = _MESSAGE_ID.fullmatch(letter.message_id)
         if match is not None:
             ledger, entry, partition, batch = map(int, match.groups())
-            place = pulsar.MessageId(partition, ledger, entry, batch)
-            reader = self._bus.client.create_reader(letter.topic, place, start_message_id_inclusive=True)
+            try:
+                place = pulsar.MessageId(partition, ledger, entry, batch)
+                reader = self._bus.client.create_reader(letter.topic, place, start_message_id_inclusive=True)
+            except (pulsar.PulsarException, TypeError, ValueError) as error:
+                raise Refused(f"the message that held this row cannot be looked for: {error}") from None
             try:
                 message = reader.read_next(timeout_millis=5000)
                 found = message.message_id()
@@ -188,12 +137,20 @@ def _asset_class(venue: str, product: str) -> str:
     return str(row[0]) if row else "crypto"
 
 
-def _chosen(letters: list[DeadLetter], ids: tuple[str, ...]) -> list[DeadLetter]:
-    by_id = {letter.id: letter for letter in letters}
-    unknown = [name for name in ids if name not in by_id]
-    if unknown:
-        raise WrongUse(f"no dead letter {unknown[0]}; `list` shows what there is.")
-    return [by_id[name] for name in ids]
+def _chosen(settings: PulsarSettings, ids: tuple[str, ...]) -> Iterator[DeadLetter]:
+    for name in ids:
+        found = letter_box.one(settings, name)
+        if found is None:
+            raise WrongUse(f"no dead letter {printable(name)}; `list` shows what there is.")
+        yield found
+
+
+def _all(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
+    """What was not sent again yet. Twice through all letters, so that none has to be kept."""
+    done = {letter.message_id for letter in letter_box.every(settings) if letter.reason == REPLAYED}
+    for letter in letter_box.every(settings):
+        if letter.reason != REPLAYED and letter.id not in done and reason in (None, letter.reason):
+            yield letter
 
 
 @click.group()
@@ -206,18 +163,17 @@ def main(of_demo: bool) -> None:
 
 @main.command("list")
 @click.option("--reason", help="Only this reason, such as price.")
+@click.option("--limit", type=click.IntRange(1), default=NEWEST, show_default=True, help="The newest so many.")
 @click.option("--all", "everything", is_flag=True, help="Also what was sent again already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @program("dead-letters")
-def list_(reason: str | None, everything: bool, as_json: bool) -> None:
+def list_(reason: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """What was refused and why, oldest first."""
-    letters = [
-        one for one in read(load(PulsarSettings))
-        if (everything or not one.replayed) and reason in (None, one.reason)
-    ]  # fmt: skip
+    found = read(load(PulsarSettings), limit=limit, seconds=60.0)
+    letters = [one for one in found if (everything or not one.replayed) and reason in (None, one.reason)]
     if as_json:
         for one in letters:
-            click.echo(json.dumps({**vars(one), "payload": one.content}, default=str))
+            click.echo(json.dumps({**vars(one), "payload": one.content}))
         return
     table = Table(box=None)
     for name in ("id", "at (UTC)", "from", "row", "reason", "detail"):
@@ -225,11 +181,14 @@ def list_(reason: str | None, everything: bool, as_json: bool) -> None:
     for one in letters:
         place = one.topic.removeprefix("persistent://").split("/", 1)[-1]
         row = "" if one.row is None else str(one.row)
-        table.add_row(one.id, f"{one.at:%m-%d %H:%M:%S}", place, row, one.reason, one.detail[:80])
+        cells = (one.id, f"{one.at:%m-%d %H:%M:%S}", place[:80], row, one.reason[:40], one.detail[:80])
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # not as markup: a stranger may have written it
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=250)
     console.print(table if letters else "No dead letters.")
+    if len(found) == limit:
+        console.print(f"The newest {limit}; --limit shows more.")
 
 
 @main.command()
@@ -237,11 +196,11 @@ def list_(reason: str | None, everything: bool, as_json: bool) -> None:
 @program("dead-letters")
 def show(letter_id: str) -> None:
     """One letter, whole."""
-    (one,) = _chosen(read(load(PulsarSettings)), (letter_id,))
-    for name in ("id", "topic", "message_id", "row", "reason", "detail", "replayed"):
-        click.echo(f"{name:<11} {getattr(one, name)}")
+    (one,) = _chosen(load(PulsarSettings), (letter_id,))
+    for name in ("id", "topic", "message_id", "row", "reason", "detail"):
+        click.echo(f"{name:<11} {printable(str(getattr(one, name)))}")
     click.echo(f"{'at':<11} {one.at.astimezone(UTC).isoformat()}")
-    click.echo(json.dumps(one.content, indent=2, default=str))
+    click.echo(json.dumps(one.content, indent=2))
 
 
 @main.command()
@@ -254,22 +213,20 @@ def replay(letter_ids: tuple[str, ...], reason: str | None, everything: bool) ->
     settings = load(PulsarSettings)
     if not letter_ids and reason is None and not everything:
         raise WrongUse("name letters by their id, or say --reason or --all.")
-    letters = read(settings)
-    chosen = _chosen(letters, letter_ids) or [
-        one for one in letters if not one.replayed and (everything or one.reason == reason)
-    ]
     sender = Replay(settings, Stop().listen())
-    failed = 0
+    sent = failed = 0
     try:
-        for one in chosen:
+        for one in _chosen(settings, letter_ids) if letter_ids else _all(settings, None if everything else reason):
             try:
-                click.echo(f"{one.id}: sent {sender.send(one)} to {one.topic}")
+                what = sender.send(one)
+                sent += 1
+                click.echo(printable(f"{one.id}: sent {what} to {one.topic}"))
             except (Refused, BadData) as error:
                 failed += 1
-                click.echo(f"{one.id}: not sent, {error}")
+                click.echo(printable(f"{one.id}: not sent, {error}"))
     finally:
         sender.close()
-    click.echo(f"{len(chosen) - failed} sent again, {failed} not.")
+    click.echo(f"{sent} sent again, {failed} not.")
     return 1 if failed else 0
 
 

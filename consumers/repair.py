@@ -143,10 +143,10 @@ class GapFiller:
             sizes[gap.venue, gap.product_id] = sizes.get((gap.venue, gap.product_id), 0) + gap.missing
         for (venue, product), size in sizes.items():
             metrics.GAPS_OPEN.labels(venue, product).set(size)
-        unconfirmed = self._heads.unconfirmed()
-        for (venue, product), age_s in unconfirmed.items():
+        ages = self._heads.ages()
+        for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(age_s)
-        self.health.looked(sizes, unconfirmed, time.monotonic())
+        self.health.looked(sizes, ages, time.monotonic())
 
     def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:
         record = {

@@ -11,6 +11,7 @@ import click
 from aiohttp import web
 
 from dashboard import assets
+from dashboard.gate import Connections
 from dashboard.server import Dashboard
 from pipeline import events
 from pipeline.errors import WrongUse
@@ -25,15 +26,18 @@ async def _serve(port: int, stop: threading.Event) -> bool:
     dashboard = Dashboard()
     runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=1)
     await runner.setup()
+    assert runner.server is not None
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
         try:
-            await site.start()
+            listening = await asyncio.get_running_loop().create_server(Connections(runner.server), "127.0.0.1", port)
         except OSError as error:
             raise WrongUse(f"port {port} is taken ({error.strerror}); set DASHBOARD_PORT to a free one.") from None
         health = HealthServer("dashboard", BY_NAME["dashboard"].port, dashboard.health)
-        get_logger().info(events.STARTED, url=f"http://127.0.0.1:{runner.addresses[0][1]}", health_port=health.port)
+        get_logger().info(
+            events.STARTED, url=f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", health_port=health.port
+        )
         await asyncio.to_thread(stop.wait)
+        listening.close()
     finally:
         await runner.cleanup()
     return dashboard.ended_well

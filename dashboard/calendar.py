@@ -7,14 +7,17 @@ from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.market import SQL, Instrument, gaps
+from dashboard.market import SQL, Instrument, Span, gaps
 from dashboard.store import Store
+from pipeline.claim import EMPTY_AT_VENUE
 from pipeline.ledger import to_us
 
 DAYS = 182
 # Counting repaired trades reads them; the answer is kept for this long.
-KEEP_S = 30.0
-_MOST_KEPT = 500
+KEEP_S = 10.0
+_MOST_KEPT = 64  # of some 100 kB each
+# A span costs two look-ups in an index, 20,000 take 0.6 s. Days before the last that fits are not known.
+_MOST_SPANS = 20_000
 
 
 class Calendar:
@@ -22,57 +25,89 @@ class Calendar:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[int, date], tuple[float, list[dict[str, Any]]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, date | None], tuple[float, list[dict[str, Any]]]] = OrderedDict()
 
     async def days(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
-        """The `DAYS` days up to `end` (included; None: the instrument's last), ascending; none where nothing is stored.
+        """The `DAYS` days up to `end` (included; None: the instrument's last, today where it is streamed), ascending;
+        none where nothing is stored.
 
-        `state`: complete, repaired (complete after a repair), missing, explained (some of it never comes), partial,
-        sampled (tickers) or empty.
+        `state`: complete, repaired (complete after a repair), missing, unknown (nobody could ask the venue), lost (some
+        of it cannot be had: too old, refused), explained (the venue has none), partial, sampled (tickers) or empty.
         """
-        last = end or await self._last_day(one)
-        if last is None:
-            return []
-        kept = self._kept.get((one.instrument_id, last))
+        kept = self._kept.get((one.instrument_id, end))
         if kept is not None and time.monotonic() - kept[0] < KEEP_S:
             return kept[1]
-        first = last - timedelta(days=DAYS - 1)
-        begin, stop = _midnight(first), _midnight(last + timedelta(days=1))
-        query = SQL / ("days_trades.sql" if one.kind == "trades" else "days_quotes.sql")
-        rows = await self._store.rows(
-            query.read_text(encoding="utf-8"), {"id": one.instrument_id, "from": begin, "to": stop}
-        )
-        days = {row[0]: {"day": row[0].isoformat(), "rows": int(row[1]), "repaired": int(row[2] or 0), "missing": 0,
-                         "explained": 0, "partial": False, "reasons": []} for row in rows}  # fmt: skip
-        for span in await gaps(self._store, one, to_us(begin), to_us(stop)):
-            first_day = datetime.fromtimestamp(span.from_s, UTC).date()
-            last_day = datetime.fromtimestamp(max(span.from_s, span.to_s - 0.001), UTC).date()
-            for day in (first_day + timedelta(days=n) for n in range((last_day - first_day).days + 1)):
-                if not first <= day <= last:
-                    continue
-                found = days.setdefault(day, {"day": day.isoformat(), "rows": 0, "repaired": 0, "missing": 0,
-                                              "explained": 0, "partial": False, "reasons": []})  # fmt: skip
-                if span.state == "partial":
-                    found["partial"] = True
-                else:
-                    found[span.state] += _share(span.count, span.from_s, span.to_s, day) if one.kind == "quotes" else (
-                        span.count or 1
-                    )  # fmt: skip
-                if span.reason not in found["reasons"]:
-                    found["reasons"].append(span.reason)
-        for found in days.values():
-            found["state"] = _state(found, one.kind)
-        made = [days[day] for day in sorted(days)]
-        self._kept[one.instrument_id, last] = time.monotonic(), made
+        made = await self._made(one, end)
+        self._kept[one.instrument_id, end] = time.monotonic(), made
+        self._kept.move_to_end((one.instrument_id, end))
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return made
+
+    async def _made(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
+        today = datetime.now(UTC).date()
+        known = await self._store.rows(_query("known"), {"id": one.instrument_id, "kind": one.kind})
+        live, until, unknown = known[0] if known else (False, None, False)
+        last = end or await self._last_day(one)
+        if end is None and live and (last is None or (today - last).days < DAYS):
+            last = today  # what is missing now belongs to it
+        if last is None:
+            return []
+        first = last - timedelta(days=DAYS - 1)
+        begin, stop = _midnight(first), _midnight(last + timedelta(days=1))
+        rows = await self._store.rows(
+            _query("days_trades" if one.kind == "trades" else "days_quotes"),
+            {"id": one.instrument_id, "from": begin, "to": stop},
+        )
+        days = {row[0]: _day(row[0], int(row[1]), int(row[2] or 0)) for row in rows}
+        spans = await gaps(self._store, one, to_us(begin), to_us(stop), _MOST_SPANS)
+        for span in spans:
+            _enter(days, span, one.kind, first, last)
+        if unknown:
+            for day in _between(max(first, until.date() if until else today), min(last, today)):
+                days.setdefault(day, _day(day))["unknown"] = True
+        if len(spans) >= _MOST_SPANS:
+            oldest = datetime.fromtimestamp(spans[-1].from_s, UTC).date()
+            for day, found in days.items():
+                found["unknown"] |= day <= oldest
+        for found in days.values():
+            found["state"] = _state(found, one.kind)
+        return [days[day] for day in sorted(days)]
 
     async def _last_day(self, one: Instrument) -> date | None:
         table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
         query = f"SELECT max(bucket) FROM {table} WHERE instrument_id = %s"  # noqa: S608
         rows = await self._store.rows(query, (one.instrument_id,))
         return rows[0][0].date() if rows and rows[0][0] is not None else None
+
+
+def _query(name: str) -> str:
+    return (SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _day(day: date, rows: int = 0, repaired: int = 0) -> dict[str, Any]:
+    return {"day": day.isoformat(), "rows": rows, "repaired": repaired, "missing": 0, "explained": 0, "lost": 0,
+            "partial": False, "unknown": False, "reasons": []}  # fmt: skip
+
+
+def _between(first: date, last: date) -> list[date]:
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _enter(days: dict[date, dict[str, Any]], span: Span, kind: str, first: date, last: date) -> None:
+    """Onto each day that a span touches."""
+    begins = datetime.fromtimestamp(span.from_s, UTC).date()
+    ends = datetime.fromtimestamp(max(span.from_s, span.to_s - 0.001), UTC).date()
+    for day in _between(max(begins, first), min(ends, last)):
+        found = days.setdefault(day, _day(day))
+        if span.state == "partial":
+            found["partial"] = True
+        else:
+            count = _share(span.count, span.from_s, span.to_s, day) if kind == "quotes" else span.count or 1
+            venues_own = kind == "tickers" or span.reason in EMPTY_AT_VENUE
+            found["missing" if span.state == "missing" else "explained" if venues_own else "lost"] += count
+        if span.reason not in found["reasons"]:
+            found["reasons"].append(span.reason)
 
 
 def _midnight(day: date) -> datetime:
@@ -90,8 +125,7 @@ def _state(found: dict[str, Any], kind: str) -> str:
         return "missing"
     if kind == "tickers":
         return "sampled"
-    if found["explained"]:
-        return "explained"
-    if found["partial"]:
-        return "partial"
+    for state in ("unknown", "lost", "explained", "partial"):
+        if found[state]:
+            return state
     return "repaired" if found["repaired"] else "complete" if found["rows"] else "empty"

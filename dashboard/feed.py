@@ -1,7 +1,11 @@
 """Topics as the charts listen to them: one Pulsar reader per shown topic, shared by all who look at it.
 
 Readers are not durable and acknowledge nothing: a dashboard never holds data back on the broker. A reader begins a
-little in the past, so that what was on its way to the database when the chart was opened is not missed.
+little in the past, so that what was on its way to the database when the chart was opened is not missed. The broker
+would make a topic that a reader asks for: whether it is there is asked of the admin interface first.
+
+Anything may stand on a topic. What the writer would refuse is left out here too, a message of more trades than anybody
+draws is a span to load again, and a thread waits while the page has not taken what it handed over.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ import pulsar
 
 import schemas
 from pipeline import events
+from pipeline.admin import Admin
 from pipeline.bus import new_client
+from pipeline.errors import PipelineError, Refused
 from pipeline.log import get_logger
 from pipeline.settings import PulsarSettings
 from pipeline.topics import GAPS_TOPIC, full_name, topic_of
@@ -29,6 +35,16 @@ from schemas.columns import decode_quote_hour
 REACH_BACK_S = 20
 RETRY_S = 2.0
 CLOSE_WITHIN_S = 2.0
+# Messages waiting in the client: hours of quotes have some MB, the others some hundred bytes.
+QUEUES = {"quotes": 10}
+QUEUE = 200
+# Messages handed over and not yet taken by the page's loop.
+HANDED_OVER = 50
+TICKS_MOST = 2_000
+# As the writer: a row may be ahead of our clock by a day.
+_OLDEST_US, _AHEAD_US = 946_684_800_000_000, 86_400_000_000
+_HOUR_US = 3_600_000_000
+_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +88,38 @@ Listener = Callable[[Sequence[Item]], None]
 
 
 def _decimal(text: str) -> Decimal | None:
+    """None for what the writer would not store: 16 digits, 18 decimals."""
     try:
-        value = Decimal(text)
+        value = Decimal(text) if len(text) <= _DIGITS else None
     except InvalidOperation:
         return None
-    return value if value.is_finite() else None
+    if value is None or not value.is_finite() or (value and not -18 <= value.adjusted() < 16):
+        return None
+    return value
+
+
+def _time_ok(timestamp_us: int) -> bool:
+    return _OLDEST_US <= timestamp_us <= time.time_ns() // 1000 + _AHEAD_US
+
+
+def _past(times: list[int], fetched_at_us: int | None = None) -> list[Item]:
+    """The span of what is not drawn one by one."""
+    good = [at for at in times if _time_ok(at)]
+    return [Past(min(good), max(good) + 1, fetched_at_us)] if good else []
 
 
 def items_of_trades(data: bytes) -> list[Item]:
     """Ticks of a message, or the span of a history message, whose trades nobody wants one by one."""
     record = schemas.decode("trades", data)
     trades = record["trades"]
-    if record["origin"] == "history":
-        times = [t["timestamp_us"] for t in trades]
-        return [Past(min(times), max(times) + 1)] if times else []
+    if record["origin"] == "history" or len(trades) > TICKS_MOST:
+        return _past([t["timestamp_us"] for t in trades])
     now = time.monotonic()
     made: list[Item] = []
     for t in trades:
         price, size = _decimal(t["price"]), _decimal(t["quantity"])
-        if price is not None and price > 0 and size is not None and size >= 0:  # the writer refuses the others too
+        good = price is not None and price > 0 and size is not None and size >= 0
+        if price is not None and size is not None and good and _time_ok(t["timestamp_us"]):
             made.append(Tick(t["timestamp_us"], t["trade_id"], price, size, record["received_at_us"], now))
     return made
 
@@ -98,14 +127,15 @@ def items_of_trades(data: bytes) -> list[Item]:
 def items_of_ticker(data: bytes) -> list[Item]:
     record = schemas.decode("ticker", data)
     bid, size = _decimal(record["bid"]), _decimal(record["bid_size"])
-    if bid is None or size is None or bid <= 0 or size < 0:
+    if bid is None or size is None or bid <= 0 or size < 0 or not _time_ok(record["timestamp_us"]):
         return []
     return [Tick(record["timestamp_us"], record["seq"], bid, size, record["received_at_us"], time.monotonic())]
 
 
 def items_of_hour(data: bytes) -> list[Item]:
     header = decode_quote_hour(data).header
-    return [Past(header["hour_start_us"], header["hour_start_us"] + 3_600_000_000, header["fetched_at_us"])]
+    start, fetched = header["hour_start_us"], header["fetched_at_us"]
+    return _past([start, start + _HOUR_US - 1], fetched) if _time_ok(start) and _time_ok(fetched) else []
 
 
 def items_of_gap(data: bytes) -> list[Item]:
@@ -118,12 +148,17 @@ PARSERS = {"trades": items_of_trades, "tickers": items_of_ticker, "quotes": item
 class Feed:
     """One topic, read by a thread as long as anybody listens."""
 
-    def __init__(self, client: pulsar.Client, topic: str, namespace: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, client: pulsar.Client, there: Callable[[str], bool], topic: str, namespace: str,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self.topic = topic
-        self._client = client
+        self._client, self._there = client, there
         self._parse = PARSERS[namespace]
+        self._queue = QUEUES.get(namespace, QUEUE)
         self._loop = loop
         self._stop = threading.Event()
+        self._room = threading.Semaphore(HANDED_OVER)
         self.listeners: set[Listener] = set()
         self.up = False
         self.thread = threading.Thread(target=self._run, name=f"feed-{topic.rsplit('/', 1)[-1]}", daemon=True)
@@ -135,22 +170,23 @@ class Feed:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                reader = self._client.create_reader(self.topic, pulsar.MessageId.latest, receiver_queue_size=500)
-            except pulsar.PulsarException as error:
+                if self._there(self.topic):
+                    self._connect()
+                else:
+                    self._tell([Link(False)])
+            except (pulsar.PulsarException, PipelineError) as error:
                 self._tell([Link(False)])
                 get_logger().warning(events.BROKER_RETRY, on=self.topic, error=str(error), retry_in_s=RETRY_S)
-                self._stop.wait(RETRY_S)
-                continue
-            try:
-                reader.seek(int((time.time() - REACH_BACK_S) * 1000))
-                self._read(reader)
-            except pulsar.PulsarException as error:
-                self._tell([Link(False)])
-                get_logger().warning(events.BROKER_RETRY, on=self.topic, error=str(error), retry_in_s=RETRY_S)
-                self._stop.wait(RETRY_S)
-            finally:
-                with contextlib.suppress(pulsar.PulsarException):  # already closed
-                    reader.close()
+            self._stop.wait(RETRY_S)
+
+    def _connect(self) -> None:
+        reader = self._client.create_reader(self.topic, pulsar.MessageId.latest, receiver_queue_size=self._queue)
+        try:
+            reader.seek(int((time.time() - REACH_BACK_S) * 1000))
+            self._read(reader)
+        finally:
+            with contextlib.suppress(pulsar.PulsarException):  # already closed
+                reader.close()
 
     def _read(self, reader: pulsar.Reader) -> None:
         while not self._stop.is_set():
@@ -163,21 +199,28 @@ class Feed:
             try:
                 found = self._parse(message.data())
             except Exception as error:  # a poisoned message is the writer's to report
-                get_logger().debug(events.PARSE_ERROR, topic=self.topic, error=repr(error))
+                get_logger().debug(events.PARSE_ERROR, topic=self.topic, error=repr(error)[:200])
                 continue
             if found:
                 self._tell(found)
 
     def _tell(self, found: Sequence[Item]) -> None:
+        while not self._room.acquire(timeout=0.5):
+            if self._stop.is_set():
+                return
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._spread, found)
 
     def _spread(self, found: Sequence[Item]) -> None:
+        self._room.release()
         for item in found:
             if isinstance(item, Link):
                 self.up = item.up
         for listener in list(self.listeners):
-            listener(found)
+            try:
+                listener(found)
+            except Exception as error:  # one chart's trouble is not another's
+                get_logger().error(events.FAILED, topic=self.topic, error=repr(error)[:200])
 
 
 class Feeds:
@@ -199,7 +242,7 @@ class Feeds:
     def _join(self, topic: str, namespace: str, listener: Listener) -> Callable[[], None]:
         feed = self._feeds.get(topic)
         if feed is None:
-            feed = self._feeds[topic] = Feed(self._client, topic, namespace, asyncio.get_running_loop())
+            feed = self._feeds[topic] = Feed(self._client, self._there, topic, namespace, asyncio.get_running_loop())
             self._threads = [*(one for one in self._threads if one.is_alive()), feed.thread]
         feed.listeners.add(listener)
         listener([Link(feed.up)])
@@ -211,6 +254,14 @@ class Feeds:
                 feed.stop()
 
         return leave
+
+    def _there(self, topic: str) -> bool:
+        """Whether the topic exists: see the module's text. Raises `Unavailable`, `WrongUse`."""
+        namespace = "/".join(topic.removeprefix("persistent://").split("/")[:2])
+        try:
+            return topic in Admin(self._settings).topics(namespace)  # its own session: each feed has a thread
+        except Refused as error:
+            return ": 404 " not in str(error)  # no such namespace; where one may not look, it is taken to be there
 
     def close(self) -> bool:
         """End all readers. False when one still hangs in the client (no broker): the process must not end through

@@ -4,13 +4,17 @@ The database's candle and its ledger are read in one statement, hence of one mom
 in the candle, any other is added to it here: so nothing counts twice and nothing is missed, and what is shown equals
 what the database will say once it has stored the same ticks. Between two such readings the candle moves with the topic
 alone. It is read again when ticks of an older candle came (its end, a repair) or when many ticks piled up.
+
+While the database is away the ticks pile up to `MOST` and no further: then they are let go, and no candle is shown
+until the database has stored what came later. A tick costs the same however many there are: it is merged once, not at
+each event.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +27,8 @@ from pipeline.process import now_us
 
 # Ticks that are kept beside the database's candle; a piece of 2,000 is merged in 2 ms.
 PILE = 2_000
+# Some 5 MB for each open chart; ten seconds of the busiest pair while the database is away, hours of most.
+MOST, MOST_CANDLES = 10_000, 200
 # The writer has stored later ticks of the topic and not this one for so long: it refused it.
 REFUSED_AFTER_S = 60.0
 # How far below the least id in hand the ledger is read, for ticks that come while it is.
@@ -75,6 +81,9 @@ class LiveCandles:
         self._frame = frame
         self._bases: dict[int, Candle | None] = {}
         self._pending: dict[int, dict[Key, Tick]] = {}
+        self._count = 0  # of pending ticks
+        self._shown: dict[int, Candle] = {}  # base and pending ticks merged, made when first asked for
+        self._let_go: tuple[Key, float] | None = None  # the greatest that did not fit, and when (monotonic)
         self._newest_us = 0
         self._synced = False
         self._covered: list[tuple[int, int]] = []  # trade ids that the candles read last contain, end excluded
@@ -95,36 +104,67 @@ class LiveCandles:
     def add(self, tick: Tick) -> int:
         """Take a tick; returns the start of its candle, µs."""
         bucket = self._frame.bucket_us(tick.timestamp_us)
-        if self._stored(self._key(tick), tick):
+        key = self._key(tick)
+        if self._stored(key, tick):
             return bucket
-        self._pending.setdefault(bucket, {})[self._key(tick)] = tick
+        ticks = self._pending.get(bucket)
+        if ticks is not None and key in ticks:
+            return bucket
+        if self._count >= MOST or (ticks is None and len(self._pending) >= MOST_CANDLES):
+            self._overflow()
+            ticks = None
+        if ticks is None:
+            ticks = self._pending[bucket] = {}
+        ticks[key] = tick
+        self._count += 1
+        if bucket in self._shown:
+            self._shown[bucket].add(self._piece(key, tick))
         self._newest_us = max(self._newest_us, bucket)
         self.received_at_us = max(self.received_at_us, tick.received_at_us)
         return bucket
 
+    def _piece(self, key: Key, tick: Tick) -> Candle:
+        turnover = tick.price * tick.size if self._one.kind == "trades" else None
+        return Candle(tick.price, tick.price, tick.price, tick.price, tick.size, turnover, 1, key, key)
+
+    def _overflow(self) -> None:
+        greatest = max((key[1], key) if self._one.kind == "trades" else (key[0], key)
+                       for ticks in self._pending.values() for key in ticks)[1]  # fmt: skip
+        self._let_go = greatest, time.monotonic()
+        self._pending.clear()
+        self._shown.clear()
+        self._count = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether ticks were let go that the database does not have yet."""
+        return self._let_go is not None
+
     @property
     def wants_sync(self) -> bool:
         """Whether the database should be read again: see the module's text."""
-        older = any(bucket != self._newest_us for bucket in self._pending)
-        return not self._synced or older or sum(map(len, self._pending.values())) > PILE
+        older = len(self._pending) > 1 or any(bucket != self._newest_us for bucket in self._pending)
+        return not self._synced or self._let_go is not None or older or self._count > PILE
 
     def row(self, bucket: int) -> list[Any] | None:
         """The candle as it is now; None while it is not known. A candle newer than any that was read has no past."""
-        if not self._synced or (bucket not in self._bases and bucket < self._newest_us):
+        if not self._synced or self._let_go is not None or (bucket not in self._bases and bucket < self._newest_us):
             return None
-        made: Candle | None = None
-        base = self._bases.get(bucket)
-        if base is not None:
-            made = Candle(*(getattr(base, name) for name in Candle.__slots__))
-        for key, tick in self._pending.get(bucket, {}).items():
-            turnover = tick.price * tick.size if self._one.kind == "trades" else None
-            price = tick.price
-            piece = Candle(price, price, price, price, tick.size, turnover, 1, key, key)
+        made = self._shown.get(bucket)
+        if made is None:
+            base = self._bases.get(bucket)
+            if base is not None:
+                made = replace(base)
+            for key, tick in self._pending.get(bucket, {}).items():
+                piece = self._piece(key, tick)
+                if made is None:
+                    made = piece
+                else:
+                    made.add(piece)
             if made is None:
-                made = piece
-            else:
-                made.add(piece)
-        return None if made is None else made.row(bucket)
+                return None
+            self._shown[bucket] = made
+        return made.row(bucket)
 
     async def sync(self) -> list[int]:
         """Read candles and ledger; returns the starts of the candles that are known now. Raises `Unavailable`."""
@@ -139,6 +179,7 @@ class LiveCandles:
         )  # fmt: skip
         wanted |= {self._frame.bucket_us(to_us(row[2])) for row in rows if row[2] is not None}
         self._bases = dict.fromkeys(wanted)
+        self._shown.clear()
         for row in rows:
             if row[2] is not None:
                 self._merge(row[2:])
@@ -181,3 +222,9 @@ class LiveCandles:
                 self._pending[bucket] = kept
             else:
                 del self._pending[bucket]
+        self._count = sum(map(len, self._pending.values()))
+        if self._let_go is not None:
+            key, at = self._let_go
+            read_on = (top or 0) >= key[1] if trades else self._stored_to is not None and self._stored_to >= key
+            if read_on or began - at > REFUSED_AFTER_S:
+                self._let_go = None

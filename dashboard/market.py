@@ -18,8 +18,6 @@ from pipeline.settings import PROJECT
 SQL = PROJECT / "sql" / "dashboard"
 MOST_CANDLES = 5_000
 MOST_GAPS = 500
-# An hour that was published a moment ago is not missing yet: the vendor itself is that late.
-HOUR_LATE_US = 2 * 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -40,25 +38,26 @@ def text_of(value: Decimal | None) -> str | None:
     return f"{value.normalize():f}" if value else "0"
 
 
+_INSTRUMENTS = """
+SELECT i.instrument_id, i.venue, i.product_id, i.asset_class,
+       CASE WHEN NOT isempty(c.ids) THEN 'trades'
+            WHEN EXISTS (SELECT FROM quote_hours h WHERE h.instrument_id = i.instrument_id) THEN 'quotes'
+            WHEN EXISTS (SELECT FROM quote_candle_1h q WHERE q.instrument_id = i.instrument_id) THEN 'tickers'
+            WHEN c.live_from IS NOT NULL THEN 'trades'
+       END AS kind
+FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
+"""
+
+
 async def instruments(store: Store) -> list[Instrument]:
-    """Every instrument with anything stored, by venue and product."""
-    rows = await store.rows(
-        """
-        SELECT i.instrument_id, i.venue, i.product_id, i.asset_class,
-               CASE WHEN EXISTS (SELECT FROM trade_coverage c WHERE c.instrument_id = i.instrument_id
-                                 AND NOT isempty(c.ids)) THEN 'trades'
-                    WHEN EXISTS (SELECT FROM quote_hours h WHERE h.instrument_id = i.instrument_id) THEN 'quotes'
-                    WHEN EXISTS (SELECT FROM quote_candle_1h q WHERE q.instrument_id = i.instrument_id) THEN 'tickers'
-               END AS kind
-        FROM instruments i ORDER BY i.venue, i.product_id
-        """
-    )
+    """Every instrument with anything stored, or whose trades should be, by venue and product."""
+    rows = await store.rows(_INSTRUMENTS + " ORDER BY i.venue, i.product_id")
     return [Instrument(*row) for row in rows if row[4] is not None]
 
 
 async def instrument(store: Store, venue: str, product_id: str) -> Instrument | None:
-    found = await instruments(store)
-    return next((one for one in found if (one.venue, one.product_id) == (venue, product_id)), None)
+    rows = await store.rows(_INSTRUMENTS + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id))
+    return next((Instrument(*row) for row in rows if row[4] is not None), None)
 
 
 def candle_row(row: tuple[Any, ...]) -> list[Any]:
@@ -83,26 +82,31 @@ async def candles_between(
 
 
 async def candles_before(
-    store: Store, one: Instrument, frame: Frame, before_us: int | None, limit: int
+    store: Store, one: Instrument, frame: Frame, before_us: int | None, limit: int, from_us_: int = 0
 ) -> tuple[list[list[Any]], bool]:
-    """The last `limit` candles before a moment (None: the newest), and whether there are older ones.
+    """The last `limit` candles of `[from, before)` (None: up to the newest), and whether there are older ones in it.
 
     The view is asked for spans of time, never for "the last n rows": it could only answer that by computing all.
     """
     table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
-    query = f"SELECT max(bucket) FILTER (WHERE bucket < %s), min(bucket) FROM {table} WHERE instrument_id = %s"  # noqa: S608
+    query = (
+        "SELECT max(bucket) FILTER (WHERE bucket < %(end)s), min(bucket)"  # noqa: S608
+        f" FROM {table} WHERE instrument_id = %(id)s AND bucket >= %(first)s"
+    )
+    first = from_us(from_us_ - from_us_ % 3_600_000_000)
     end = to_us(datetime(2200, 1, 1, tzinfo=UTC)) if before_us is None else before_us
     span = limit * frame.width_us
     found: list[list[Any]] = []
-    while len(found) < limit:
-        newest, oldest = (await store.rows(query, (from_us(end), one.instrument_id)))[0]
+    while len(found) < limit and end > from_us_:
+        asked = {"end": from_us(end), "id": one.instrument_id, "first": first}
+        newest, oldest = (await store.rows(query, asked))[0]
         if newest is None:
             return found[-limit:], len(found) > limit
         end = min(end, to_us(newest) + 3_600_000_000)  # across weekends and years without data in one step
-        begin = max(frame.bucket_us(to_us(oldest)), frame.bucket_us(end - span))
+        begin = max(frame.bucket_us(to_us(oldest)), frame.bucket_us(end - span), frame.bucket_us(from_us_))
         found = await candles_between(store, one.venue, one.product_id, frame, begin, end) + found
         end, span = begin, min(span * 4, MOST_CANDLES * frame.width_us)
-    older = (await store.rows(query, (from_us(end), one.instrument_id)))[0][0] is not None
+    older = (await store.rows(query, {"end": from_us(end), "id": one.instrument_id, "first": first}))[0][0] is not None
     return found[-limit:], older or len(found) > limit
 
 
@@ -128,14 +132,14 @@ def _span(row: tuple[Any, ...]) -> Span:
     return Span(to_us(begin) / 1e6, to_us(end) / 1e6, state, reason, count, *ids)
 
 
-async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int) -> list[Span]:
-    """What is missing or explained inside `[from, to)`, newest first. Trades by the times of their neighbours."""
+async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Span]:
+    """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
+    the times of their neighbours."""
     query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
     rows = await store.rows(
         (SQL / f"{query}.sql").read_text(encoding="utf-8"),
-        {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": MOST_GAPS,
-         "late": from_us(HOUR_LATE_US) - from_us(0)},
-    )  # fmt: skip
+        {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": most},
+    )
     return [_span(row) for row in rows]
 
 

@@ -4,61 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from consumers import dead_letters
-from dashboard import assets, market
+from dashboard import assets, market, parameters
 from dashboard.calendar import Calendar
 from dashboard.feed import Feeds
+from dashboard.files import Files
 from dashboard.frames import FRAMES, frame_of
+from dashboard.headers import HEADERS, add_headers, guard
+from dashboard.letters import Letters
+from dashboard.overview import Overview
 from dashboard.store import Store
 from dashboard.stream import ChartStream
-from pipeline import demo, state
+from pipeline import demo
 from pipeline.bus import new_client
-from pipeline.errors import PipelineError, WrongUse
-from pipeline.ledger import to_us
+from pipeline.errors import Unavailable, WrongUse
 from pipeline.settings import DatabaseSettings, PulsarSettings, load
 
-STATIC = Path(__file__).parent / "static"
-# Nothing is loaded from elsewhere; styles inside of elements are the chart library's.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
-_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-# Several open pages ask the programs once.
-STATE_KEPT_S = 2.0
-LETTERS_SHOWN = 100
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
-_LATEST_S = 7_258_118_400  # 2200-01-01: beyond that Python's times end sooner than an integer does
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@web.middleware
-async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Headers, errors as JSON; a foreign name for this address (a page that points its own name here) is refused."""
-    if request.host.rsplit(":", 1)[0] not in _HOSTS and request.host not in _HOSTS:
-        return web.json_response({"error": "open this page as 127.0.0.1 or localhost"}, status=403)
-    try:
-        response = await handler(request)
-    except WrongUse as error:
-        response = web.json_response({"error": str(error)}, status=400)
-    except PipelineError as error:
-        response = web.json_response({"error": str(error)}, status=503)
-    if not response.prepared:
-        response.headers.update(_HEADERS)
-    return response
+# A browser opens 6 connections for each address, so a page has one or two.
+CHARTS_MOST = 32
 
 
 def answer(data: Any) -> web.Response:
@@ -74,38 +46,36 @@ class Dashboard:
         self.feeds = Feeds(self._pulsar)
         self._client = new_client(self._pulsar)
         self._calendar = Calendar(self.store)
+        self._overview, self._letters = Overview(), Letters(self._pulsar, self._client)
         self._database: tuple[str | None, float] = None, time.monotonic()
         self.ended_well = True
-        self._asking = asyncio.Lock()
-        self._state: tuple[float, state.State] | None = None
         self._streams: set[asyncio.Task[Any]] = set()
+        files = Files()
         self.app = web.Application(middlewares=[guard])
         self.app.add_routes([
-            web.get("/", self._index),
+            web.get("/", files.answer),
             web.get("/api/about", self._about),
             web.get("/api/instruments", self._instruments),
             web.get("/api/candles", self._candles),
             web.get("/api/gaps", self._gaps),
-            web.get("/api/stream", self._stream),
+            web.get("/api/stream", self._stream, allow_head=False),
             web.get("/api/days", self._days),
             web.get("/api/state", self._state_of),
             web.get("/api/dead-letters", self._dead_letters),
-            web.static("/static", STATIC),
+            web.get("/static/{path:.*}", files.answer),
+            web.get("/vendor/{path:.*}", files.answer),
         ])  # fmt: skip
-        if assets.installed():
-            self.app.router.add_static("/vendor", assets.FOLDER)
         self.app.cleanup_ctx.append(self._watch)
+        self.app.on_response_prepare.append(add_headers)
         self.app.on_shutdown.append(self._end)
 
     async def _end(self, _app: web.Application) -> None:
         for task in self._streams:
             task.cancel()
-        self.ended_well = await asyncio.to_thread(self.feeds.close)
-        await asyncio.to_thread(self._client.close)
-        self.store.close()
-
-    async def _index(self, _request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(STATIC / "index.html")
+        ended = [await asyncio.to_thread(self.feeds.close), self._letters.close(), self._overview.close()]
+        with suppress(Exception):  # already closed, or no broker
+            await asyncio.to_thread(self._client.close)
+        self.ended_well = all([*ended, self.store.close()])
 
     async def _about(self, _request: web.Request) -> web.Response:
         return answer({"demo": demo.active(), "frames": list(FRAMES), "library": assets.installed()})
@@ -114,7 +84,7 @@ class Dashboard:
         return answer([asdict(one) for one in await market.instruments(self.store)])
 
     async def _one(self, request: web.Request) -> market.Instrument:
-        venue, product = request.query.get("venue", ""), request.query.get("product", "")
+        venue, product = parameters.venue_and_product(request)
         one = await market.instrument(self.store, venue, product)
         if one is None:
             raise WrongUse(f"nothing is stored of {venue} {product}")
@@ -122,61 +92,51 @@ class Dashboard:
 
     async def _candles(self, request: web.Request) -> web.Response:
         """`before` and `limit`, or `from` and `to`; seconds since 1970."""
-        one, frame = await self._one(request), frame_of(request.query.get("frame", "1m"))
+        frame = frame_of(request.query.get("frame", "1m")[:20])
+        limit = parameters.number(request, "limit", 500, market.MOST_CANDLES)
         if "from" in request.query:
-            span = _whole(request, "from") * 1_000_000, _whole(request, "to") * 1_000_000
-            rows = await market.candles_between(
-                self.store, one.venue, one.product_id, frame, frame.bucket_us(span[0]), span[1]
-            )
+            begin, end = parameters.span(request)
+            one = await self._one(request)
+            most = market.MOST_CANDLES
+            rows, _ = await market.candles_before(self.store, one, frame, end, most, frame.bucket_us(begin))
             return answer({"candles": rows})
-        before = _whole(request, "before") * 1_000_000 if "before" in request.query else None
-        limit = min(market.MOST_CANDLES, _whole(request, "limit", 500))
-        rows, more = await market.candles_before(self.store, one, frame, before, limit)
+        before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
+        rows, more = await market.candles_before(self.store, await self._one(request), frame, before, limit)
         return answer({"candles": rows, "more": more})
 
     async def _gaps(self, request: web.Request) -> web.Response:
-        one = await self._one(request)
-        span = _whole(request, "from") * 1_000_000, _whole(request, "to") * 1_000_000
-        return answer([found.json() for found in await market.gaps(self.store, one, *span)])
+        span = parameters.span(request)
+        return answer([found.json() for found in await market.gaps(self.store, await self._one(request), *span)])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        one, frame = await self._one(request), frame_of(request.query.get("frame", "1m"))
-        response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
-        await response.prepare(request)
+        frame = frame_of(request.query.get("frame", "1m")[:20])
+        one = await self._one(request)
+        if len(self._streams) >= CHARTS_MOST:
+            raise Unavailable(f"{CHARTS_MOST} charts are open; close one")
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
+        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         try:
+            await response.prepare(request)
             await ChartStream(self.store, self.feeds, one, frame).run(response)
         except (ConnectionError, asyncio.CancelledError):
             pass  # the browser went away, or we end
         finally:
             self._streams.discard(task)
+            if isinstance(request.transport, asyncio.WriteTransport):
+                request.transport.abort()  # what is left to be sent nobody takes
         return response
 
     async def _days(self, request: web.Request) -> web.Response:
-        one = await self._one(request)
-        try:
-            end = date.fromisoformat(request.query["end"]) if "end" in request.query else None
-        except ValueError:
-            raise WrongUse("`end` is a day like 2026-11-21") from None
-        return answer(await self._calendar.days(one, end))
+        end = parameters.day(request, "end")
+        return answer(await self._calendar.days(await self._one(request), end))
 
     async def _state_of(self, _request: web.Request) -> web.Response:
-        async with self._asking:
-            if self._state is None or time.monotonic() - self._state[0] > STATE_KEPT_S:
-                self._state = time.monotonic(), await asyncio.to_thread(state.collect)
-        found = self._state[1].json()
-        for one in found["instruments"]:
-            for name in ("first_at", "last_at"):
-                one[name] = None if one[name] is None else to_us(one[name]) // 1_000_000
-        return answer(found)
+        return answer(await self._overview.now())
 
     async def _dead_letters(self, _request: web.Request) -> web.Response:
-        letters = await asyncio.to_thread(dead_letters.read, self._pulsar, self._client)
-        shown = [one for one in reversed(letters) if not one.replayed][:LETTERS_SHOWN]
-        rows = [{**asdict(one), "payload": one.content, "source": one.source} for one in shown]
-        return answer({"total": len(letters), "letters": rows})
+        return answer(await self._letters.newest())
 
     async def _watch(self, _app: web.Application) -> AsyncIterator[None]:
         """Ask the database now and then, so that `/health` itself never waits for it: a database that is frozen must
@@ -184,7 +144,7 @@ class Dashboard:
 
         async def ask() -> None:
             while True:
-                self._database = await asyncio.to_thread(self.store.probe), time.monotonic()
+                self._database = await self.store.probe(), time.monotonic()
                 await asyncio.sleep(PROBE_EVERY_S)
 
         task = asyncio.create_task(ask())
@@ -199,14 +159,3 @@ class Dashboard:
             error = f"no answer for {silent_s:.0f} s"
         why = [f"database: {error}"] if error else ["all well"]
         return error is None, {"why": why, "charts_open": len(self._streams)}
-
-
-def _whole(request: web.Request, name: str, default: int | None = None) -> int:
-    try:
-        return min(max(int(request.query[name]), 0), _LATEST_S)
-    except KeyError:
-        if default is not None:
-            return default
-        raise WrongUse(f"`{name}` is missing") from None
-    except ValueError:
-        raise WrongUse(f"`{name}` is a whole number") from None

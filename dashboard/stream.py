@@ -1,7 +1,9 @@
 """`/api/stream`: what changes on a chart, as server-sent events.
 
 Events: `candle` (a candle as the rows of `/api/candles`, with the time its newest tick reached us), `changed` (a span
-to be loaded again), `gap` (as `gap.avsc`), `state` (whether the topic is being read).
+to be loaded again), `gap` (as `gap.avsc`), `state` (whether the topic is being read, and `why` nothing can be shown).
+
+A browser that does not take what is sent is dropped: nothing piles up for it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dashboard.market import Instrument
 from dashboard.store import Store
 from pipeline.errors import Unavailable
 from pipeline.ledger import from_us
+from pipeline.log import redact
 
 # One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
 PACE_S = 0.04
@@ -28,6 +31,10 @@ ALIVE_S = 10.0
 # The writer stores a tick within a few ms; a repair is looked for at these pauses until the ledger has it.
 SYNC_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 STORED_WITHIN_S = 60.0
+# The system holds some MB for a reader that sleeps; who has not made room after this long has gone.
+TAKEN_WITHIN_S = 10.0
+# Gaps announced while one event is on its way; more are one span to load again.
+EVENTS_MOST = 100
 
 NAMESPACES = {"trades": ("trades",), "tickers": ("tickers",), "quotes": ("quotes", "tickers")}
 
@@ -43,16 +50,21 @@ class ChartStream:
         self._past: Past | None = None
         self._wake, self._wake_sync = asyncio.Event(), asyncio.Event()
         self._up = False
+        self._why: str | None = None
 
     async def run(self, response: web.StreamResponse) -> None:
-        """Until the browser goes away."""
+        """Until the browser goes away. Raises `ConnectionError` when it does."""
         leave = [self._feeds.listen(n, self._one.venue, self._one.product_id, self._take)
                  for n in NAMESPACES[self._one.kind]]  # fmt: skip
         leave.append(self._feeds.listen_to_gaps(self._take_gap))
         tasks = [asyncio.create_task(self._sync()), asyncio.create_task(self._reload())]
-        try:
-            await self._send(response)
+        sending = asyncio.create_task(self._send(response))
+        try:  # whichever ends first: none of them should
+            done, _ = await asyncio.wait([sending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
+            tasks.append(sending)
             for end in leave:
                 end()
             for task in tasks:
@@ -69,17 +81,28 @@ class ChartStream:
                 self._past = _union(self._past, item)
             elif isinstance(item, Link):
                 self._up = item.up
-                self._events.append(("state", {"live": item.up}))
+                self._state()
         if self._live.wants_sync:
             self._wake_sync.set()
+        self._wake.set()
+
+    def _explain(self, why: str | None) -> None:
+        if (self._why is None) != (why is None):
+            self._why = why
+            self._state()
+
+    def _state(self) -> None:
+        about = {"live": self._up, "why": self._why}
+        self._events = [event for event in self._events if event[0] != "state"] + [("state", about)]
         self._wake.set()
 
     def _take_gap(self, items: Sequence[Item]) -> None:
         for item in items:
             if isinstance(item, Gap):
                 record = item.record
-                if (record["venue"], record["product_id"]) == (self._one.venue, self._one.product_id):
-                    self._events.append(("gap", record))
+                mine = (record["venue"], record["product_id"]) == (self._one.venue, self._one.product_id)
+                if mine and len(self._events) < EVENTS_MOST:
+                    self._events.append(("gap", _plain(record)))
                     self._wake.set()
 
     # -- what is asked of the database ---------------------------------------------------------------------------------
@@ -91,9 +114,9 @@ class ChartStream:
             try:
                 self._dirty.update(await self._live.sync())
                 self._wake.set()
+                self._explain("the database has not stored yet what came meanwhile" if self._live.behind else None)
             except Unavailable as error:
-                self._events.append(("state", {"live": self._up, "why": str(error)}))
-                self._wake.set()
+                self._explain(redact(str(error))[:300])
                 await asyncio.sleep(2)
                 continue
             attempt = attempt + 1 if self._live.wants_sync else 0
@@ -128,16 +151,23 @@ class ChartStream:
 
     async def _send(self, response: web.StreamResponse) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
+            quiet = False
+            try:
                 await asyncio.wait_for(self._wake.wait(), ALIVE_S)
+            except TimeoutError:
+                quiet = True
             self._wake.clear()
             events, self._events = self._events, []
             dirty, self._dirty = self._dirty, set()
-            for bucket in sorted(dirty):
+            for bucket in sorted(dirty)[-EVENTS_MOST:]:
                 if (row := self._live.row(bucket)) is not None:
                     events.append(("candle", {"candle": row, "received_at_us": self._live.received_at_us}))
             text = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)
-            await response.write(text or b": alive\n\n")
+            if text or quiet:
+                try:
+                    await asyncio.wait_for(response.write(text or b": alive\n\n"), TAKEN_WITHIN_S)
+                except TimeoutError:
+                    raise ConnectionResetError("the browser takes nothing") from None
             await asyncio.sleep(PACE_S)
 
 
@@ -146,3 +176,11 @@ def _union(one: Past | None, two: Past) -> Past:
         return two
     fetched = [at for at in (one.fetched_at_us, two.fetched_at_us) if at is not None]
     return Past(min(one.from_us, two.from_us), max(one.to_us, two.to_us), max(fetched, default=None))
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """An event of a gap with texts that can be sent. Raises nothing, whatever somebody published."""
+    return {
+        name: value[:100].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in record.items()
+    }

@@ -22,6 +22,11 @@ def token_of(settings: PulsarSettings) -> str | None:
         return ""
 
 
+def shown(what: str, settings: PulsarSettings) -> tuple[object, ...]:
+    """The settings by which we ask the broker for `what`, for `pipeline.admission`."""
+    return what, settings.service_url, settings.admin, settings.token, settings.token_file, settings.tls_ca_file
+
+
 def authorities_of(settings: PulsarSettings) -> str:
     """File of the authorities whose certificates are accepted: `PULSAR_TLS_CA_FILE`, otherwise the public ones.
 

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import requests
 
-from pipeline.access import authorities_of, token_of
-from pipeline.errors import Refused, Unavailable, WrongUse
+from pipeline.access import authorities_of, shown, token_of
+from pipeline.admission import let_in, shut_out
+from pipeline.errors import PipelineError, Refused, Unavailable, WrongUse
 from pipeline.settings import PulsarSettings
 
 _UNTRUSTED = re.compile(r"certificate verify failed: ([^(\]]*[^(\]. ])")
@@ -19,12 +20,13 @@ class Admin:
     """Calls `/admin/v2`.
 
     Raises `Unavailable` when nobody answers, `Refused` when the broker says no, `WrongUse` when the token or the
-    certificate is not accepted, which only another setting can change.
+    certificate is not accepted and never was (see `pipeline.admission`).
     """
 
     def __init__(self, settings: PulsarSettings) -> None:
         self._settings = settings
         self._base = f"{settings.admin}/admin/v2"
+        self._shown = shown("admin", settings)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = authorities_of(settings)
@@ -38,28 +40,38 @@ class Admin:
             raise self._untrusted(str(error)) from None
         except requests.RequestException as error:
             raise Unavailable(f"Pulsar admin at {self._base} does not answer: {type(error).__name__}") from None
+        except OSError as error:  # the file of authorities
+            raise shut_out(self._shown, f"PULSAR_TLS_CA_FILE cannot be read: {error}.") from None
         if answer.status_code in accept:
             return None
         # 401 is also the answer to a known client that lacks a right: then it is JSON
         if answer.status_code == 401 and not answer.content.startswith(b"{"):
-            if token is None:
-                raise WrongUse(f"the broker at {self._settings.admin} wants a token: set PULSAR_TOKEN_FILE.")
-            raise WrongUse(f"the broker at {self._settings.admin} does not accept the token; check PULSAR_TOKEN.")
+            text = (
+                "wants a token: set PULSAR_TOKEN_FILE."
+                if token is None
+                else "does not accept the token; check PULSAR_TOKEN."
+            )
+            raise shut_out(self._shown, f"the broker at {self._settings.admin} {text}")
         if answer.status_code >= 500:
             raise Unavailable(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
         if answer.status_code >= 400:
             raise Refused(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
-        return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
+        let_in(self._shown)
+        try:
+            return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
+        except ValueError:
+            raise Unavailable(f"Pulsar admin {path}: cut off after {len(answer.content)} bytes") from None
 
-    def _untrusted(self, text: str) -> Unavailable | WrongUse:
+    def _untrusted(self, text: str) -> PipelineError:
         if "NO_CERTIFICATE" in text:
-            return WrongUse("PULSAR_TLS_CA_FILE: holds no certificate in PEM.")
+            return shut_out(self._shown, "PULSAR_TLS_CA_FILE: holds no certificate in PEM.")
         found = _UNTRUSTED.search(text)
         if found is None or "expired" in found[1]:  # ends in the middle, or is renewed by its owner: may be mended
             return Unavailable(f"no TLS connection to {self._settings.admin}: {found[1] if found else text[:200]}")
-        return WrongUse(
+        return shut_out(
+            self._shown,
             f"the certificate of {self._settings.admin} is not trusted: {found[1]};"
-            " check PULSAR_TLS_CA_FILE and the host in PULSAR_URL and PULSAR_ADMIN_URL."
+            " check PULSAR_TLS_CA_FILE and the host in PULSAR_URL and PULSAR_ADMIN_URL.",
         )
 
     def healthy(self) -> bool:
@@ -147,6 +159,14 @@ class Admin:
         if one is None:
             return int(stats.get("msgInCounter", 0)), int(stats.get("storageSize", 0))
         return int(one["msgBacklog"]), max(0, int(one.get("backlogSize", 0)))
+
+    def ledgers(self, topic: str) -> list[tuple[int, int]]:
+        """(id, entries) of the ledgers that hold a topic, oldest first; empty where there is no such topic."""
+        stats = self._call("GET", f"{_path(topic)}/internalStats", accept=(404,)) or {}
+        found = [(int(one["ledgerId"]), int(one["entries"])) for one in stats.get("ledgers", [])]
+        if found:  # the open one is counted apart
+            found[-1] = found[-1][0], int(stats.get("currentLedgerEntries", 0))
+        return found
 
 
 def _path(topic: str) -> str:

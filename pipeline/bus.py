@@ -12,8 +12,9 @@ import pulsar
 
 import schemas
 from pipeline import events
-from pipeline.access import authorities_of, token_of
+from pipeline.access import authorities_of, shown, token_of
 from pipeline.admin import Admin
+from pipeline.admission import let_in, shut_out
 from pipeline.budget import Budget
 from pipeline.client_log import client_logger
 from pipeline.errors import Refused, Unavailable, WrongUse
@@ -32,7 +33,6 @@ _OF_THE_TOPIC = (
     pulsar.ProducerBlockedQuotaExceededException, pulsar.ProducerFenced, pulsar.NotAllowedError,
     pulsar.OperationNotSupported,
 )  # fmt: skip
-_FINAL = (pulsar.AuthenticationError, pulsar.AuthorizationError, pulsar.InvalidTopicName)
 
 
 def new_client(settings: PulsarSettings) -> pulsar.Client:
@@ -138,7 +138,7 @@ class Bus:
         if create:
             self._ensure_topic(topic)
         try:
-            return self.client.create_producer(
+            made = self.client.create_producer(
                 topic,
                 producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
                 schema=schemas.registered(schema),
@@ -151,8 +151,13 @@ class Bus:
             raise Refused(
                 f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
             ) from None
-        except _FINAL as error:
-            raise WrongUse(f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN.") from None
+        except pulsar.InvalidTopicName as error:
+            raise WrongUse(f"the broker refuses {topic}: {error}.") from None
+        except (pulsar.AuthenticationError, pulsar.AuthorizationError) as error:
+            text = f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN."
+            raise shut_out(shown("topics", self.settings), text) from None
+        let_in(shown("topics", self.settings))
+        return made
 
     def _ensure_topic(self, topic: str) -> None:
         try:

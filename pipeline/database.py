@@ -10,7 +10,8 @@ from typing import Any, cast
 import psycopg
 
 from pipeline import events
-from pipeline.errors import Unavailable, WrongUse
+from pipeline.admission import let_in, shut_out
+from pipeline.errors import Unavailable
 from pipeline.process import keep_trying
 from pipeline.settings import PROGRAM_ROLE, DatabaseSettings
 
@@ -40,23 +41,25 @@ _WRONG = re.compile(
 
 
 def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, role: str = PROGRAM_ROLE) -> Connection:
-    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`, or `WrongUse` for `_WRONG`.
+    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`; `WrongUse` for `_WRONG`, unless
+    the database has let this process in before.
 
     `role`: who logs in to the private database; an address that was set says that itself.
     """
+    conninfo = settings.conninfo_as(role)
     options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
     try:
-        return psycopg.connect(
-            settings.conninfo_as(role), autocommit=True, application_name=name, options=options, **cast(Any, _TCP)
-        )
+        made = psycopg.connect(conninfo, autocommit=True, application_name=name, options=options, **cast(Any, _TCP))
     except psycopg.OperationalError as error:
         text = " ".join(str(error).split())
         tries = text.count("connection to server at")  # one per host
         if 0 < tries <= len(_WRONG.findall(text)):
             check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
-            raise WrongUse(f"the database does not let us in; check {check}: {text}") from None
+            raise shut_out(conninfo, f"the database does not let us in; check {check}: {text}") from None
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
+    let_in(conninfo)
+    return made
 
 
 def connect_when_ready(

@@ -16,12 +16,14 @@ from rich.text import Text
 
 from pipeline import demo, state
 from pipeline.demo import enter_demo
-from pipeline.doctor_services import Finding, broker, database, ok, venues
+from pipeline.doctor_database import database
+from pipeline.doctor_services import Finding, broker, live_clocks, ok, venues
 from pipeline.errors import PipelineError, WrongUse
 from pipeline.process import program
 from pipeline.services import layout, private
 from pipeline.services.gate import needed_ports
 from pipeline.services.processes import port_is_free
+from pipeline.setting_sources import env_file
 from pipeline.settings import (
     PROJECT,
     SECTIONS,
@@ -42,6 +44,30 @@ def settings() -> Iterator[Finding]:
             yield Finding("settings", "failed", line, "mend it in .env or the environment; .env.example has them all")
         return
     yield ok("settings", "every value is valid")
+
+
+def secrets() -> Iterator[Finding]:
+    """Files with passwords, tokens and keys are for their owner alone."""
+    pulsar, data = load(PulsarSettings), private.data_folder()
+    files = {env_file(): "may hold passwords"}
+    for file in (pulsar.token_path, data / "broker" / "token.key", data / "database" / "passwords"):
+        if file is not None:
+            files[file] = "opens the broker" if file.parent.name != "database" else "opens the database"
+    open_ones = [(file, why) for file, why in files.items() if _others_read(file)]
+    for file, why in open_ones:
+        yield Finding("secrets", "warning", f"others on this machine can read {file}, which {why}", f"chmod 600 {file}")
+    if not open_ones:
+        yield ok("secrets", "no file with passwords or tokens can be read by others")
+
+
+def _others_read(file: Path) -> bool:
+    """Whether its mode lets others read, and no folder above keeps them out."""
+    try:
+        if not file.is_file() or not file.stat().st_mode & 0o044:
+            return False
+        return all(folder.stat().st_mode & 0o011 for folder in file.resolve().parents)
+    except OSError:
+        return False
 
 
 def packages() -> Iterator[Finding]:
@@ -129,7 +155,7 @@ def ports() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    settings, packages, disk, java, installed, ports, broker, database, venues,
+    settings, secrets, packages, disk, java, installed, ports, broker, database, venues, live_clocks,
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
-"""What the doctor finds at the broker, the database and the venues."""
+"""What the doctor finds at the broker and the venues."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,28 +11,25 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import psycopg
 import requests
 
 import schemas
+from pipeline import demo
 from pipeline.admin import Admin
 from pipeline.bootstrap import wrong_policies
 from pipeline.bus import new_client
-from pipeline.database import connect
 from pipeline.errors import PipelineError, Refused, Unavailable
-from pipeline.migrate import OLDEST
 from pipeline.settings import (
     CoinbaseSettings,
-    DatabaseSettings,
     DukascopySettings,
     KrakenSettings,
     PulsarSettings,
     load,
 )
-from pipeline.sql import migrations
 from pipeline.topics import NAMESPACES
 
-CLOCK_OFF_S = 2.0
+CLOCK_OFF_S = 2.0  # by the `Date` of an answer, which is a whole second
+LIVE_CLOCK_OFF_S = 1.0  # by the times in a venue's frames
 ANSWER_WITHIN_S = 8.0
 
 
@@ -119,56 +117,6 @@ def _schemas(admin: Admin, tenant: str) -> Iterator[Finding]:
         yield ok("schemas", f"{seen} topics carry the schemas of this version")
 
 
-def database() -> Iterator[Finding]:
-    """Connection, TimescaleDB's version, tables, settings that matter."""
-    chosen = load(DatabaseSettings)
-    start = "start it (scripts/start)" if chosen.private else "check DATABASE_URL"
-    try:
-        conn = connect(chosen, "doctor", read_only=True)
-    except PipelineError as error:
-        yield Finding("database", "failed", str(error).splitlines()[0], start)
-        return
-    with conn:
-        row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-        number = row[0] if row else None
-        if number is None:
-            yield Finding("database", "failed", "has no TimescaleDB", "run python -m pipeline.bootstrap")
-            return
-        if tuple(map(int, number.split("-")[0].split(".")[:2])) < OLDEST:
-            yield Finding(
-                "database", "failed", f"TimescaleDB {number} is too old", "ALTER EXTENSION timescaledb UPDATE"
-            )
-            return
-        server, locks, sync = (
-            str(conn.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0])
-            for name in ("server_version", "max_locks_per_transaction", "synchronous_commit")
-        )
-        yield ok("database", f"PostgreSQL {server.split()[0]} with TimescaleDB {number}")
-        if int(locks) < 256:
-            yield Finding(
-                "database",
-                "warning",
-                f"max_locks_per_transaction is {locks}",
-                "set it to 1024: a query over years locks each chunk",
-            )
-        if sync == "off":
-            yield Finding(
-                "database",
-                "warning",
-                "synchronous_commit is off",
-                "turn it on: a power cut would lose stored rows that the broker has forgotten",
-            )
-        try:
-            done = {row[0] for row in conn.execute("SELECT number FROM migrations")}
-        except psycopg.errors.UndefinedTable:
-            done = set()
-        missing = [name for number, name, _ in migrations() if number not in done]
-        if missing:
-            yield Finding("tables", "failed", f"not applied: {', '.join(missing)}", "run python -m pipeline.bootstrap")
-        else:
-            yield ok("tables", f"{len(done)} migrations applied")
-
-
 def venues() -> Iterator[Finding]:
     """Each enabled venue's REST address answers, and its clock agrees with ours."""
     kraken, coinbase, dukascopy = load(KrakenSettings), load(CoinbaseSettings), load(DukascopySettings)
@@ -246,3 +194,28 @@ def _clock(offsets: list[float]) -> Iterator[Finding]:
         yield Finding("clock", "failed" if abs(off) > 55 else "warning", text, advice)
     else:
         yield ok("clock", "agrees with the venues'")
+
+
+def live_clocks() -> Iterator[Finding]:
+    """How far each venue's clock is from ours, as its running program measured it in frames and answers."""
+    for one in demo.programs().values():
+        if not one.enabled or not one.port:
+            continue
+        try:
+            health = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S).json()
+        except (requests.RequestException, ValueError):
+            continue  # does not run: whoever asks is told that by scripts/status
+        yield from clock_of(one.name, health)
+
+
+def clock_of(name: str, health: object) -> Iterator[Finding]:
+    """Of one program's `/health`."""
+    offset = health.get("clock_offset_s") if isinstance(health, dict) else None
+    if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
+        return
+    text = f"{name}: the venue's clock is {abs(offset):.2f} s {'ahead of' if offset > 0 else 'behind'} ours"
+    if abs(offset) > LIVE_CLOCK_OFF_S:
+        advice = "switch time synchronisation on (timedatectl set-ntp true); if it is on, the venue's clock is wrong"
+        yield Finding("clock", "warning", text, advice)
+    else:
+        yield ok("clock", text)

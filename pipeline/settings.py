@@ -252,7 +252,7 @@ class SimulatorSettings(Section):
     """The simulated venues of the demonstration."""
 
     model_config = SettingsConfigDict(env_prefix="SIMULATOR_")
-    port: int = Field(18_900, ge=1, le=65535)
+    port: t.Port = 18_900
 
 
 class LimitSettings(Section):

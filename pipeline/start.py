@@ -18,6 +18,7 @@ from pipeline.errors import WrongUse
 from pipeline.log_file import writer
 from pipeline.services import gate, private
 from pipeline.services.conf import supervisord
+from pipeline.services.place import check_place
 from pipeline.settings import PROJECT, DashboardSettings, check_all, load
 
 ARRIVE_WITHIN_S = 300.0
@@ -36,6 +37,7 @@ def main(as_demo: bool, once: bool) -> None:
         if as_demo:
             demo.enter_demo()
         check_all()
+        check_place()
         gate.pass_gate(None)
         if as_demo:
             sys.exit(_demo(console, once))

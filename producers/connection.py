@@ -7,18 +7,16 @@ look. No frame ends it, and no product its connection for the others.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 from pipeline import events, metrics
-from pipeline.errors import PipelineError, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.log import get_logger
 from pipeline.process import now_us
 from producers.backoff import Backoff
-from producers.clocks import Due, ProductClock
 from producers.frames import (
     Acknowledged,
     CandleFrame,
@@ -39,16 +37,11 @@ from producers.socket import Socket, Stopped
 from producers.subscriptions import Subscriptions
 from producers.venue import Venue
 from producers.venue_clock import VenueClock
+from producers.watch import Watch
 
 LOOK_EVERY_S = 0.25
 SAY_RATE_EVERY_S = 60.0
 SAY_UNASKED_EVERY_S = 60.0
-# Silent products are asked after as often as this, or as a quarter of what the venue's REST allows, if that is less.
-LOOKED_AFTER_S, SHARE_OF_REST = 40.0, 0.25
-# Another product counts as alive this long after its data.
-ALIVE_S = 60.0
-# A product that stays silent may cost the others their connection after this time, then after twice that, and so on.
-RECONNECT_FOR_ONE_S, RECONNECT_FOR_ONE_CAP_S = 1800.0, 86_400.0
 
 
 class Connection:
@@ -63,20 +56,15 @@ class Connection:
         self.started = now
         self.last_frame: float | None = None
         self.last_data: float | None = None
-        self.data_at: dict[str, float] = {}  # by product
         self.status = "starting"
-        longest_s = max(LOOKED_AFTER_S, len(venue.products) / (SHARE_OF_REST * venue.rest_per_s))
-        self.clocks = {product: ProductClock(venue.quiet_s, now, longest_s) for product in venue.products}
-        self.rest_says: dict[str, str] = {}  # by product: why REST could not say its newest trade
-        self._answers: queue.Queue[tuple[str, int | None, str | None]] = queue.Queue()
         self._backoff = Backoff()
-        self._reconnect_for: dict[str, tuple[float, float]] = {}  # by product: from when on, and the wait after that
         self.subscriptions = Subscriptions(venue, self._say, self._log)
+        self.watch = Watch(venue, self.subscriptions, heads)
+        self.clocks = self.watch.clocks
         self._last_frame_us = 0
         self._counted: Counter[str] = Counter()
         self._counted_since = now
         self._sayer, self._unasked_sayer = Sayer(), Sayer(SAY_UNASKED_EVERY_S)
-        self._trades_channel = venue.spaces.get("trades", "")
         self._symbol_counts = {product: metrics.MESSAGES_BY_SYMBOL.labels(product) for product in venue.products}
         self._trade_metrics = {product: _TradeMetrics(venue.name, product) for product in venue.products}
         self._clock_metric = metrics.CLOCK_OFFSET.labels(venue.name)
@@ -120,8 +108,7 @@ class Connection:
         now = alive = time.monotonic()
         for text in self.venue.opened():
             socket.send(text)
-        for clock in self.clocks.values():
-            clock.opened(now)
+        self.watch.opened(now)
         self.subscriptions.opened(now)
         next_look = now
         while not self._stop.is_set():
@@ -225,7 +212,7 @@ class Connection:
         rows = frame.rows
         doubted = self._heads[product].streamed([row["trade_id"] for row in rows], received_us)
         if doubted:
-            self._doubt(product, doubted, clock)
+            self.watch.doubt(product, doubted)
             rows = [row for row in rows if row["trade_id"] not in doubted]
             if not rows:
                 return
@@ -237,24 +224,15 @@ class Connection:
         else:
             self.clock.seen(newest["timestamp_us"], received_us)
         if clock.data(newest["trade_id"], now, snapshot=frame.snapshot):
-            metrics.PRODUCT_STALE.labels(self.venue.name, product).set(0)
-            self._reconnect_for.pop(product, None)
-            self._log.info(events.PRODUCT_RECOVERED, product=product)
+            self.watch.recovered(product)
         self._counted[product] += len(rows)
         counts = self._trade_metrics[product]
         counts.received[frame.snapshot].inc(len(frame.rows))
         counts.age_venue.set(newest["timestamp_us"] / 1_000_000)
         counts.age_ours.set(received_us / 1_000_000)
 
-    def _doubt(self, product: str, ids: list[int], clock: ProductClock) -> None:
-        metrics.IDS_DOUBTED.labels(self.venue.name, product).inc(len(ids))
-        if self._sayer.may_say(f"doubted {product}"):
-            self._log.warning(events.ID_DOUBTED, product=product, ids=ids[:3], newest=self._heads[product].newest_id)
-        if self.venue.watches_trades and clock.ask_now():
-            self._start_asking(product)
-
     def _count(self, product: str, space: str, now: float) -> None:
-        self.last_data = self.data_at[product] = now
+        self.last_data = self.watch.data_at[product] = now
         self._symbol_counts[product].inc()
         self.subscriptions.data(self.venue.spaces[space], product)
 
@@ -265,12 +243,7 @@ class Connection:
         for text in self.subscriptions.texts(LOOK_EVERY_S, now):
             socket.send(text)
         self.subscriptions.look(now)
-        if self.venue.watches_trades:
-            self._take_answers(now)
-            for product, clock in self.clocks.items():
-                # What was never streamed, and is not to be had, has nothing to be compared with.
-                if clock.last_id or self.subscriptions.problem_of(product) is None:
-                    self._look_at(product, clock, now)
+        self.watch.look(now)
         self._look_at_clock()
         if now - self._counted_since >= SAY_RATE_EVERY_S:
             seconds = now - self._counted_since
@@ -289,67 +262,6 @@ class Connection:
             side = "ahead of" if seconds > 0 else "behind"
             text = f"the clock of {self.venue.name} is {abs(seconds)} s {side} ours"
             self._log.warning(events.CLOCK_OFFSET, offset_s=seconds, text=text)
-
-    def _look_at(self, product: str, clock: ProductClock, now: float) -> None:
-        due = clock.due(now)
-        if clock.stale and due is not Due.ASK:
-            metrics.PRODUCT_STALE.labels(self.venue.name, product).set(1)
-        if due is Due.NOTHING:
-            return
-        if due is Due.ASK:
-            self._start_asking(product)
-            return
-        if due is Due.RECONNECT and not self._may_reconnect_for(product, now):
-            due = Due.RESUBSCRIBE
-        self._log.warning(events.PRODUCT_STALE, product=product, last_id=clock.last_id, now_do=due.value)
-        if due is Due.RECONNECT:
-            raise Unavailable(f"{product} is silent though the market moved")
-        if not self.subscriptions.asks_for(self._trades_channel, product):
-            self.subscriptions.again(self._trades_channel, product)
-
-    def _may_reconnect_for(self, product: str, now: float) -> bool:
-        """Whether the silence of one is worth a new connection: at once when nobody else gets data, else seldom."""
-        others = (at for of, at in self.data_at.items() if of != product)
-        if not any(now - at < ALIVE_S for at in others):
-            return True
-        at, pause = self._reconnect_for.setdefault(product, (now + RECONNECT_FOR_ONE_S, 2 * RECONNECT_FOR_ONE_S))
-        if now < at:
-            return False
-        self._reconnect_for[product] = (now + pause, min(RECONNECT_FOR_ONE_CAP_S, 2 * pause))
-        return True
-
-    def _start_asking(self, product: str) -> None:
-        threading.Thread(target=self._ask, args=(product,), name=f"newest {product}", daemon=True).start()
-
-    def _ask(self, product: str) -> None:
-        """In a thread of its own: the reader of the socket does not wait for REST. Never raises."""
-        newest: int | None = None
-        why: str | None = None
-        try:
-            newest = self.venue.newest_trade(product)
-        except Stopped:
-            return
-        except Exception as error:
-            why = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
-            self._log.warning(events.REQUEST_FAILED, product=product, error=why)
-        self._answers.put((product, newest, why))
-
-    def _take_answers(self, now: float) -> None:
-        while True:
-            try:
-                product, newest, why = self._answers.get_nowait()
-            except queue.Empty:
-                return
-            clock = self.clocks[product]
-            if newest is not None and not self._heads[product].asked(newest, now_us()):
-                newest, why = None, f"REST says that trade {newest} is the newest: not believed yet"
-            clock.last_id = min(clock.last_id, self._heads[product].newest_id or clock.last_id)
-            self.rest_says.pop(product, None)
-            if why is not None:
-                self.rest_says[product] = why[:500]
-            if clock.answered(newest, now):
-                metrics.PRODUCT_STALE.labels(self.venue.name, product).set(0)
-                self._log.info(events.PRODUCT_QUIET, product=product, last_id=clock.last_id)
 
 
 class _TradeMetrics:

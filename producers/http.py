@@ -1,4 +1,4 @@
-"""Requests to a venue's REST interface: limited, retried, and never taking for an answer what is none."""
+"""Requests to a venue's REST interface: limited, retried; rejects HTML, truncated and empty bodies."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline import events, metrics
 from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.log import get_logger
 from pipeline.process import now_us
+from producers.bounded import BoundedSession, TooLate, TooMuch
 from producers.date_clock import DateClock
 from producers.rate_limit import RateLimit
 from producers.retry import retrying
@@ -24,8 +25,6 @@ T = TypeVar("T")
 
 # (connect, read) in seconds. A page of 1000 trades takes well under one second.
 TIMEOUT_S = (5.0, 15.0)
-WHOLE_ANSWER_S = 60.0  # drops that trickle do not count as an answer
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
 ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s and their jitter: half a minute; a caller that wants more asks again later
 THROTTLED_S = 5.0  # where the venue gives no time of its own ("a few seconds or more")
 
@@ -45,7 +44,7 @@ class Client:
         self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
         self.clock = DateClock()
         self._log = get_logger().bind(venue=venue)
-        self._session = requests.Session()
+        self._session = BoundedSession(redirects=True)  # `check` refuses them, with the status
         self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
         self._session.headers["Accept"] = "application/json"
 
@@ -71,30 +70,14 @@ class Client:
 
     def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
         url = f"{self._base}/{path}"
-        began, sent_us = time.monotonic(), now_us()
+        sent_us = now_us()
         try:
-            with self._session.get(url, params=params, timeout=TIMEOUT_S, stream=True) as response:
-                self.clock.note(response.headers.get("Date"), sent_us, now_us())
-                body = whole_body(url, response, began)
-                check(url, response.status_code, response.headers, body)
-                return Answer(body, response.headers)
+            response = self._session.get(url, params=params, timeout=TIMEOUT_S)
         except requests.RequestException as error:
             raise mapped(url, error) from None
-        except OSError as error:  # what urllib3 lets through while a body is read
-            raise Unavailable(f"{url}: {type(error).__name__}") from None
-
-
-def whole_body(url: str, response: requests.Response, began: float) -> bytes:
-    """The body of a streamed answer, bounded in size and, from `began` (monotonic) on, in time."""
-    parts, size = [], 0
-    for part in response.iter_content(65536):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise WrongAnswer(f"{url}: more than {MAX_ANSWER_BYTES} bytes")
-        if time.monotonic() > began + WHOLE_ANSWER_S:
-            raise Unavailable(f"{url}: not complete after {WHOLE_ANSWER_S:.0f} s")
-    return b"".join(parts)
+        self.clock.note(response.headers.get("Date"), sent_us, now_us())
+        check(url, response.status_code, response.headers, response.content)
+        return Answer(response.content, response.headers)
 
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:
@@ -103,6 +86,8 @@ def mapped(url: str, error: requests.RequestException) -> PipelineError:
                           requests.exceptions.MissingSchema, requests.exceptions.InvalidProxyURL,
                           requests.exceptions.UnrewindableBodyError, requests.exceptions.InvalidHeader)):  # fmt: skip
         return Refused(f"{url} is no address that can be asked: {type(error).__name__}")
+    if isinstance(error, (TooMuch, TooLate)):
+        return (WrongAnswer if isinstance(error, TooMuch) else Unavailable)(f"{url}: {error}")
     if isinstance(error, (requests.exceptions.ContentDecodingError, requests.exceptions.ChunkedEncodingError)):
         return WrongAnswer(f"{url}: the answer was cut off or damaged ({type(error).__name__})")
     return Unavailable(f"{url}: {type(error).__name__}")

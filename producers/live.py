@@ -103,7 +103,7 @@ class LiveHealth:
         """`state`: live, quiet, silent (nothing since the start), stale, refused, unanswered, unpublished, elsewhere;
         with a `reason` where something is not as it should be."""
         clock, subscriptions = connection.clocks[product], connection.subscriptions
-        heard = clock.last_id if connection.venue.watches_trades else product in connection.data_at
+        heard = clock.last_id if connection.venue.watches_trades else product in connection.watch.data_at
         state = "quiet" if clock.quiet else "live" if heard else "silent"
         reasons = []
         problems = {key[0]: problem for key, problem in list(subscriptions.problems.items()) if key[1] == product}
@@ -115,7 +115,7 @@ class LiveHealth:
         if (other := subscriptions.answered_as(product)) and not problems:
             reasons.append(f"the venue answers it as {other}; ask for {other} instead")
         if state == "silent":
-            said = connection.rest_says.get(product)
+            said = connection.watch.rest_says.get(product)
             reasons.append("no data since the start" + (f"; REST: {said}" if said else ""))
         if primary := subscriptions.problem_of(product):
             state = primary.state

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from click.testing import CliRunner, Result
 from messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 import schemas
 from consumers import dead_letters
 from consumers.trades import Trades
+from pipeline.admin import Admin
 from pipeline.bus import Bus, new_client
 from pipeline.topics import full_name
+from tests.writer_help import Raw
 
 
 def letter(bus: Bus, payload: bytes, namespace: str = "trades", local: str = "kraken.btc-usd", **fields: Any) -> None:
@@ -116,3 +119,94 @@ def test_show_gives_the_content_and_an_unknown_id_is_wrong_use(bus: Bus, capsys:
 def test_without_letters_the_list_says_so(bus: Bus, tmp_path: Path) -> None:
     """Prevents an empty screen that could mean anything."""
     assert "No dead letters." in call("list").output
+
+
+HOSTILE_PAYLOADS = [
+    b"[" * 60_000 + b"]" * 60_000, b"{" * 60_000, b'{"a": "\\ud800"}', b'{"a": ' + b"9" * 30 + b"}", b"NaN",
+    b"[1e999]",
+    b'{"a": ' + b"9" * 6_000 + b"}", b'"\x1b[2J\x07"', '"\u202e\\u001b[31m"'.encode(), b"\xff\xfe\0", b"",
+    b"[red]x[/nowhere]",
+    json.dumps({"a": ["x" * 100_000] * 5}).encode(), b"[" + b"1," * 500_000 + b"1]",
+]  # fmt: skip
+HOSTILE_FIELDS: list[dict[str, Any]] = [
+    {"reason": "[bold]a[/nowhere]", "detail": "\x1b[2J\x07[link=http://x]y[/link]"}, {"topic": "persistent://\x1b]0;x\x07"},
+    {"at_us": 1 << 62}, {"at_us": -(1 << 63)}, {"message_id": "(9" * 5_000}, {"row": -(1 << 31)},
+    {"detail": "\0\u202e" * 999},
+    {"message_id": "(999999999999999999,999999999999999999,999999999,999999999)", "row": 5, "topic": "quotes"},
+]  # fmt: skip
+
+
+def test_letters_that_strangers_wrote_are_shown_and_refused_like_others(bus: Bus) -> None:
+    """Prevents one letter that nobody can list past, and escape codes on the terminal of who looks."""
+    for payload in HOSTILE_PAYLOADS:
+        letter(bus, payload)
+        letter(bus, payload, row=0)
+        letter(bus, payload, "tickers", row=0)
+    for fields in HOSTILE_FIELDS:
+        letter(bus, b"{}", **fields)
+    topic = full_name(bus.settings.tenant, "dead-letters", "trades-writer")
+    raw = bus.client.create_producer(topic, schema=Raw("dead_letter"))
+    raw.send(b"\xff" * 30)
+    raw.close()
+    count = 3 * len(HOSTILE_PAYLOADS) + len(HOSTILE_FIELDS) + 1
+    lines = call("list", "--json").output.splitlines()
+    assert len(lines) == count
+    for line in lines:
+        assert line.isascii()
+        assert line.isprintable()
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+        shown = call("show", json.loads(line)["id"])
+        assert shown.exit_code == 0
+        assert "\x1b" not in shown.output
+    table = call("list").output
+    assert "\x1b" not in table
+    assert "\x07" not in table
+    assert "[bold]a[/nowhere]" in table, "taken for markup"
+    result = call("replay", "--all")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert len(result.output.splitlines()) == count + 1
+
+
+def test_a_replay_goes_to_our_own_topics_of_market_data_only(bus: Bus) -> None:
+    """Prevents who may write letters from publishing wherever the operator may."""
+    data = schemas.encode("trades", trades_record([trade(1)]))
+    mine = bus.settings.tenant
+    for topic in (
+        "persistent://other/trades/kraken.btc-usd", "persistent://public/default/x", "persistent://public/x/assignments",
+        full_name(mine, "control", "gaps"), full_name(mine, "dead-letters", "trades-writer"),
+        full_name(mine, "trades", "nonsense"), full_name(mine + "x", "trades", "kraken.btc-usd"),
+    ):  # fmt: skip
+        letter(bus, data, topic=topic)
+    result = call("replay", "--all")
+    assert (result.exit_code, "0 sent again, 7 not." in result.output) == (1, True)
+    assert Admin(bus.settings).topics(f"{bus.settings.tenant}/trades") == []
+
+
+def test_a_finding_and_what_could_not_be_read_are_not_sent_again(bus: Bus) -> None:
+    letter(bus, json.dumps({"first_id": 1, "last_id": 2, "reason": "too_old"}).encode(), row=1)
+    letter(bus, b"", reason="memory")
+    output = call("replay", "--all").output
+    assert "the gap filler looks for them again" in output
+    assert "could not even be read" in output
+
+
+def test_the_newest_are_read_from_the_end(bus: Bus) -> None:
+    """Prevents a page that reads all letters of seven days every three seconds: 150,000 took 7 s and 3.3 GB."""
+    publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
+    record = {
+        "source": "trades-writer", "topic": "x", "message_id": "", "row": None, "reason": "price", "detail": "",
+        "payload": b"x" * 1000, "at_us": T0_US,
+    }  # fmt: skip
+    for number in range(3_000):
+        publisher.send({**record, "at_us": T0_US + number}, wait=True)
+        if number % 7 == 0:
+            publisher.flush(10)
+    assert publisher.flush(30)
+    publisher.close()
+    newest = dead_letters.read(bus.settings, bus.client, limit=150)
+    assert [one.at_us - T0_US for one in newest] == list(range(2_850, 3_000))
+    assert len(dead_letters.read(bus.settings, bus.client, limit=10_000)) == 3_000
+    few = dead_letters.read(bus.settings, bus.client, limit=10_000, most_bytes=100_000)
+    assert few[-1].at_us == T0_US + 2_999
+    assert len(few) < 300

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+import psycopg
 import pytest
 
-from pipeline import bootstrap, doctor, doctor_services
+from pipeline import bootstrap, doctor, doctor_database, doctor_services
 from pipeline.admin import Admin
 from pipeline.bus import Bus
 from pipeline.process import Stop
@@ -75,3 +79,69 @@ def test_clock(off: float, verdict: str) -> None:
     (found,) = doctor_services._clock([off, off, 400.0])
     assert found.verdict == verdict
     assert next(iter(doctor_services._clock([]))).verdict == "warning"
+
+
+@pytest.mark.parametrize(
+    ("server", "number", "fails"),
+    [
+        ("18.7", "2.31.1", True), ("18.7", "2.31.2", False), ("18.6", "2.31.1", False), ("18.8", "2.31.1", True),
+        ("17.12 (Debian 17.12-0+deb13u1)", "2.19.3", True), ("17.12", "2.28.4", True), ("17.12", "2.28.5", False),
+        ("17.12", "2.30.0", True), ("17.12", "2.31.2", False), ("17.11", "2.19.3", False), ("17.13", "2.28.4", True),
+        ("16.16", "2.27.2", True), ("16.16", "2.27.3", False), ("16.15", "2.19.3", False), ("19.0", "2.40.0", False),
+        ("18.7", "2.29.2", True), ("18.7", "2.32.0", True), ("18.7", "2.32.1", False), ("18.7", "2.33.0", False),
+        ("18.7", "2.28.5", False), ("18beta1", "2.31.0-dev", False),
+    ],
+)  # fmt: skip
+def test_versions_that_break_background_jobs(server: str, number: str, fails: bool) -> None:
+    """Prevents retention and compression of a user's own that stop in silence (timescale/timescaledb#11015)."""
+    assert (doctor_database.jobs_fail(server, number) is not None) == fails
+
+
+@pytest.mark.parametrize(
+    ("health", "verdict"),
+    [
+        ({"clock_offset_s": 0.4}, "ok"), ({"clock_offset_s": -1.2}, "warning"), ({"clock_offset_s": 90}, "warning"),
+        ({"clock_offset_s": None}, None), ({}, None), ({"clock_offset_s": "90"}, None), ([], None),
+        ({"clock_offset_s": float("nan")}, None),
+    ],
+)  # fmt: skip
+def test_the_offset_to_each_venue_is_shown(health: object, verdict: str | None) -> None:
+    """Prevents a clock that is wrong by a minute from being found by its damage."""
+    found = list(doctor_services.clock_of("kraken", health))
+    assert [one.verdict for one in found] == ([] if verdict is None else [verdict])
+    assert all("kraken" in one.text for one in found)
+
+
+def test_a_file_of_secrets_that_others_read_is_named(
+    in_env: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a password in .env that every account of the machine reads."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own folder keeps others out, whatever is in it
+    try:
+        folder.chmod(0o755)
+        file = folder / ".env"
+        file.write_text("LOG_LEVEL=INFO\n")
+        file.chmod(0o644)
+        in_env(ENV_FILE=file)
+        (found,) = doctor.secrets()
+        assert found.verdict == "warning"
+        assert str(file) in found.text
+        assert "chmod 600" in found.advice
+        file.chmod(0o600)
+        assert [one.verdict for one in doctor.secrets()] == ["ok"]
+        file.chmod(0o644)
+        folder.chmod(0o700)
+        assert [one.verdict for one in doctor.secrets()] == ["ok"], "nobody comes that far"
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_rights_that_everybody_has_are_found(in_env: Callable[..., None], database_url: str) -> None:
+    """Prevents a database of others, whose extension lets every reader drop chunks, from looking well."""
+    in_env()
+    assert not [one for one in doctor.database() if one.what == "rights"]
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("GRANT EXECUTE ON FUNCTION _timescaledb_functions.drop_chunk(regclass) TO PUBLIC")
+    (found,) = [one for one in doctor.database() if one.what == "rights"]
+    assert found.verdict == "warning"
+    assert "protect.sql" in found.advice

@@ -11,16 +11,15 @@ import subprocess
 import threading
 from pathlib import Path
 
-import pulsar
 import pytest
 import requests
 
 from pipeline import log
-from pipeline.client_log import ClientLog, _the_log, client_logger
+from pipeline.client_log import ClientLog
 from pipeline.errors import WrongUse
 from pipeline.health import HealthServer
 from pipeline.log_file import LogFile, writer
-from pipeline.settings import CommonSettings
+from pipeline.settings import PROJECT, CommonSettings
 
 
 def test_a_json_line_has_the_event_and_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,30 +73,32 @@ def test_an_exception_is_one_line_without_secrets(capsys: pytest.CaptureFixture[
     assert len(line["exception"]) < 10_000
 
 
-def test_the_pulsar_client_speaks_through_our_log(capfd: pytest.CaptureFixture[str]) -> None:
-    """Prevents plain text among JSON lines, also of many threads that speak at once."""
-    log.configure(CommonSettings(log_format="json"), "test")
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # not listening
-        client = pulsar.Client(
-            f"pulsar://127.0.0.1:{nobody.getsockname()[1]}", operation_timeout_seconds=1, logger=client_logger()
-        )
-        threads = [threading.Thread(target=_refused, args=(client,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        client.close()
-    _the_log().poll()
-    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    said = [line for line in lines if line["event"] == "broker.client"]
-    assert len(said) == len(lines) > 0
-    assert any("Connection refused" in line["text"] and line["source"].startswith("Client") for line in said)
-
-
-def _refused(client: pulsar.Client) -> None:
-    with pytest.raises(pulsar.PulsarException):
+# The client takes one logger for a whole process, so this is one of its own.
+CLIENT = """
+import threading
+from pipeline import bus, log
+from pipeline.settings import CommonSettings, PulsarSettings
+log.configure(CommonSettings(log_format="json"), "test")
+client = bus.new_client(PulsarSettings(url="pulsar://127.0.0.1:1"))
+def refused():
+    try:
         client.create_producer("persistent://public/default/x")
+    except Exception:
+        pass
+threads = [threading.Thread(target=refused) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+client.close()
+"""
+
+
+def test_the_pulsar_client_speaks_through_our_log(python: str) -> None:
+    """Prevents plain text among JSON lines, also of many threads that speak at once, and last words that are lost."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([python, "-c", CLIENT], env=environment, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+    assert {line["event"] for line in lines} == {"broker.client"}
+    assert any("Connection refused" in line["text"] and line["source"].startswith("Client") for line in lines)
 
 
 def test_a_storm_of_the_pulsar_client_is_bounded_in_lines_and_memory(capsys: pytest.CaptureFixture[str]) -> None:

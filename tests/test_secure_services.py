@@ -21,7 +21,7 @@ from psycopg import sql
 from secure_help import ADMIN, PIPELINE, Secure, token_of
 
 from bench.market import messages
-from pipeline import bootstrap, doctor_services
+from pipeline import bootstrap, doctor_database, doctor_services
 from pipeline.admin import Admin
 from pipeline.bus import Bus
 from pipeline.database import connect
@@ -176,7 +176,7 @@ def test_the_whole_way(
     status = subprocess.run([python, "-m", "pipeline.status", "--json"], env=theirs(), capture_output=True, text=True)
     (one,) = json.loads(status.stdout)["instruments"]
     assert (one["rows"], one["missing"], one["backlog"]) == (TRADES, 0, 0)
-    found = [*doctor_services.broker(), *doctor_services.database()]
+    found = [*doctor_services.broker(), *doctor_database.database()]
     assert {(one.what, one.verdict) for one in found} == {
         (what, "ok") for what in ("broker", "policies", "schemas", "database", "tables")
     }, found

@@ -119,4 +119,4 @@ def test_every_program_has_a_section_of_its_own() -> None:
     )
     listed = set(group.removeprefix("programs=").split(","))
     assert listed == set(demo.programs())
-    assert all(f"[program:{name}]\ncommand=%(here)s/scripts/run {name}\n" in text for name in listed)
+    assert all(f"[program:{name}]\ncommand=/usr/bin/env scripts/run {name}\n" in text for name in listed)

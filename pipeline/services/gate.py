@@ -15,6 +15,7 @@ from pipeline import demo
 from pipeline.errors import WrongUse
 from pipeline.services import private
 from pipeline.services.cache import locked
+from pipeline.services.place import check_place
 from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until, working_in
 from pipeline.settings import CoinbaseSettings, DashboardSettings, check_all, load
 
@@ -99,6 +100,7 @@ def pass_gate(supervisor: Process | None) -> None:
         if present is not None:
             raise WrongUse(f"The pipeline is already running with this data (supervisord has pid {present.pid}).")
         check_all()
+        check_place()
         end_leftovers()
         check_ports()
         if supervisor is not None:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.errors import WrongUse
 from pipeline.services import install_broker, install_database, layout
-from pipeline.settings import DatabaseSettings, PulsarSettings, ServicesSettings, load
+from pipeline.services.place import check_place
+from pipeline.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
 
 
 def install() -> None:
@@ -39,6 +40,8 @@ def install() -> None:
 
 def main() -> int:
     try:
+        check_all()
+        check_place()
         install()
     except WrongUse as error:
         print(error, file=sys.stderr)

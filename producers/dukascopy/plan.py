@@ -47,8 +47,10 @@ class Rules:
     not_closed: frozenset[int] = frozenset()  # hours that the writer did not take for closed
 
     def again_us(self, known: Hour) -> int:
-        """When a second look counts: the writer compares moments of storing too, which lie a little later."""
-        return known.fetched_at_us + self.confirm_us + min(SLACK_US, self.confirm_us // 10)
+        """When a second look counts. The writer compares moments of storing too, which lie a little later, and of a
+        partial hour each look begins anew: so that one must not come a moment too early for ever."""
+        slack_us = min(SLACK_US, self.confirm_us // 10) if known.state == "partial" else 0
+        return known.fetched_at_us + self.confirm_us + slack_us
 
 
 def make_plan(

@@ -13,11 +13,12 @@ from typing import TypeVar
 import requests
 
 from pipeline import events, metrics
-from pipeline.errors import PipelineError, Throttled, Unavailable
+from pipeline.errors import PipelineError, Throttled
 from pipeline.log import get_logger
+from producers.bounded import BoundedSession
 from producers.dukascopy.clock import VenueClock, monotonic_us
 from producers.dukascopy.limiter import AdaptiveLimit
-from producers.http import check, mapped, whole_body
+from producers.http import check, mapped
 from producers.socket import abandonable
 
 # (connect, read) in seconds: a throttled answer has been seen to come after 30 s of silence.
@@ -147,7 +148,7 @@ class Web:
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = requests.Session()
+            session = BoundedSession(redirects=True)  # `check` refuses them, with the status
             session.headers["User-Agent"] = "Mozilla/5.0 (compatible; market-data-pipeline)"
             session.headers["Accept"] = "*/*"
         yield session
@@ -155,14 +156,12 @@ class Web:
             self._idle.append(session)
 
     def _ask(self, url: str, params: dict[str, int]) -> Got:
-        began, sent_us = time.monotonic(), monotonic_us()
+        sent_us = monotonic_us()
         try:
-            with (
-                self._session() as session,
-                session.get(url, params=params, timeout=TIMEOUT_S, stream=True, allow_redirects=False) as response,
-            ):
+            with self._session() as session:
+                response = session.get(url, params=params, timeout=TIMEOUT_S)
                 self.clock.note(response.headers, sent_us, monotonic_us())
-                body = whole_body(url, response, began)
+                body = response.content
                 if response.status_code == 404:
                     return Got(None, self.clock.fetched_us())
                 if response.status_code != 200 or body:
@@ -170,5 +169,3 @@ class Web:
                 return Got(body, self.clock.fetched_us())
         except requests.RequestException as error:
             raise mapped(url, error) from None
-        except OSError as error:  # what urllib3 lets through while a body is read
-            raise Unavailable(f"{url}: {type(error).__name__}") from None

@@ -67,6 +67,7 @@ class Spelling:
         self._known: dict[str, Spelled] = {}
         self._again_at = 0.0
         self._learning = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._log = get_logger().bind(venue="kraken")
 
     def of(self, product_id: str) -> Spelled:
@@ -101,11 +102,12 @@ class Spelling:
         """The same in the background; waits for it as long as a live stream may wait for REST."""
         wanted = tuple(products)
         self._read()
-        if all(product in self._known for product in wanted):
+        if all(product in self._known for product in wanted) or time.monotonic() < self._again_at:
             return
-        thread = threading.Thread(target=self.learn, args=(wanted,), name="kraken-pairs", daemon=True)
-        thread.start()
-        thread.join(patience_s)
+        if self._thread is None or not self._thread.is_alive():  # else it was waited for already
+            self._thread = threading.Thread(target=self.learn, args=(wanted,), name="kraken-pairs", daemon=True)
+            self._thread.start()
+            self._thread.join(patience_s)
 
     def _read(self) -> None:
         """The copy on disk, where it is new. A damaged one is no copy."""

@@ -56,7 +56,7 @@ from producers.kraken.names import product_of
 from producers.rest_page import Page, read_page
 
 _SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
-_NAMED = re.compile(r"\b[A-Z0-9]{1,20}/[A-Z0-9]{2,10}\b")
+_NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 

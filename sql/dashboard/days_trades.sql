@@ -1,9 +1,13 @@
--- Trades of each day, and how many of them came by a repair.
+-- Trades of each day, and how many of them came by a repair. These are counted by reading all: 3 million in half a second
+-- on two busy cores. Of days further back it is not known (NULL).
 WITH days AS (
     SELECT time_bucket('1 day', bucket) AS day, sum(ticks) AS rows FROM trade_candle_1h
     WHERE instrument_id = %(id)s AND bucket >= %(from)s AND bucket < %(to)s GROUP BY 1
+), summed AS (
+    SELECT *, sum(rows) OVER (ORDER BY day DESC) <= 3000000 AS counted FROM days
 )
 SELECT d.day::date, d.rows,
-       (SELECT count(*) FROM trades t
-        WHERE t.instrument_id = %(id)s AND t.ts >= d.day AND t.ts < d.day + INTERVAL '1 day' AND t.origin = 'repair')
-FROM days d ORDER BY 1
+       CASE WHEN d.counted THEN
+           (SELECT count(*) FROM trades t
+            WHERE t.instrument_id = %(id)s AND t.ts >= d.day AND t.ts < d.day + INTERVAL '1 day' AND t.origin = 'repair') END
+FROM summed d ORDER BY 1

@@ -1,20 +1,23 @@
--- Runs of hours inside the stored span that nobody has accounted for, or that the vendor does not have.
-WITH span AS (
-    SELECT greatest(min(hour), date_trunc('hour', %(from)s::timestamptz)) AS first,
-           least(max(hour), %(to)s::timestamptz, now() - %(late)s) AS last
-    FROM quote_hours WHERE instrument_id = %(id)s
-), hours AS (
+-- Runs of hours that were asked for and that nobody has accounted for, or that the vendor does not have.
+WITH hours AS (
     SELECT h.hour,
-           CASE WHEN q.hour IS NULL THEN 'missing' WHEN q.state = 'seen_empty' THEN 'missing'
-                WHEN q.state = 'partial' THEN 'partial' WHEN q.state = 'confirmed_empty' THEN 'explained' END AS state,
+           CASE WHEN q.hour IS NULL OR q.state = 'seen_empty' THEN 'missing'
+                WHEN q.state = 'partial' THEN CASE WHEN q.hour > now() - INTERVAL '3 hours' THEN 'partial' ELSE 'missing' END
+                WHEN q.state = 'confirmed_empty' THEN 'explained' END AS state,
            CASE WHEN q.hour IS NULL THEN 'never fetched' WHEN q.state = 'seen_empty' THEN 'empty once, asked again later'
-                WHEN q.state = 'partial' THEN 'the hour so far' WHEN q.state = 'confirmed_empty' THEN 'the vendor has none'
+                WHEN q.state = 'partial' THEN 'the hour so far' WHEN q.state = 'confirmed_empty' THEN 'confirmed_empty'
            END AS reason
-    FROM span CROSS JOIN generate_series(span.first, span.last, INTERVAL '1 hour') AS h (hour)
-    LEFT JOIN quote_hours q ON q.instrument_id = %(id)s AND q.hour = h.hour
+    FROM quote_asked a
+    CROSS JOIN LATERAL unnest(a.hours * tstzmultirange(tstzrange(%(from)s::timestamptz, %(to)s::timestamptz))) AS r
+    CROSS JOIN LATERAL generate_series(date_trunc('hour', lower(r)), upper(r) - INTERVAL '1 microsecond', INTERVAL '1 hour')
+        AS h (hour)
+    LEFT JOIN quote_hours q ON q.instrument_id = a.instrument_id AND q.hour = h.hour
+    WHERE a.instrument_id = %(id)s
 ), runs AS (
     SELECT *, hour - row_number() OVER (PARTITION BY state, reason ORDER BY hour) * INTERVAL '1 hour' AS run
     FROM hours WHERE state IS NOT NULL
+), spans AS (
+    SELECT min(hour) AS first, max(hour) + INTERVAL '1 hour' AS ends, state, reason, count(*) AS hours
+    FROM runs GROUP BY state, reason, run ORDER BY state = 'missing' DESC, 1 DESC LIMIT %(most)s
 )
-SELECT min(hour), max(hour) + INTERVAL '1 hour', state, reason, count(*)
-FROM runs GROUP BY state, reason, run ORDER BY 1 DESC LIMIT %(most)s
+SELECT * FROM spans ORDER BY first DESC

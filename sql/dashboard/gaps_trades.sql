@@ -1,4 +1,5 @@
--- Trades that are missing or explained, as the time between the stored neighbours.
+-- Trades that are missing or explained, as the time between the stored neighbours; missing ones first. Where none is stored
+-- after them (the stream stopped), they are missing up to now.
 WITH spans AS (
     SELECT first_id, last_id, 'missing' AS state, 'asked for again' AS reason
     FROM trade_gaps WHERE instrument_id = %(id)s
@@ -8,11 +9,15 @@ WITH spans AS (
 ), timed AS (
     SELECT s.*,
            (SELECT t.ts FROM trades t WHERE t.instrument_id = %(id)s AND t.trade_id < s.first_id
-            ORDER BY t.trade_id DESC LIMIT 1) AS from_ts,
+            ORDER BY t.trade_id DESC LIMIT 1) AS before_ts,
            (SELECT t.ts FROM trades t WHERE t.instrument_id = %(id)s AND t.trade_id > s.last_id
-            ORDER BY t.trade_id LIMIT 1) AS to_ts
-    FROM (SELECT * FROM spans ORDER BY last_id DESC LIMIT %(most)s) s
+            ORDER BY t.trade_id LIMIT 1) AS after_ts
+    FROM (SELECT * FROM spans ORDER BY state DESC, last_id DESC LIMIT %(most)s) s
+), placed AS (
+    SELECT *, coalesce(before_ts, after_ts, now()) AS from_ts,
+           greatest(coalesce(after_ts, now()), before_ts) AS to_ts
+    FROM timed
 )
-SELECT from_ts, to_ts, state, reason, last_id - first_id + 1, first_id, last_id FROM timed
+SELECT from_ts, to_ts, state, reason, last_id - first_id + 1, first_id, last_id FROM placed
 WHERE from_ts < %(to)s AND to_ts >= %(from)s
-ORDER BY to_ts DESC
+ORDER BY to_ts DESC, last_id DESC

@@ -27,11 +27,13 @@ class Page {
     this.legend = el('dl.legend', { id: 'legend', 'aria-label': 'Candle' });
     this.box = el('div.box', { id: 'chart', role: 'img', 'aria-label': 'Candlestick chart', tabindex: '0' });
     this.empty = el('p.empty', { hidden: true }, 'Nothing is stored of this instrument yet.');
+    this.away = el('p.away', { id: 'away', role: 'status', hidden: true });
     this.note = el('p.note', { id: 'note' });
     this.gapList = el('ul.gaps', { id: 'gaps' });
     this.gapHead = el('h2', { id: 'gap-head' }, 'Gaps');
     main.append(
       el('div.bar', {}, this.select, el('div.frames', { role: 'group', 'aria-label': 'Time frame' }, this.buttons), this.link),
+      this.away,
       el('div.read', {}, this.price, this.legend),
       el('div.frame', {}, this.box, this.empty),
       this.note,
@@ -85,7 +87,7 @@ class Page {
     on('candle', ({ candle, received_at_us }) => this.take(candle, received_at_us));
     on('changed', ({ from, to }) => this.reload(from, to));
     on('gap', (gap) => this.gap(gap));
-    on('state', ({ live, why }) => this.state(live ? 'live' : 'waiting for the broker', live ? 'up' : 'down', why));
+    on('state', ({ live, why }) => this.state(why ? 'waiting for the database' : live ? 'live' : 'waiting for the broker', live && !why ? 'up' : 'down', why));
     stream.onerror = () => { if (this.opened === mine) this.state('reconnecting', 'down'); };
     let opened = false;
     stream.onopen = () => { // after an interruption: what was missed
@@ -97,6 +99,8 @@ class Page {
   state(text, kind, why = '') {
     [this.linkText, this.linkKind] = [text, kind];
     this.link.title = why ?? '';
+    this.away.textContent = why ? `The candles stand still: ${why}` : '';
+    this.away.hidden = !why;
     this.tick();
   }
 

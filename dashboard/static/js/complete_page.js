@@ -5,7 +5,8 @@ import * as f from './format.js';
 
 const STATES = {
   complete: 'complete', repaired: 'complete after a repair', explained: 'complete but for what never existed',
-  partial: 'still running', missing: 'something is missing', sampled: 'tickers: samples', empty: 'nothing',
+  lost: 'some of it cannot be had', partial: 'still running', unknown: 'not known: the venue could not be asked',
+  missing: 'something is missing', sampled: 'tickers: samples', empty: 'nothing',
 };
 const WEEKS = 26;
 
@@ -17,6 +18,7 @@ function words(day, kind) {
   const unit = kind === 'trades' ? 'trades' : kind === 'quotes' ? 'hours' : 'times';
   const parts = [`${f.count(day.rows)} ${rows}`];
   if (day.missing) parts.push(`${f.count(day.missing)} ${unit} missing`);
+  if (day.lost) parts.push(`${f.count(day.lost)} ${unit} not to be had`);
   if (day.explained) parts.push(`${f.count(day.explained)} ${unit} explained`);
   if (day.repaired) parts.push(kind === 'trades' ? `${f.count(day.repaired)} repaired` : `${f.count(day.repaired)} hours corrected`);
   if (day.reasons.length) parts.push(day.reasons.map(f.reason).join(', '));
@@ -54,14 +56,16 @@ function strip(days, kind, end, say) {
 function summary(one) {
   const unit = one.kind === 'trades' ? 'trades' : 'hours';
   const facts = [[f.count(one.rows), one.kind === 'trades' ? 'trades' : 'quotes']];
-  if (one.missing !== null) facts.push([f.count(one.missing), `${unit} missing`]);
+  if (one.missing !== null || one.unknown) facts.push([f.missing(one), `${unit} missing`]);
   if (one.explained) facts.push([f.count(one.explained), one.kind === 'tickers' ? 'times not listened' : `${unit} explained`]);
-  facts.push([f.share(one.share_complete), one.share_complete === null ? '' : 'complete']);
-  return el('ul.facts', {}, facts.map(([number, text]) => el(`li${text.endsWith('missing') && number !== '0' ? '.bad' : ''}`, {}, el('b', {}, number), ` ${text}`)));
+  const made = facts.map(([number, text]) => el(`li${text.endsWith('missing') && number !== '0' ? '.bad' : ''}`, {}, el('b', {}, number), ` ${text}`));
+  // the word with the number: "100 %, 490 too old", "not known since 12:03:04"
+  made.push(el(`li.claim${f.claim(one) ? `.${f.claim(one)}` : ''}`, {}, el('b', {}, one.complete), one.share_complete === null ? '' : ' complete'));
+  return el('ul.facts', {}, made);
 }
 
 async function fill(card, one, instrument, tickers) {
-  const line = el('p.say', { role: 'status' }, `${f.day(one.first_at)} to ${f.at(one.last_at)} UTC`);
+  const line = el('p.say', { role: 'status' }, one.last_at === null ? 'Nothing is stored yet.' : `${f.day(one.first_at)} to ${f.at(one.last_at)} UTC`);
   card.append(el('h2', {}, el('a', { href: `#/chart/${one.venue}/${one.product_id}/1h` }, one.product_id), el('span', {}, ` ${one.venue} · ${one.kind}`)),
     summary(one));
   if (tickers) card.append(el('p.say', {}, `and ${f.count(tickers.rows)} tickers, which are samples`,
@@ -82,7 +86,7 @@ export async function show(main) {
   main.append(
     el('div.head', {}, el('h1', {}, 'Completeness'),
       el('p', {}, 'Every missing trade or hour is found, fetched again by itself, and accounted for. A square is a day (UTC).')),
-    el('ul.key', {}, ['complete', 'repaired', 'explained', 'partial', 'missing'].map((name) =>
+    el('ul.key', {}, ['complete', 'repaired', 'explained', 'lost', 'partial', 'unknown', 'missing'].map((name) =>
       el('li', {}, el('span.day', { 'data-state': name }), STATES[name]))),
   );
   const grid = el('div.cards', {});

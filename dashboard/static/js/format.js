@@ -6,9 +6,11 @@ const second = new Intl.DateTimeFormat('en-CA', { ...UTC, hour: '2-digit', minut
 const whole = new Intl.NumberFormat('en-US');
 
 export const count = (n) => whole.format(n);
-export const at = (seconds) => minute.format(seconds * 1000).replace(',', '');
-export const clock = (seconds) => second.format(seconds * 1000);
-export const day = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10);
+// Times out of a calendar's range are no reason to draw nothing: letters hold whatever somebody published.
+const real = (seconds) => Number.isFinite(seconds) && Math.abs(seconds) < 2.5e11;
+export const at = (seconds) => (real(seconds) ? minute.format(seconds * 1000).replace(',', '') : '–');
+export const clock = (seconds) => (real(seconds) ? second.format(seconds * 1000) : '–');
+export const day = (seconds) => (real(seconds) ? new Date(seconds * 1000).toISOString().slice(0, 10) : '–');
 
 // "61,234.50": thousands for the eye, every digit kept, at least `decimals` of them.
 export function price(text, decimals = 0) {
@@ -41,16 +43,19 @@ export function age(seconds) {
 
 export const rate = (n) => (n === 0 ? '0' : n >= 100 ? n.toFixed(0) : n >= 1 ? n.toFixed(1) : n.toFixed(2));
 
-// Share as a percentage that says 100 % only when it is.
-export function share(x) {
-  if (x === null || x === undefined) return 'sampled';
-  return x >= 1 ? '100 %' : `${(Math.floor(x * 1e6) / 1e4).toFixed(x > 0.99 ? 4 : 1)} %`;
-}
+// What is missing: a number, `?` where nobody knows, a dash where the word does not apply.
+export const missing = (one) => (one.missing === null ? (one.unknown ? '?' : '–') : count(one.missing));
+
+// The class of a claim of completeness: good only where it is one without any "but".
+export const claim = (one) => (one.missing ? 'bad' : one.unknown ? 'warn' : one.share_complete === 1 && !one.complete.includes(',') ? 'good' : '');
 
 export const REASONS = {
   venue_has_none: 'the venue does not have them',
   too_old: 'too old to be asked for',
   rejected: 'refused, see dead letters',
+  unreachable: 'the venue has no way to ask for them',
+  confirmed_empty: 'the vendor has none',
+  closed: 'the market was closed',
   not_listening: 'nobody listened (tickers are samples)',
 };
 export const reason = (text) => REASONS[text] ?? text;

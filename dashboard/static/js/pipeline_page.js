@@ -13,12 +13,14 @@ function programs(list) {
     el('p', {}, one.state === 'ok' ? facts(one) : one.state === 'off' ? 'switched off' : one.state === 'done' ? 'its work is done' : one.why.join('; '))));
 }
 
-function facts({ health, uptime_s: uptime }) {
+function facts({ health, uptime_s: uptime, clock_offset_s: offset }) {
   const parts = [];
   if (health.backlog_messages !== undefined && health.backlog_messages !== null) parts.push(`${f.count(health.backlog_messages)} waiting`);
   if (health.last_commit_age_s !== undefined && health.last_commit_age_s !== null) parts.push(`stored ${f.age(health.last_commit_age_s)} ago`);
   const frame = health.last_frame_age_s ?? health.frame_age_s;
   if (frame !== undefined && frame !== null) parts.push(`frame ${f.age(frame)} ago`);
+  if (offset !== null && Math.abs(offset) >= 1) parts.push(`venue's clock ${Math.abs(offset).toFixed(1)} s ${offset > 0 ? 'ahead of' : 'behind'} ours`);
+  else if (offset !== null) parts.push('clocks agree');
   if (uptime) parts.push(`up ${f.age(uptime)}`);
   return parts.join(' · ') || 'answers';
 }
@@ -31,19 +33,30 @@ function table(list) {
       cell('Kind', one.kind, ''),
       cell('Rows', f.count(one.rows)), cell('Per second', f.rate(one.rate_per_s)), cell('Age', f.age(one.age_s)),
       cell('Backlog', one.backlog === null ? '–' : f.count(one.backlog)),
-      cell('Missing', one.missing === null ? '–' : f.count(one.missing), one.missing ? 'n bad' : 'n'),
-      cell('Complete', f.share(one.share_complete)))))];
+      cell('Missing', f.missing(one), one.missing || one.unknown ? 'n bad' : 'n'),
+      cell('Complete', one.complete, `n claim ${f.claim(one)}`))))];
 }
+
+function candles(list) {
+  const head = ['Candles', 'Minutes', 'Covered', 'Newest final', 'Age'];
+  return [el('thead', {}, el('tr', {}, head.map((text, i) => el('th', { scope: 'col', class: i ? 'n' : null }, text)))),
+    el('tbody', {}, list.map((one) => el('tr', {}, el('th', { scope: 'row' }, one.product_id, el('small', {}, ` ${one.venue}`)),
+      cell('Minutes', String(one.granularity_s / 60)), cell('Covered', f.count(one.covered)),
+      cell('Newest final', one.newest_at === null ? '–' : f.at(one.newest_at)), cell('Age', f.age(one.age_s)))))];
+}
+
+const products = (list) => list.map((one) => el('li', {}, el('div', {}, el('b', {}, one.product_id), el('span.bad', {}, one.state), el('span', {}, one.program)),
+  one.reason ? el('p', {}, one.reason) : null));
 
 const cell = (label, text, kind = 'n') => el('td', { 'data-label': label, class: kind || null }, text);
 
 function letters({ total, letters: list }) {
   if (!list.length) return [el('p.none', {}, 'None: everything that came could be stored.')];
-  return [el('p', {}, `${f.count(total)} in the last 7 days. `, el('code', {}, 'python -m consumers.dead_letters replay'), ' sends them again once the cause is mended.'),
+  return [el('p', {}, `${f.count(total)} in the last 7 days${total > list.length ? `, the newest ${list.length} here` : ''}. `, el('code', {}, 'python -m consumers.dead_letters replay'), ' sends them again once the cause is mended.'),
     el('ul.letters', {}, list.map((one) => el('li', {},
       el('div', {}, el('b', {}, one.reason), el('span', {}, one.topic.replace(/^persistent:\/\/[^/]+\//, '')), el('time', {}, f.at(one.at_us / 1e6))),
       el('p', {}, one.detail),
-      el('details', {}, el('summary', {}, `${one.id}${one.row === null ? '' : `, row ${one.row}`}`), el('pre', {}, JSON.stringify(one.payload, null, 2))))))];
+      el('details', {}, el('summary', {}, `${one.id}${one.row === null ? '' : `, row ${one.row}`}`), el('pre', {}, one.text)))))];
 }
 
 async function refresh() {
@@ -59,6 +72,10 @@ async function refresh() {
     el('ul', {}, problems.map((text) => el('li', {}, text))));
   boxes.programs.replaceChildren(...programs(state.value.programs));
   boxes.table.replaceChildren(...table(state.value.instruments));
+  boxes.products.replaceChildren(...products(state.value.products));
+  boxes.productsCard.hidden = !state.value.products.length;
+  boxes.candles.replaceChildren(...candles(state.value.exchange_candles));
+  boxes.candlesCard.hidden = !state.value.exchange_candles.length;
   const open = boxes.letters.querySelector('details[open]');
   if (!open) boxes.letters.replaceChildren(...(dead.status === 'fulfilled' ? letters(dead.value) : [el('p.bad', {}, dead.reason.message)]));
 }
@@ -67,11 +84,14 @@ export async function show(main) {
   document.title = 'Pipeline · Market data';
   boxes = {
     verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
-    table: el('table', { id: 'instruments' }), letters: el('div', { id: 'letters' }),
+    table: el('table.stack', { id: 'instruments' }), products: el('ul.letters', { id: 'products' }),
+    candles: el('table.stack', { id: 'exchange-candles' }), letters: el('div', { id: 'letters' }),
   };
+  boxes.productsCard = el('section.card', { hidden: true }, el('h2', {}, 'Products that are not streamed as they should be'), boxes.products);
+  boxes.candlesCard = el('section.card', { hidden: true }, el('h2', {}, 'Candles of exchanges'), el('div.wide', {}, boxes.candles));
   main.append(el('div.head', {}, el('h1', {}, 'Pipeline')), boxes.verdict,
     el('section.card', {}, el('h2', {}, 'Programs'), boxes.programs),
-    el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)),
+    boxes.productsCard, el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)), boxes.candlesCard,
     el('section.card', {}, el('h2', {}, 'Dead letters'), boxes.letters));
   await refresh();
   const again = setInterval(() => { if (!document.hidden) refresh(); }, 3000);

@@ -1,0 +1,231 @@
+"""Dead letters read from their topics: the newest, one, or all, whatever is in them.
+
+Strangers decide what a letter holds: JSON 60,000 levels deep, half a surrogate pair, a number of 5,000 digits, escape
+codes of a terminal. What comes from here has been made plain. Letters are read from the end, bounded in number, bytes
+and time; `every` goes through all without keeping them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import pulsar
+
+import schemas
+from consumers.batch import printable
+from consumers.fields import NEWEST_US
+from pipeline.admin import Admin
+from pipeline.bus import new_client
+from pipeline.errors import Refused, Unavailable
+from pipeline.ledger import from_us
+from pipeline.settings import PulsarSettings
+from pipeline.topics import NAMESPACES
+from schemas.columns import decode_quote_hour
+
+REPLAYED = "replayed"
+NAMESPACE = "dead-letters"
+SCHEMAS = {space.name: space.schema for space in NAMESPACES if space.schema and space.name != NAMESPACE}
+NEWEST = 200
+MOST_BYTES = 32 << 20
+MOST_S = 5.0
+# Payloads beyond this are shown as bytes: decoded, 1 MB may be 200,000 rows.
+DECODED = 64 << 10
+_QUEUE = 16  # of 1 MB each at most
+_FIRST_STEP = 16  # entries; then four times as many
+_DEPTH, _ITEMS, _CHARACTERS = 8, 50, 2_000
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record of `dead_letter.avsc` with its own place, `id`: `<program>/<ledger>:<entry>:<batch>`."""
+
+    id: str
+    topic: str
+    message_id: str
+    row: int | None
+    reason: str
+    detail: str
+    payload: bytes
+    at_us: int
+    replayed: bool = False
+
+    @property
+    def source(self) -> str:
+        return self.id.split("/", 1)[0]
+
+    @property
+    def at(self) -> datetime:
+        return from_us(min(max(self.at_us, 0), NEWEST_US))
+
+    @property
+    def namespace(self) -> str:
+        """Of the topic that the row came from; empty where it came from a venue."""
+        parts = self.topic.removeprefix("persistent://").split("/")
+        return parts[1] if self.topic.startswith("persistent://") and len(parts) == 3 else ""
+
+    @property
+    def content(self) -> Any:
+        """The payload for a person: the row, the decoded message, or the start of the bytes. Can be written as JSON."""
+        if len(self.payload) <= DECODED:
+            with contextlib.suppress(Exception):  # whatever a decoder raises on foreign bytes
+                return plain(json.loads(self.payload))
+            with contextlib.suppress(Exception):
+                schema = SCHEMAS[self.namespace]
+                return plain(
+                    decode_quote_hour(self.payload).header
+                    if schema == "quotes"
+                    else schemas.decode(schema, self.payload)
+                )
+        return repr(self.payload[:400])
+
+
+def plain(value: Any, depth: int = _DEPTH) -> Any:
+    """`value` with what any reader of JSON and any terminal takes: not too deep, long or large, and printable."""
+    if isinstance(value, dict) and depth:
+        return {printable(str(k)[:100]): plain(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
+    if isinstance(value, list | tuple) and depth:
+        more = [f"... {len(value) - _ITEMS:,} more"] if len(value) > _ITEMS else []
+        return [*(plain(one, depth - 1) for one in value[:_ITEMS]), *more]
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
+    if isinstance(value, dict | list | tuple):
+        return "..."
+    return printable(str(value)[:_CHARACTERS])
+
+
+def topics(settings: PulsarSettings) -> list[str]:
+    """Full names of the topics with dead letters. Raises `Unavailable`."""
+    try:
+        return Admin(settings).parts(f"{settings.tenant}/{NAMESPACE}")
+    except Refused:  # no such namespace yet
+        return []
+
+
+def read(
+    settings: PulsarSettings, client: pulsar.Client | None = None, *, limit: int = NEWEST, most_bytes: int = MOST_BYTES,
+    seconds: float = MOST_S,
+) -> list[DeadLetter]:  # fmt: skip
+    """The newest letters, at most `limit`, oldest first, with whether they were sent again. Raises `Unavailable`."""
+    with _client(settings, client) as own:
+        end = time.monotonic() + seconds
+        found = [one for topic in topics(settings) for one in _newest(settings, own, topic, limit, most_bytes, end)]
+    done = {letter.message_id for letter in found if letter.reason == REPLAYED}
+    letters = [replace(one, replayed=one.id in done) for one in found if one.reason != REPLAYED]
+    return sorted(letters, key=lambda one: one.at_us)[-limit:]
+
+
+def every(settings: PulsarSettings) -> Iterator[DeadLetter]:
+    """All letters, those that say `replayed` too, topic by topic, oldest first. Raises `Unavailable`."""
+    with _client(settings, None) as own:
+        for topic in topics(settings):
+            yield from _from(own, topic, pulsar.MessageId.earliest)
+
+
+def one(settings: PulsarSettings, letter_id: str) -> DeadLetter | None:
+    """The letter of this id; None where there is none. Raises `Unavailable`."""
+    name, _, place = letter_id.partition("/")
+    topic = f"persistent://{settings.tenant}/{NAMESPACE}/{name}"
+    try:
+        ledger, entry, _ = (int(number) for number in place.split(":"))
+        start = pulsar.MessageId(-1, ledger, entry, -1)
+    except (ValueError, TypeError):
+        return None
+    if topic not in topics(settings):
+        return None
+    with _client(settings, None) as own:
+        for letter in _from(own, topic, start):
+            if letter.id == letter_id:
+                return letter
+            if _place(letter.id) > (ledger, entry):
+                break
+    return None
+
+
+@contextlib.contextmanager
+def _client(settings: PulsarSettings, client: pulsar.Client | None) -> Iterator[pulsar.Client]:
+    """The client given, or one of our own. The client's errors become `Unavailable`."""
+    own = client or new_client(settings)
+    try:
+        yield own
+    except pulsar.PulsarException as error:
+        raise Unavailable(f"the broker does not answer: {error}") from None
+    finally:
+        if client is None:
+            own.close()
+
+
+def _newest(
+    settings: PulsarSettings, client: pulsar.Client, topic: str, limit: int, most_bytes: int, end: float
+) -> list[DeadLetter]:
+    """From the end backwards in growing steps of entries, each read forwards."""
+    stats = Admin(settings).internal_stats(topic)
+    ledgers = [(int(one["ledgerId"]), int(one["entries"])) for one in stats["ledgers"]]
+    ledgers[-1:] = [(number, int(stats["currentLedgerEntries"])) for number, _ in ledgers[-1:]]
+    total = sum(entries for _, entries in ledgers)
+    found: deque[DeadLetter] = deque()
+    size, back, step, before = 0, 0, _FIRST_STEP, None
+    while back < total and len(found) < limit and size < most_bytes and time.monotonic() < end:
+        back = min(total, back + step)
+        step *= 4
+        start = _counted_back(ledgers, back)
+        some: deque[DeadLetter] = deque()
+        for letter in _from(client, topic, pulsar.MessageId(-1, *start, -1)):
+            if before is not None and _place(letter.id) >= before:
+                break
+            some.append(letter)
+            size += len(letter.payload)
+            while len(some) > limit or (size > most_bytes and len(some) > 1):
+                size -= len(some.popleft().payload)
+            if time.monotonic() > end and found:
+                break
+        found.extendleft(reversed(some))
+        before = start
+    return list(found)
+
+
+def _counted_back(ledgers: list[tuple[int, int]], back: int) -> tuple[int, int]:
+    """The place of the `back`-th entry from the end."""
+    for number, entries in reversed(ledgers):
+        if back <= entries:
+            return number, entries - back
+        back -= entries
+    return ledgers[0][0], 0
+
+
+def _place(letter_id: str) -> tuple[int, int]:
+    ledger, entry, _ = letter_id.rsplit("/", 1)[1].split(":")
+    return int(ledger), int(entry)
+
+
+def _from(client: pulsar.Client, topic: str, start: pulsar.MessageId) -> Iterator[DeadLetter]:
+    reader = client.create_reader(topic, start, receiver_queue_size=_QUEUE, start_message_id_inclusive=True)
+    try:
+        while reader.has_message_available():
+            message = reader.read_next(timeout_millis=5000)
+            place = message.message_id()
+            name = f"{topic.rsplit('/', 1)[-1]}/{place.ledger_id()}:{place.entry_id()}:{place.batch_index()}"
+            yield _letter(name, message.data(), message.publish_timestamp() * 1000)
+    except pulsar.Timeout:
+        raise Unavailable(f"{topic} could not be read to its end") from None
+    finally:
+        reader.close()
+
+
+def _letter(name: str, data: bytes, published_us: int) -> DeadLetter:
+    """A letter, also where a stranger wrote it."""
+    try:
+        record = schemas.decode("dead_letter", data)
+    except Exception as error:
+        detail = f"not a dead letter: {type(error).__name__}"
+        return DeadLetter(name, "", "", None, "unreadable", detail, data, published_us)
+    topic, message_id, reason, detail = (
+        printable(str(record[key])[:_CHARACTERS]) for key in ("topic", "message_id", "reason", "detail")
+    )
+    return DeadLetter(name, topic, message_id, record["row"], reason, detail, record["payload"], record["at_us"])

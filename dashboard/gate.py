@@ -1,0 +1,106 @@
+"""Connections of the page: how many, how long one may be idle, and an answer with headers to what is no request.
+
+A half-open request costs a file and some 20 kB for as long as it is left open. So a connection that has no request
+being answered is closed after `IDLE_S`, whether its bytes come slowly or not at all and whether it takes its answer or
+not; and when `MOST` are open, a new one takes the place of the one that has been idle longest. A browser sends its
+request within milliseconds, so 300 half-open ones beside it do not keep it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from dashboard.headers import HEADERS, refusal
+
+# A browser opens 6 for each address; a page, its charts and some programs that watch are below 64.
+MOST = 128
+# The largest answer, 5,000 candles, has 500 kB: a line of 40 kB/s is enough.
+IDLE_S = 15.0
+# The client's own lines and headers come in one piece; what does not fit there is not from a browser.
+LINE_BYTES, HEADERS_MOST = 4_096, 64
+
+
+class Connections:
+    """The open ones. `connections()` is a protocol factory for `loop.create_server`."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+        self.open: dict[Connection, None] = {}  # in the order in which they fell idle, or were opened
+
+    def __call__(self) -> Connection:
+        return Connection(self, self._server, loop=asyncio.get_running_loop(), access_log=None,
+                          max_line_size=LINE_BYTES, max_field_size=LINE_BYTES, max_headers=HEADERS_MOST,
+                          lingering_time=1.0, auto_decompress=False)  # fmt: skip
+
+    def make_room(self) -> None:
+        """Close the one that has been idle longest where there are too many; all busy: close the newest."""
+        if len(self.open) < MOST:
+            return
+        oldest = next((one for one in self.open if not one.busy), None)
+        if oldest is None:
+            oldest = next(reversed(self.open))
+        oldest.abort()
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's handler of one connection, which knows whether a request of it is being answered."""
+
+    __slots__ = ("_all", "_timer", "busy")
+
+    def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._all = connections
+        self._timer: asyncio.TimerHandle | None = None
+        self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._all.make_room()
+        super().connection_made(transport)
+        self._all.open[self] = None
+        self._rest()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._all.open.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is being answered the connection is not idle."""
+        self.busy = True
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            yield
+        finally:
+            self.busy = False
+            if self._all.open.pop(self, self) is None:
+                self._all.open[self] = None  # idle from now on: the last in the row
+                self._rest()
+
+    def _rest(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)
+
+    def abort(self) -> None:
+        """Close at once, whatever waits to be sent."""
+        self._all.open.pop(self, None)
+        transport = self.transport
+        self.force_close()
+        if transport is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                transport.abort()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What cannot be read as a request is answered by aiohttp itself, past the application."""
+        response = refusal(status, "this is not a request that can be read" if status < 500 else "internal error")
+        response.headers.update(HEADERS)
+        response.force_close()
+        return response

@@ -1,0 +1,95 @@
+"""What `/api/state` says: everything that runs and is stored, asked once for all pages, and never older than it looks.
+
+Asking takes 0.2 s, and as long as time-outs allow where broker or database are frozen. So it is asked in one thread of
+its own; whoever waits longer than `WAIT_S` gets the last answer, which then says that it is old and is not well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from pipeline import state
+from pipeline.errors import Unavailable
+from pipeline.ledger import to_us
+
+# Several open pages ask the programs once.
+KEPT_S = 2.0
+WAIT_S = 5.0
+# Texts of others, such as a program's reasons, and lists that a page can show.
+LONGEST, MOST = 1_000, 2_000
+
+
+class Overview:
+    """`await overview.now()`."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "state")
+        self._kept: tuple[float, dict[str, Any]] | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def now(self) -> dict[str, Any]:
+        """The state as JSON can carry it. Raises `Unavailable` when there was none yet within `WAIT_S`."""
+        if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.wait([self._asking], timeout=WAIT_S)
+        if self._kept is None:
+            raise Unavailable(f"the state is being asked for; no answer within {WAIT_S:.0f} s")
+        asked_s, found = self._kept
+        age_s = time.monotonic() - asked_s
+        if age_s > KEPT_S + WAIT_S:
+            late = f"the state shown is {age_s:.0f} s old: broker, database or a program does not answer"
+            found = {**found, "ok": False, "problems": [late, *found["problems"]]}
+        return {**found, "age_s": round(age_s, 1)}
+
+    async def _ask(self) -> None:
+        began = time.monotonic()
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, state.collect)
+            self._kept = began, plain(found)
+        except Exception as error:  # one program's odd answer must not hide all others for ever
+            text = f"the state cannot be told: {type(error).__name__}: {str(error)[:LONGEST]}"
+            last = self._kept[1] if self._kept else {"programs": [], "instruments": [], "dead_letters": {},
+                                                     "products": [], "exchange_candles": []}  # fmt: skip
+            self._kept = began, {**last, "ok": False, "problems": [text]}
+
+    def close(self) -> bool:
+        """False when its thread still asks: the process must not wait for it."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        return self._asking is None or self._asking.done()
+
+
+def plain(found: state.State) -> dict[str, Any]:
+    """Times as seconds since 1970; `complete` as status says it; texts and numbers that any browser can read."""
+    made = _bounded(found.json())
+    for row, one in zip(made["instruments"], found.instruments, strict=False):
+        row["complete"] = one.complete
+        row["unknown"] = bool(one.live and one.kind == "trades" and one.share_complete is None)
+    for program in made["programs"]:
+        offset = program["health"].get("clock_offset_s")
+        program["clock_offset_s"] = offset if isinstance(offset, (int, float)) else None
+    result: dict[str, Any] = made
+    return result
+
+
+def _bounded(value: Any, depth: int = 0) -> Any:
+    """A copy of what programs said, whatever they said."""
+    if isinstance(value, dict):
+        items = list(value.items())[:MOST] if depth < 8 else []
+        return {_bounded(str(key)): _bounded(one, depth + 1) for key, one in items}
+    if isinstance(value, (list, tuple)):
+        return [_bounded(one, depth + 1) for one in value[:MOST]] if depth < 8 else []
+    if isinstance(value, datetime):
+        return to_us(value) // 1_000_000
+    if isinstance(value, str):
+        text = value if len(value) <= LONGEST else value[:LONGEST] + "…"
+        return text.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if abs(value) < 1e300 else None  # neither NaN nor infinite
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return str(value)
+    return value

@@ -1,0 +1,89 @@
+"""What stands behind the `?`, read strictly: a wrong value is one sentence (`WrongUse`, 400)."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+from aiohttp import web
+
+from pipeline.errors import WrongUse
+from pipeline.products import canonical_product
+
+LATEST_S = 7_258_118_400  # 2200-01-01: beyond that Python's times end sooner than an integer does
+FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2199, 12, 31)
+_VENUE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_LONGEST_NAME = 40
+
+
+def seconds(request: web.Request, name: str) -> int:
+    """Seconds since 1970. What lies beyond 2200 means "for ever" and is 2200."""
+    return min(_whole(request, name), LATEST_S)
+
+
+def number(request: web.Request, name: str, default: int, most: int) -> int:
+    """A count from 1; more than `most` are `most`."""
+    if name not in request.query:
+        return default
+    found = _whole(request, name)
+    if found < 1:
+        raise WrongUse(f"`{name}` is 1 or more")
+    return min(found, most)
+
+
+def _whole(request: web.Request, name: str) -> int:
+    text = request.query.get(name)
+    if text is None:
+        raise WrongUse(f"`{name}` is missing")
+    if not _WHOLE.fullmatch(text):
+        raise WrongUse(f"`{name}` is a whole number of at most 15 digits, not {_short(text)}")
+    return int(text)
+
+
+def span(request: web.Request) -> tuple[int, int]:
+    """`from` and `to`, microseconds since 1970."""
+    begin, end = seconds(request, "from") * 1_000_000, seconds(request, "to") * 1_000_000
+    if begin > end:
+        raise WrongUse("`from` is after `to`")
+    return begin, end
+
+
+def day(request: web.Request, name: str) -> date | None:
+    """A day like 2026-11-21, or None where it is not given."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        found = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        found = None
+    if found is None or not FIRST_DAY <= found <= LAST_DAY:
+        raise WrongUse(f"`{name}` is a day like 2026-11-21 between {FIRST_DAY.year} and {LAST_DAY.year}")
+    return found
+
+
+def venue_and_product(request: web.Request) -> tuple[str, str]:
+    """`venue` and `product` in their canonical form; XBT/USD, btcusd and Kraken are understood."""
+    for name in ("venue", "product"):
+        if not request.query.get(name, "").strip():
+            raise WrongUse(f"`{name}` is missing")
+    venue, product = request.query["venue"].strip().lower(), request.query["product"]
+    if len(venue) > _LONGEST_NAME or not _VENUE.fullmatch(venue):
+        raise WrongUse(f"{_short(request.query['venue'])} is no venue; write it like kraken")
+    if len(product) > _LONGEST_NAME or not product.isascii():
+        raise WrongUse(f"{_short(product)} is no product; write it like BTC/USD or EURUSD")
+    return venue, canonical_product(_today(product, venue))
+
+
+def _today(product: str, venue: str) -> str:
+    """Kraken's older names of coins."""
+    name = product.strip().upper()
+    for old, new in {"XBT": "BTC", **({"XDG": "DOGE"} if venue == "kraken" else {})}.items():
+        name = re.sub(rf"^{old}(?=[-/]|[A-Z]{{3,4}}$)|(?<=[-/]){old}$", new, name)
+    return name
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,104 @@
+"""What the venue is known to have, and how far its clock is from ours: never from one wrong word."""
+
+from __future__ import annotations
+
+import random
+
+from producers.heads import JUMP, SUPPORT, Head
+from producers.venue_clock import BUCKETS, VenueClock
+
+S = 1_000_000
+
+
+def known(low: int = 1000, high: int = 1050) -> Head:
+    head = Head()
+    assert head.streamed(list(range(low, high + 1)), 1) == []
+    return head
+
+
+def test_a_stream_moves_its_head() -> None:
+    head = known()
+    assert (head.from_id, head.newest_id) == (1000, 1050)
+    assert head.streamed([1051, 1052], 2) == []
+    assert (head.from_id, head.newest_id, head.said_us) == (1000, 1052, 2)
+
+
+def test_one_absurd_id_does_not_poison_the_head() -> None:
+    """All ids up to it would be missing for ever."""
+    head = known()
+    for absurd in (1 << 61, 10**15):
+        assert head.streamed([1051, absurd], 2) == [absurd]
+    assert head.newest_id == 1051
+    head.streamed([5], 3)
+    assert head.newest_id == 1051
+    far = known(10**9, 10**9 + 50)
+    assert far.streamed([5, 10**9 + 51], 2) == [5]
+    assert far.from_id == 10**9
+
+
+def test_an_absurd_id_in_the_first_frame_is_outvoted() -> None:
+    head = Head()
+    assert head.streamed([1 << 61, *range(1000, 1050)], 1) == [1 << 61]
+    assert (head.from_id, head.newest_id) == (1000, 1049)
+
+
+def test_a_real_jump_is_believed_when_rest_says_so_too() -> None:
+    head = known()
+    later = 1050 + 5 * JUMP  # an outage of days
+    assert head.streamed([later], 2) == [later]
+    assert head.asked(later + 3, 3)
+    assert (head.from_id, head.newest_id) == (1000, later + 3)
+
+
+def test_rest_alone_is_not_believed_at_once_either() -> None:
+    head = known()
+    assert not head.asked(1 << 61, 2)
+    assert head.newest_id == 1050
+    assert head.asked(1060, 3)
+    assert head.newest_id == 1060
+    assert not head.asked(10**12, 4)
+    assert head.asked(10**12 + 5, 5)  # asked again, it says the same
+
+
+def test_a_first_id_that_was_wrong_is_given_up() -> None:
+    """A stream that began with one wrong trade and no snapshot."""
+    head = Head()
+    head.streamed([1 << 60], 1)
+    assert head.support < SUPPORT  # so nothing is told
+    assert head.streamed([1000], 2) == [1000]
+    assert head.asked(1001, 3)
+    assert (head.from_id, head.newest_id) == (1000, 1001)
+
+
+def measured(offset_us: int, seconds: int, lies: float = 0.0) -> VenueClock:
+    clock, chance = VenueClock(), random.Random(1)
+    for second in range(seconds):
+        for tenth in range(10):
+            now = second * S + tenth * S // 10
+            delay = chance.randint(20_000, 400_000)
+            lie = chance.choice((10**15, -(10**15))) if chance.random() < lies / 10 else 0
+            clock.seen(now + offset_us - delay + lie, now)
+    return clock
+
+
+def test_the_offset_is_that_of_the_shortest_way() -> None:
+    for offset_us in (0, 90 * S, -120 * S):
+        found = measured(offset_us, 2 * BUCKETS).offset_us
+        assert found is not None
+        assert abs(found - offset_us) < S // 10
+
+
+def test_single_frames_with_a_wrong_time_do_not_move_it() -> None:
+    found = measured(0, 2 * BUCKETS, lies=0.1).offset_us
+    assert found is not None
+    assert abs(found) < S // 2
+
+
+def test_an_offset_is_said_once_and_when_it_is_over() -> None:
+    clock = measured(90 * S, BUCKETS)
+    assert clock.news()
+    assert not clock.news()
+    for second in range(BUCKETS, 4 * BUCKETS):
+        clock.seen(second * S, second * S)
+    assert clock.news()
+    assert not clock.news()

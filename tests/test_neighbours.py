@@ -1,0 +1,280 @@
+"""Prevents: a database, broker or file of ours that another account of this machine reaches, or a page in a browser.
+
+Seen: every local account was superuser of the database (COPY ... TO PROGRAM ran as us) and owned the broker's admin
+interface, which also took forms that another site's page had sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pulsar
+import pytest
+import requests
+
+from consumers.trades import Trades
+from pipeline.migrate import migrate
+from pipeline.services.accounts import unprivileged
+from pipeline.services.database import NAME, Database
+from pipeline.services.instance import Instance, Service
+from pipeline.services.layout import postgres_program
+from pipeline.services.processes import free_ports
+from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
+from tests.messages import received, store, trade, trades_record
+
+NOBODY = 65534
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, as a checkout is; pytest's own is not."""
+    folder = Path(tempfile.mkdtemp(prefix="neighbours-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def instance(open_folder: Path) -> Iterator[Instance]:
+    """A broker and a database there, in use."""
+    made = Instance.at(open_folder / "data", die_with_parent=True, memory="384m")
+    try:
+        made.start()
+        with psycopg.connect(made.database_url(NAME), autocommit=True) as conn:
+            migrate(conn)
+        client = made.pulsar_client()
+        client.create_producer("persistent://public/default/theirs").send(b"ours")
+        client.close()
+        yield made
+    finally:
+        made.broker.kill()
+        made.database.stop()
+
+
+def _as_nobody(look: Callable[[], Any]) -> Any:
+    """What `look` returns when it runs as nobody, in a process of its own."""
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(writing, json.dumps(look()).encode())
+        except BaseException as error:
+            os.write(writing, json.dumps(f"failed: {error!r}").encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        found = json.loads(answer.read())
+    os.waitpid(pid, 0)
+    assert not str(found).startswith("failed"), found
+    return found
+
+
+@root_only
+def test_another_account_opens_no_file_of_ours(instance: Instance) -> None:
+    files = [str(path) for path in instance.folder.rglob("*")]
+    assert any(path.endswith(("token.key", "passwords")) for path in files)
+
+    def readable() -> list[str]:
+        found = []
+        for path in files:
+            try:
+                os.close(os.open(path, os.O_RDONLY))
+                found.append(path)
+            except OSError:
+                continue
+        return found
+
+    assert _as_nobody(readable) == []
+
+
+@root_only
+def test_another_account_does_not_touch_our_processes(instance: Instance) -> None:
+    """Prevents a server that runs as an account which others are, too: they could read its memory and stop it."""
+    pids = [one.process.pid for one in (instance.broker, instance.database) if one.process is not None]
+    assert len(pids) == 2
+
+    def touched() -> list[str]:
+        found = []
+        for pid in pids:
+            for name in ("environ", "mem", "maps"):
+                try:
+                    Path(f"/proc/{pid}/{name}").open("rb").close()
+                    found.append(f"{pid} {name}")
+                except OSError:
+                    continue
+            try:
+                os.kill(pid, 0)
+                found.append(f"{pid} signal")
+            except PermissionError:
+                continue
+        return found
+
+    assert _as_nobody(touched) == []
+
+
+def test_secrets_logs_and_data_are_for_us_alone(instance: Instance) -> None:
+    """Prevents what only the folder above hides, until somebody opens that."""
+    for folder in (instance.folder, instance.broker.what.folder, instance.database.what.folder):
+        assert stat.S_IMODE(folder.stat().st_mode) in (0o700, 0o711)
+    assert isinstance(instance.database.what, Database)
+    data = instance.database.what.data
+    secret = [
+        instance.pulsar_token, instance.pulsar_token.with_name("token.key"), instance.database.what.passwords_file,
+        instance.broker.log_file, instance.database.log_file, data / "pg_hba.conf", data / "pipeline.conf",
+    ]  # fmt: skip
+    assert {stat.S_IMODE(file.stat().st_mode) for file in secret} == {0o600}
+
+
+@pytest.mark.parametrize("user", [ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE, "market_data_reader", "root", "nobody"])
+@pytest.mark.parametrize("database", [NAME, "postgres", "template1"])
+def test_nobody_enters_the_database_without_its_password(instance: Instance, user: str, database: str) -> None:
+    assert isinstance(instance.database.what, Database)
+    place = {"port": instance.database.what.port, "dbname": database, "user": user}
+    for host, password in (("127.0.0.1", None), ("127.0.0.1", "postgres"), ("localhost", ""), ("/tmp", None)):
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(host=host, password=password, passfile="/dev/null", connect_timeout=5, **place)  # type: ignore[arg-type]
+
+
+def test_programs_are_no_superusers(instance: Instance) -> None:
+    """Prevents a hole in a program from being a way to run commands on this machine."""
+    for role in (PROGRAM_ROLE, OWNER_ROLE):
+        with psycopg.connect(instance.database_url(NAME, user=role), autocommit=True) as conn:
+            assert conn.execute("SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles"
+                                " WHERE rolname = current_user").fetchone() == (False, False, False, False)  # fmt: skip
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute("COPY (SELECT 1) TO PROGRAM 'cat'")
+        for other in ("postgres", "template1"):
+            with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                psycopg.connect(instance.database_url(other, user=role))
+
+
+PATHS = (
+    "/metrics", "/metrics/", "/admin/v2/clusters", "/admin/v2/brokers/health", "/admin/v2/brokers/ready",
+    "/admin/v2/brokers/configuration/runtime", "/admin/v2/broker-stats/topics", "/admin/v2/tenants",
+    "/admin/v2/persistent/public/default", "/admin/v2/persistent/public/default/theirs/terminate",
+    "/admin/v2/persistent/public/default/theirs/subscription/x/skip_all", "/admin/v2/persistent/public/default/theirs",
+    "/admin/v2/persistent/public/default/theirs/subscription/x/resetcursor/0", "/admin/v2/worker/cluster",
+    "/admin/v3/functions/public/default", "/admin/v3/packages/function/public/default", "/admin/clusters",
+    "/lookup/v2/topic/persistent/public/default/theirs", "/topics/persistent/public/default/theirs",
+    "/ws/v2/producer/persistent/public/default/theirs", "/ws/v2/reader/persistent/public/default/theirs", "/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_brokers_admin_answers_nobody_without_the_token(instance: Instance, path: str) -> None:
+    """Also not a page of another site: its forms go out without the header, under whatever name it was reached."""
+    forged = "eyJhbGciOiAibm9uZSJ9.eyJzdWIiOiAibWFya2V0LWRhdGEifQ."  # {"alg": "none"}, {"sub": "market-data"}
+    for headers in (
+        {}, {"Authorization": "Bearer "}, {"Authorization": f"Bearer {forged}"}, {"Host": "evil.example"},
+        {"Origin": "https://evil.example", "Content-Type": "application/x-www-form-urlencoded"},
+    ):  # fmt: skip
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            address = f"{instance.pulsar_admin_url}{path}"
+            answer = requests.request(method, address, headers=headers, data="a=b", timeout=30, allow_redirects=False)
+            assert answer.status_code in (401, 404) or (path == "/metrics" and answer.is_redirect), (method, headers)
+            assert b"theirs" not in answer.content.replace(path.encode(), b"")
+
+
+def test_a_client_without_the_token_neither_reads_nor_writes(instance: Instance) -> None:
+    client = pulsar.Client(instance.pulsar_url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    topic = "persistent://public/default/theirs"
+    try:
+        with pytest.raises(pulsar.PulsarException):
+            client.create_producer(topic)
+        with pytest.raises(pulsar.PulsarException):
+            client.create_reader(topic, pulsar.MessageId.earliest)
+    finally:
+        client.close()
+
+
+def _initialise_as_before(database: Database) -> None:
+    """A data folder as versions before there were passwords made it: whoever comes is let in, as whom he says."""
+    database.data.mkdir(parents=True, mode=0o700)
+    run = lambda program, *args, **more: subprocess.run(  # noqa: E731
+        [*unprivileged(), str(postgres_program(program)), *args], env=database.environment(), capture_output=True,
+        check=True, **more,
+    )  # fmt: skip
+    run("initdb", "-D", str(database.data), "-U", "postgres", "--auth=trust", "--locale-provider=builtin",
+        "--locale=C.UTF-8", "-E", "UTF8", "--no-sync")  # fmt: skip
+    with (database.data / "postgresql.conf").open("a") as conf:
+        conf.write("\ninclude 'pipeline.conf'\n")
+    (database.data / "pipeline.conf").write_text("")
+    run("postgres", "--single", "-D", str(database.data), "postgres", input=f"CREATE DATABASE {NAME}\n".encode())
+
+
+class _Before(Database):
+    """The database service as it was."""
+
+    def prepare(self) -> None:
+        if not self.data.exists():
+            _initialise_as_before(self)
+        settings = "".join(f"{key} = '{value}'\n" for key, value in self._settings().items())
+        (self.data / "pipeline.conf").write_text(settings)
+
+
+def test_a_data_folder_of_an_earlier_version_is_brought_over(tmp_path: Path) -> None:
+    """Prevents both: rows that are lost with an upgrade, and a folder that stays open because it was."""
+    (port,) = free_ports(1)
+    folder = tmp_path / "database"
+    older = Service(_Before(folder, port, "384m", False))
+    anybody = f"postgresql://postgres@127.0.0.1:{port}/{NAME}"
+    try:
+        older.start()
+        with psycopg.connect(anybody, autocommit=True) as conn:
+            migrate(conn)
+            store(Trades(), conn, [received("trades", trades_record([trade(1), trade(2)]))])
+            conn.execute("CREATE TABLE notes AS SELECT 'mine' AS note")
+            chunks = conn.execute("SELECT show_chunks('trades')::text").fetchall()
+        older.kill()  # as a power cut leaves it: the next start has to recover first
+    finally:
+        older.end_leftovers()
+    present = Database(folder, port, "384m", False)
+    newer = Service(present)
+    try:
+        newer.start()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(anybody, passfile="/dev/null")
+        with psycopg.connect(present.url(), autocommit=True) as conn:
+            migrate(conn)
+        with psycopg.connect(present.url(user=PROGRAM_ROLE), autocommit=True) as conn:
+            assert store(Trades(), conn, [received("trades", trades_record([trade(2), trade(3)]))])[0] == 1
+            assert conn.execute("SELECT array_agg(trade_id ORDER BY trade_id) FROM trades").fetchone() == ([1, 2, 3],)
+        with psycopg.connect(present.url(user=OWNER_ROLE), autocommit=True) as conn:
+            assert conn.execute("SELECT note FROM notes").fetchone() == ("mine",)
+            assert conn.execute("SELECT drop_chunks('trades', now())").fetchall() == chunks
+            conn.execute("ALTER TABLE instruments ADD COLUMN note text")
+    finally:
+        newer.stop()
+
+
+def test_lost_passwords_are_replaced(tmp_path: Path) -> None:
+    """Prevents a database that nobody enters any more, after a restore without that file or with an older one."""
+    (port,) = free_ports(1)
+    present = Database(tmp_path / "database", port, "384m", False)
+    service = Service(present)
+    try:
+        service.start()
+        first = present.url()
+        service.stop()
+        present.passwords_file.unlink()
+        service.start()
+        assert present.url() != first
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(first)
+        with psycopg.connect(present.url()) as conn:
+            assert conn.execute("SELECT current_user").fetchone() == (ADMIN_ROLE,)
+    finally:
+        service.stop()

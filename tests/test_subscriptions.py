@@ -1,0 +1,174 @@
+"""What is asked of a venue, and that one product which is not to be had costs the others nothing."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from pipeline.errors import Unavailable
+from pipeline.log import get_logger
+from producers.frames import Acknowledged, Said, SubscriptionRefused
+from producers.subscriptions import ACKNOWLEDGE_S, NOTHING_S, Subscriptions
+
+
+class Asked:
+    """A venue that keeps what it was asked."""
+
+    name = "kraken"
+    url = "ws://"
+    frame_timeout_s = quiet_s = 10.0
+    rest_per_s = 1.0
+    watches_trades = True
+    channels = ("trade", "ticker")
+    spaces = {"trades": "trade", "tickers": "ticker"}  # noqa: RUF012
+
+    def __init__(self, *products: str, per_text: int = 50, per_s: float = 4.0) -> None:
+        self.products, self.products_per_text, self.messages_per_s = products, per_text, per_s
+
+    def opened(self) -> list[str]:
+        return []
+
+    def subscribe(self, channel: str, products: Any, request: int) -> str:
+        return json.dumps(["+", channel, list(products), request])
+
+    def unsubscribe(self, channel: str, products: Any) -> str:
+        return json.dumps(["-", channel, list(products)])
+
+    def read(self, frame: bytes) -> list[Said]:
+        return []
+
+    def newest_trade(self, product_id: str) -> int:
+        return 0
+
+
+class Life:
+    """Subscriptions over time: what was sent and said."""
+
+    def __init__(self, *products: str, **venue: Any) -> None:
+        self.said: list[str] = []
+        self.now = 0.0
+        self.subscriptions = Subscriptions(
+            Asked(*products, **venue), lambda status, **_: self.said.append(status), get_logger()
+        )
+        self.subscriptions.opened(0.0)
+
+    def until(self, end: float) -> list[list[Any]]:
+        """Go on to this time; what was sent meanwhile."""
+        sent: list[list[Any]] = []
+        while self.now < end:
+            sent += [json.loads(text) for text in self.subscriptions.texts(0.25, self.now)]
+            self.subscriptions.look(self.now)
+            self.now += 0.25
+        return sent
+
+    def acknowledge(self, *products: str, channel: str | None = None) -> None:
+        for product in products:
+            self.subscriptions.acknowledged(Acknowledged(channel, product))
+
+
+def test_the_deadline_counts_from_the_sending() -> None:
+    """From 11 products on, the pace at which a venue lets us send was longer than the time for the answer."""
+    names = [f"P{number}-USD" for number in range(60)]
+    life = Life(*names, per_text=1)
+    sent = life.until(ACKNOWLEDGE_S - 1)
+    assert len(sent) < 60
+    for kind, channel, products, _ in sent:
+        assert kind == "+"
+        life.acknowledge(*products, channel=channel)
+    while sent := life.until(life.now + 5):
+        assert all(kind == "+" for kind, *_ in sent)
+        for _, channel, products, _ in sent:
+            life.acknowledge(*products, channel=channel)
+    assert life.said == ["subscribed"]
+    assert not life.subscriptions.problems
+
+
+def test_only_the_channel_that_is_missing_is_asked_for_again() -> None:
+    life = Life("BTC-USD", "ETH-USD", "SOL-USD")
+    assert len(life.until(2)) == 2
+    life.acknowledge("BTC-USD", "ETH-USD")
+    life.acknowledge("SOL-USD", channel="trade")
+    again = life.until(ACKNOWLEDGE_S + 2)
+    assert [one[:3] for one in again] == [["+", "ticker", ["SOL-USD"]]]
+    assert life.subscriptions.problem_of("SOL-USD") is None
+
+
+def test_an_ignored_product_is_asked_for_less_and_less_and_ends_no_connection() -> None:
+    life = Life("BTC-USD", "SOL-USD")
+    life.until(2)
+    life.acknowledge("BTC-USD")
+    sent = life.until(3600)
+    problem = life.subscriptions.problem_of("SOL-USD")
+    assert problem is not None
+    assert problem.state == "unanswered"
+    assert (life.said[0], life.said[-1], life.said.count("subscribed")) == ("unacknowledged", "subscribed", 1)
+    assert all(products == ["SOL-USD"] for _, _, products, _ in sent)
+    assert 10 < len(sent) < 30
+    life.acknowledge("SOL-USD")
+    assert life.subscriptions.problem_of("SOL-USD") is None
+
+
+def test_a_refusal_without_a_name_is_found_by_asking_for_each_alone() -> None:
+    life = Life("BTC-USD", "SOL-USD")
+    first = life.until(2)
+    for *_, request in first:
+        life.subscriptions.was_refused(SubscriptionRefused(None, None, "no", request), life.now)
+    assert not life.subscriptions.problems
+    alone = life.until(ACKNOWLEDGE_S + 4)
+    assert sorted((channel, products[0]) for _, channel, products, _ in alone) == [
+        ("ticker", "BTC-USD"), ("ticker", "SOL-USD"), ("trade", "BTC-USD"), ("trade", "SOL-USD"),
+    ]  # fmt: skip
+    for _, channel, products, request in alone:
+        if products == ["SOL-USD"]:
+            life.subscriptions.was_refused(SubscriptionRefused(None, None, "no", request), life.now)
+        else:
+            life.acknowledge(*products, channel=channel)
+    assert {key[1] for key in life.subscriptions.problems} == {"SOL-USD"}
+    assert life.said[-1] == "subscribed"
+
+
+def test_a_venue_that_answers_to_nothing_is_left_later_each_time() -> None:
+    life = Life("BTC-USD")
+    pauses = []
+    for _ in range(4):
+        began = life.now
+        life.subscriptions.opened(began)
+        with pytest.raises(Unavailable):
+            life.until(began + 3600)
+        pauses.append(life.now - began)
+    assert pauses[0] >= NOTHING_S
+    assert all(b > 1.5 * a for a, b in pairwise(pauses))
+
+
+def test_data_are_an_acknowledgement() -> None:
+    life = Life("BTC-USD")
+    life.until(2)
+    life.subscriptions.data("trade", "BTC-USD")
+    life.subscriptions.data("ticker", "BTC-USD")
+    assert life.said == ["subscribed"]
+    assert life.until(100) == []
+
+
+def test_a_refusal_of_what_already_runs_refuses_nothing() -> None:
+    """A complaint that names a product is not always about its subscription."""
+    life = Life("BTC-USD")
+    life.until(2)
+    life.acknowledge("BTC-USD")
+    life.subscriptions.was_refused(SubscriptionRefused(None, "BTC-USD", "slow down"), life.now)
+    life.subscriptions.was_refused(SubscriptionRefused(None, "XYZ-USD", "unknown"), life.now)
+    assert not life.subscriptions.problems
+
+
+def test_another_name_is_matched_with_what_was_asked() -> None:
+    life = Life("BTC-USDC", "ETH-USD")
+    life.until(2)
+    life.acknowledge("ETH-USD")
+    assert life.subscriptions.stranger("BTC-USD") == "BTC-USDC"
+    assert life.subscriptions.stranger("DOGE-USD") is None
+    life.until(60)
+    problem = life.subscriptions.problem_of("BTC-USDC")
+    assert problem is not None
+    assert problem.reason == "kraken answers BTC-USDC as BTC-USD; ask for BTC-USD instead"
