@@ -9,7 +9,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -18,10 +17,7 @@ from pipeline.services.processes import free_ports
 from simulator.candles import candles
 from simulator.tape import fixed
 from simulator.testing import Simulator, running_simulator
-
-Row = tuple[Any, ...]
-VENUES = ("binance", "coinbase", "kraken")
-CANDLE_CALLS = {"binance": "klines", "coinbase": "candles", "kraken": "OHLC"}
+from tests.candles_help import CANDLE_CALLS, VENUES, Candles, events, hours_ago
 
 
 @pytest.fixture(scope="module")
@@ -38,48 +34,6 @@ def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("simulator").clear()
 
 
-class Candles:
-    """Runs the program against the simulator, and the writer beside it."""
-
-    def __init__(self, env: dict[str, str], python: str, simulator: Simulator) -> None:
-        self.env, self._python, self.simulator = env, python, simulator
-        self._writer: subprocess.Popen[bytes] | None = None
-
-    def start_writer(self) -> None:
-        self._writer = subprocess.Popen([self._python, "-m", "consumers.candles"], env=self.env)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.terminate()
-            self._writer.wait(30)
-
-    def command(self, *flags: str) -> list[str]:
-        named = ["--exchanges=binance,coinbase,kraken", "--symbols=BTC/USD"]
-        given = {flag.split("=")[0] for flag in flags}
-        return [
-            self._python,
-            "-m",
-            "producers.exchange_candles",
-            *(n for n in named if n.split("=")[0] not in given),
-            *flags,
-        ]
-
-    def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*flags), env=self.env, capture_output=True, text=True, timeout=200)
-
-    def calls(self) -> dict[str, int]:
-        """Candle calls since the last reset, by venue."""
-        venues = self.simulator.stats()["venues"]
-        return {
-            venue: sum(e["requests"] for path, e in venues.get(venue, {}).items() if path.endswith(name))
-            for venue, name in CANDLE_CALLS.items()
-        }
-
-    def rows(self, query: str, *values: object) -> list[Row]:
-        with psycopg.connect(self.env["DATABASE_URL"], options="-c timezone=UTC") as conn:
-            return conn.execute(query.encode(), values).fetchall()
-
-
 @pytest.fixture
 def program(env: Callable[..., dict[str, str]], python: str, simulator: Simulator) -> Iterator[Candles]:
     simulator.reset_stats()
@@ -88,17 +42,6 @@ def program(env: Callable[..., dict[str, str]], python: str, simulator: Simulato
         yield made
     finally:
         made.close()
-
-
-def hours_ago(hours: int) -> datetime:
-    """A whole hour. Counted from two minutes ago, so that the hours since are settled."""
-    now = datetime.now(UTC) - timedelta(minutes=2)
-    return now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours)
-
-
-def events(result: subprocess.CompletedProcess[str], name: str) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
-    return [line for line in lines if line["event"] == name]
 
 
 def test_a_week_of_three_exchanges_is_complete_and_a_second_run_writes_nothing(program: Candles) -> None:

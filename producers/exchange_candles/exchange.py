@@ -120,8 +120,10 @@ class Exchange:
             pairs = self._seen if self._seen is not None else [(row, row) for row in found]
             if not pairs and not _says_nothing(body):
                 raise WrongAnswer(f"{self.venue}: an answer without a list of candles")
-            at_us = asked_us - self._compare_clocks(asked_us)
-            return Answer(read_rows(pairs, granularity_s * 1_000_000, self._units(product_id)), at_us)
+            rows = read_rows(pairs, granularity_s * 1_000_000, self._units(product_id))
+            if rows.refused and not rows.good and all(one.bucket_us is None for one in rows.refused):
+                raise WrongAnswer(f"{self.venue}: no candle in the answer: {rows.refused[0].detail}"[:300])
+            return Answer(rows, asked_us - self._compare_clocks(asked_us))
 
         return self._ask(f"candles of {product_id}", fetch, limited=True)
 

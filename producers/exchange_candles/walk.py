@@ -38,6 +38,7 @@ MOST_PER_CALL, MOST_MORE = 6, 20
 LEAST_PAGE = 10
 # Candles beside a page that are asked for to show what lies between them and it: two before and two behind.
 MARGINS = 4
+SHORT = 0.9
 MOST_ASIDE = 50  # spans of one walk; more of them are set aside as one
 
 
@@ -78,6 +79,7 @@ class Walk:
         self._answer = Answer(Rows(), 0)  # the last
         self.calls = self.candles = 0
         self.final: list[Span] = []
+        self._short = (0, 0)  # where a short answer ended, and how many candles it had
         self._seen: list[Span] = []  # by the looks of this walk
         self.bad: dict[tuple[int | None, str], str] = {}
 
@@ -122,6 +124,7 @@ class Walk:
             self._aside.put((cursor, min(end, window_end)), "it did not answer")
             return min(end, window_end)
         if (known := self._known_until(cursor)) > cursor:
+            self._learn(cursor, known, limit, look)
             return known
         first = min((a for a, _ in look.spans if a > cursor), default=None)
         if first is None:
@@ -129,6 +132,14 @@ class Walk:
             young_from = floor_us(look.at_us - QUIET_US, width)
             return None if cursor >= young_from else min(end, window_end)
         return self._prove(cursor, look, first, window_end)
+
+    def _learn(self, cursor: int, known: int, limit: int, look: Look) -> None:
+        """Whoever gave much less than asked for, and now goes on where that ended, gives small pages."""
+        if cursor == self._short[0] and cursor in look.rows:
+            self._exchange.gives_at_most(self._short[1])
+        given = len(self._answer.rows.good)
+        short = known < self._span[1] and given < SHORT * limit
+        self._short = (known, given) if short else (0, 0)
 
     def _prove(self, cursor: int, look: Look, first: int, window_end: int) -> int:
         """The answer began later than asked for: is there nothing before, or was it left out?"""
@@ -273,9 +284,11 @@ class Walk:
                 until = min(at + page * self._width, max(b for a, b in rest if a < at + page * self._width))
                 # From two before: another address than that of the first look, so that no copy on the way answers.
                 limit = (until - at) // self._width + MARGINS
-                if self._tried(at - 2 * self._width, limit, (at, until)) is None:
+                look = self._tried(at - 2 * self._width, limit, (at, rest[-1][1]))
+                if look is None:
                     self._aside.put((at, until), "it did not answer a second time")
-                rest = without(rest, [(at, until)])
+                # A gap longer than a page is proven by the one answer that has both its sides.
+                rest = without(rest, [(at, until), *(look.spans if look else [])])
 
     def _known_until(self, cursor: int) -> int:
         """How far from here on everything was seen, refused or set aside."""
