@@ -1,0 +1,205 @@
+"""`scripts/fuzz [--minutes N --seed S]`: everything hostile at once, at every door, while the pipeline does its work.
+
+Hostile messages on every topic, messages that swell from kilobytes to 60 MB, messages of bad rows by the thousand,
+half-open requests at every port, and a venue whose REST answers are bombs, never end or drip. Afterwards: what every
+program weighed at most, and whether everything else was stored as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import pulsar
+
+import schemas
+from judge import hostile
+from judge.bad_venue import BadVenue, load_from
+from judge.stage import Stage
+from judge.strike import Striker
+from judge.verdict import Verdict, first_ids, judge
+from pipeline.process import Stop, now_us
+from pipeline.programs import BY_NAME
+from simulator.testing import running_simulator
+
+SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
+TOPICS = (
+    "trades/kraken.btc-usd", "trades/coinbase.eth-usd", "tickers/kraken.eth-usd", "quotes/dukascopy.eur-usd",
+    "control/heads", "control/gaps",
+)  # fmt: skip
+BATCH = 50
+HALF_OPEN = 300
+SWOLLEN = 60_000_000
+ROWS = 20_000  # bad ones of one message, some 0.9 MB
+# Above what the settings allow a writer: the limit is of data, and the interpreter and its libraries come on top.
+MOST_MB = 1_400
+START_S, SETTLE_S = 600.0, 300.0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+class Weights(threading.Thread):
+    """The largest resident size of every program, MB, by its name; a program that was started again counts too."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(name="weights", daemon=True)
+        self._stage, self._over = stage, threading.Event()
+        self.peak: dict[str, int] = {}
+        self.starts: dict[str, set[int]] = {}
+
+    def run(self) -> None:
+        while not self._over.wait(1.0):
+            for state in self._stage.states():
+                if state["statename"] == "RUNNING" and state["name"] not in ("broker", "database"):
+                    name, pid = str(state["name"]), int(state["pid"])
+                    self.starts.setdefault(name, set()).add(pid)
+                    self.peak[name] = max(self.peak.get(name, 0), _peak_mb(pid))
+
+    def close(self) -> None:
+        self._over.set()
+        self.join(10)
+
+
+def _peak_mb(pid: int) -> int:
+    with suppress(OSError, IndexError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return 0
+
+
+class Doors:
+    """What is thrown, counted. Every method ends by itself and may fail: the broker may refuse it."""
+
+    def __init__(self, stage: Stage, dice: random.Random, striker: Striker) -> None:
+        self._stage, self._dice, self._striker = stage, dice, striker
+        self.counts = dict.fromkeys(("hostile messages", "swollen messages", "bad rows", "half-open requests"), 0)
+        self._open: list[socket.socket] = []
+
+    def _send(self, topic: str, schema: str, payloads: list[bytes], **options: Any) -> int:
+        client = self._stage.client()
+        full = f"persistent://{self._stage.tenant}/{topic}"
+        try:
+            producer = client.create_producer(
+                full, schema=schemas.registered(schema), send_timeout_millis=5000, batching_enabled=False, **options
+            )
+            for payload in payloads:
+                sent = producer.send(payload)
+                self._striker.hostile.add((sent.ledger_id(), sent.entry_id()))
+            return len(payloads)
+        except pulsar.PulsarException:
+            self._striker.hostile_topics.add(full)
+            return 0
+        finally:
+            client.close()
+
+    def messages(self) -> None:
+        """A batch on one of the topics."""
+        topic = self._dice.choice(TOPICS)
+        venue, _, product = topic.rpartition("/")[2].partition(".")
+        newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
+        made = hostile.messages(self._dice.randrange(1 << 30), topic, BATCH, now_us(), newest)
+        self.counts["hostile messages"] += self._send(topic, made[0].schema, [one.payload for one in made])
+
+    def swollen(self) -> None:
+        """Some kilobytes that are 60 MB of zeros when unpacked."""
+        topic = self._dice.choice(TOPICS[:4])
+        schema = hostile.SCHEMA_OF[topic.split("/")[0]]
+        kind = self._dice.choice((pulsar.CompressionType.ZSTD, pulsar.CompressionType.LZ4))
+        self.counts["swollen messages"] += self._send(topic, schema, [bytes(SWOLLEN)], compression_type=kind)
+
+    def bad_rows(self) -> None:
+        """One message of trades that cannot be stored."""
+        row = {"trade_id": 1, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
+        record = {
+            "venue": "kraken", "product_id": "BTC-USD", "asset_class": "crypto", "origin": "live",
+            "received_at_us": now_us(), "trades": [row] * ROWS, "holes": [],
+        }  # fmt: skip
+        self.counts["bad rows"] += ROWS * self._send(TOPICS[0], "trades", [schemas.encode("trades", record)])
+
+    def half_open(self) -> None:
+        """Requests that are begun and never ended, at the page and at every program's port."""
+        ports = [self._stage.dashboard_port, *(self._stage.metrics_base + p.offset for p in BY_NAME.values())]
+        for one in self._open:
+            one.close()
+        self._open.clear()
+        for number in range(HALF_OPEN):
+            with suppress(OSError):
+                peer = socket.create_connection(("127.0.0.1", ports[number % len(ports)]), timeout=1)
+                peer.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+                self._open.append(peer)
+                self.counts["half-open requests"] += 1
+
+    def close(self) -> None:
+        for one in self._open:
+            one.close()
+
+
+@click.command()
+@click.option("--minutes", default=3.0, show_default=True, help="How long it lasts.")
+@click.option("--seed", type=int, help="[a random one, which is printed]")
+@click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
+def main(minutes: float, seed: int | None, keep: bool) -> None:
+    """Everything hostile at once. Exit code 0: all programs within their limits, everything else stored; 1: not."""
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    dice, stop = random.Random(seed), Stop().listen()
+    products = {venue: [{"symbol": s, "rate": 5.0} for s in symbols] for venue, symbols in SYMBOLS.items()}
+    with running_simulator(seed=seed, products=products, clock_offset_s=-3600.0) as simulator, BadVenue() as venue:
+        stage = Stage(simulator, 30.0)
+        well = False
+        try:
+            stage.start()
+            stage.wait_up(START_S)
+            say(f"seed {seed}; log {stage.log}")
+            first = first_ids(stage)
+            striker = Striker(stage, say)
+            weights, doors = Weights(stage), Doors(stage, dice, striker)
+            weights.start()
+            loads = threading.Thread(target=load_from, args=(venue, stage.environment, weights.peak, stop), daemon=True)
+            loads.start()
+            _throw(doors, dice, minutes * 60, stage, stop)
+            doors.close()
+            loads.join(120)
+            verdict = judge(stage, first, simulator.now(), striker, SETTLE_S)
+            weights.close()
+            well = _tell(verdict, weights, doors, venue)
+        finally:
+            stage.close(keep=keep and not well)
+    sys.exit(0 if well else 1)
+
+
+def _throw(doors: Doors, dice: random.Random, seconds: float, stage: Stage, stop: threading.Event) -> None:
+    ways: list[Callable[[], None]] = [doors.messages] * 12 + [doors.swollen, doors.bad_rows, doors.half_open]
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop.wait(0.2):
+        dice.choice(ways)()
+        stage.revive()
+
+
+def _tell(verdict: Verdict, weights: Weights, doors: Doors, venue: BadVenue) -> bool:
+    thrown = doors.counts | {"bad answers of a venue": venue.answers}
+    say("thrown: " + ", ".join(f"{count:,} {what}" for what, count in thrown.items()))
+    say("peak memory, MB (processes): " + ", ".join(
+        f"{name} {peak} ({len(weights.starts.get(name, {0}))})" for name, peak in sorted(weights.peak.items())
+    ))  # fmt: skip
+    say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters:,} letters")
+    wrong = [*verdict.differences, *(f"{n} took {mb} MB" for n, mb in weights.peak.items() if mb > MOST_MB)]
+    for text in wrong[:20]:
+        say(f"  {text}")
+    say("kept: every program within its limit, everything else stored" if not wrong else "NOT KEPT")
+    return not wrong
+
+
+if __name__ == "__main__":
+    main()
