@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from math import isinf
 from typing import Any
 
 from consumers.gap_book import Key
@@ -42,6 +43,7 @@ class GapHealth:
             if now - since > OPEN_WITHIN_S:
                 why.append(f"{key[0]} {key[1]}: {self.open_ids[key]:,} trades missing for {now - since:.0f} s")
         for (venue, product), unknown_s in self._unconfirmed.items():
-            why.append(f"{venue} {product}: for {unknown_s:.0f} s nobody could say what the venue has")
+            how_long = "yet" if isinf(unknown_s) else f"for {unknown_s:.0f} s"
+            why.append(f"{venue} {product}: nobody could say {how_long} what the venue has")
         gaps = {f"{venue} {product}": size for (venue, product), size in self.open_ids.items() if size}
         return not why, {"open_ids": gaps, "ledger_read_age_s": round(age_s, 1), "why": why}

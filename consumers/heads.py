@@ -55,8 +55,9 @@ class ProductHead:
     newest_id: int
     seen: float
     witness: str
-    checked: float | None = None
+    checked: float | None = None  # a witness last said that there is nothing newer than `newest_id`
     settled_id: int = -1
+    proven: float | None = None  # the moment for which `settled_id` is known to have been the newest
     asset_class: str = "crypto"
     stream_at: float | None = None  # the stream last showed something new
     asked_at: float | None = None
@@ -71,6 +72,7 @@ class ProductHead:
         elif witness == "rest":
             if newest_id == self.newest_id:
                 self.checked = now
+                self._young.append((now, newest_id))
             elif self.witness == "stream" and now - self.seen > REFUTED_AFTER_S:
                 self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
                 self.settled_id = min(self.settled_id, newest_id)
@@ -80,9 +82,14 @@ class ProductHead:
             self.stream_at = now
 
     def settle(self, now: float) -> None:
-        """Move on to what was seen long enough ago."""
+        """Move on to what was seen long enough ago.
+
+        Only then is it counted as missing, so only for that moment may anything be claimed: after an hour without a
+        witness the first answer names ids that have been missing for an hour.
+        """
         while self._young and now - self._young[0][0] >= SETTLE_S:
-            self.settled_id = max(self.settled_id, self._young.popleft()[1])
+            self.proven, settled_id = self._young.popleft()
+            self.settled_id = max(self.settled_id, settled_id)
 
     def due(self, now: float, ask_every_s: float) -> bool:
         """Whether REST is to be asked."""
@@ -127,9 +134,10 @@ class Heads:
             self._write(ledger, now)
 
     def ages(self) -> dict[Key, float]:
-        """Live products -> seconds since somebody could last say what the venue has."""
+        """Live products -> for how many seconds nobody has been able to say what the venue has."""
         now = time.monotonic()
-        return {key: now - (head.checked or self._started) for key, head in self._known.items() if head.real}
+        real = {key: head for key, head in self._known.items() if head.real}
+        return {key: float("inf") if head.proven is None else now - head.proven for key, head in real.items()}
 
     def newest(self, key: Key) -> int | None:
         """The newest id that the venue is known to have."""
@@ -224,8 +232,8 @@ class Heads:
         ledger.write_heads(
             Head(
                 venue, product, head.asset_class, head.from_id, head.newest_id, max(head.settled_id, head.from_id - 1),
-                now - head.seen, now - head.checked, head.witness,
+                now - head.seen, now - head.proven, head.witness,
             )
             for (venue, product), head in self._known.items()
-            if head.checked is not None and head.real
+            if head.proven is not None and head.real
         )  # fmt: skip

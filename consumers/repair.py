@@ -45,6 +45,7 @@ LOOK_EVERY_S = 1.0
 PIECE_S = 10.0
 # Products that are repaired at the same time. The venues' limits decide how fast, this only how fair.
 WORKERS = 8
+UNKNOWN_S = 1e9  # as a metric: never so far
 DAY_US = 86_400_000_000
 # A stored trade so many ids before a hole is near enough to begin there: five pages.
 NEAR_IDS = 5_000
@@ -144,7 +145,7 @@ class GapFiller:
             metrics.GAPS_OPEN.labels(venue, product).set(size)
         ages = self._heads.ages()
         for (venue, product), age_s in ages.items():
-            metrics.HEAD_AGE.labels(venue, product).set(age_s)
+            metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
         self.health.looked(sizes, ages, time.monotonic())
 
     def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:

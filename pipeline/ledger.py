@@ -53,8 +53,8 @@ class IdGap:
 class Head:
     """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as we know.
 
-    `seen_age_s`: since `newest_id` was first seen; `checked_age_s`: since a witness ("stream" or "rest") last confirmed
-    that there is nothing newer; `settled_id`: the newest id that was seen long enough ago to be stored by now.
+    `seen_age_s`: since `newest_id` was first seen by its witness ("stream" or "rest"); `settled_id`: the newest id that
+    was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known.
     """
 
     venue: str
@@ -215,8 +215,6 @@ class Ledger:
             assert row is not None  # just inserted
             self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", row)
         return int(row[0])
-
-    # -- what the venues have -----------------------------------------------------------------------------------------
 
     def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(venue, product) -> first id and newest known id, of the products whose live stream is accounted for."""

@@ -29,7 +29,7 @@ CREATE TABLE trade_heads (
     newest_id     bigint      NOT NULL CHECK (newest_id >= 0 AND newest_id < 4611686018427387904),
     seen_at       timestamptz NOT NULL,  -- when newest_id was first seen
     settled_id    bigint      NOT NULL,  -- the newest id that was seen long enough ago to be stored by now
-    checked_at    timestamptz NOT NULL,  -- when a witness last confirmed that there is nothing newer
+    checked_at    timestamptz NOT NULL,  -- the moment for which a witness said that there is nothing newer than settled_id
     witness       text        NOT NULL CHECK (witness IN ('stream', 'rest'))
 );
 

@@ -149,6 +149,18 @@ def test_rest_behind_the_stream_confirms_nothing() -> None:
     assert known.checked == 60.0
 
 
+def test_the_first_answer_after_a_silence_proves_nothing_until_it_is_counted() -> None:
+    """Prevents "0 missing" about the ids of a long silence, in the seconds in which they count as on their way."""
+    known = ProductHead(1, 100, 0.0, "rest", settled_id=100)
+    known.settle(500.0)
+    assert known.proven is None
+    known.told(900, "rest", 500.0)
+    known.settle(500.0 + SETTLE_S - 1)
+    assert (known.settled_id, known.proven) == (100, None)
+    known.settle(500.0 + SETTLE_S)
+    assert (known.settled_id, known.proven) == (900, 500.0)
+
+
 def test_an_id_that_only_the_stream_ever_showed_is_given_up() -> None:
     """Prevents one wrong frame from leaving a product incomplete for ever."""
     known = ProductHead(1, 0, 0.0, "stream")
