@@ -12,6 +12,8 @@ from consumers.gap_book import Key
 LEDGER_WITHIN_S = 60.0
 # ... nor when something is missing for so long: most holes are closed within seconds of being seen.
 OPEN_WITHIN_S = 45.0
+# ... nor when for so long nobody could say what a venue has.
+CONFIRMED_WITHIN_S = 60.0
 
 
 class GapHealth:
@@ -23,10 +25,11 @@ class GapHealth:
         self._unconfirmed: dict[Key, float] = {}
         self._looked: float | None = None
 
-    def looked(self, open_ids: Mapping[Key, int], unconfirmed: Mapping[Key, float], now: float) -> None:
-        """One look at the ledger: missing ids, and for how many seconds nobody could say what the venue has."""
+    def looked(self, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
+        """One look at the ledger: missing ids, and seconds since somebody could last say what the venue has."""
         self._open_since = {key: self._open_since.get(key, now) for key, size in open_ids.items() if size}
-        self.open_ids, self._unconfirmed, self._looked = dict(open_ids), dict(unconfirmed), now
+        self._unconfirmed = {key: age for key, age in ages.items() if age > CONFIRMED_WITHIN_S}
+        self.open_ids, self._looked = dict(open_ids), now
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """For `/health`."""

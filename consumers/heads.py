@@ -42,7 +42,6 @@ REFUTED_AFTER_S = 600.0
 WRITE_EVERY_S = 2.0
 # A product that nobody configured and no producer has told of for so long is not live any more.
 RETIRE_AFTER_S = 3600.0
-CONFIRMED_WITHIN_S = 60.0
 ASKERS = 4
 # Products that only a message tells of, until REST has confirmed them.
 MOST_STRANGERS = 100
@@ -93,7 +92,7 @@ class ProductHead:
 
 
 class Heads:
-    """Used by the gap filler's loop, except `unconfirmed`, which `/health` asks from its thread.
+    """Used by the gap filler's loop alone.
 
     `configured`: products that the settings name; others are live as long as a producer tells of them.
     """
@@ -127,11 +126,10 @@ class Heads:
             self._written = now
             self._write(ledger, now)
 
-    def unconfirmed(self) -> dict[Key, float]:
-        """Live products of which nobody could say for a minute what the venue has -> for how many seconds."""
+    def ages(self) -> dict[Key, float]:
+        """Live products -> seconds since somebody could last say what the venue has."""
         now = time.monotonic()
-        ages = {key: now - (head.checked or self._started) for key, head in list(self._known.items()) if head.real}
-        return {key: age for key, age in ages.items() if age > CONFIRMED_WITHIN_S}
+        return {key: now - (head.checked or self._started) for key, head in self._known.items() if head.real}
 
     def newest(self, key: Key) -> int | None:
         """The newest id that the venue is known to have."""

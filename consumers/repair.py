@@ -7,7 +7,6 @@ topic of the product, with origin `repair`.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -70,7 +69,7 @@ class GapFiller:
             for source in sources
         }
         self._control = bus.publisher_to(
-            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", f"gap-filler-{os.getpid()}"
+            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
         )
         self._brake = Brake(stop)
         self._conn: Connection | None = None
@@ -107,7 +106,7 @@ class GapFiller:
         def publisher(product: str) -> Publisher:
             with self._publishing:
                 if (venue, product) not in self._publishers:
-                    name = f"{venue}-repair-{os.getpid()}"
+                    name = self._bus.own_name(f"{venue}-repair")
                     self._publishers[venue, product] = self._bus.publisher(
                         "trades", venue, product, schema="trades", name=name
                     )
@@ -143,10 +142,10 @@ class GapFiller:
             sizes[gap.venue, gap.product_id] = sizes.get((gap.venue, gap.product_id), 0) + gap.missing
         for (venue, product), size in sizes.items():
             metrics.GAPS_OPEN.labels(venue, product).set(size)
-        unconfirmed = self._heads.unconfirmed()
-        for (venue, product), age_s in unconfirmed.items():
+        ages = self._heads.ages()
+        for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(age_s)
-        self.health.looked(sizes, unconfirmed, time.monotonic())
+        self.health.looked(sizes, ages, time.monotonic())
 
     def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:
         record = {

@@ -114,7 +114,8 @@ class WriterState(threading.Thread):
             and min(count for _, count in list(self._seen)[1:]) >= self._seen[0][1]
             and self._commit_age_s() > STUCK_AFTER_S
         )
-        why = [text for lane in self._lanes for text in lane.why()]
+        why = [] if self.is_alive() else ["waiting for the broker and the database"]
+        why += [text for lane in self._lanes for text in lane.why()]
         if stuck:
             why.append(f"the backlog of {backlog} messages is not falling")
         if self._broker_error is not None:
@@ -123,7 +124,7 @@ class WriterState(threading.Thread):
         age = self._commit_age_s()
         body = {
             "why": why or ["all well"],
-            "database": "ok" if all(lane.database_ok for lane in self._lanes) else "unreachable",
+            "database": "ok" if self.is_alive() and all(lane.database_ok for lane in self._lanes) else "unreachable",
             "backlog_messages": backlog,
             "last_commit_age_s": None if age == float("inf") else round(age, 1),
         }

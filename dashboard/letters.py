@@ -40,12 +40,13 @@ PARSED_MOST = 64_000
 # Integers beyond this lose digits in a browser.
 _EXACT = 1 << 53
 
-Found = list[tuple[int, dict[str, Any]]]
+# When the broker got it (ms), its place, the letter.
+Found = list[tuple[tuple[int, ...], dict[str, Any]]]
 
 
 @dataclass
 class _Topic:
-    """What is known of one topic: where it ends, and its newest letters, each with when the broker got it, ms."""
+    """What is known of one topic: where it ends, and its newest letters."""
 
     end: str
     total: int
@@ -111,7 +112,7 @@ class Letters:
         total = max(entries, self._admin.backlog(topic, "nobody")[0])
         until = time.monotonic() + READ_WITHIN_S
         letters: Found | None = None if entries else []
-        for newest in (NEWEST, NEWEST // 8, 1):
+        for newest in (NEWEST, NEWEST // 4, NEWEST // 16, 3, 1):
             if letters is None:
                 letters = self._tail(topic, _from_end(ledgers, newest), until, last=newest == 1)
         self._topics[topic] = _Topic(end if time.monotonic() < until else "", total, letters or [])
@@ -119,7 +120,7 @@ class Letters:
     def _tail(self, topic: str, place: pulsar.MessageId, until: float, *, last: bool) -> Found | None:
         """The letters from `place` on; None when there are too many, unless this is the last try."""
         reader = self._client.create_reader(topic, place, receiver_queue_size=20, start_message_id_inclusive=True)
-        found: deque[tuple[int, dict[str, Any]]] = deque(maxlen=NEWEST)
+        found: deque[tuple[tuple[int, ...], dict[str, Any]]] = deque(maxlen=NEWEST)
         seen = size = 0
         try:
             while time.monotonic() < until and reader.has_message_available():
@@ -131,7 +132,9 @@ class Letters:
                     break
                 data = message.data()
                 seen, size = seen + 1, size + len(data)
-                found.append((message.publish_timestamp(), letter_of(topic, message.message_id(), data)))
+                place = message.message_id()
+                order = message.publish_timestamp(), place.ledger_id(), place.entry_id(), place.batch_index()
+                found.append((order, letter_of(topic, place, data)))
         finally:
             with suppress(pulsar.PulsarException):  # already closed
                 reader.close()

@@ -8,14 +8,12 @@ from datetime import date
 from aiohttp import web
 
 from pipeline.errors import WrongUse
-from pipeline.products import canonical_product
+from pipeline.products import canonical_product, canonical_venue, short
 
 LATEST_S = 7_258_118_400  # 2200-01-01: beyond that Python's times end sooner than an integer does
 FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2199, 12, 31)
-_VENUE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_LONGEST_NAME = 40
 
 
 def seconds(request: web.Request, name: str) -> int:
@@ -38,7 +36,7 @@ def _whole(request: web.Request, name: str) -> int:
     if text is None:
         raise WrongUse(f"`{name}` is missing")
     if not _WHOLE.fullmatch(text):
-        raise WrongUse(f"`{name}` is a whole number of at most 15 digits, not {_short(text)}")
+        raise WrongUse(f"`{name}` is a whole number of at most 15 digits, not {short(text)}")
     return int(text)
 
 
@@ -69,21 +67,5 @@ def venue_and_product(request: web.Request) -> tuple[str, str]:
     for name in ("venue", "product"):
         if not request.query.get(name, "").strip():
             raise WrongUse(f"`{name}` is missing")
-    venue, product = request.query["venue"].strip().lower(), request.query["product"]
-    if len(venue) > _LONGEST_NAME or not _VENUE.fullmatch(venue):
-        raise WrongUse(f"{_short(request.query['venue'])} is no venue; write it like kraken")
-    if len(product) > _LONGEST_NAME or not product.isascii():
-        raise WrongUse(f"{_short(product)} is no product; write it like BTC/USD or EURUSD")
-    return venue, canonical_product(_today(product, venue))
-
-
-def _today(product: str, venue: str) -> str:
-    """Kraken's older names of coins."""
-    name = product.strip().upper()
-    for old, new in {"XBT": "BTC", **({"XDG": "DOGE"} if venue == "kraken" else {})}.items():
-        name = re.sub(rf"^{old}(?=[-/]|[A-Z]{{3,4}}$)|(?<=[-/]){old}$", new, name)
-    return name
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    venue = canonical_venue(request.query["venue"])
+    return venue, canonical_product(request.query["product"], venue)

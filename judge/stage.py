@@ -87,7 +87,7 @@ class Stage:
             self.pulsar_url,
             authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
             operation_timeout_seconds=5,
-            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+            logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),  # it is struck often, and says so each time
         )
 
     @property

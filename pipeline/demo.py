@@ -32,8 +32,8 @@ def _load(instrument: str, start: str, end: str) -> tuple[str, ...]:
 # What runs in the demo and not live. The loaders end when what they load is stored.
 EXTRA = (
     Program("simulator", "simulator", 20, ("serve",)),
-    Program("load-eurusd", "producers.dukascopy", 21, _load(*DAY)),
-    Program("load-btcusd", "producers.dukascopy", 22, _load(*HOURS)),
+    Program("load-eurusd", "producers.dukascopy", 21, _load(*DAY), once=True),
+    Program("load-btcusd", "producers.dukascopy", 22, _load(*HOURS), once=True),
 )
 # What runs live and not in the demo: it would ask for years of hours that nobody recorded.
 WITHOUT = ("dukascopy",)

@@ -61,8 +61,10 @@ def migrate(conn: Connection) -> list[str]:
 
 def protect(conn: Connection) -> None:
     """Take from everybody what nobody needs (`sql/protect.sql`); only a superuser can, others change nothing."""
-    with _beside_others(), conn.transaction():
-        conn.execute(statement("protect"))
+    superuser = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    if superuser is not None and superuser[0]:
+        with _alone(conn, None):
+            conn.execute(statement("protect"))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Program:
     offset: int
     args: tuple[str, ...] = field(default=())
     switch: type[Section] | None = None  # the section whose `enabled` turns it off
+    once: bool = False  # ends when its work is done, and has no `/health`
 
     @property
     def enabled(self) -> bool:

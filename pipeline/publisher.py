@@ -144,7 +144,7 @@ class Publisher:
 
     def _say(self) -> None:
         now = time.monotonic()
-        if now - self._said_at >= SAY_EVERY_S:
+        if now - self._said_at >= SAY_EVERY_S and not (self._closed or self._stop.is_set()):
             self._said_at = now
             event = events.PUBLISHED_ELSEWHERE if self.elsewhere else events.PUBLISH_FAILED
             structlog.get_logger().error(event, topic=self.topic, reason=self.trouble, failed=self.failed)

@@ -145,6 +145,8 @@ def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
     if not one.enabled or not demo.exists(one):
         found.state = "off"
         return found
+    if one.once and known and known["statename"] == "RUNNING":
+        return found
     try:
         answer = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S)
         found.health = answer.json()

@@ -42,13 +42,18 @@ ANSWER_WITHIN_S = 5.0
 # Between two looks no more than this counts as silence: if more time passed, it was the watchdog that stood still.
 MOST_AT_ONCE_S = 2 * ANSWER_WITHIN_S
 SERVICES = ("broker", "database")
+# Times `grace` for these: on a machine with a load of 25 a broker needed more than two minutes for its first start, and
+# to kill it only made it begin again.
+SERVICES_PATIENCE = 5
 LONGEST_GRACE_S = 3600.0
 
 
-def http_answers(url: str) -> bool:
-    """Whether anything at all comes back, whatever its status."""
+def http_answers(url: str, token_file: Path | None = None) -> bool:
+    """Whether anything at all comes back, whatever its status. The broker logs each question without its token."""
     try:
-        requests.get(url, timeout=ANSWER_WITHIN_S)
+        token = token_file.read_text().strip() if token_file and token_file.exists() else None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        requests.get(url, timeout=ANSWER_WITHIN_S, headers=headers)
     except requests.RequestException:
         return False
     return True
@@ -86,7 +91,7 @@ def probes() -> dict[str, Probe]:
         if one.name != "watchdog" and one.port
     }
     if (broker := private.broker()) is not None:
-        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/")
+        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/", broker.token_file)
     if (database := private.database()) is not None:
         asked["database"] = partial(database_answers, database.url("postgres"))
     return asked
@@ -164,9 +169,12 @@ class Watch:
                 self.graces.pop(name, None)
             elif one.since_s < now_s and (one.answered or serving or name in SERVICES):
                 one.silent_s += passed_s
-            if one.silent_s > (self.silence if one.answered else self.graces.get(name, self.grace)):
+            if one.silent_s > (self.silence if one.answered else self._grace_of(name)):
                 silent.append(name)
         return silent
+
+    def _grace_of(self, name: str) -> float:
+        return self.graces.get(name, self.grace * (SERVICES_PATIENCE if name in SERVICES else 1))
 
     def kill(self, name: str) -> None:
         """End a silent process. Its successor gets more time if this one never said a word."""
@@ -175,7 +183,7 @@ class Watch:
             "watchdog_kill", process=name, pid=one.process.pid, silent_s=round(one.silent_s), answered=one.answered
         )
         if not one.answered:
-            self.graces[name] = min(2 * self.graces.get(name, self.grace), LONGEST_GRACE_S)
+            self.graces[name] = min(2 * self._grace_of(name), LONGEST_GRACE_S)
         one.process.send(signal.SIGKILL)
         self.killed[name] = self.killed.get(name, 0) + 1
 

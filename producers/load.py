@@ -7,7 +7,6 @@ missing, and is done when the ledger has no open id in the span.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -128,8 +127,8 @@ class _Load:
 
     def _publisher(self, product: str) -> Publisher:
         if product not in self._publishers:
-            # The process id, so that two loads of one product take turns instead of locking each other out.
-            name = f"{self._source.venue}-history-{os.getpid()}"
+            # Its own, so that two loads of one product take turns instead of locking each other out.
+            name = self._bus.own_name(f"{self._source.venue}-history")
             self._publishers[product] = self._bus.publisher(
                 "trades", self._source.venue, product, schema="trades", name=name
             )

@@ -202,6 +202,9 @@ def test_keys(page: Page, served: Served) -> None:
     expect(page.locator("h1")).to_have_text("Pipeline")
     page.keyboard.press("?")
     expect(page.locator("dialog")).to_be_visible()
+    page.locator("dialog button").click()
+    expect(page.locator("dialog")).to_be_hidden()
+    page.keyboard.press("?")
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_be_hidden()
 
@@ -218,3 +221,29 @@ def test_pipeline_page_shows_dead_letters_with_their_reason(page: Page, served: 
     expect(page.locator("#letters li")).to_contain_text("zero <b>")
     expect(page.locator("#letters li b").first).to_have_text("price")
     expect(page.locator("#verdict")).to_contain_text("cannot be asked")
+
+
+def test_any_letter_leaves_the_page_whole(page: Page, served: Served) -> None:
+    """Prevents one letter with a time or a text out of any range from hiding all others, or widening the page."""
+    served.store(recent(10))
+    letter = {
+        "source": "trades-writer", "topic": "x" * 3_000, "message_id": "(1,2,-1,0)", "row": None, "reason": "r" * 300,
+        "detail": "<img src=x onerror=alert(1)>" + "d" * 5_000, "at_us": 2**63 - 1, "payload": b"[" * 60_000,
+    }  # fmt: skip
+    served.publish_to("dead-letters", "trades-writer", "dead_letter", letter)
+    page.goto(f"{served.url}/#/pipeline")
+    expect(page.locator("#letters li")).to_contain_text("<img src=x")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_page_says_what_is_not_known(page: Page, served: Served) -> None:
+    """Prevents a green page while nobody can ask the venue."""
+    served.store(recent(10))
+    page.goto(f"{served.url}/#/complete")
+    expect(page.locator("li.claim")).to_contain_text("not known")
+    expect(page.locator("button.day[data-state='unknown']")).to_have_count(1)
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    expect(page.locator("#gap-head")).to_contain_text("not known")
+    page.goto(f"{served.url}/#/pipeline")
+    expect(page.locator("#instruments td.claim")).to_contain_text("not known")
+    expect(page.locator("#verdict")).to_contain_text("not known")

@@ -171,7 +171,7 @@ def test_an_explanation_for_what_the_tape_has_is_caught(tape_stored: tuple[Truth
 MACHINE_CLOCK = {
     "pipeline/process.py", "pipeline/services/run.py", "pipeline/doctor_services.py", "pipeline/start.py",
     "pipeline/setting_types.py", "producers/http.py", "producers/exchange_candles/worker.py",
-    "producers/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/feed.py",
+    "producers/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/feed.py", "dashboard/calendar.py",
 }  # fmt: skip
 
 

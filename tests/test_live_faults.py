@@ -220,3 +220,40 @@ def test_heads_tell_what_the_venue_has(
         simulator.fault("silence", venue, seconds=120, products=[{"kraken": "BTC/USD"}.get(venue, "BTC-USD")])
         last = head(settings, "BTC-USD")["newest_id"]
         until("the head by REST", lambda: head(settings, "BTC-USD")["newest_id"] > last + 10, 90)
+
+
+def test_time_without_tickers_is_listed_when_they_come_again(settings: dict[str, str], tmp_path: Path) -> None:
+    """The moment since when nobody listened was forgotten with the first ticker that could not be published."""
+    admin = admin_of(settings)
+    with running("producers.kraken", settings, tmp_path) as program:
+        subscribed(program)
+        until("tickers", lambda: len(published(settings, "ticker", "tickers", "kraken.btc-usd")) > 3)
+        admin._call("POST", topic_path(settings, "kraken.btc-usd", "tickers") + "/terminate")
+        until("503", lambda: program.health()[0] == 503)
+        assert any("tickers" in why for why in program.health()[1]["why"])
+        before = published(settings, "ticker", "tickers", "kraken.btc-usd")[-1]["received_at_us"]
+        admin._call("DELETE", topic_path(settings, "kraken.btc-usd", "tickers") + "?force=true")
+        until("200", lambda: program.health()[0] == 200)
+        until("tickers", lambda: published(settings, "ticker", "tickers", "kraken.btc-usd"))
+        first = published(settings, "ticker", "tickers", "kraken.btc-usd")[0]
+        assert first["missed_since_us"] is not None
+        assert abs(first["missed_since_us"] - before) < 5_000_000
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_venue_whose_clock_is_ahead_is_said_and_nothing_refused(venue: str, env: Env, tmp_path: Path) -> None:
+    with running_simulator(seed=13, rate_scale=4) as simulator:
+        settings = env(**simulator.environment(), KRAKEN_PRODUCT_IDS="BTC/USD", COINBASE_PRODUCT_IDS="BTC-USD")
+        simulator.fault("clock", venue, jump=90)
+        with running(f"producers.{venue}", settings, tmp_path) as program:
+            subscribed(program)
+            line = program.wait_for("venue.clock_offset", 120)
+            assert 85 < line["offset_s"] < 95
+            assert "ahead of ours" in line["text"]
+            status, health = program.health()
+            assert status == 200, health
+            assert 85 < health["clock_offset_s"] < 95
+            assert any("ahead of ours" in note for note in health["notes"])
+            assert 85 < program.metric("venue_clock_offset_seconds", f'{{venue="{venue}"}}') < 95
+            until("the head", lambda: 85_000_000 < (head(settings, "BTC-USD").get("clock_offset_us") or 0) < 95_000_000)
+            assert program.metric("frames_unreadable_total") == 0

@@ -8,6 +8,7 @@ import re
 import pytest
 from prometheus_client import REGISTRY
 
+import consumers.post
 import consumers.state
 import consumers.writer
 import pipeline.metrics
@@ -17,7 +18,7 @@ from pipeline.settings import PROJECT, SECTIONS, Section, names_of
 
 DOCS = PROJECT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text()
-MODULES = (pipeline.metrics, consumers.state, consumers.writer, producers.dukascopy.metrics)
+MODULES = (pipeline.metrics, consumers.post, consumers.state, consumers.writer, producers.dukascopy.metrics)
 
 
 def metrics() -> set[str]:

@@ -145,7 +145,7 @@ def test_a_stop_before_the_commit_acknowledges_nothing(bus: Bus, writer: Any, co
     for i in range(1, 51):
         trades.send(trades_record([trade(i)]))
     assert trades.flush(10)
-    blocker = psycopg.connect(conn.info.dsn)
+    blocker = psycopg.connect(conn.info.dsn, password=conn.info.password)
     blocker.execute("LOCK TABLE trade_coverage")
     blocked = writer(Trades())
     waiting = (

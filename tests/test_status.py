@@ -55,7 +55,9 @@ def test_off_done_and_down_are_told_apart(in_env: Callable[..., None], free_port
     """Prevents alarms about what is switched off, and silence about what crashed."""
     in_env(METRICS_BASE_PORT=free_port(), COINBASE_ENABLED="false")
     off = Program("coinbase", "producers.coinbase", 6, switch=CoinbaseSettings)
-    loader = Program("load-eurusd", "producers.dukascopy", 21)
+    loader = Program("load-eurusd", "producers.dukascopy", 21, once=True)
+    loading = {"statename": "RUNNING", "pid": 1, "now": 5, "start": 2}
+    assert state.program_state(loader, loading).state == "ok"
     assert state.program_state(off, None).state == "off"
     assert state.program_state(loader, {"statename": "EXITED", "exitstatus": 0}).state == "done"
     assert state.program_state(loader, {"statename": "EXITED", "exitstatus": 1}).state == "down"

@@ -74,6 +74,7 @@ def start(
     kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
     environment = kept | UNMEASURED | {
         "PULSAR_URL": fault_services.pulsar_url, "PULSAR_ADMIN_URL": fault_services.pulsar_admin_url,
+        "PULSAR_TOKEN_FILE": str(fault_services.pulsar_token),
         "PULSAR_TENANT": tenant, "DATABASE_URL": fault_database_url, "METRICS_BASE_PORT": "0",
         "STATE_DIR": str(tmp_path), "PYTHONPATH": str(PROJECT),
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.services.accounts import closed
 
 # Warnings and errors only: at its own level the broker writes some 2,000 lines for a quiet start. What is left out
 # below is written at every start and stop of a healthy broker (its bookie ends before its last reads of itself), or
-# is what an admin client was told anyway.
+# is what an admin client was told anyway; who has no token must not fill the log by asking without one.
 LOG_CONF = """\
 Configuration:
   status: ERROR
@@ -48,6 +49,8 @@ Configuration:
       - name: org.apache.pulsar.broker.service.HealthChecker
         level: "off"
       - name: org.apache.pulsar.broker.admin
+        level: "off"
+      - name: org.apache.pulsar.broker.web.AuthenticationFilter
         level: "off"
 """
 JAVA_LOG_CONF = ".level = SEVERE\nhandlers = java.util.logging.ConsoleHandler\n"
@@ -169,8 +172,17 @@ class Broker:
         (conf / "standalone.conf").write_text("\n".join(lines))
         (conf / "log4j2.yaml").write_text(LOG_CONF)
         (conf / "java-logging.properties").write_text(JAVA_LOG_CONF)
+        self._forget_half_start()
         if mended := journal.mend(self.folder / "bookkeeper" / "current"):
             print(f"broker: after a kill, {mended}", flush=True)
+
+    def _forget_half_start(self) -> None:
+        """A broker that was killed in its very first seconds leaves a bookie's folder with an empty VERSION or none,
+        and no later start gets past that. Nothing was stored yet, so the folder is made anew."""
+        bookie = self.folder / "bookkeeper"
+        files = [file for file in bookie.rglob("*") if file.is_file()]
+        if bookie.exists() and all(file.name == "VERSION" and not file.stat().st_size for file in files):
+            shutil.rmtree(bookie)
 
     def command(self) -> list[str]:
         """The command line; `bin/pulsar` ends in `exec java`, so signals reach the JVM."""

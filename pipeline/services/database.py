@@ -36,6 +36,7 @@ GRANT market_data_writer TO {program}
 ALTER DATABASE {name} OWNER TO {owner}
 REVOKE ALL ON DATABASE {name}, postgres, template1 FROM PUBLIC
 GRANT CONNECT ON DATABASE {name} TO market_data_writer, market_data_reader
+GRANT TEMPORARY ON DATABASE {name} TO market_data_writer
 """
 
 

@@ -1,10 +1,10 @@
--- Trades of each day, and how many of them came by a repair. These are counted by reading all: 3 million in half a second
--- on two busy cores. Of days further back it is not known (NULL).
+-- Trades of each day, and how many of them came by a repair. These are counted by reading all: a million in 0.6 s
+-- while 16 processes want the same two cores. Of days further back it is not known (NULL).
 WITH days AS (
     SELECT time_bucket('1 day', bucket) AS day, sum(ticks) AS rows FROM trade_candle_1h
     WHERE instrument_id = %(id)s AND bucket >= %(from)s AND bucket < %(to)s GROUP BY 1
 ), summed AS (
-    SELECT *, sum(rows) OVER (ORDER BY day DESC) <= 3000000 AS counted FROM days
+    SELECT *, sum(rows) OVER (ORDER BY day DESC) <= 1000000 AS counted FROM days
 )
 SELECT d.day::date, d.rows,
        CASE WHEN d.counted THEN

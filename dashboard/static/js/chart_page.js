@@ -171,12 +171,18 @@ class Page {
   async loadGaps() {
     if (!this.chart.times.length) return;
     const mine = this.opened;
-    const gaps = await ask('gaps', { ...this.query(), from: this.chart.oldest(), to: this.chart.newest() + this.width });
+    const now = Math.floor(Date.now() / 1000); // trades that are missing at the end are missing up to now
+    const [gaps, state] = await Promise.all([
+      ask('gaps', { ...this.query(), from: this.chart.oldest(), to: Math.max(now, this.chart.newest() + this.width) }),
+      ask('state').catch(() => null)]);
     if (this.opened !== mine) return;
     if (JSON.stringify(gaps) !== JSON.stringify(this.chart.gaps)) this.chart.setGaps(gaps);
     const shown = gaps.filter((gap) => gap.state !== 'partial').slice(0, 50);
     const open = gaps.filter((gap) => gap.state === 'missing').length;
-    this.gapHead.textContent = open ? `Gaps: ${open} open` : 'Gaps';
+    const claim = state?.instruments.find((one) => one.venue === this.one.venue && one.product_id === this.one.product_id && one.kind === this.one.kind);
+    const doubt = !state ? 'nobody could be asked' : claim?.unknown ? claim.complete : '';
+    this.gapHead.textContent = `Gaps${open ? `: ${open} open` : ''}${doubt ? `: ${doubt}` : ''}`;
+    this.gapHead.className = doubt ? 'warn' : '';
     const unit = this.one.kind === 'trades' ? 'trades' : 'hours';
     this.gapList.replaceChildren(...shown.map((gap) => el(`li.${gap.state}`, {},
       el('i', { 'aria-hidden': true }),
@@ -184,7 +190,7 @@ class Page {
       el('span', {}, gap.count ? `${f.count(gap.count)} ${gap.count === 1 ? unit.slice(0, -1) : unit}` : ''),
       el('time', {}, `${f.at(gap.from_s)}${this.one.kind === 'trades' ? `:${f.clock(gap.from_s).slice(-2)}` : ''} – ${f.day(gap.from_s) === f.day(gap.to_s) ? f.clock(gap.to_s) : f.at(gap.to_s)}`),
       el('span.why', {}, f.reason(gap.reason)))));
-    if (!shown.length) this.gapList.append(el('li.none', {}, 'None: everything in this span is stored or never existed.'));
+    if (!shown.length) this.gapList.append(el('li.none', {}, doubt ? 'None is known of.' : 'None: everything in this span is stored or never existed.'));
   }
 
   // The legend: the candle under the pointer, otherwise the newest.

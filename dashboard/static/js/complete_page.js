@@ -60,7 +60,7 @@ function summary(one) {
   if (one.explained) facts.push([f.count(one.explained), one.kind === 'tickers' ? 'times not listened' : `${unit} explained`]);
   const made = facts.map(([number, text]) => el(`li${text.endsWith('missing') && number !== '0' ? '.bad' : ''}`, {}, el('b', {}, number), ` ${text}`));
   // the word with the number: "100 %, 490 too old", "not known since 12:03:04"
-  made.push(el(`li.claim${f.claim(one) ? `.${f.claim(one)}` : ''}`, {}, el('b', {}, one.complete), one.share_complete === null ? '' : ' complete'));
+  made.push(el(`li.claim${f.claim(one) ? `.${f.claim(one)}` : ''}`, {}, el('b', {}, one.complete.replace(' %', ' % complete'))));
   return el('ul.facts', {}, made);
 }
 
