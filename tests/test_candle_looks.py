@@ -234,7 +234,7 @@ def test_a_bad_value_costs_its_row(scripted: Scripted, tmp_path: Path, value: ob
     walk = found.walk()
     scripted.rows[700] = struck
     assert found.letters
-    assert walk.refused_rows()
+    assert [*walk.refused_rows(), *found.book.aside.named()]
     assert bucket not in found.final
     assert not common(found.spans, [(bucket, bucket + MIN)])
     assert found.lies() == []
@@ -263,7 +263,10 @@ def test_buckets_beside_the_grid_are_refused(scripted: Scripted, tmp_path: Path,
     walk = found.walk()
     assert {one.reason for one in found.letters} == {"bucket"}
     assert len(found.letters) >= 40
-    assert len(walk.refused_rows()) == 6  # five, and how many more
+    assert [text.split(": ", 1)[1] for text in found.book.aside.named()] == [
+        f"refused rows, begins {off_ms / 1000:g} s after a multiple of the width"
+    ]
+    assert walk.refused_rows() == []  # named already
     assert sum(b - a for a, b in found.spans) == found.span[1] - found.span[0] - 40 * MIN
     assert all(bucket % MIN == 0 for bucket in found.final)
 

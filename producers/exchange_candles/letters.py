@@ -14,7 +14,7 @@ from pipeline.log import get_logger
 from pipeline.process import now_us
 from pipeline.publisher import Publisher
 from pipeline.times import us_to_iso
-from pipeline.topics import full_name, topic_of
+from pipeline.topics import full_name
 from producers.exchange_candles.rows import Refused
 
 SOURCE = "exchange-candles"
@@ -61,10 +61,10 @@ class Letters:
                 self.left_out += 1
                 return
             self._budget -= 1.0
+        # An address instead of a topic: it never was a message, so there is nothing to send again.
         letter: dict[str, object] = {
-            "source": SOURCE, "topic": topic_of(self._bus.settings.tenant, "candles", venue, product_id),
-            "message_id": "", "row": None, "reason": refused.reason, "detail": where + refused.detail,
-            "payload": refused.payload, "at_us": now_us(),
+            "source": SOURCE, "topic": f"ccxt {venue} {product_id}", "message_id": "", "row": None,
+            "reason": refused.reason, "detail": where + refused.detail, "payload": refused.payload, "at_us": now_us(),
         }  # fmt: skip
         self._send(letter)
 

@@ -315,10 +315,11 @@ class Walk:
             self._aside.put((a, b), why, quiet=not bad and a >= young_from)
 
     def refused_rows(self) -> list[str]:
-        """Rows that were refused and did not come right, for people: a few, and how many more."""
+        """Rows that were refused, did not come right and are not named with a span: a few, and how many more."""
+        aside = merged(*self._aside.blocked())
         left = [
             f"{'a row' if at is None else us_to_iso(at)} ({reason}: {detail})"
             for (at, reason), detail in self.bad.items()
-            if at is None or at != floor_us(at, self._width) or not holds(self.final, at)
+            if at is None or (not holds(aside, at) and (at != floor_us(at, self._width) or not holds(self.final, at)))
         ]
         return [*left[:SHOWN], *([f"and {len(left) - SHOWN} more rows"] if len(left) > SHOWN else [])]
