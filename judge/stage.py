@@ -25,11 +25,10 @@ from supervisor.xmlrpc import SupervisorTransport
 from judge.plan import LOADS
 from judge.proxy import Proxy
 from pipeline import demo
-from pipeline.programs import BY_NAME
 from pipeline.services import conf
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
-from pipeline.services.processes import Process, end, free_ports, port_is_free, wait_until, working_in
+from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
 from pipeline.settings import PREFIXES, PROJECT
 from simulator.testing import Simulator, urls
 
@@ -55,7 +54,7 @@ class Stage:
         self._database = Database(self.folder / "data" / "database", database)
         self._broker = Broker(self.folder / "data" / "broker", pulsar, admin)
         self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
-        self.metrics_base = next(b for b in iter(lambda: free_ports(1)[0], None) if b < 65_000 and _free_above(b))
+        self.metrics_base = free_range(30)
         self.tenant = "market-data"
         self._supervisord: subprocess.Popen[bytes] | None = None
         self._disk = self._small_disk()
@@ -313,7 +312,3 @@ def _copy(source: Path, target: Path) -> None:
     done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
     if done.returncode:
         raise OSError(done.stderr.strip()[-200:])
-
-
-def _free_above(base: int) -> bool:
-    return all(port_is_free(base + offset) for offset in {p.offset for p in BY_NAME.values()} | {21, 22})

@@ -17,7 +17,7 @@ import requests
 from pipeline.programs import PROGRAMS
 from pipeline.services import conf, gate
 from pipeline.services.database import Database
-from pipeline.services.processes import Process, end, free_ports, recorded, wait_until
+from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
 from pipeline.settings import PREFIXES, PROJECT
 
 UP_SECONDS = 240.0  # on an idle machine it takes four
@@ -32,7 +32,7 @@ class Supervised:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         pulsar, self.admin_port, self.database_port, dashboard, simulator = free_ports(5)
-        self.base = _free_range(20)
+        self.base = free_range(30)
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)} | {
             "SERVICES_DATA": str(folder),
             "STATE_DIR": str(folder / "state"),
@@ -74,9 +74,10 @@ class Supervised:
         broker, health = f"http://127.0.0.1:{self.admin_port}/admin/v2/brokers/health", self.base + WRITER.offset
         try:
             with psycopg.connect(self.database_url(), connect_timeout=5):
+                token = {"Authorization": f"Bearer {(self.folder / 'broker' / 'token').read_text().strip()}"}
                 urls = (broker, f"http://127.0.0.1:{health}/health")
-                return all(requests.get(url, timeout=15).status_code == 200 for url in urls)
-        except (requests.RequestException, psycopg.Error):
+                return all(requests.get(url, timeout=15, headers=token).status_code == 200 for url in urls)
+        except (requests.RequestException, psycopg.Error, OSError):
             return False
 
     def watched(self, name: str) -> bool:
@@ -88,26 +89,12 @@ class Supervised:
         return name in found["answering"]
 
     def wait_healthy(self) -> None:
-        assert wait_until(self.healthy, UP_SECONDS, 0.3), self.log[-4000:]
+        ended = lambda: self.child is None or self.child.poll() is not None  # noqa: E731
+        assert wait_until(lambda: ended() or self.healthy(), UP_SECONDS, 0.3), self.log[-4000:]
+        assert not ended(), self.log[-4000:]
 
     def database_url(self) -> str:
         return Database(self.folder / "database", self.database_port).url()
-
-
-def _free_range(size: int) -> int:
-    for base in range(20_000, 60_000, size):
-        if all(_free(port) for port in range(base, base + size)):
-            return base
-    raise AssertionError("no free ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import time
@@ -128,3 +129,15 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def free_range(size: int) -> int:
+    """The first of `size` ports in a row of 127.0.0.1 that nobody listens on.
+
+    Drawn, so that two who look at the same moment find different ones, and below 32,768, from where on the kernel hands
+    ports out to whoever connects.
+    """
+    while True:
+        base = random.SystemRandom().randrange(15_000, 32_000 - size)
+        if all(port_is_free(port) for port in range(base, base + size)):
+            return base
