@@ -43,7 +43,9 @@ def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
 
 
 def admin_of(env: dict[str, str]) -> Admin:
-    return Admin(PulsarSettings(url=env["PULSAR_URL"], admin_url=env["PULSAR_ADMIN_URL"]))
+    return Admin(
+        PulsarSettings(url=env["PULSAR_URL"], admin_url=env["PULSAR_ADMIN_URL"], token_file=env["PULSAR_TOKEN_FILE"])
+    )
 
 
 def topic_path(env: dict[str, str], local: str, namespace: str = "trades") -> str:

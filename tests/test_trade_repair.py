@@ -92,7 +92,7 @@ def test_a_load_that_does_not_wait_for_the_writer_has_published_all_when_it_ends
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (("--last-n-days", "0"), "LAST_N_DAYS"),
+        (("--last-n-days", "0"), "last-n-days"),
         (("--from", "soon"), "invalid time 'soon'"),
         (("--from", "2030-01-01"), "--from"),
         (("--from", "2026-01-02", "--to", "2026-01-01"), "earlier"),
