@@ -10,10 +10,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from consumers.fields import ASSET, OLDEST_US
+from consumers.fields import ASSET
 from consumers.pgcopy import FRACTION_DIGITS, Split
 from pipeline.errors import BadData, WrongUse
 from pipeline.products import canonical_product
+from pipeline.times import OLDEST_US
 from pipeline.topics import venue_and_product
 
 _PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)

@@ -16,14 +16,12 @@ import numpy.typing as npt
 
 from pipeline.errors import BadData
 from pipeline.process import now_us
-from pipeline.products import AssetClass
+from pipeline.products import MAX_ID, AssetClass
+from pipeline.times import END_US, OLDEST_US
 
-OLDEST_US = 946_684_800_000_000  # 2000-01-01: no venue here is older
-NEWEST_US = 4_102_444_800_000_000  # 2100-01-01
 # What is live may be this far ahead of our clock, which may be the wrong one. Further ahead it is refused for now, and
 # its id stays missing: no judgement by our own clock is ever a property of the data.
 AHEAD_US = 86_400_000_000
-HIGHEST_ID = 1 << 62
 LONGEST = 100  # characters of a name
 _ASKED_FOR = ("history", "repair")  # origins of rows that REST gave when it was asked for them
 
@@ -76,8 +74,8 @@ class OneOf:
 
 
 Rule = Whole | Text | OneOf
-TIME = Whole("time", OLDEST_US, NEWEST_US - 1)
-ID = Whole("trade_id", 0, HIGHEST_ID - 1)
+TIME = Whole("time", OLDEST_US, END_US - 1)
+ID = Whole("trade_id", 0, MAX_ID - 1)
 SCALE = Whole("scale", 0, 12)
 SEQ = Whole("seq", 0, (1 << 31) - 1)
 GRANULARITY = Whole("granularity", 1, 31 * 86_400)  # a month at most
@@ -100,8 +98,8 @@ RULES: dict[str, dict[str, Rule]] = {
     "candles": {"asset_class": ASSET, "received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
     "statement": {  # what a message of candles says beside its candles
         "state": Text("state", optional=True),
-        "covered_from_us": Whole("time", OLDEST_US, NEWEST_US - 1, optional=True),
-        "covered_to_us": Whole("time", OLDEST_US, NEWEST_US - 1, optional=True),
+        "covered_from_us": Whole("time", OLDEST_US, END_US - 1, optional=True),
+        "covered_to_us": Whole("time", OLDEST_US, END_US - 1, optional=True),
     },
     "quorum": {"required": Whole("quorum", 1, 63), "as_of_us": TIME},
 }  # fmt: skip
@@ -124,4 +122,4 @@ def check_ahead(field: str, at_us: int) -> None:
 
 def latest_us(origin: str) -> int:
     """Up to which time a row of this origin is stored: what REST gave is taken as the venue says."""
-    return NEWEST_US - 1 if origin in _ASKED_FOR else now_us() + AHEAD_US
+    return END_US - 1 if origin in _ASKED_FOR else now_us() + AHEAD_US

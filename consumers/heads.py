@@ -24,6 +24,7 @@ from pipeline.bus import Bus
 from pipeline.errors import PipelineError, Refused
 from pipeline.ledger import Head, Ledger
 from pipeline.log import get_logger
+from pipeline.products import MAX_ID
 from pipeline.topics import HEADS_TOPIC, full_name
 from producers.filling import Source
 from producers.socket import Stopped
@@ -181,7 +182,7 @@ class Heads:
         newest, first = record["newest_id"], record["from_id"]
         if key[0] not in self._sources or not isinstance(newest, int) or not isinstance(first, int):
             return
-        if not 0 <= first <= newest < 1 << 62:
+        if not 0 <= first <= newest < MAX_ID:
             return
         if key not in self._known:
             strangers = sum(not head.real for head in self._known.values())

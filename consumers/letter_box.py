@@ -20,12 +20,12 @@ import pulsar
 
 import schemas
 from consumers.batch import printable
-from consumers.fields import NEWEST_US
 from pipeline.admin import Admin
 from pipeline.bus import new_client
 from pipeline.errors import Refused, Unavailable
 from pipeline.ledger import from_us
 from pipeline.settings import PulsarSettings
+from pipeline.times import END_US
 from pipeline.topics import NAMESPACES
 from schemas.columns import decode_quote_hour
 
@@ -62,7 +62,7 @@ class DeadLetter:
 
     @property
     def at(self) -> datetime:
-        return from_us(min(max(self.at_us, 0), NEWEST_US))
+        return from_us(min(max(self.at_us, 0), END_US))
 
     @property
     def namespace(self) -> str:
@@ -165,9 +165,7 @@ def _newest(
     settings: PulsarSettings, client: pulsar.Client, topic: str, limit: int, most_bytes: int, end: float
 ) -> list[DeadLetter]:
     """From the end backwards in growing steps of entries, each read forwards."""
-    stats = Admin(settings).internal_stats(topic)
-    ledgers = [(int(one["ledgerId"]), int(one["entries"])) for one in stats["ledgers"]]
-    ledgers[-1:] = [(number, int(stats["currentLedgerEntries"])) for number, _ in ledgers[-1:]]
+    ledgers = Admin(settings).ledgers(topic)
     total = sum(entries for _, entries in ledgers)
     found: deque[DeadLetter] = deque()
     size, back, step, before = 0, 0, _FIRST_STEP, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Iterable
@@ -34,8 +33,8 @@ class Post:
 
     def __init__(self, name: str, bus: Bus, state: LaneState, stop: threading.Event) -> None:
         self._source = name
-        # A producer's name is one process's: two writers that share topics both have letters to send.
-        self._name = f"{name}-{secrets.token_hex(4)}"
+        # Two writers that share topics both have letters to send, and so do the lanes of one.
+        self._name = bus.own_name(f"{name}-{state.namespace}")
         self._topic = full_name(bus.settings.tenant, "dead-letters", name)
         self._bus = bus
         self._state = state

@@ -28,6 +28,7 @@ from pipeline.bus import new_client
 from pipeline.errors import PipelineError, Refused
 from pipeline.log import get_logger
 from pipeline.settings import PulsarSettings
+from pipeline.times import OLDEST_US
 from pipeline.topics import GAPS_TOPIC, full_name, topic_of
 from schemas.columns import decode_quote_hour
 
@@ -42,7 +43,7 @@ QUEUE = 200
 HANDED_OVER = 50
 TICKS_MOST = 2_000
 # As the writer: a row may be ahead of our clock by a day.
-_OLDEST_US, _AHEAD_US = 946_684_800_000_000, 86_400_000_000
+_AHEAD_US = 86_400_000_000
 _HOUR_US = 3_600_000_000
 _DIGITS = 40
 
@@ -99,7 +100,7 @@ def _decimal(text: str) -> Decimal | None:
 
 
 def _time_ok(timestamp_us: int) -> bool:
-    return _OLDEST_US <= timestamp_us <= time.time_ns() // 1000 + _AHEAD_US
+    return OLDEST_US <= timestamp_us <= time.time_ns() // 1000 + _AHEAD_US
 
 
 def _past(times: list[int], fetched_at_us: int | None = None) -> list[Item]:

@@ -203,15 +203,17 @@ class Ledger:
 
     def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
         """Its id; the instrument is made where it is new."""
+        query = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"
+        # Looked up first: an INSERT that meets its conflict uses up an id too, and heads are written every two seconds.
+        if found := self._conn.execute(query, (venue, product_id)).fetchone():
+            return int(found[0])
         with self._conn.transaction():
             self._conn.execute(
                 "INSERT INTO instruments (venue, product_id, asset_class) VALUES (%s, %s, %s)"
                 " ON CONFLICT (venue, product_id) DO NOTHING",
                 (venue, product_id, asset_class),
             )
-            row = self._conn.execute(
-                "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s", (venue, product_id)
-            ).fetchone()
+            row = self._conn.execute(query, (venue, product_id)).fetchone()
             assert row is not None  # just inserted
             self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", row)
         return int(row[0])

@@ -12,6 +12,7 @@ Origin = Literal["live", "snapshot", "history", "repair"]
 TakerSide = Literal["buy", "sell", "unknown"]
 ORIGINS: tuple[str, ...] = get_args(Origin)
 TAKER_SIDES: tuple[str, ...] = get_args(TakerSide)
+MAX_ID = 1 << 62  # trade ids lie below
 
 # The one rule for product ids: base and quote of letters and digits, in any case (Kraken's own name is AAPLx/USD); a
 # base may have dots inside (BRENT.CMD). The longest base seen at a venue has 17 characters.

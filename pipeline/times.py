@@ -9,6 +9,8 @@ from functools import lru_cache
 from pipeline.errors import BadData
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Times of data lie in [OLDEST_US, END_US): 2000, because no venue here is older, to 2100.
+OLDEST_US, END_US = 946_684_800_000_000, 4_102_444_800_000_000
 _MICROSECOND = timedelta(microseconds=1)
 _SECONDS = re.compile(r"([0-9]{1,12})(?:\.([0-9]+))?")
 

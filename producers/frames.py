@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import BadData
+from pipeline.products import MAX_ID
+from pipeline.times import END_US, OLDEST_US
 
 Row = dict[str, Any]  # an element of trades.avsc or candles.avsc, or the values of ticker.avsc
 
@@ -19,9 +21,7 @@ MAX_COMMAS = 50_000
 # Elements of one frame that are kept one by one when they cannot be read; the rest is counted.
 MAX_BAD_ELEMENTS = 20
 MAX_DETAIL = 500
-MAX_ID = 1 << 62
 MAX_DIGITS = 64  # of a decimal; the longest that a venue sends have some 30
-MIN_TIME_US, END_TIME_US = 946_684_800_000_000, 4_102_444_800_000_000  # 2000 and 2100
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SCIENTIFIC = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,2}")
@@ -155,7 +155,7 @@ def whole_number(value: Any) -> int:
 
 def sane_time(timestamp_us: int) -> int:
     """The same, when it lies within [2000, 2100). Raises `BadData("time")`."""
-    if MIN_TIME_US <= timestamp_us < END_TIME_US:
+    if OLDEST_US <= timestamp_us < END_US:
         return timestamp_us
     raise BadData("time", f"{_shown(timestamp_us)} us since 1970 is not a time between 2000 and 2100")
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import BadData, WrongAnswer, WrongUse
+from pipeline.products import MAX_ID
+from pipeline.times import END_US, OLDEST_US
 from producers.frames import Row
 
-HIGHEST_ID = (1 << 62) - 1
-OLDEST_US, LATEST_US = 946_684_800_000_000, 4_102_444_800_000_000  # 2000 to 2100
 _STORABLE = re.compile(r"\d{1,16}(\.\d{1,18})?", re.ASCII)
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
@@ -68,7 +68,7 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callab
             number = id_of(element)
         except _READING:
             number = -1
-        if 0 <= number <= HIGHEST_ID:
+        if 0 <= number < MAX_ID:
             bad.append(BadRow(number, reason, detail, json.dumps(element, default=str).encode()[:100_000]))
         else:
             blurred = True
@@ -81,7 +81,7 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callab
 
 def problem_of(row: Row) -> tuple[str, str] | None:
     """Why a trade cannot be stored: (reason, detail), by the rules of the writer; None where it can."""
-    if not 0 <= row["trade_id"] <= HIGHEST_ID:
+    if not 0 <= row["trade_id"] < MAX_ID:
         return "trade_id", f"trade id {row['trade_id']} is out of range"
     for name in ("price", "quantity"):
         if not _STORABLE.fullmatch(row[name]):
@@ -91,6 +91,6 @@ def problem_of(row: Row) -> tuple[str, str] | None:
             )
     if not row["price"].strip("0."):
         return "price", "the price is zero"
-    if not OLDEST_US <= row["timestamp_us"] < LATEST_US:
+    if not OLDEST_US <= row["timestamp_us"] < END_US:
         return "time", f"timestamp_us {row['timestamp_us']} is not between 2000 and 2100"
     return None

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from prometheus_client import Gauge
-
 from pipeline import events, metrics
 from pipeline.log import get_logger
 from pipeline.process import now_us
@@ -19,11 +17,7 @@ from producers.dukascopy.instruments import VENUE
 
 # `Date` has whole seconds and answers take their time; a smaller offset is not worth a line.
 SAID_FROM_S = 2.0
-_OFFSET: Gauge = getattr(metrics, "CLOCK_OFFSET", None) or Gauge(
-    "venue_clock_offset_seconds", "The venue's clock less ours", ["venue"]
-)
 MOST_AHEAD_US = 12 * 3_600_000_000
-_EVENT = getattr(events, "CLOCK_OFFSET", "venue.clock_offset")
 
 
 def _believable(date: str | None) -> bool:
@@ -57,11 +51,11 @@ class VenueClock:
         offset_s = self.offset_s
         if offset_s is None:
             return
-        _OFFSET.labels(VENUE).set(offset_s)
+        metrics.CLOCK_OFFSET.labels(VENUE).set(offset_s)
         if abs(offset_s - self._said_s) > SAID_FROM_S:
             self._said_s = offset_s
             get_logger().warning(
-                _EVENT, venue=VENUE, clock_offset_s=round(offset_s, 1),
+                events.CLOCK_OFFSET, venue=VENUE, clock_offset_s=round(offset_s, 1),
                 text=f"our clock is {abs(offset_s):.0f} s {'behind' if offset_s > 0 else 'ahead of'} the vendor's",
             )  # fmt: skip
 

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import BadData
+from pipeline.times import END_US, OLDEST_US
 from producers.floats import without_noise
 
 Values = tuple[str, str, str, str, str]  # open, high, low, close, volume, as they are published
 NAMES = ("open", "high", "low", "close", "volume")
-OLDEST_US, NEWEST_US = 946_684_800_000_000, 4_102_444_800_000_000  # 2000 to 2100
 MAX_PAYLOAD = 64 * 1024
 WEEK_US = 604_800_000_000
 MONDAY_US = 345_600_000_000  # 1970-01-05, where weeks begin
@@ -87,7 +87,7 @@ def _bucket(made: Any) -> int:
     if not isinstance(made, (list, tuple)) or len(made) < 6:
         raise BadData("shape", "no row of time, open, high, low, close, volume")
     stamp = made[0]
-    if isinstance(stamp, bool) or not isinstance(stamp, int) or not OLDEST_US <= stamp * 1000 < NEWEST_US:
+    if isinstance(stamp, bool) or not isinstance(stamp, int) or not OLDEST_US <= stamp * 1000 < END_US:
         raise BadData("time", f"{str(stamp)[:40]} is no time of a candle")
     return stamp * 1000
 

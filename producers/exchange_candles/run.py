@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,12 +86,12 @@ def _work(
     settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, plan: Plan,
     following: Following | None, stop: Stop,
 ) -> int:  # fmt: skip
-    # A name of its own for each process: a supervised one and one started by hand may publish side by side.
-    name = f"{PROGRAM}-{os.getpid()}-{secrets.token_hex(3)}"
     products = following.products() if following else _products(settings, exchanges, required, stop)
     if stop.is_set():
         return 0
     bus = Bus(load(PulsarSettings), stop)
+    # A supervised process and one started by hand may publish side by side.
+    name = bus.own_name(PROGRAM)
     letters = Letters(bus, name)
     workers = [Worker(one, plan, bus, load(DatabaseSettings), letters, name, stop) for one in exchanges]
     try:
