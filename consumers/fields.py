@@ -88,14 +88,14 @@ HOLE = OneOf("hole", ("venue_has_none", "too_old", "rejected", "unreachable"))
 # Fields of a message that have no rule here are checked where they are told apart: the address by `checks.address`,
 # rows by column. What is stored nowhere (a ticker's statistics) has none: an odd one costs nothing.
 RULES: dict[str, dict[str, Rule]] = {
-    "trades": {"asset_class": ASSET, "received_at_us": TIME},
+    "trades": {"received_at_us": TIME},
     "hole": {"first_id": ID, "last_id": ID, "reason": HOLE, "confirmed_at_us": TIME},
-    "ticker": {"asset_class": ASSET, "received_at_us": TIME},
+    "ticker": {"received_at_us": TIME},
     "quotes": {
-        "asset_class": ASSET, "received_at_us": TIME, "hour_start_us": TIME, "fetched_at_us": TIME, "feed": FEED,
+        "received_at_us": TIME, "hour_start_us": TIME, "fetched_at_us": TIME, "feed": FEED,
         "price_scale": SCALE, "size_scale": SCALE,
     },
-    "candles": {"asset_class": ASSET, "received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
+    "candles": {"received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
     "statement": {  # what a message of candles says beside its candles
         "state": Text("state", optional=True),
         "covered_from_us": Whole("time", OLDEST_US, END_US - 1, optional=True),

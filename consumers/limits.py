@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pulsar
 
@@ -35,6 +35,8 @@ LOOK_AFTER = 2
 # A process that lived so long did not die of what waits for it at its start.
 LIVED_S = 120.0
 SCOUT_S = 60.0
+OF_MEMORY = 3  # exit code of a scout that could not hold a message; the client's threads end it by a signal instead
+_DEADLY = (OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL)
 MOST_SET_ASIDE = 20  # messages a start
 
 
@@ -88,10 +90,11 @@ def set_aside(name: str, kinds: Sequence[Kind], bus: Bus, stop: threading.Event)
             starts = _starts(admin, f"{settings.tenant}/{kind.namespace}")
             for _ in range(MOST_SET_ASIDE):
                 found = _scouted(kind.namespace, starts)
-                if found is None:
+                # Twice at the same place: who stops us, or a machine short of memory, may have ended the first.
+                if found is None or found != _scouted(kind.namespace, starts) or stop.is_set():
                     break
                 topic, last = found
-                place = _after(admin.internal_stats(topic), last)
+                place = _after(admin.ledgers(topic), last)
                 if place is None:
                     break
                 starts[topic] = place
@@ -126,18 +129,15 @@ def _scouted(namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | No
         child.kill()
         child.communicate()
         return None
-    if child.returncode == 0 or not (lines := said.splitlines()):
+    if child.returncode not in _DEADLY or not (lines := said.splitlines()):
         return None
     topic, ledger, entry = json.loads(lines[-1])
     return topic, (ledger, entry)
 
 
-def _after(stats: dict[str, Any], place: Place) -> Place | None:
+def _after(ledgers: list[tuple[int, int]], place: Place) -> Place | None:
     """The place of the next entry."""
-    for ledger in stats["ledgers"]:
-        number, entries = int(ledger["ledgerId"]), int(ledger["entries"])
-        if number == int(stats["ledgers"][-1]["ledgerId"]):
-            entries = int(stats["currentLedgerEntries"])  # the open one is not counted yet
+    for number, entries in ledgers:
         if number == place[0] and place[1] + 1 < entries:
             return number, place[1] + 1
         if number > place[0] and entries:

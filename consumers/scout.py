@@ -16,7 +16,7 @@ import pulsar
 from consumers.candles import Candles
 from consumers.hours import Hours
 from consumers.inbox import QUEUED_SMALL, Message
-from consumers.limits import bound_memory
+from consumers.limits import OF_MEMORY, bound_memory
 from consumers.tickers import Tickers
 from consumers.trades import Trades
 from pipeline.bus import new_client
@@ -36,7 +36,10 @@ def main() -> int:
         for _ in range(QUEUED_SMALL):
             if not reader.has_message_available():
                 break
-            handle = reader.read_next(timeout_millis=30_000)
+            try:
+                handle = reader.read_next(timeout_millis=5_000)
+            except pulsar.Timeout:  # such as the first part of a message in chunks
+                break
             place = handle.message_id()
             with suppress(BadData):  # a letter, when its turn comes
                 kind.read(Message(topic, handle.data(), place))
@@ -46,8 +49,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    code = 1
     try:
         code = main()
     except MemoryError:
-        code = 1
-    os._exit(code)  # the client's threads may hold what cannot be freed
+        code = OF_MEMORY
+    finally:
+        os._exit(code)  # the client's threads may hold what cannot be freed

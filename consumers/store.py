@@ -24,8 +24,10 @@ from pipeline.settings import DatabaseSettings
 # Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
 # rows takes 300,000 transactions.
 MOST_SINGLE = 100
-# A statement that ran into its time limit (2 min) so often is not tried whole again.
-MOST_TIMEOUTS = 3
+# What ran into the limit of a statement's time (2 min) or of the database's memory so often is not tried whole again:
+# trades of 4,000 different weeks need as many new chunks, and locks on all of them.
+MOST_TOO_MUCH = 3
+_TOO_MUCH = (pg.QueryCanceled, pg.OutOfMemory)
 
 
 class Stopping(Exception):
@@ -44,6 +46,7 @@ class Store:
         self._state = state
         self._stop = stop
         self._conn: Connection | None = None
+        self._halving = False
 
     def store(self, parts: Sequence[Part], prepared: Prepared | None, error: Exception | None) -> tuple[int, Letters]:
         """Write the batch, however often it takes; new rows, and letters about all that were refused.
@@ -65,7 +68,11 @@ class Store:
         get_logger().warning(
             events.BATCH_SPLIT, namespace=self._kind.namespace, messages=len(parts), error=_said(error)
         )
-        return self._halved(parts, _said(error), letters, Counter()), letters
+        self._halving = True
+        try:
+            return self._halved(parts, _said(error), letters, Counter()), letters
+        finally:
+            self._halving = False
 
     def _halved(self, parts: Sequence[Part], error: str, letters: Letters, found: Counter[int]) -> int:
         """Store all rows but those that cannot be; new rows. `found`: refused so far, by message."""
@@ -113,7 +120,7 @@ class Store:
 
     def _persist(self, prepared: Prepared) -> Stored:
         """One transaction, tried until it succeeds. Raises `Stopping`, and whatever the data is to blame for."""
-        delay, timeouts = 0.1, 0
+        delay, too_much = 0.1, 0
         while not self._stop.is_set():
             try:
                 if self._conn is None:
@@ -124,8 +131,8 @@ class Store:
             except Unavailable as error:  # no connection, or to another database than before
                 self._lost(error, delay)
             except psycopg.Error as error:
-                timeouts += isinstance(error, pg.QueryCanceled)
-                if not transient(error) or timeouts >= MOST_TIMEOUTS:
+                too_much += isinstance(error, _TOO_MUCH)
+                if not transient(error) or too_much >= (1 if self._halving else MOST_TOO_MUCH):
                     raise
                 self._lost(error, delay)
             delay = min(10.0, delay * 2)

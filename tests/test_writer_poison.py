@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 
 import pulsar
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -174,3 +177,32 @@ def test_bytes_are_read_by_the_schema_that_they_were_written_with(rig: Rig) -> N
     assert [(letter["reason"], letter["detail"]) for letter in rig.letters()] == [
         ("schema", "written with other fields than ours")
     ] * 2
+
+
+def test_what_is_encrypted_is_refused_and_holds_up_nothing(rig: Rig, tmp_path: Path) -> None:
+    """Prevents a topic whose backlog grows behind a message that the client never hands over."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "public").write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
+    (tmp_path / "private").write_text("")
+    producer = rig.client.create_producer(
+        rig.topic("trades"), schema=schemas.registered("trades"), encryption_key="key",
+        crypto_key_reader=pulsar.CryptoKeyReader(str(tmp_path / "public"), str(tmp_path / "private")),
+    )  # fmt: skip
+    producer.send(trades_record([trade(1)]))
+    rig.send_good("trades")
+    rig.settled()
+    assert [letter["reason"] for letter in rig.letters()] == ["schema"]
+
+
+def test_trades_of_a_thousand_weeks_are_stored(rig: Rig) -> None:
+    """Each week is a new chunk with locks of its own. What one transaction cannot hold is stored in several."""
+    week_us = 7 * 86_400_000_000
+    rig.conn.execute("SET max_parallel_workers = 0")
+    trades = [trade(number, T0_US - number * week_us) for number in range(1, 1_000)]
+    began = time.monotonic()
+    rig.send("trades", schemas.encode("trades", trades_record(trades, origin="repair")))
+    rig.send_good("trades")
+    rig.settled()
+    print("took", time.monotonic() - began)
+    assert rig.one("SELECT count(*) FROM trades WHERE trade_id < 1000") == 999
