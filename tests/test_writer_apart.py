@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import requests
-
 import schemas
 from consumers.inbox import SUBSCRIPTION
 from consumers.trades import Trades
@@ -23,8 +21,7 @@ from tests.writer_help import Rig, until
 def admin(rig: Rig, method: str, topic: str, what: str = "") -> None:
     """The broker's own interface, as an operator uses it."""
     path = topic.replace("://", "/")
-    answer = requests.request(method, f"{rig.admin._base}/{path}{what}", timeout=30)
-    assert answer.ok, answer.text
+    rig.admin._call(method, f"{path}{what}")
 
 
 def publish(bus: Bus, product: str, *ids: int, price: str = "5") -> None:

@@ -36,7 +36,12 @@ class Flow:
 
     def __init__(self, instance: Instance, tenant: str) -> None:
         self._stop = threading.Event()
-        self._settings = PulsarSettings(url=instance.pulsar_url, admin_url=instance.pulsar_admin_url, tenant=tenant)
+        self._settings = PulsarSettings(
+            url=instance.pulsar_url,
+            admin_url=instance.pulsar_admin_url,
+            token_file=instance.pulsar_token,
+            tenant=tenant,
+        )
         bootstrap.broker_when_ready(self._settings, self._stop)
         self.bus = Bus(self._settings, self._stop)
         self.expected: dict[str, dict[int, tuple[int, str, str]]] = {}
