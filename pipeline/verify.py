@@ -21,10 +21,12 @@ from rich.table import Table
 from pipeline.claim import others_text
 from pipeline.database import Connection, connect
 from pipeline.errors import WrongUse
-from pipeline.process import program
-from pipeline.products import canonical_product
+from pipeline.moments import moment_us
+from pipeline.process import now_us, program
+from pipeline.products import canonical_product, canonical_venue
 from pipeline.settings import DatabaseSettings, load
 from pipeline.sql import statement
+from pipeline.times import from_us
 
 CHECKS = {
     "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_candles"),
@@ -79,27 +81,22 @@ def verify(
         yield verdict
 
 
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise WrongUse(f"{text!r} is no time; write it like 2024-05-01 or 2024-05-01T12:00.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _time(text: str | None, name: str) -> datetime | None:
+    return None if text is None else from_us(moment_us(text, now_us(), name))
 
 
 @click.command()
 @click.option("--venue", help="Only this venue, such as kraken.")
 @click.option("--product", help="Only this product, such as BTC-USD.")
-@click.option("--from", "from_", help="Only ticks from this moment (UTC) on, included.")
-@click.option("--to", help="Only ticks before this moment.")
+@click.option("--from", "from_", help="Only ticks from this moment (UTC) on, such as 2024-05-01T12:00 or 7_days_ago.")
+@click.option("--to", help="Only ticks before this moment, written the same way.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @program("verify", logs=False)
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, as_json: bool) -> int:
     """Prove completeness and candles. Exit code 0: proven; 1: something is wrong, and what."""
-    span = _moment(from_), _moment(to)
-    wanted = canonical_product(product) if product else None
+    span = _time(from_, "--from"), _time(to, "--to")
+    venue = canonical_venue(venue) if venue else None
+    wanted = canonical_product(product, venue) if product else None
     with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")
