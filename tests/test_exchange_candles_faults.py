@@ -82,9 +82,9 @@ def lies(program: Candles, venue: str) -> int:
 def test_a_volume_that_grows_after_the_close_is_not_kept(program: Candles, tmp_path: Path) -> None:
     """Prevents the first look from being the last: every live minute kept the volume of 3 s after its close."""
     program.start_writer()
-    program.env |= {"EXCHANGE_CANDLES_POLL_SECONDS": "1", "EXCHANGE_CANDLES_SETTLE_SECONDS": "12"}
+    program.env |= {"EXCHANGE_CANDLES_POLL_SECONDS": "1", "EXCHANGE_CANDLES_SETTLE_SECONDS": "6"}
     for venue in VENUES:
-        program.simulator.fault("settling", venue, seconds=600, settle=9)
+        program.simulator.fault("settling", venue, seconds=600, settle=4)
     began = datetime.now(UTC).replace(second=0, microsecond=0)
     start = hours_ago(1)
     output = tmp_path / "follow.out"
