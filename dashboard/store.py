@@ -1,9 +1,9 @@
-"""Read-only questions to the database: a few connections, each question with an end, none of them on the event loop.
+"""Read-only questions to the database: a pool of a few connections, each question with an end, none on the event loop.
 
 A page asks several times a second, and a database that is away or frozen must cost it nothing: whoever finds it so says
-it for the next `AWAY_S`, during which questions are refused at once; only one connection is being made at a time. A
-question that is not answered in `ANSWER_WITHIN_S` has its socket shut, which ends the thread that waits for it: a
-frozen database answers neither the question nor a request to cancel it.
+it for the next `AWAY_S`, during which questions are refused at once. A question that is not answered in
+`ANSWER_WITHIN_S` has its socket shut, which ends the thread that waits for it: a frozen database answers neither the
+question nor a request to cancel it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.database import Connection, connect
 from pipeline.errors import Unavailable, WrongUse
@@ -41,25 +42,23 @@ Rows = list[tuple[Any, ...]]
 class _Question:
     """One question in its thread. `give_up` is called from another."""
 
-    def __init__(self, store: Store, query: str, parameters: Parameters) -> None:
-        self._store, self._query, self._parameters = store, query, parameters
+    def __init__(self, pool: ConnectionPool[Connection], query: str, parameters: Parameters) -> None:
+        self._pool, self._query, self._parameters = pool, query, parameters
         self._lock = threading.Lock()
         self._given_up = False
         self._connection: Connection | None = None
 
     def run(self) -> Rows:
-        connection = self._store.take()
-        with self._lock:
-            if self._given_up:
-                self._store.put(connection)
-                return []
-            self._connection = connection
-        try:
-            return connection.execute(self._query, self._parameters).fetchall()
-        finally:
+        with self._pool.connection() as connection:
             with self._lock:
-                self._connection = None
-            self._store.put(connection)
+                if self._given_up:
+                    return []
+                self._connection = connection
+            try:
+                return connection.execute(self._query, self._parameters).fetchall()
+            finally:
+                with self._lock:
+                    self._connection = None
 
     def give_up(self) -> None:
         with self._lock:
@@ -78,12 +77,34 @@ class Store:
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._threads = ThreadPoolExecutor(CONNECTIONS, "database")
-        self._lock, self._connecting = threading.Lock(), threading.Lock()
-        self._connecting_since: float | None = None
-        self._idle: list[Connection] = []
         self._away = "", 0.0  # what to say, until when (monotonic)
+        self._trouble = ""  # of the last connection that could not be made
         self._asked = 0
-        self._closed = False
+        store = self
+
+        class Ours(psycopg.Connection[Any]):
+            """The pool makes its connections as all programs do, with the same options and sentences."""
+
+            @classmethod
+            def connect(cls, *_: Any, **__: Any) -> Any:
+                return store._connect()
+
+        # Nobody asks while nothing is open, so there is nothing to keep at hand; `reconnect_timeout`: an attempt that
+        # failed is not repeated by the pool but by the next question.
+        self._pool = cast("ConnectionPool[Connection]", ConnectionPool(
+            connection_class=Ours, min_size=0, max_size=CONNECTIONS, max_waiting=WAITING_MOST,
+            timeout=CONNECT_WITHIN_S, reconnect_timeout=0.0, open=True, name="dashboard",
+        ))  # fmt: skip
+
+    def _connect(self) -> Connection:
+        try:
+            connection = connect(self._settings, "dashboard", read_only=True)
+        except (Unavailable, WrongUse) as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = ""
+        connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+        return connection
 
     async def probe(self) -> str | None:
         """What is wrong with the database now; None when it answers."""
@@ -95,78 +116,40 @@ class Store:
 
     async def rows(self, query: str, parameters: Parameters = ()) -> Rows:
         """All rows. Raises `Unavailable` when the database does not answer within `ANSWER_WITHIN_S`."""
-        self._refuse_while_away()
-        since = self._connecting_since
-        if since is not None and not self._idle and time.monotonic() - since > CONNECT_WITHIN_S:
-            raise Unavailable("the database does not answer; a connection is being made")
+        why, until = self._away
+        if time.monotonic() < until:
+            raise Unavailable(why)
         if self._asked >= WAITING_MOST:
             raise Unavailable("too many questions at once; ask again in a moment")
         self._asked += 1
-        question = _Question(self, query, parameters)
+        question = _Question(self._pool, query, parameters)
         job = self._threads.submit(question.run)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job), ANSWER_WITHIN_S)
         except TimeoutError:
             raise self._gone(f"the database did not answer within {ANSWER_WITHIN_S:.0f} s") from None
+        except PoolTimeout:
+            raise self._gone(self._trouble or "the database does not answer; a connection is being made") from None
+        except PoolClosed:
+            raise Unavailable("the dashboard ends") from None
         except psycopg.errors.QueryCanceled:
             raise Unavailable(f"the database did not answer within {STATEMENT_S} s") from None
-        except (psycopg.Error, WrongUse) as error:
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError):
+                self._pool.drain()  # where one connection is lost the others are too: a restart ends all
             raise Unavailable(f"the database did not answer: {' '.join(str(error).split())}") from None
         finally:
             self._asked -= 1
             question.give_up()
 
-    def _refuse_while_away(self) -> None:
-        why, until = self._away
-        if time.monotonic() < until:
-            raise Unavailable(why)
-
     def _gone(self, why: str) -> Unavailable:
         """From now on questions are refused for a moment."""
         self._away = why, time.monotonic() + AWAY_S
-        self._drop_idle()
+        self._pool.drain()
         return Unavailable(why)
 
-    def _drop_idle(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    # -- in the threads ------------------------------------------------------------------------------------------------
-
-    def take(self) -> Connection:
-        """An idle connection, or a new one. Raises `Unavailable`."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        with self._connecting:
-            self._refuse_while_away()
-            self._connecting_since = time.monotonic()
-            try:
-                connection = connect(self._settings, "dashboard", read_only=True)
-                connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
-            except (Unavailable, WrongUse, psycopg.Error) as error:
-                raise self._gone(str(error)) from None
-            finally:
-                self._connecting_since = None
-        return connection
-
-    def put(self, connection: Connection) -> None:
-        """Give back. Where one is lost the others are too: a restart ends all."""
-        if connection.broken or connection.closed:
-            connection.close()
-            self._drop_idle()
-            return
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
-
     def close(self) -> bool:
-        """False when a thread still hangs in a connection being made: the process must not wait for it."""
-        self._closed = True
+        """False when a thread still waits for the database: the process must not wait for it."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._drop_idle()
-        return self._connecting_since is None
+        self._pool.close(timeout=0)
+        return not self._asked
