@@ -53,7 +53,8 @@ class DeadLetter:
     reason: str
     detail: str
     payload: bytes
-    at_us: int
+    at_us: int  # as its writer says
+    published_us: int  # as the broker says, whom strangers cannot tell what to say
     replayed: bool = False
 
     @property
@@ -118,7 +119,7 @@ def read(
         found = [one for topic in topics(settings) for one in _newest(settings, own, topic, limit, most_bytes, end)]
     done = {letter.message_id for letter in found if letter.reason == REPLAYED}
     letters = [replace(one, replayed=one.id in done) for one in found if one.reason != REPLAYED]
-    return sorted(letters, key=lambda one: one.at_us)[-limit:]
+    return sorted(letters, key=lambda one: one.published_us)[-limit:]
 
 
 def every(settings: PulsarSettings) -> Iterator[DeadLetter]:
@@ -222,8 +223,10 @@ def _letter(name: str, data: bytes, published_us: int) -> DeadLetter:
         record = schemas.decode("dead_letter", data)
     except Exception as error:
         detail = f"not a dead letter: {type(error).__name__}"
-        return DeadLetter(name, "", "", None, "unreadable", detail, data, published_us)
+        return DeadLetter(name, "", "", None, "unreadable", detail, data, published_us, published_us)
     topic, message_id, reason, detail = (
         printable(str(record[key])[:_CHARACTERS]) for key in ("topic", "message_id", "reason", "detail")
     )
-    return DeadLetter(name, topic, message_id, record["row"], reason, detail, record["payload"], record["at_us"])
+    return DeadLetter(
+        name, topic, message_id, record["row"], reason, detail, record["payload"], record["at_us"], published_us
+    )  # fmt: skip
