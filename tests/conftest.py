@@ -34,8 +34,12 @@ from pipeline.settings import PREFIXES, PROJECT, PulsarSettings, load
 from pipeline.sql import statement
 
 Environment = Callable[..., dict[str, str]]
-# Measuring coverage takes a program as much processor time again. Left out where many run at once for other reasons.
+# Measuring coverage takes a program up to as much processor time again. Left out where many run at once, and in files
+# whose programs run the same lines in other files too.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
+UNMEASURED_FILES = (
+    "exchange_candles_faults", "live_faults", "dukascopy_load", "dukascopy_empty", "settings", "silent_stop", "whole",
+)  # fmt: skip
 
 
 FOLDERS = "market-data-tests-"
@@ -199,11 +203,15 @@ def _template(instance: Instance) -> str:
 
 
 @pytest.fixture
-def env(services: Instance, database_url: str, tenant: str, tmp_path: Path) -> Environment:
+def env(
+    services: Instance, database_url: str, tenant: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Environment:
     """`env(KRAKEN_WS_URL=...)`: the environment of a subprocess in which all addresses are this test's."""
 
     def make(**overrides: object) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        if request.path.stem.removeprefix("test_") in UNMEASURED_FILES:
+            kept |= UNMEASURED
         return kept | {
             "PULSAR_URL": services.pulsar_url,
             "PULSAR_ADMIN_URL": services.pulsar_admin_url,
