@@ -89,14 +89,10 @@ def set_aside(name: str, kinds: Sequence[Kind], bus: Bus, stop: threading.Event)
         try:
             starts = _starts(admin, f"{settings.tenant}/{kind.namespace}")
             for _ in range(MOST_SET_ASIDE):
-                found = _scouted(kind.namespace, starts)
-                # Twice at the same place: who stops us, or a machine short of memory, may have ended the first.
-                if found is None or found != _scouted(kind.namespace, starts) or stop.is_set():
+                found = _deadly(admin, kind.namespace, starts)
+                if found is None or stop.is_set():
                     break
-                topic, last = found
-                place = _after(admin.ledgers(topic), last)
-                if place is None:
-                    break
+                topic, place = found
                 starts[topic] = place
                 _set_aside(topic, place, kind.namespace, bus.client, post)
         except (PipelineError, pulsar.PulsarException, ValueError, KeyError) as error:  # the next start tries again
@@ -117,8 +113,19 @@ def _starts(admin: Admin, namespace: str) -> dict[str, Place]:
     return found
 
 
-def _scouted(namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
-    """Let another process read on from there. The topic that ended it with the last place that was read well."""
+def _deadly(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
+    """Topic and place of a message that ended two scouts: who stops us, or a machine short of memory, may end one."""
+    seen: list[tuple[str, Place]] = []
+    while len(seen) < 3:
+        found = _scouted(admin, namespace, starts)
+        if found is None or found in seen:
+            return found
+        seen.append(found)
+    return None
+
+
+def _scouted(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
+    """Let another process read on from there. Topic and place of the message that ended it."""
     child = subprocess.Popen(
         [sys.executable, "-m", "consumers.scout", namespace], cwd=PROJECT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -132,7 +139,10 @@ def _scouted(namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | No
     if child.returncode not in _DEADLY or not (lines := said.splitlines()):
         return None
     topic, ledger, entry = json.loads(lines[-1])
-    return topic, (ledger, entry)
+    if child.returncode == OF_MEMORY and (ledger, entry) != starts[topic]:
+        return topic, (ledger, entry)
+    place = _after(admin.ledgers(topic), (ledger, entry))
+    return None if place is None else (topic, place)
 
 
 def _after(ledgers: list[tuple[int, int]], place: Place) -> Place | None:

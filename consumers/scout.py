@@ -1,7 +1,8 @@
 """`python -m consumers.scout NAMESPACE`: reads what may end the process that reads it; see `consumers.limits`.
 
-Takes from stdin where to begin on each topic, and says on stdout before each step which topic it is about to read and
-the last place that it read well.
+Takes from stdin where to begin on each topic, and says on stdout which topic it is about to read and the last place
+that the client handed over. The client unpacks the next message meanwhile, so the place is said before the message is
+looked into: where this process ends by `MemoryError` that message is to blame, where the client ends it the next one.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ def main() -> int:
             if not reader.has_message_available():
                 break
             try:
-                handle = reader.read_next(timeout_millis=5_000)
+                handle = reader.read_next(timeout_millis=15_000)
             except pulsar.Timeout:  # such as the first part of a message in chunks
                 break
             place = handle.message_id()
+            print(json.dumps([topic, place.ledger_id(), place.entry_id()]), flush=True)
             with suppress(BadData):  # a letter, when its turn comes
                 kind.read(Message(topic, handle.data(), place))
-            print(json.dumps([topic, place.ledger_id(), place.entry_id()]), flush=True)
         reader.close()
     return 0
 

@@ -3,7 +3,8 @@
 A page asks several times a second, and a database that is away or frozen must cost it nothing: whoever finds it so says
 it for the next `AWAY_S`, during which questions are refused at once. A question that is not answered in
 `ANSWER_WITHIN_S` has its socket shut, which ends the thread that waits for it: a frozen database answers neither the
-question nor a request to cancel it.
+question nor a request to cancel it. Hence threads: an asynchronous connection that is cancelled waits for the answer to
+its request to cancel.
 """
 
 from __future__ import annotations
@@ -103,7 +104,11 @@ class Store:
             self._trouble = str(error)
             raise
         self._trouble = ""
-        connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+        try:
+            connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     async def probe(self) -> str | None:
