@@ -139,7 +139,7 @@ def _scouted(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[st
     if child.returncode not in _DEADLY or not (lines := said.splitlines()):
         return None
     topic, ledger, entry = json.loads(lines[-1])
-    if child.returncode == OF_MEMORY and (ledger, entry) != starts[topic]:
+    if child.returncode == OF_MEMORY and (ledger, entry) != starts[topic]:  # it was looked into
         return topic, (ledger, entry)
     place = _after(admin.ledgers(topic), (ledger, entry))
     return None if place is None else (topic, place)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 
 import click
@@ -22,7 +20,7 @@ from pipeline.programs import BY_NAME
 from pipeline.settings import DashboardSettings, ServicesSettings, load
 
 
-async def _serve(port: int, stop: threading.Event) -> bool:
+async def _serve(port: int, stop: threading.Event) -> None:
     dashboard = Dashboard()
     runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=1)
     await runner.setup()
@@ -40,7 +38,6 @@ async def _serve(port: int, stop: threading.Event) -> bool:
         listening.close()
     finally:
         await runner.cleanup()
-    return dashboard.ended_well
 
 
 @click.command()
@@ -52,11 +49,8 @@ def main(port: int | None) -> None:
     stop = Stop().listen()
     if not assets.installed():
         assets.install(load(ServicesSettings).cache)
-    ended_well = asyncio.run(_serve(settings.port, stop))
+    asyncio.run(_serve(settings.port, stop))
     get_logger().info(events.STOPPED)
-    if not ended_well:
-        sys.stdout.flush()
-        os._exit(0)
 
 
 if __name__ == "__main__":

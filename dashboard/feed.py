@@ -264,9 +264,8 @@ class Feeds:
         except Refused as error:
             return ": 404 " not in str(error)  # no such namespace; where one may not look, it is taken to be there
 
-    def close(self) -> bool:
-        """End all readers. False when one still hangs in the client (no broker): the process must not end through
-        Python's own way then, the client's C++ part would abort it."""
+    def close(self) -> None:
+        """End all readers; one may still hang in the client afterwards (no broker)."""
         for feed in self._feeds.values():
             feed.stop()
         until = time.monotonic() + CLOSE_WITHIN_S
@@ -274,4 +273,3 @@ class Feeds:
             thread.join(max(0.0, until - time.monotonic()))
         with contextlib.suppress(pulsar.PulsarException):  # already closed, or no broker
             self._client.close()
-        return not any(thread.is_alive() for thread in self._threads)

@@ -47,10 +47,9 @@ class Letters:
             self._asking.result()
         return self._found
 
-    def close(self) -> bool:
-        """False when a thread still hangs in the client."""
+    def close(self) -> None:
+        """Waits for no thread: one may hang in the client."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        return self._asking is None or self._asking.done()
 
     def _read(self) -> None:
         """In the thread. Raises `Unavailable`."""

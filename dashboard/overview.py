@@ -57,10 +57,9 @@ class Overview:
                                                      "products": [], "exchange_candles": []}  # fmt: skip
             self._kept = began, {**last, "ok": False, "problems": [text]}
 
-    def close(self) -> bool:
-        """False when its thread still asks: the process must not wait for it."""
+    def close(self) -> None:
+        """Waits for no thread: one may still ask."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        return self._asking is None or self._asking.done()
 
 
 def plain(found: state.State) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class Dashboard:
         self._calendar = Calendar(self.store)
         self._overview, self._letters = Overview(), Letters(self._pulsar, self._client)
         self._database: tuple[str | None, float] = None, time.monotonic()
-        self.ended_well = True
         self._streams: set[asyncio.Task[Any]] = set()
         files = Files()
         self.app = web.Application(middlewares=[guard])
@@ -72,10 +71,12 @@ class Dashboard:
     async def _end(self, _app: web.Application) -> None:
         for task in self._streams:
             task.cancel()
-        ended = [await asyncio.to_thread(self.feeds.close), self._letters.close(), self._overview.close()]
+        await asyncio.to_thread(self.feeds.close)
+        self._letters.close()
+        self._overview.close()
         with suppress(Exception):  # already closed, or no broker
             await asyncio.to_thread(self._client.close)
-        self.ended_well = all([*ended, self.store.close()])
+        self.store.close()
 
     async def _about(self, _request: web.Request) -> web.Response:
         return answer({"demo": demo.active(), "frames": list(FRAMES), "library": assets.installed()})

@@ -1,4 +1,4 @@
-"""Read-only questions to the database: a pool of a few connections, each question with an end, none on the event loop.
+"""Read-only questions to the database: a few threads and connections, an end to each question, the event loop free.
 
 A page asks several times a second, and a database that is away or frozen must cost it nothing: whoever finds it so says
 it for the next `AWAY_S`, during which questions are refused at once. A question that is not answered in
@@ -17,10 +17,9 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.database import Connection, connect
 from pipeline.errors import Unavailable, WrongUse
@@ -34,7 +33,6 @@ WAITING_MOST = 32
 STATEMENT_S = 8
 ANSWER_WITHIN_S = 10.0
 AWAY_S = 1.0
-CONNECT_WITHIN_S = 2.0
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
@@ -43,23 +41,22 @@ Rows = list[tuple[Any, ...]]
 class _Question:
     """One question in its thread. `give_up` is called from another."""
 
-    def __init__(self, pool: ConnectionPool[Connection], query: str, parameters: Parameters) -> None:
-        self._pool, self._query, self._parameters = pool, query, parameters
+    def __init__(self, query: str, parameters: Parameters) -> None:
+        self._query, self._parameters = query, parameters
         self._lock = threading.Lock()
         self._given_up = False
         self._connection: Connection | None = None
 
-    def run(self) -> Rows:
-        with self._pool.connection() as connection:
+    def ask(self, connection: Connection) -> Rows:
+        with self._lock:
+            if self._given_up:
+                return []
+            self._connection = connection
+        try:
+            return connection.execute(self._query, self._parameters).fetchall()
+        finally:
             with self._lock:
-                if self._given_up:
-                    return []
-                self._connection = connection
-            try:
-                return connection.execute(self._query, self._parameters).fetchall()
-            finally:
-                with self._lock:
-                    self._connection = None
+                self._connection = None
 
     def give_up(self) -> None:
         with self._lock:
@@ -78,38 +75,43 @@ class Store:
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._threads = ThreadPoolExecutor(CONNECTIONS, "database")
+        self._free: list[Connection] = []
         self._away = "", 0.0  # what to say, until when (monotonic)
-        self._trouble = ""  # of the last connection that could not be made
         self._asked = 0
-        store = self
+        self._closed = False
 
-        class Ours(psycopg.Connection[Any]):
-            """The pool makes its connections as all programs do, with the same options and sentences."""
-
-            @classmethod
-            def connect(cls, *_: Any, **__: Any) -> Any:
-                return store._connect()
-
-        # Nobody asks while nothing is open, so there is nothing to keep at hand; `reconnect_timeout`: an attempt that
-        # failed is not repeated by the pool but by the next question.
-        self._pool = cast("ConnectionPool[Connection]", ConnectionPool(
-            connection_class=Ours, min_size=0, max_size=CONNECTIONS, max_waiting=WAITING_MOST,
-            timeout=CONNECT_WITHIN_S, reconnect_timeout=0.0, open=True, name="dashboard",
-        ))  # fmt: skip
+    def _answer(self, question: _Question) -> Rows:
+        """In a thread, hence at most `CONNECTIONS` at once. Raises `Unavailable`, `psycopg.Error`."""
+        try:
+            connection = self._free.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            return question.ask(connection)
+        finally:
+            if connection.closed or self._closed:
+                connection.close()
+            else:
+                self._free.append(connection)
 
     def _connect(self) -> Connection:
         try:
             connection = connect(self._settings, "dashboard", read_only=True)
         except (Unavailable, WrongUse) as error:
-            self._trouble = str(error)
-            raise
-        self._trouble = ""
+            self._away = str(error), time.monotonic() + AWAY_S
+            raise Unavailable(str(error)) from None
+        self._away = "", 0.0
         try:
             connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
         except psycopg.Error:
             connection.close()
             raise
         return connection
+
+    def _drain(self) -> None:
+        """Where one connection is lost the others are too: a restart ends all."""
+        while self._free:
+            self._free.pop().close()
 
     async def probe(self) -> str | None:
         """What is wrong with the database now; None when it answers."""
@@ -121,40 +123,35 @@ class Store:
 
     async def rows(self, query: str, parameters: Parameters = ()) -> Rows:
         """All rows. Raises `Unavailable` when the database does not answer within `ANSWER_WITHIN_S`."""
+        if self._closed:
+            raise Unavailable("the dashboard ends")
         why, until = self._away
         if time.monotonic() < until:
             raise Unavailable(why)
         if self._asked >= WAITING_MOST:
             raise Unavailable("too many questions at once; ask again in a moment")
         self._asked += 1
-        question = _Question(self._pool, query, parameters)
-        job = self._threads.submit(question.run)
+        question = _Question(query, parameters)
+        job = self._threads.submit(self._answer, question)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job), ANSWER_WITHIN_S)
         except TimeoutError:
-            raise self._gone(f"the database did not answer within {ANSWER_WITHIN_S:.0f} s") from None
-        except PoolTimeout:
-            raise self._gone(self._trouble or "the database does not answer; a connection is being made") from None
-        except PoolClosed:
-            raise Unavailable("the dashboard ends") from None
+            why = f"the database did not answer within {ANSWER_WITHIN_S:.0f} s"
+            self._away = why, time.monotonic() + AWAY_S
+            self._drain()
+            raise Unavailable(why) from None
         except psycopg.errors.QueryCanceled:
             raise Unavailable(f"the database did not answer within {STATEMENT_S} s") from None
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError):
-                self._pool.drain()  # where one connection is lost the others are too: a restart ends all
+                self._drain()
             raise Unavailable(f"the database did not answer: {' '.join(str(error).split())}") from None
         finally:
             self._asked -= 1
             question.give_up()
 
-    def _gone(self, why: str) -> Unavailable:
-        """From now on questions are refused for a moment."""
-        self._away = why, time.monotonic() + AWAY_S
-        self._pool.drain()
-        return Unavailable(why)
-
-    def close(self) -> bool:
-        """False when a thread still waits for the database: the process must not wait for it."""
+    def close(self) -> None:
+        """Waits for no thread."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._pool.close(timeout=0)
-        return not self._asked
+        self._drain()

@@ -31,7 +31,7 @@ SAY_EVERY_S = 10.0  # while waiting for one thing
 # A supervised program's end after its signal: supervisord kills after 5 s.
 END_S = 3.5
 _supervised = False
-_exit_code: int | None = None  # once a program's work is done
+_listening = False  # this process is a program that a signal stops
 
 
 # A file with the microseconds by which this process's clock is wrong: for tests and the judge, who turn it.
@@ -91,7 +91,8 @@ class Stop(threading.Event):
         # Written by the interpreter itself, also while the main thread is inside a call that takes its time.
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         threading.Thread(target=self._hear, args=(reading, _supervised), name="stop", daemon=True).start()
-        atexit.register(_leave)
+        global _listening
+        _listening = True
         return self
 
     def _hear(self, reading: int, bounded: bool) -> None:
@@ -124,29 +125,27 @@ def program(name: str, *, logs: bool = True) -> Callable[[Callable[P, int | None
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             # What was imported is no garbage: walking it at the exit took a load of one hour a fifth of a second.
             gc.freeze()
-            global _exit_code
-            _exit_code = _guarded(name, lambda: main(*args, **kwargs), logs)
-            sys.exit(_exit_code)
+            code = _guarded(name, lambda: main(*args, **kwargs), logs)
+            if _listening:
+                _leave(code)
+            sys.exit(code)
 
         return run
 
     return wrap
 
 
-def _leave() -> None:
-    """End here, with the program's exit code, instead of taking the interpreter apart.
+def _leave(code: int) -> None:
+    """End here, waiting for no thread, instead of taking the interpreter apart.
 
     That ends daemon threads wherever they are, and one inside a library of C++ or Rust takes the process with it: exit
     code -6 after an orderly end, "FATAL: exception not rethrown". Seen with the watchdog on a busy machine.
     """
-    atexit.unregister(_leave)
-    if _exit_code is None:
-        return  # an error that nobody expected: its traceback was printed
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads any more, or closed
             stream.flush()
-    os._exit(_exit_code)
+    os._exit(code)
 
 
 def _guarded(name: str, main: Callable[[], int | None], logs: bool) -> int:

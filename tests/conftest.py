@@ -75,7 +75,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
     # A program that is called inside the tests' own process must not decide how that ends.
-    monkeypatch.setattr("pipeline.process._leave", lambda: None)
+    monkeypatch.setattr("pipeline.process._leave", lambda code: None)
     monkeypatch.setenv("PULSAR_TOKEN_FILE", str(broker_token))
 
 

@@ -187,7 +187,7 @@ def test_answers_that_are_none_are_asked_again(program: Candles, fault: str) -> 
 def test_follow_stores_each_minute_as_it_closes_and_stops_at_once(program: Candles, tmp_path: Path) -> None:
     """Prevents a supervised run that back-fills and then sleeps, or that holds up the end of supervisord."""
     program.start_writer()
-    program.env |= {"EXCHANGE_CANDLES_POLL_SECONDS": "2", "EXCHANGE_CANDLES_SETTLE_SECONDS": "5"}
+    program.env |= {"EXCHANGE_CANDLES_POLL_SECONDS": "2", "EXCHANGE_CANDLES_SETTLE_SECONDS": "60"}
     began = datetime.now(UTC).replace(second=0, microsecond=0)
     output = tmp_path / "follow.out"
     with output.open("w") as out:

@@ -34,24 +34,21 @@ class Supervised:
         self.folder = folder
         pulsar, self.admin_port, self.database_port, dashboard, simulator = free_ports(5)
         self.base = free_range(30)
-        self.env = (
-            {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
-            | UNMEASURED
-            | {
-                "SERVICES_DATA": str(folder),
-                "STATE_DIR": str(folder / "state"),
-                "PULSAR_PORT": str(pulsar),
-                "PULSAR_ADMIN_PORT": str(self.admin_port),
-                "PULSAR_MEMORY": "384m",
-                "DATABASE_PORT": str(self.database_port),
-                "DATABASE_MEMORY": "384m",
-                "METRICS_BASE_PORT": str(self.base),
-                "DASHBOARD_PORT": str(dashboard),
-                "SIMULATOR_PORT": str(simulator),
-                "WATCHDOG_SILENCE": "5",
-                "WATCHDOG_GRACE": "90",
-            }
-        )
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)} | {
+            **UNMEASURED,
+            "SERVICES_DATA": str(folder),
+            "STATE_DIR": str(folder / "state"),
+            "PULSAR_PORT": str(pulsar),
+            "PULSAR_ADMIN_PORT": str(self.admin_port),
+            "PULSAR_MEMORY": "384m",
+            "DATABASE_PORT": str(self.database_port),
+            "DATABASE_MEMORY": "384m",
+            "METRICS_BASE_PORT": str(self.base),
+            "DASHBOARD_PORT": str(dashboard),
+            "SIMULATOR_PORT": str(simulator),
+            "WATCHDOG_SILENCE": "5",
+            "WATCHDOG_GRACE": "90",
+        }
         self.conf = conf.write(folder, without=OTHERS)
         self.child: subprocess.Popen[bytes] | None = None
 
