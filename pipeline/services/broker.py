@@ -172,9 +172,16 @@ class Broker:
         (conf / "standalone.conf").write_text("\n".join(lines))
         (conf / "log4j2.yaml").write_text(LOG_CONF)
         (conf / "java-logging.properties").write_text(JAVA_LOG_CONF)
+        # Libraries that the JVM unpacks, 13 MB at each start, which a kill leaves behind.
+        shutil.rmtree(self._unpacked, ignore_errors=True)
+        closed(self._unpacked)
         self._forget_half_start()
         if mended := journal.mend(self.folder / "bookkeeper" / "current"):
             print(f"broker: after a kill, {mended}", flush=True)
+
+    @property
+    def _unpacked(self) -> Path:
+        return self.folder / "tmp"
 
     def _forget_half_start(self) -> None:
         """A broker that was killed in its very first seconds leaves a bookie's folder with an empty VERSION or none,
@@ -211,7 +218,8 @@ class Broker:
             "PULSAR_GC": "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+PerfDisableSharedMem -XX:TieredStopAtLevel=1",
             # the shipped two, and quiet logging of the libraries that do not use log4j
             "PULSAR_EXTRA_OPTS": "-Dpulsar.allocator.exit_on_oom=true -Dio.netty.recycler.maxCapacityPerThread=4096"
-            f" -Djava.util.logging.config.file={self.folder / 'conf' / 'java-logging.properties'}",
+            f" -Djava.util.logging.config.file={self.folder / 'conf' / 'java-logging.properties'}"
+            f" -Djava.io.tmpdir={self._unpacked}",
             "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr",
         }
 

@@ -21,10 +21,15 @@ class Sent:
     fetched_at_us: int
 
     def shown_by(self, hour: Hour | None) -> bool:
-        """Whether the ledger holds this, or something better."""
+        """Whether the ledger holds this, or something better.
+
+        The checksum does not tell: it leaves out sizes, which one feed rounds, so the look before may have it too.
+        """
         if hour is None or _RANK[hour.state] != _RANK[self.state]:
             return hour is not None and _RANK[hour.state] > _RANK[self.state]
-        return hour.checksum == self.checksum or hour.fetched_at_us >= self.fetched_at_us
+        # Of what is not final the first look counts, and a later one like it leaves the ledger as it is.
+        first_counts = self.state in ("seen_empty", "partial") and hour.checksum == self.checksum
+        return first_counts or hour.fetched_at_us >= self.fetched_at_us
 
     def stored_as_less(self, hour: Hour) -> bool:
         """Whether the ledger holds this very look, but does not call it final by one look."""
