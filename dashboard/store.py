@@ -1,4 +1,4 @@
-"""Read-only questions to the database: a few threads and connections, an end to each question, the event loop free.
+"""Read-only questions to the database: a pool of a few connections, each question with an end, none on the event loop.
 
 A page asks several times a second, and a database that is away or frozen must cost it nothing: whoever finds it so says
 it for the next `AWAY_S`, during which questions are refused at once. A question that is not answered in
@@ -10,6 +10,7 @@ its request to cancel.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -17,9 +18,10 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.database import Connection, connect
 from pipeline.errors import Unavailable, WrongUse
@@ -33,6 +35,9 @@ WAITING_MOST = 32
 STATEMENT_S = 8
 ANSWER_WITHIN_S = 10.0
 AWAY_S = 1.0
+LOOK_S = 0.2  # how soon a question that waits for a connection sees that none can be made
+# That a connection cannot be made is said by whoever asked for it.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
@@ -44,12 +49,12 @@ class _Question:
     def __init__(self, query: str, parameters: Parameters) -> None:
         self._query, self._parameters = query, parameters
         self._lock = threading.Lock()
-        self._given_up = False
+        self.given_up = False
         self._connection: Connection | None = None
 
     def ask(self, connection: Connection) -> Rows:
         with self._lock:
-            if self._given_up:
+            if self.given_up:
                 return []
             self._connection = connection
         try:
@@ -60,7 +65,7 @@ class _Question:
 
     def give_up(self) -> None:
         with self._lock:
-            self._given_up = True
+            self.given_up = True
             if self._connection is not None:
                 with (
                     suppress(OSError, psycopg.Error),  # closed meanwhile
@@ -75,31 +80,42 @@ class Store:
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._threads = ThreadPoolExecutor(CONNECTIONS, "database")
-        self._free: list[Connection] = []
         self._away = "", 0.0  # what to say, until when (monotonic)
         self._asked = 0
-        self._closed = False
+        store = self
+
+        class Ours(psycopg.Connection[Any]):
+            """The pool makes its connections as all programs do, with the same options and sentences."""
+
+            @classmethod
+            def connect(cls, *_: Any, **__: Any) -> Any:
+                return store._connect()
+
+        # Nobody asks while nothing is open, so there is nothing to keep at hand; `reconnect_timeout`: an attempt that
+        # failed is not repeated by the pool but by the next question.
+        self._pool = cast("ConnectionPool[Connection]", ConnectionPool(
+            connection_class=Ours, min_size=0, max_size=CONNECTIONS, timeout=LOOK_S, reconnect_timeout=0.0, open=True,
+            name="dashboard",
+        ))  # fmt: skip
 
     def _answer(self, question: _Question) -> Rows:
-        """In a thread, hence at most `CONNECTIONS` at once. Raises `Unavailable`, `psycopg.Error`."""
-        try:
-            connection = self._free.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            return question.ask(connection)
-        finally:
-            if connection.closed or self._closed:
-                connection.close()
-            else:
-                self._free.append(connection)
+        """In a thread. Raises `Unavailable`, `PoolClosed`, `psycopg.Error`."""
+        while not question.given_up:
+            try:
+                with self._pool.connection() as connection:
+                    return question.ask(connection)
+            except PoolTimeout:  # one is being made: on a busy machine that takes seconds
+                why, until = self._away
+                if time.monotonic() < until:
+                    raise Unavailable(why) from None
+        return []
 
     def _connect(self) -> Connection:
         try:
             connection = connect(self._settings, "dashboard", read_only=True)
         except (Unavailable, WrongUse) as error:
             self._away = str(error), time.monotonic() + AWAY_S
-            raise Unavailable(str(error)) from None
+            raise
         self._away = "", 0.0
         try:
             connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
@@ -107,11 +123,6 @@ class Store:
             connection.close()
             raise
         return connection
-
-    def _drain(self) -> None:
-        """Where one connection is lost the others are too: a restart ends all."""
-        while self._free:
-            self._free.pop().close()
 
     async def probe(self) -> str | None:
         """What is wrong with the database now; None when it answers."""
@@ -123,7 +134,7 @@ class Store:
 
     async def rows(self, query: str, parameters: Parameters = ()) -> Rows:
         """All rows. Raises `Unavailable` when the database does not answer within `ANSWER_WITHIN_S`."""
-        if self._closed:
+        if self._pool.closed:
             raise Unavailable("the dashboard ends")
         why, until = self._away
         if time.monotonic() < until:
@@ -138,13 +149,15 @@ class Store:
         except TimeoutError:
             why = f"the database did not answer within {ANSWER_WITHIN_S:.0f} s"
             self._away = why, time.monotonic() + AWAY_S
-            self._drain()
+            self._pool.drain()  # where one connection is lost the others are too: a restart ends all
             raise Unavailable(why) from None
+        except PoolClosed:
+            raise Unavailable("the dashboard ends") from None
         except psycopg.errors.QueryCanceled:
             raise Unavailable(f"the database did not answer within {STATEMENT_S} s") from None
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError):
-                self._drain()
+                self._pool.drain()
             raise Unavailable(f"the database did not answer: {' '.join(str(error).split())}") from None
         finally:
             self._asked -= 1
@@ -152,6 +165,5 @@ class Store:
 
     def close(self) -> None:
         """Waits for no thread."""
-        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._drain()
+        self._pool.close(timeout=0)
