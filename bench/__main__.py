@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from bench import drain, history, live, load, plain, views
-from bench.ground import Figures, Ground, ground
-from pipeline.errors import PipelineError
+from bench import baselines, drain, history, live, load, views
+from bench.environment import Figures, Ground, ground
+from pipeline.core.errors import PipelineError
 
 PARTS = ("history", "load", "plain", "live", "drain", "soak", "views")
 
@@ -20,7 +20,7 @@ def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) ->
     return {
         "history": lambda g: history.measure(g, data, rounds),
         "load": lambda g: load.measure(g, rounds),
-        "plain": plain.measure,
+        "plain": baselines.measure,
         "live": lambda g: live.measure(g, seconds),
         "drain": drain.measure,
         "soak": lambda g: live.soak(g, minutes),

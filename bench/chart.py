@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import click
 
-from bench.ground import Figures
+from bench.environment import Figures
 
 WIDTH, LABELS, BARS = 860, 270, 280  # px: all, the column of labels, the longest bar; behind it 310 for text
 ROW, BAR, TITLE, GAP, EDGE = 26, 16, 30, 20, 20

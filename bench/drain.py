@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from bench.ground import Child, Figures, Ground, cpu_per, say, until
+from bench.environment import Child, Figures, Ground, cpu_per, say, until
 
 TOPICS = 20
 _STORED = 'writer_rows_stored_total{namespace="trades"}'
@@ -16,7 +16,7 @@ def measure(ground: Ground, count: int = 1_000_000) -> Figures:
     """Frames of five trades each. The clock starts with the writer's first commit."""
     with ground.tables() as place:
         empty = ground.cpu_seconds()["broker"]
-        filler = place.start("bench.fill", str(TOPICS), str(count // TOPICS), "5")
+        filler = place.start("bench.publish_trades", str(TOPICS), str(count // TOPICS), "5")
         filler.wait(600)
         published = ground.cpu_seconds()["broker"] - empty
         writer = place.start("consumers.trades", program="trades-writer")

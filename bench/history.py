@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pulsar
 
-from bench.begin import READY
-from bench.ground import Figures, Ground, Place, first, say, tail, until
-from pipeline.errors import WrongUse
-from pipeline.settings import PROJECT
+from bench.environment import Figures, Ground, Place, first, say, tail, until
+from bench.start_on_signal import READY
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import PROJECT
 
 RECORDED_DAY = PROJECT / "simulator" / "recordings" / "dukascopy" / "bi5" / "EURUSD" / "2019" / "01" / "04"
 DAYS = 20
@@ -83,7 +83,7 @@ def through_pulsar(place: Place, data: Path) -> Run:
     root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
     producers = [
         place.start(
-            "bench.begin", "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
+            "bench.start_on_signal", "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
             "--from", one.start, "--to", one.end,
             LIMITS_MIN_FREE_DISK_GB="0",
         )
@@ -124,7 +124,7 @@ def messages_of(place: Place) -> list[tuple[str, bytes]]:
 
 def from_memory(place: Place, messages: Path, quotes: int) -> Run:
     """From the go to the last commit."""
-    writer = place.start("bench.fed", str(messages), program="quotes-writer")
+    writer = place.start("bench.writer_from_memory", str(messages), program="quotes-writer")
     writer.wait_ready()
     time.sleep(1)  # its connections are up
     began = time.time()

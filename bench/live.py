@@ -15,7 +15,7 @@ import pulsar
 
 import schemas
 from bench.drain import watch
-from bench.ground import Child, Figures, Ground, Place, cpu_per, say, until
+from bench.environment import Child, Figures, Ground, Place, cpu_per, say, until
 from simulator.testing import Simulator, running_simulator
 
 POLL_S = 0.002

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pulsar
 
-from bench.ground import Child, Figures, Ground, Place, say, until
+from bench.environment import Child, Figures, Ground, Place, say, until
 from bench.history import RECORDED_DAY, default_data, spans
-from pipeline import events
-from pipeline.topics import topic_of
+from pipeline.broker.topics import topic_of
+from pipeline.core import events
 from schemas.columns import decode_quote_hour
 
 _STORED = 'writer_rows_stored_total{namespace="quotes"}'

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.process import now_us
+from pipeline.core.runtime import now_us
 from simulator.market import product_from
 from simulator.tape import Tape
 

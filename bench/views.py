@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from bench.ground import Figures, Ground, say
+from bench.environment import Figures, Ground, say
 
 QUOTES = 100_000_000
 PER_MINUTE = 47  # GBPJPY in December 2012: 1,298,479 quotes in 27,500 minutes

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers import consensus, fields
-from consumers.batch import Letters, Part, Stored
-from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Time, rows, write
+from consumers.sink import Letters, Part, Stored
+from consumers.subscription import Message, decoded
+from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
-from pipeline.database import Connection
-from pipeline.errors import BadData
-from pipeline.process import program
-from pipeline.sql import statement
+from pipeline.core.errors import BadData
+from pipeline.core.runtime import program
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
 
 _PRICES = ("open", "high", "low", "close")
 _STAGE = """

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from consumers import fields
-from pipeline import events
-from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import BadData
-from pipeline.log import get_logger
-from pipeline.settings import DatabaseSettings, load
-from pipeline.sql import statement
+from pipeline.core import events
+from pipeline.core.errors import BadData
+from pipeline.core.log import get_logger
+from pipeline.core.settings import DatabaseSettings, load
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.sql import statement
 
 # Trades of a day are looked through often, all of them (a back-fill may have brought old ones) now and then.
 SWEEP_EVERY_S = 20.0

@@ -20,15 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers import letter_box
-from consumers.batch import MOST_PAYLOAD, printable
 from consumers.letter_box import NAMESPACE, NEWEST, REPLAYED, SCHEMAS, DeadLetter, read, topics
-from pipeline.bus import Bus
-from pipeline.database import connect
-from pipeline.demo import enter_demo
-from pipeline.errors import BadData, Refused, Unavailable, WrongUse
-from pipeline.process import Stop, now_us, program
-from pipeline.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.topics import full_name, venue_and_product
+from consumers.sink import MOST_PAYLOAD, printable
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name, venue_and_product
+from pipeline.core.errors import BadData, Refused, Unavailable, WrongUse
+from pipeline.core.runtime import Stop, now_us, program
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.database.connection import connect
+from pipeline.services.demo import enter_demo
 from schemas import encode
 
 __all__ = ["DeadLetter", "main", "read", "topics"]

@@ -2,7 +2,7 @@
 
 A schema says of which type a field is; a client that keeps to it may still send a time in the year 200,000 or a name
 with a NUL inside. Whatever goes to the database has passed a rule of this table before, or is a dead letter. Rows of
-thousands are checked by column (`Whole.good`, `consumers.checks.Decimals`), everything else by `check`.
+thousands are checked by column (`Whole.good`, `consumers.validation.Decimals`), everything else by `check`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import BadData
-from pipeline.process import now_us
-from pipeline.products import MAX_ID, AssetClass
-from pipeline.times import END_US, OLDEST_US
+from pipeline.core.errors import BadData
+from pipeline.core.products import MAX_ID, AssetClass
+from pipeline.core.runtime import now_us
+from pipeline.core.times import END_US, OLDEST_US
 
 # What is live may be this far ahead of our clock, which may be the wrong one. Further ahead it is refused for now, and
 # its id stays missing: no judgement by our own clock is ever a property of the data.

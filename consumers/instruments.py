@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.database import Connection
-from pipeline.errors import Unavailable
-from pipeline.sql import statement
+from pipeline.core.errors import Unavailable
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
 
 Name = tuple[str, str]  # venue, product
 

@@ -19,14 +19,14 @@ from typing import Any
 import pulsar
 
 import schemas
-from consumers.batch import printable
-from pipeline.admin import Admin
-from pipeline.bus import new_client
-from pipeline.errors import Refused, Unavailable
-from pipeline.ledger import from_us
-from pipeline.settings import PulsarSettings
-from pipeline.times import END_US
-from pipeline.topics import NAMESPACES
+from consumers.sink import printable
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import new_client
+from pipeline.broker.topics import NAMESPACES
+from pipeline.core.errors import Refused, Unavailable
+from pipeline.core.settings import PulsarSettings
+from pipeline.core.times import END_US
+from pipeline.database.ledger import from_us
 from schemas.columns import decode_quote_hour
 
 REPLAYED = "replayed"

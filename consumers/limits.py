@@ -19,16 +19,16 @@ from pathlib import Path
 
 import pulsar
 
-from consumers.batch import Kind, Letter
-from consumers.inbox import SUBSCRIPTION, Message
+from consumers.health import LaneState
 from consumers.post import Post
-from consumers.state import LaneState
-from pipeline import events
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.errors import PipelineError
-from pipeline.log import get_logger
-from pipeline.settings import PROJECT, PulsarSettings, load
+from consumers.sink import Kind, Letter
+from consumers.subscription import SUBSCRIPTION, Message
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.core import events
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger
+from pipeline.core.settings import PROJECT, PulsarSettings, load
 
 # Deaths in a row after which messages are looked through before anything is subscribed to.
 LOOK_AFTER = 2

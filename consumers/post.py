@@ -10,15 +10,15 @@ from functools import partial
 import pulsar
 from prometheus_client import Counter
 
-from consumers.batch import Letter, printable
-from consumers.state import LaneState
+from consumers.health import LaneState
+from consumers.sink import Letter, printable
 from consumers.store import Stopping
-from pipeline import events
-from pipeline.bus import Bus
-from pipeline.errors import PipelineError, Unavailable
-from pipeline.log import get_logger
-from pipeline.publisher import Publisher
-from pipeline.topics import full_name
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.broker.topics import full_name
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, Unavailable
+from pipeline.core.log import get_logger
 
 LETTERS = Counter("writer_dead_letters", "Rows and messages refused", ["namespace", "reason"])
 # Log lines about the letters of one batch; the letters themselves say everything.

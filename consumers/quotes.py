@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
 from consumers.writer import run
-from pipeline.process import program
+from pipeline.core.runtime import program
 
 
 @click.command()

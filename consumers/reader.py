@@ -7,9 +7,9 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from consumers.batch import MOST_PAYLOAD, Batch, Kind, Part, Prepared
-from consumers.inbox import Inbox, Message
-from pipeline.errors import BadData
+from consumers.sink import MOST_PAYLOAD, Batch, Kind, Part, Prepared
+from consumers.subscription import Inbox, Message
+from pipeline.core.errors import BadData
 
 # A batch is handed over when the database is idle, at the latest with this many rows. With hours of quotes 5 k, 30 k
 # and 100 k rows (348, 327, 406 k quotes/s on a busy machine) did not differ beyond its spread; larger ones take memory.

@@ -15,14 +15,14 @@ from contextlib import suppress
 import pulsar
 
 from consumers.candles import Candles
-from consumers.hours import Hours
-from consumers.inbox import QUEUED_SMALL, Message
 from consumers.limits import OF_MEMORY, bound_memory
+from consumers.quote_hours import Hours
+from consumers.subscription import QUEUED_SMALL, Message
 from consumers.tickers import Tickers
 from consumers.trades import Trades
-from pipeline.bus import new_client
-from pipeline.errors import BadData
-from pipeline.settings import LimitSettings, PulsarSettings, load
+from pipeline.broker.client import new_client
+from pipeline.core.errors import BadData
+from pipeline.core.settings import LimitSettings, PulsarSettings, load
 
 
 def main() -> int:

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import errors as pg
 
-from consumers.batch import Kind, Letters, Part, Prepared, Stored
-from consumers.state import LaneState
-from pipeline import events
-from pipeline.database import Connection, connect_when_ready, transient
-from pipeline.errors import Unavailable, WrongUse
-from pipeline.log import get_logger
-from pipeline.settings import DatabaseSettings
+from consumers.health import LaneState
+from consumers.sink import Kind, Letters, Part, Prepared, Stored
+from pipeline.core import events
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.settings import DatabaseSettings
+from pipeline.database.connection import Connection, connect_when_ready, transient
 
 # Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
 # rows takes 300,000 transactions.

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from consumers import fields
-from consumers.batch import Letters, Part, Stored
-from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int4, Time, rows, write
-from pipeline.database import Connection
-from pipeline.process import now_us
-from pipeline.sql import statement
+from consumers.sink import Letters, Part, Stored
+from consumers.subscription import Message, decoded
+from consumers.validation import Decimals, check_address, time_ok
+from pipeline.core.runtime import now_us
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
 
 _PRICES = ("bid", "ask")
 _SIZES = ("bid_size", "ask_size")

@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers import fields
-from consumers.batch import Letter, Letters, Part, Stored
-from consumers.checks import Decimals, check_address, time_ok
-from consumers.inbox import Message, decoded
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
+from consumers.sink import Letter, Letters, Part, Stored
+from consumers.subscription import Message, decoded
+from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
-from pipeline.database import Connection
-from pipeline.errors import BadData
-from pipeline.process import program
-from pipeline.products import ORIGINS, TAKER_SIDES
-from pipeline.sql import statement
+from pipeline.core.errors import BadData
+from pipeline.core.products import ORIGINS, TAKER_SIDES
+from pipeline.core.runtime import program
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
 
 _SIDE = {side: i for i, side in enumerate(TAKER_SIDES, 1)}  # as the arrays in trades_store.sql
 _ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}

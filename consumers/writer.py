@@ -16,21 +16,22 @@ from collections.abc import Callable, Sequence
 from prometheus_client import Counter, Gauge, Histogram
 
 from consumers import limits
-from consumers.batch import Kind
-from consumers.inbox import Inbox
+from consumers.health import LaneState, WriterState
 from consumers.post import Post
 from consumers.reader import Reader, Ready
-from consumers.state import LaneState, WriterState
+from consumers.sink import Kind
 from consumers.store import Stopping, Store
-from pipeline import bootstrap, events
-from pipeline.bus import Bus
-from pipeline.errors import Unavailable
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.migrate import database_when_ready
-from pipeline.process import Stop
-from pipeline.programs import BY_NAME
-from pipeline.settings import CommonSettings, DatabaseSettings, LimitSettings, PulsarSettings, load
+from consumers.subscription import Inbox
+from pipeline.broker import bootstrap
+from pipeline.broker.client import Bus
+from pipeline.core import events
+from pipeline.core.errors import Unavailable
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import CommonSettings, DatabaseSettings, LimitSettings, PulsarSettings, load
+from pipeline.database.migrate import database_when_ready
 
 STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
 SEEN = Counter("writer_rows_received", "Rows received", ["namespace"])

@@ -8,16 +8,16 @@ import threading
 import click
 from aiohttp import web
 
-from dashboard import assets
 from dashboard.gate import Connections
 from dashboard.server import Dashboard
-from pipeline import events
-from pipeline.errors import WrongUse
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.process import Stop, program
-from pipeline.programs import BY_NAME
-from pipeline.settings import DashboardSettings, ServicesSettings, load
+from pipeline.core import events
+from pipeline.core.errors import WrongUse
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import DashboardSettings, ServicesSettings, load
+from pipeline.services import charts_library
 
 
 async def _serve(port: int, stop: threading.Event) -> None:
@@ -47,8 +47,8 @@ def main(port: int | None) -> None:
     """Serve the dashboard."""
     settings = load(DashboardSettings, port=port)
     stop = Stop().listen()
-    if not assets.installed():
-        assets.install(load(ServicesSettings).cache)
+    if not charts_library.installed():
+        charts_library.install(load(ServicesSettings).cache)
     asyncio.run(_serve(settings.port, stop))
     get_logger().info(events.STOPPED)
 

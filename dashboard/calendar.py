@@ -7,10 +7,10 @@ from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.market import SQL, Instrument, Span, gaps
+from dashboard.queries import SQL, Instrument, Span, gaps
 from dashboard.store import Store
-from pipeline.claim import EMPTY_AT_VENUE
-from pipeline.ledger import to_us
+from pipeline.database.ledger import to_us
+from pipeline.ops.claim import EMPTY_AT_VENUE
 
 DAYS = 182
 # Counting repaired trades reads them; the answer is kept for this long.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from dashboard import assets
+from pipeline.services import charts_library
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {
@@ -21,7 +21,7 @@ class Files:
 
     def __init__(self) -> None:
         self._files = {"/": STATIC / "index.html"}
-        roots = {"/static": STATIC, **({"/vendor": assets.FOLDER} if assets.installed() else {})}
+        roots = {"/static": STATIC, **({"/vendor": charts_library.FOLDER} if charts_library.installed() else {})}
         for root, folder in roots.items():
             self._files |= {f"{root}/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*")
                             if file.is_file() and file.suffix in _TYPES}  # fmt: skip

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import web
 
-from pipeline import events
-from pipeline.errors import PipelineError, WrongUse
-from pipeline.log import get_logger, redact
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, WrongUse
+from pipeline.core.log import get_logger, redact
 
 # Nothing is loaded from elsewhere; styles inside of elements are the chart library's.
 HEADERS = {

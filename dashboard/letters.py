@@ -12,9 +12,9 @@ import pulsar
 
 from consumers import letter_box
 from consumers.letter_box import DeadLetter
-from pipeline.admin import Admin
-from pipeline.errors import Unavailable
-from pipeline.settings import PulsarSettings
+from pipeline.broker.admin import Admin
+from pipeline.core.errors import Unavailable
+from pipeline.core.settings import PulsarSettings
 
 SHOWN = 100
 KEPT_S = 2.0

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from pipeline import state
-from pipeline.errors import Unavailable
-from pipeline.ledger import to_us
+from pipeline.core.errors import Unavailable
+from pipeline.database.ledger import to_us
+from pipeline.ops import collect
 
 # Several open pages ask the programs once.
 KEPT_S = 2.0
@@ -49,7 +49,7 @@ class Overview:
     async def _ask(self) -> None:
         began = time.monotonic()
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, state.collect)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, collect.collect)
             self._kept = began, plain(found)
         except Exception as error:  # one program's odd answer must not hide all others for ever
             text = f"the state cannot be told: {type(error).__name__}: {str(error)[:LONGEST]}"
@@ -62,7 +62,7 @@ class Overview:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def plain(found: state.State) -> dict[str, Any]:
+def plain(found: collect.State) -> dict[str, Any]:
     """Times as seconds since 1970; `complete` as status says it; texts and numbers that any browser can read."""
     made = _bounded(found.json())
     for row, one in zip(made["instruments"], found.instruments, strict=False):

@@ -7,8 +7,8 @@ from datetime import date
 
 from aiohttp import web
 
-from pipeline.errors import WrongUse
-from pipeline.products import canonical_product, canonical_venue, short
+from pipeline.core.errors import WrongUse
+from pipeline.core.products import canonical_product, canonical_venue, short
 
 LATEST_S = 7_258_118_400  # 2200-01-01: beyond that Python's times end sooner than an integer does
 FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2199, 12, 31)

@@ -12,20 +12,20 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from dashboard import assets, market, parameters
+from dashboard import parameters, queries
 from dashboard.calendar import Calendar
-from dashboard.feed import Feeds
+from dashboard.charts.feed import Feeds
+from dashboard.charts.stream import ChartStream
+from dashboard.charts.timeframes import FRAMES, frame_of
 from dashboard.files import Files
-from dashboard.frames import FRAMES, frame_of
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
 from dashboard.overview import Overview
 from dashboard.store import Store
-from dashboard.stream import ChartStream
-from pipeline import demo
-from pipeline.bus import new_client
-from pipeline.errors import Unavailable, WrongUse
-from pipeline.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.broker.client import new_client
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.services import charts_library, demo
 
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
@@ -79,14 +79,14 @@ class Dashboard:
         self.store.close()
 
     async def _about(self, _request: web.Request) -> web.Response:
-        return answer({"demo": demo.active(), "frames": list(FRAMES), "library": assets.installed()})
+        return answer({"demo": demo.active(), "frames": list(FRAMES), "library": charts_library.installed()})
 
     async def _instruments(self, _request: web.Request) -> web.Response:
-        return answer([asdict(one) for one in await market.instruments(self.store)])
+        return answer([asdict(one) for one in await queries.instruments(self.store)])
 
-    async def _one(self, request: web.Request) -> market.Instrument:
+    async def _one(self, request: web.Request) -> queries.Instrument:
         venue, product = parameters.venue_and_product(request)
-        one = await market.instrument(self.store, venue, product)
+        one = await queries.instrument(self.store, venue, product)
         if one is None:
             raise WrongUse(f"nothing is stored of {venue} {product}")
         return one
@@ -94,20 +94,20 @@ class Dashboard:
     async def _candles(self, request: web.Request) -> web.Response:
         """`before` and `limit`, or `from` and `to`; seconds since 1970."""
         frame = frame_of(request.query.get("frame", "1m")[:20])
-        limit = parameters.number(request, "limit", 500, market.MOST_CANDLES)
+        limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
         if "from" in request.query:
             begin, end = parameters.span(request)
             one = await self._one(request)
-            most = market.MOST_CANDLES
-            rows, _ = await market.candles_before(self.store, one, frame, end, most, frame.bucket_us(begin))
+            most = queries.MOST_CANDLES
+            rows, _ = await queries.candles_before(self.store, one, frame, end, most, frame.bucket_us(begin))
             return answer({"candles": rows})
         before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
-        rows, more = await market.candles_before(self.store, await self._one(request), frame, before, limit)
+        rows, more = await queries.candles_before(self.store, await self._one(request), frame, before, limit)
         return answer({"candles": rows, "more": more})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         span = parameters.span(request)
-        return answer([found.json() for found in await market.gaps(self.store, await self._one(request), *span)])
+        return answer([found.json() for found in await queries.gaps(self.store, await self._one(request), *span)])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         frame = frame_of(request.query.get("frame", "1m")[:20])

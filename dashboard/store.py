@@ -23,9 +23,9 @@ from typing import Any, cast
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from pipeline.database import Connection, connect
-from pipeline.errors import Unavailable, WrongUse
-from pipeline.settings import DatabaseSettings
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.settings import DatabaseSettings
+from pipeline.database.connection import Connection, connect
 
 # More than a browser's page asks at once; each costs the database some 10 MB.
 CONNECTIONS = 4

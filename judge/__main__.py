@@ -10,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from judge import plan, several
+from judge import cluster_run, schedule
+from judge.check import Verdict, first_ids, judge
 from judge.claims import OLDER_S, Detector
-from judge.stage import Stage
-from judge.strike import Striker
+from judge.inject import Striker
+from judge.testbed import Stage
 from judge.truth import Truth
-from judge.verdict import Verdict, first_ids, judge
-from pipeline.process import Stop
-from pipeline.programs import BY_NAME
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop
 from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
@@ -42,7 +42,7 @@ def say(text: str) -> None:
 )
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write plan and verdict as JSON here.")
 @click.option(
-    "--without", multiple=True, type=click.Choice(plan.KINDS), help="Leave out this kind of fault; repeatable."
+    "--without", multiple=True, type=click.Choice(schedule.KINDS), help="Leave out this kind of fault; repeatable."
 )
 @click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
 @click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
@@ -55,11 +55,11 @@ def main(
     Exit code 0: every promise held. 1: not; seed, faults and the first difference are printed, and the plan is written.
     """
     if cluster:
-        sys.exit(several.main())
-    planned: list[plan.Fault] | None = None
+        sys.exit(cluster_run.main())
+    planned: list[schedule.Fault] | None = None
     seconds = minutes * 60
     if replay is not None:
-        seed, seconds, planned = plan.from_json(json.loads(replay.read_text()))
+        seed, seconds, planned = schedule.from_json(json.loads(replay.read_text()))
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     stop = Stop().listen()
     products = {venue: [{"symbol": s, "rate": RATE} for s in symbols] for venue, symbols in SYMBOLS.items()}
@@ -77,7 +77,9 @@ def main(
             first = first_ids(stage)
             if planned is None:
                 count = faults if faults is not None else round(8 * minutes)
-                planned = plan.make(seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest, without=without)
+                planned = schedule.make(
+                    seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest, without=without
+                )
             striker = Striker(stage, say)
             truth = Truth(simulator, stage.database_url, first, OLDER_S)
             detector = Detector(
@@ -104,7 +106,7 @@ def main(
 
 
 def _tell(
-    verdict: Verdict, striker: Striker, detector: Detector, seed: int, seconds: float, planned: list[plan.Fault],
+    verdict: Verdict, striker: Striker, detector: Detector, seed: int, seconds: float, planned: list[schedule.Fault],
     report: Path | None,
 ) -> None:  # fmt: skip
     say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
@@ -125,7 +127,7 @@ def _tell(
             "kept: tables = tape, nothing doubled, candles and ledger true, dead letters only what was poisoned, no lie"
         )
     if report or verdict.differences:
-        data = plan.as_json(seed, seconds, planned) | {
+        data = schedule.as_json(seed, seconds, planned) | {
             "differences": verdict.differences, "trades": verdict.trades, "quotes": verdict.quotes,
             "settled_s": verdict.settled_s, "struck": striker.struck, "during_load": striker.during_load,
             **detector.json(),

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from pipeline import state
+from pipeline.ops import collect
 
 # One round takes some 0.2 s of processor time here, most of it other programs'.
 EVERY_S = 2.0
@@ -16,7 +16,7 @@ def main() -> None:
     """Until the reader is gone. `asked_s` is on the clock that all processes of a machine share."""
     while True:
         asked_s = time.monotonic()
-        said = {"asked_s": asked_s, **state.collect().json()}
+        said = {"asked_s": asked_s, **collect.collect().json()}
         try:
             print(json.dumps(said, default=str), flush=True)
         except BrokenPipeError:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BOMB_MB = 1024

@@ -28,8 +28,8 @@ import psycopg
 import requests
 
 from judge.truth import Key, Truth, connect
-from pipeline.database import Connection
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
+from pipeline.database.connection import Connection
 
 OLDER_S = 60.0
 EVERY_S = 1.0

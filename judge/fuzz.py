@@ -24,11 +24,11 @@ import pulsar
 import schemas
 from judge import hostile
 from judge.bad_venue import BadVenue, load_from
-from judge.stage import Stage
-from judge.strike import Striker
-from judge.verdict import Verdict, first_ids, judge
-from pipeline.process import Stop, now_us
-from pipeline.programs import BY_NAME
+from judge.check import Verdict, first_ids, judge
+from judge.inject import Striker
+from judge.testbed import Stage
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop, now_us
 from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}

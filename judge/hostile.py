@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import schemas
-from pipeline.topics import venue_and_product
+from pipeline.broker.topics import venue_and_product
 
 DAY_US = 86_400_000_000
 _LONGS = (0, -1, 1, 255, 1 << 31, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from pipeline.database import Connection
+from pipeline.database.connection import Connection
 from simulator.testing import Simulator
 
 Key = tuple[str, str]

@@ -14,24 +14,17 @@ import psycopg
 from rich.console import Console
 from rich.text import Text
 
-from pipeline import demo, state
-from pipeline.demo import enter_demo
-from pipeline.doctor_database import database
-from pipeline.doctor_services import Finding, broker, live_clocks, ok, venues
-from pipeline.errors import PipelineError, WrongUse
-from pipeline.process import program
-from pipeline.services import layout, private
-from pipeline.services.gate import needed_ports
+from pipeline.core.errors import PipelineError, WrongUse
+from pipeline.core.runtime import program
+from pipeline.core.setting_sources import env_file
+from pipeline.core.settings import PROJECT, SECTIONS, DatabaseSettings, LimitSettings, PulsarSettings, load
+from pipeline.ops import collect
+from pipeline.ops.doctor_database import database
+from pipeline.ops.doctor_services import Finding, broker, live_clocks, ok, venues
+from pipeline.services import demo, layout, local
+from pipeline.services.demo import enter_demo
+from pipeline.services.preflight import needed_ports
 from pipeline.services.processes import port_is_free
-from pipeline.setting_sources import env_file
-from pipeline.settings import (
-    PROJECT,
-    SECTIONS,
-    DatabaseSettings,
-    LimitSettings,
-    PulsarSettings,
-    load,
-)
 
 
 def settings() -> Iterator[Finding]:
@@ -48,7 +41,7 @@ def settings() -> Iterator[Finding]:
 
 def secrets() -> Iterator[Finding]:
     """Files with passwords, tokens and keys are for their owner alone."""
-    pulsar, data = load(PulsarSettings), private.data_folder()
+    pulsar, data = load(PulsarSettings), local.data_folder()
     files = {env_file(): "may hold passwords"}
     for file in (pulsar.token_path, data / "broker" / "token.key", data / "database" / "passwords"):
         if file is not None:
@@ -97,7 +90,7 @@ def packages() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Room where data, downloads and state go."""
-    folder = private.data_folder()
+    folder = local.data_folder()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
@@ -135,14 +128,14 @@ def installed() -> Iterator[Finding]:
 
 
 def _library() -> str:
-    from dashboard.assets import FOLDER, LIBRARY
+    from pipeline.services.charts_library import FOLDER, LIBRARY
 
     return str(Path(FOLDER.name) / LIBRARY)
 
 
 def ports() -> Iterator[Finding]:
     """Free when nothing runs; ours when it does."""
-    running = bool(state.supervised())
+    running = bool(collect.supervised())
     taken = {port: name for port, name in needed_ports().items() if not port_is_free(port)}
     if running:
         yield ok("ports", f"supervisord runs and holds {len(taken)} of {len(needed_ports())} ports")

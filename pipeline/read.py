@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from pipeline.database import connect
-from pipeline.errors import WrongUse
-from pipeline.moments import moment_us
-from pipeline.process import now_us
-from pipeline.products import canonical_product, canonical_venue, short
-from pipeline.settings import DatabaseSettings, load
-from pipeline.times import from_us
+from pipeline.core.errors import WrongUse
+from pipeline.core.moments import moment_us
+from pipeline.core.products import canonical_product, canonical_venue, short
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings, load
+from pipeline.core.times import from_us
+from pipeline.database.connection import connect
 
 Moment = str | date | datetime | None
 Array = npt.NDArray[Any]

@@ -12,15 +12,15 @@ from typing import Any
 import click
 import psycopg
 
-from pipeline import events
-from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import Unavailable
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.migrate import database_when_ready
-from pipeline.process import Stop, program
-from pipeline.programs import BY_NAME
-from pipeline.settings import OWNER_ROLE, DatabaseSettings, load
+from pipeline.core import events
+from pipeline.core.errors import Unavailable
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import OWNER_ROLE, DatabaseSettings, load
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.migrate import database_when_ready
 
 EVERY_S = 3600.0
 TABLES = ("trades", "quotes")

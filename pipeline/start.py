@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from pipeline import demo, report
-from pipeline.errors import WrongUse
-from pipeline.log_file import writer
-from pipeline.services import gate, private
+from pipeline.core.errors import WrongUse
+from pipeline.core.log_file import writer
+from pipeline.core.settings import PROJECT, DashboardSettings, check_all, load
+from pipeline.ops import demo_report
+from pipeline.services import demo, local, preflight
 from pipeline.services.conf import supervisord
 from pipeline.services.place import check_place
-from pipeline.settings import PROJECT, DashboardSettings, check_all, load
 
 ARRIVE_WITHIN_S = 300.0
 
@@ -38,7 +38,7 @@ def main(as_demo: bool, once: bool) -> None:
             demo.enter_demo()
         check_all()
         check_place()
-        gate.pass_gate(None)
+        preflight.pass_gate(None)
         if as_demo:
             sys.exit(_demo(console, once))
         _live(console)
@@ -58,7 +58,7 @@ def _live(console: Console) -> None:
 
 
 def _demo(console: Console, once: bool) -> int:
-    folder = private.data_folder()
+    folder = local.data_folder()
     folder.mkdir(parents=True, exist_ok=True)
     conf = demo.write_conf(folder)
     log_file = folder / "log"
@@ -72,7 +72,7 @@ def _demo(console: Console, once: bool) -> int:
     try:
         missing = _await_data(console, child)
         if child.poll() is None:
-            report.show(console, conf)
+            demo_report.show(console, conf)
         if missing:
             console.print(f"[red]Did not arrive: {', '.join(missing)}.[/red] See {_short(log_file)}.")
         if not once and child.poll() is None:
@@ -90,12 +90,12 @@ def _await_data(console: Console, child: subprocess.Popen[bytes]) -> list[str]:
     """Wait until everything that the demo promises is stored; returns what did not arrive."""
     begun = datetime.now(UTC)
     deadline = time.monotonic() + ARRIVE_WITHIN_S
-    state = report.arrived(begun)
+    state = demo_report.arrived(begun)
     told = 0.0
     with console.status("waiting for data") as status:
         while not all(state.values()) and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.5)
-            state = report.arrived(begun)
+            state = demo_report.arrived(begun)
             text = "; ".join(f"{name}: {'here' if here else 'waiting'}" for name, here in state.items())
             status.update(text)
             if not console.is_terminal and time.monotonic() - told > 15:

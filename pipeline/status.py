@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import state
-from pipeline.demo import enter_demo
-from pipeline.process import program
+from pipeline.core.runtime import program
+from pipeline.ops import collect
+from pipeline.services.demo import enter_demo
 
 WATCH_EVERY_S = 2.0
 _COLOURS = {"ok": "green", "unwell": "yellow", "down": "red", "off": "dim", "done": "dim"}
@@ -39,7 +39,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _about(one: state.ProgramState) -> str:
+def _about(one: collect.ProgramState) -> str:
     if one.state in ("unwell", "down"):
         return "; ".join(one.why)
     found = one.health
@@ -53,7 +53,7 @@ def _about(one: state.ProgramState) -> str:
     return ", ".join(parts)
 
 
-def render(found: state.State) -> Group:
+def render(found: collect.State) -> Group:
     """One screen."""
     running = _table("program", "state", "port>", "")
     for one in found.programs:
@@ -99,12 +99,12 @@ def main(as_json: bool, watch: bool, of_demo: bool) -> int:
     if of_demo:
         enter_demo()
     if as_json:
-        found = state.collect()
+        found = collect.collect()
         click.echo(json.dumps(found.json(), default=str))
         return 0 if found.ok else 1
     console = Console(highlight=False, soft_wrap=False)
     if not watch:
-        found = state.collect()
+        found = collect.collect()
         if not console.is_terminal:
             console = Console(highlight=False, width=160)
         console.print(render(found))
@@ -112,7 +112,7 @@ def main(as_json: bool, watch: bool, of_demo: bool) -> int:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                found = state.collect()
+                found = collect.collect()
                 live.update(render(found), refresh=True)
                 time.sleep(WATCH_EVERY_S)
         except KeyboardInterrupt:

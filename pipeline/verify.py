@@ -18,15 +18,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.claim import others_text
-from pipeline.database import Connection, connect
-from pipeline.errors import WrongUse
-from pipeline.moments import moment_us
-from pipeline.process import now_us, program
-from pipeline.products import canonical_product, canonical_venue
-from pipeline.settings import DatabaseSettings, load
-from pipeline.sql import statement
-from pipeline.times import from_us
+from pipeline.core.errors import WrongUse
+from pipeline.core.moments import moment_us
+from pipeline.core.products import canonical_product, canonical_venue
+from pipeline.core.runtime import now_us, program
+from pipeline.core.settings import DatabaseSettings, load
+from pipeline.core.times import from_us
+from pipeline.database.connection import Connection, connect
+from pipeline.database.sql import statement
+from pipeline.ops.claim import others_text
 
 CHECKS = {
     "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_candles"),

@@ -26,15 +26,15 @@ import psycopg
 import requests
 from supervisor.xmlrpc import SupervisorTransport
 
-from pipeline.admin import Admin
-from pipeline.errors import PipelineError, Refused
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.process import Stop, program
-from pipeline.programs import PROGRAMS
-from pipeline.services import private
+from pipeline.broker.admin import Admin
+from pipeline.core.errors import PipelineError, Refused
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import PROGRAMS
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.services import local
 from pipeline.services.processes import Process
-from pipeline.settings import PROJECT, DatabaseSettings, PulsarSettings, load
 
 Probe = Callable[[], bool]
 LOOK_EVERY_S = 2.0
@@ -90,9 +90,9 @@ def probes() -> dict[str, Probe]:
         for one in PROGRAMS
         if one.name != "watchdog" and one.port
     }
-    if (broker := private.broker()) is not None:
+    if (broker := local.broker()) is not None:
         asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/", broker.token_file)
-    if (database := private.database()) is not None:
+    if (database := local.database()) is not None:
         asked["database"] = partial(database_answers, database.url("postgres"))
     return asked
 

@@ -1,7 +1,7 @@
 """The contract between processes: `*.avsc`, and the stock client's schema object made from them.
 
 Records are plain dicts. `registered(name)` is what a producer or reader hands to the Pulsar client; `decode` reads a
-message that was written with exactly our schema version (the writing loops use it, see `consumers.inbox`).
+message that was written with exactly our schema version (the writing loops use it, see `consumers.subscription`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import fastavro
 from pulsar.schema import AvroSchema
 
-from pipeline.errors import BadData
+from pipeline.core.errors import BadData
 
 NAMES = ("trades", "ticker", "quotes", "candles", "gap", "head", "dead_letter")
 Layout = int | str | None

@@ -19,7 +19,7 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import BadData
+from pipeline.core.errors import BadData
 from schemas import Layout, definition, encode, parsed
 
 Column = npt.NDArray[np.int64]

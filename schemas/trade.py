@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline.products import TakerSide, canonical_product
-from pipeline.times import iso_to_us, seconds_to_us, us_to_iso
+from pipeline.core.products import TakerSide, canonical_product
+from pipeline.core.times import iso_to_us, seconds_to_us, us_to_iso
 
 
 class Trade(BaseModel):

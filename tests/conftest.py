@@ -24,14 +24,14 @@ import pytest
 import structlog
 from psycopg import sql
 
-from pipeline import bootstrap
-from pipeline.bus import Bus
-from pipeline.migrate import migrate, protect
+from pipeline.broker import bootstrap
+from pipeline.broker.client import Bus
+from pipeline.core.settings import PREFIXES, PROJECT, PulsarSettings, load
+from pipeline.database.migrate import migrate, protect
+from pipeline.database.sql import statement
 from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
-from pipeline.settings import PREFIXES, PROJECT, PulsarSettings, load
-from pipeline.sql import statement
 
 Environment = Callable[..., dict[str, str]]
 # Measuring coverage takes a program up to as much processor time again. Left out where many run at once, and in files
@@ -75,7 +75,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
     # A program that is called inside the tests' own process must not decide how that ends.
-    monkeypatch.setattr("pipeline.process._leave", lambda code: None)
+    monkeypatch.setattr("pipeline.core.runtime._leave", lambda code: None)
     monkeypatch.setenv("PULSAR_TOKEN_FILE", str(broker_token))
 
 
@@ -156,7 +156,7 @@ def fault_database_url(fault_services: Instance) -> Iterator[str]:
 
 
 class _fresh_database:
-    """A copy of a template that was migrated once per state of `sql/` and `pipeline/migrate.py`."""
+    """A copy of a template that was migrated once per state of `sql/` and `pipeline/database/migrate.py`."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from pipeline.settings import PROJECT
-from producers.dukascopy import bi5, jetta
-from producers.dukascopy.limiter import FAST, START_RATE, AdaptiveLimit
+from pipeline.core.settings import PROJECT
+from producers.dukascopy.feeds import bi5, json
+from producers.dukascopy.feeds.limiter import FAST, START_RATE, AdaptiveLimit
 from simulator.dukascopy_hours import Quotes, encode_bi5
 from simulator.dukascopy_json import ticks_json
 
@@ -124,7 +124,7 @@ def made_hours(symbol: str, code: str, hours: Iterable[int], factor: int = 100_0
         bid, size = 114_000 + 7 * number + step, np.full(10, 1.5)
         quotes = Quotes(step * 150_000 + number, bid + 3, bid, size, size)
         found["bi5/" + bi5.hour_path(symbol, hour_us)] = encode_bi5(quotes)
-        found["json/" + jetta.hour_path(code, hour_us)] = ticks_json(quotes, hour_us // 1000, factor).encode()
+        found["json/" + json.hour_path(code, hour_us)] = ticks_json(quotes, hour_us // 1000, factor).encode()
     return found
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from consumers.batch import Part
-from consumers.inbox import Message
+from consumers.sink import Part
+from consumers.subscription import Message
 from schemas import encode
 from schemas.columns import encode_quote_hour
 

@@ -13,7 +13,7 @@ import pytest
 import requests
 from psycopg import conninfo, sql
 
-from pipeline.bus import Bus
+from pipeline.broker.client import Bus
 from tests.messages import trade, trades_record
 from tests.writer_help import until
 

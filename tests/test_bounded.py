@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from pipeline.errors import PipelineError, Unavailable, WrongAnswer
-from producers.bounded import BoundedSession, Redirected, TooLate, TooMuch
-from producers.http import Client
-from producers.rate_limit import RateLimit
+from pipeline.core.errors import PipelineError, Unavailable, WrongAnswer
+from venues.rest.bounded import BoundedSession, Redirected, TooLate, TooMuch
+from venues.rest.client import Client
+from venues.rest.rate_limit import RateLimit
 
 MOST = 256 * 1024
 Behave = Callable[[socket.socket], None]
@@ -202,7 +202,7 @@ def test_a_connection_is_used_again(hostile: Callable[[Behave], str]) -> None:
 def test_the_clients_of_venues_are_bounded(
     hostile: Callable[[Behave], str], tmp_path: object, behave: Behave, error: type[PipelineError]
 ) -> None:
-    """Prevents a session without bounds from coming back into `producers.http`."""
+    """Prevents a session without bounds from coming back into `venues.rest.client`."""
     client = Client("x", hostile(behave), threading.Event(), attempts=1)
     with pytest.raises(error):
         client.get("y", {}, RateLimit(tmp_path, "x", 100), lambda answer: answer)  # type: ignore[arg-type]

@@ -14,17 +14,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipeline.errors import BadData, Unavailable, WrongAnswer
-from pipeline.process import now_us
+from pipeline.core.errors import BadData, Unavailable, WrongAnswer
+from pipeline.core.runtime import now_us
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.looks import Answer, Look, Memory, common, look_of, merged, without
 from producers.exchange_candles.pages import coarse_us
 from producers.exchange_candles.rows import Refused, Rows, Units, Values, floor_us, read_rows
 from producers.exchange_candles.walk import Book, Sink, Walk
-from producers.floats import without_noise
 from simulator.binance_rest import BinanceRest
 from simulator.config import Config
 from simulator.world import World
+from venues.floats import without_noise
 
 MIN = 60_000_000
 T0 = 1_700_000_040_000_000 // MIN * MIN

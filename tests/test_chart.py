@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import chart
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 
 DRAWN = ("history", "plain", "live")
 RECORD = json.loads((PROJECT / "docs" / "benchmarks.json").read_text())

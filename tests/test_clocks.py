@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from producers.backoff import CAP_S, CAP_WITH_GAPS_S, Backoff
-from producers.clocks import LONGEST_S, Due, ProductClock
+from producers.live.backoff import CAP_S, CAP_WITH_GAPS_S, Backoff
+from producers.live.staleness import LONGEST_S, Due, ProductClock
 
 
 def busy(now: float = 0.0) -> ProductClock:

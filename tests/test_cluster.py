@@ -14,11 +14,11 @@ from pathlib import Path
 import psycopg
 
 from bench.market import messages, symbol
-from pipeline import bootstrap
-from pipeline.admin import Admin
-from pipeline.bus import Bus
+from pipeline.broker import bootstrap
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.core.settings import PulsarSettings, load
 from pipeline.services.processes import wait_until
-from pipeline.settings import PulsarSettings, load
 from pipeline.verify import verify
 
 TRADES = 2000

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pipeline.errors import WrongAnswer, WrongUse
-from pipeline.settings import CoinbaseSettings
-from pipeline.times import us_to_iso
-from producers.coinbase import wire
-from producers.coinbase.candles import CandleBook
-from producers.coinbase.live import CoinbaseVenue
-from producers.coinbase.token import tokens_of
-from producers.frames import (
+from pipeline.core.errors import WrongAnswer, WrongUse
+from pipeline.core.settings import CoinbaseSettings
+from pipeline.core.times import us_to_iso
+from venues.coinbase import parse
+from venues.coinbase.candles import CandleBook
+from venues.coinbase.stream import CoinbaseVenue
+from venues.coinbase.token import tokens_of
+from venues.events import (
     Acknowledged,
     CandleFrame,
     FramesLost,
@@ -54,7 +54,7 @@ def venue(tmp_path: Path, **settings: object) -> CoinbaseVenue:
 
 def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_updates() -> None:
     """Newest first: reading a frame in its order would put each frame's trades on their head."""
-    said = [one for frame in recorded() for one in wire.read(frame).said]
+    said = [one for frame in recorded() for one in parse.read(frame).said]
     assert not [one for one in said if isinstance(one, Unreadable)]
     for product in ("BTC-USD", "ETH-USD"):
         frames = [one for one in said if isinstance(one, TradeFrame) and one.product_id == product]
@@ -67,7 +67,7 @@ def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_upd
 
 def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
     frame = b'{"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update","trades":[{"product_id":"BTC-USD","trade_id":"7","price":"65083.67","size":"0.01034361","time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}'  # noqa: E501
-    read = wire.read(frame)
+    read = parse.read(frame)
     assert read.sequence == 9
     assert read.at_us == 1786309548251397
     (trades,) = read.said
@@ -84,7 +84,7 @@ def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
 
 
 def test_tickers_and_candles_of_the_recorded_session() -> None:
-    said = [one for frame in recorded() for one in wire.read(frame).said]
+    said = [one for frame in recorded() for one in parse.read(frame).said]
     ticker = next(one for one in said if isinstance(one, TickerFrame))
     assert (ticker.product_id, ticker.values["bid"], ticker.values["ask_size"]) == ("BTC-USD", "65083.66", "0.24290402")
     candles = [one for one in said if isinstance(one, CandleFrame)]
@@ -99,7 +99,7 @@ def test_tickers_and_candles_of_the_recorded_session() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_end_the_connection(frame: bytes) -> None:
-    for said in wire.read(frame).said:
+    for said in parse.read(frame).said:
         assert isinstance(said, Unreadable | VenueNotice | SubscriptionRefused)
 
 
@@ -120,7 +120,7 @@ def candles_frame(*candles: dict[str, Any], **envelope: Any) -> bytes:
 def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
     """One of thirty took all candles of its product and of the next one with it; a start in ms ended the producer."""
     frame = candles_frame({"start": "1786279500"}, {"start": "1786279200"} | odd, {"start": "1786278900"})
-    good, bad = wire.read(frame).said
+    good, bad = parse.read(frame).said
     assert isinstance(good, CandleFrame)
     assert len(good.rows) == 2
     assert isinstance(bad, Unreadable)
@@ -128,7 +128,7 @@ def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("envelope", [{"timestamp": "then"}, {"timestamp": None}, {"sequence_num": -1}])
 def test_an_odd_envelope_does_not_lose_what_is_inside(envelope: dict[str, Any]) -> None:
-    candles, bad = wire.read(candles_frame({"start": "1786279500"}, **envelope)).said
+    candles, bad = parse.read(candles_frame({"start": "1786279500"}, **envelope)).said
     assert isinstance(candles, CandleFrame)
     assert isinstance(bad, Unreadable)
 
@@ -136,7 +136,7 @@ def test_an_odd_envelope_does_not_lose_what_is_inside(envelope: dict[str, Any]) 
 def test_one_odd_event_costs_itself() -> None:
     frame = json.loads(candles_frame({"start": "1786279500"}))
     frame["events"] = [{"type": "snapshot"}, 5, *frame["events"]]
-    said = wire.read(json.dumps(frame).encode()).said
+    said = parse.read(json.dumps(frame).encode()).said
     assert [type(one) for one in said] == [CandleFrame, Unreadable, Unreadable]
 
 
@@ -149,25 +149,25 @@ def test_a_wrong_time_settles_no_candle_that_still_runs(tmp_path: Path) -> None:
 
 
 def test_every_product_of_a_refusal_is_named() -> None:
-    said = wire.read(b'{"type":"error","message":"failed to subscribe: A-USD, NOPE-USD are not valid"}').said
+    said = parse.read(b'{"type":"error","message":"failed to subscribe: A-USD, NOPE-USD are not valid"}').said
     assert [one.product_id for one in said if isinstance(one, SubscriptionRefused)] == ["A-USD", "NOPE-USD"]
 
 
 def test_a_refused_product_is_named() -> None:
-    (said,) = wire.read(b'{"type":"error","message":"failed to subscribe: NOPE-USD is not a valid product"}').said
+    (said,) = parse.read(b'{"type":"error","message":"failed to subscribe: NOPE-USD is not a valid product"}').said
     assert isinstance(said, SubscriptionRefused)
     assert said.product_id == "NOPE-USD"
 
 
 def test_nobody_bids_is_no_ticker_and_no_error() -> None:
     frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'  # noqa: E501
-    assert wire.read(frame).said == []
+    assert parse.read(frame).said == []
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}x", b'{"message":"x"}', b'[{"trade_id":1}]', b'[{"trade_id'])
 def test_what_is_no_page_is_not_taken_for_an_empty_one(body: bytes) -> None:
     with pytest.raises(WrongAnswer):
-        wire.rest_trades(body)
+        parse.rest_trades(body)
 
 
 def test_lost_frames_are_noticed_within_a_connection_and_not_across_two(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from consumers.instruments import Instruments
 from consumers.quotes import Hours
 from consumers.trades import Trades
 from dashboard.server import Dashboard
-from pipeline.process import now_us
+from pipeline.core.runtime import now_us
 
 Client = TestClient[Any, Any]
 

@@ -25,20 +25,20 @@ from messages import T0_US, received, store, trade, trades_record
 from consumers import letter_box
 from consumers.trades import Trades
 from dashboard import gate, letters
-from dashboard.feed import Feeds, Item, Link, Tick, items_of_trades
-from dashboard.frames import FRAMES
+from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
+from dashboard.charts.live_candle import LiveCandles
+from dashboard.charts.stream import ChartStream
+from dashboard.charts.timeframes import FRAMES
 from dashboard.headers import HEADERS
-from dashboard.live import LiveCandles
-from dashboard.market import Instrument
+from dashboard.queries import Instrument
 from dashboard.server import Dashboard
 from dashboard.store import Store
-from dashboard.stream import ChartStream
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.errors import Unavailable
-from pipeline.process import now_us
-from pipeline.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.topics import full_name
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name
+from pipeline.core.errors import Unavailable
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from schemas import encode
 
 Client = TestClient[Any, Any]
@@ -208,7 +208,7 @@ def test_a_browser_that_takes_nothing_is_dropped(
     in_env: Callable[..., None], database_url: str, stop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents events that pile up for a browser that sleeps."""
-    monkeypatch.setattr("dashboard.stream.TAKEN_WITHIN_S", 0.05)
+    monkeypatch.setattr("dashboard.charts.stream.TAKEN_WITHIN_S", 0.05)
 
     class Asleep:
         async def write(self, _data: bytes) -> None:
@@ -338,7 +338,7 @@ def test_ticks_do_not_pile_up_while_the_database_is_away(
 ) -> None:
     """Prevents memory and time that grow with every trade while the database is away, and a wrong candle afterwards."""
     in_env()
-    monkeypatch.setattr("dashboard.live.MOST", 50)
+    monkeypatch.setattr("dashboard.charts.live_candle.MOST", 50)
     trades = [trade(n, at_us=T0_US + n * 1000, price=f"{100 + n % 7}.10") for n in range(1, 201)]
     bucket = T0_US // 60_000_000 * 60_000_000
 

@@ -14,13 +14,13 @@ import pytest
 from messages import T0_US, received, store, trade, trades_record
 
 from consumers.trades import Trades
-from dashboard import market
-from dashboard.feed import Tick
-from dashboard.frames import FRAMES
-from dashboard.live import LiveCandles
-from dashboard.market import Instrument
+from dashboard import queries
+from dashboard.charts.feed import Tick
+from dashboard.charts.live_candle import LiveCandles
+from dashboard.charts.timeframes import FRAMES
+from dashboard.queries import Instrument
 from dashboard.store import Store
-from pipeline.settings import DatabaseSettings, load
+from pipeline.core.settings import DatabaseSettings, load
 
 KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
 
@@ -77,7 +77,7 @@ def test_shown_candle_is_the_databases_whatever_is_stored_when(
                     buckets.update(await live.sync())
             buckets.update(await live.sync())
         shown = {bucket: live.row(bucket) for bucket in sorted(buckets)}
-        first = await market.candles_between(
+        first = await queries.candles_between(
             reader, "kraken", "BTC-USD", FRAMES[frame], min(buckets), max(buckets) + FRAMES[frame].width_us
         )
         reader.close()
@@ -120,7 +120,7 @@ def test_a_trade_that_the_writer_refused_leaves_the_candle(
 ) -> None:
     """Prevents a candle that shows for ever what is in dead letters."""
     in_env()
-    monkeypatch.setattr("dashboard.live.REFUSED_AFTER_S", -1.0)
+    monkeypatch.setattr("dashboard.charts.live_candle.REFUSED_AFTER_S", -1.0)
 
     async def play() -> Any:
         reader = Store(load(DatabaseSettings))
@@ -153,7 +153,7 @@ def test_history_is_paged_without_gap_or_double(in_env: Callable[..., None], dat
         got: list[int] = []
         before, more = None, True
         while more:
-            rows, more = await market.candles_before(reader, KRAKEN, FRAMES["1m"], before, 37)
+            rows, more = await queries.candles_before(reader, KRAKEN, FRAMES["1m"], before, 37)
             assert rows or not more
             got = [row[0] for row in rows] + got
             before = got[0] * 1_000_000

@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 from consumers.instruments import Instruments
 from consumers.quotes import Hours
 from consumers.trades import Trades
-from pipeline import bootstrap
-from pipeline.bus import Bus
-from pipeline.process import now_us
-from pipeline.settings import PulsarSettings, load
-from pipeline.topics import full_name
+from pipeline.broker import bootstrap
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import PulsarSettings, load
 
 # As root there is no sandbox; the rest keeps the browser from calling its maker.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -14,9 +14,9 @@ from messages import T0_US, hour_bytes, received, store, trade, trades_record
 import schemas
 from consumers import dead_letters
 from consumers.trades import Trades
-from pipeline.admin import Admin
-from pipeline.bus import Bus, new_client
-from pipeline.topics import full_name
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus, new_client
+from pipeline.broker.topics import full_name
 from tests.writer_help import Raw
 
 

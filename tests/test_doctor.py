@@ -12,11 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pipeline import bootstrap, doctor, doctor_database, doctor_services
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.process import Stop
-from pipeline.settings import PulsarSettings, load
+from pipeline import doctor
+from pipeline.broker import bootstrap
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import PulsarSettings, load
+from pipeline.ops import doctor_database, doctor_services
 from simulator.testing import running_simulator
 
 

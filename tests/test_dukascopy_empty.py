@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.ledger import from_us
-from pipeline.process import now_us
-from producers.dukascopy import bi5
+from pipeline.core.runtime import now_us
+from pipeline.database.ledger import from_us
 from producers.dukascopy.calendar import busy_hours
+from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
 from producers.dukascopy.quotes import HOUR_US
 from simulator.testing import Simulator, running_simulator

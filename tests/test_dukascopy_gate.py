@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 from tests.dukascopy_help import BI5, counts, load, states, vendor, warm, writer
 from tests.venue_help import Running, running, until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from conftest import UNMEASURED
 
-from pipeline.ledger import to_us
-from producers.dukascopy import bi5
+from pipeline.database.ledger import to_us
 from producers.dukascopy.calendar import closed
+from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
 from producers.dukascopy.quotes import HOUR_US
 from simulator.dukascopy_hours import Quotes, encode_bi5

@@ -12,8 +12,8 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from pipeline.ledger import Ledger
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
+from pipeline.database.ledger import Ledger
 from simulator.testing import Simulator, running_simulator
 from tests.dukascopy_help import BI5, counts, load, rows, states, until, warm, writer
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 from simulator.testing import running_simulator
 from tests.dukascopy_help import load, warm, writer
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ledger import from_us
-from pipeline.process import now_us
-from pipeline.settings import PROJECT
-from producers.dukascopy import bi5
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import PROJECT
+from pipeline.database.ledger import from_us
+from producers.dukascopy.feeds import bi5
 from producers.dukascopy.quotes import HOUR_US
 from simulator.testing import running_simulator
 from tests.dukascopy_help import BI5, counts, load, made_hours, rows, states, us, vendor, warm, writer

@@ -12,22 +12,23 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline import events
-from pipeline.errors import BadData, WrongAnswer, WrongUse
-from pipeline.ledger import Hour
-from pipeline.moments import moment_us, whole_hour_us
-from pipeline.process import now_us
-from producers.dukascopy import bi5, jetta
-from producers.dukascopy.cache import Cache
+from pipeline.core import events
+from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.moments import moment_us, whole_hour_us
+from pipeline.core.runtime import now_us
+from pipeline.database.ledger import Hour
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.candles_check import by_minute, compare
-from producers.dukascopy.folder import FolderFeed
+from producers.dukascopy.feeds import bi5
+from producers.dukascopy.feeds import json as jetta
+from producers.dukascopy.feeds.cache import Cache
+from producers.dukascopy.feeds.folder import FolderFeed
+from producers.dukascopy.feeds.limiter import AdaptiveLimit
+from producers.dukascopy.feeds.network import JsonFeed
+from producers.dukascopy.feeds.web import Web
 from producers.dukascopy.instruments import catalogue, chosen
-from producers.dukascopy.limiter import AdaptiveLimit
-from producers.dukascopy.network import JsonFeed
 from producers.dukascopy.plan import Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, decimals_of_units, units_of_millions
-from producers.dukascopy.web import Web
 from tests.dukascopy_help import BI5, RECORDINGS, us
 
 BTC_HOUR = us("2023-02-20T12")

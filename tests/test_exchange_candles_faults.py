@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pipeline.errors import Unavailable, WrongUse
+from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.services.processes import free_ports
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.symbols import read_symbols

@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr
 from secure_help import Authority
 
-from pipeline.admin import Admin
-from pipeline.database import connect
-from pipeline.errors import Unavailable
-from pipeline.settings import DatabaseSettings, PulsarSettings
+from pipeline.broker.admin import Admin
+from pipeline.core.errors import Unavailable
+from pipeline.core.settings import DatabaseSettings, PulsarSettings
+from pipeline.database.connection import connect
 
 Server = Callable[[bytes], int]
 SSL_REQUEST = 8  # bytes with which a PostgreSQL client asks for TLS; the server says "S"

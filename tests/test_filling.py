@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import WrongAnswer
-from producers.coinbase import wire as coinbase
-from producers.date_clock import DateClock
-from producers.filling import Filler
-from producers.kraken import wire as kraken
-from producers.rest_page import BadRow, Page
+from pipeline.core.errors import WrongAnswer
+from venues.coinbase import parse as coinbase
+from venues.kraken import parse as kraken
+from venues.rest.date_clock import DateClock
+from venues.rest.page import BadRow, Page
+from venues.trade_walk import Filler
 
 GOOD = '["100.5","1.0",1700000000.5,"b","l","",%d]'
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import WrongUse
-from pipeline.services import gate
+from pipeline.core.errors import WrongUse
+from pipeline.services import preflight
 
 
 def test_an_orphan_takes_nobody_for_its_supervisord(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERVISOR_ENABLED", "1")  # as supervisord sets it; our parent is none
     with pytest.raises(WrongUse, match="has ended"):
-        gate.supervisor()
+        preflight.supervisor()
 
 
 def test_outside_of_a_supervisord_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUPERVISOR_ENABLED", raising=False)
-    assert gate.supervisor() is None
+    assert preflight.supervisor() is None

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from messages import received, store, trade, trades_record
 
-from consumers.explanations import Explanations
-from consumers.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
+from consumers.gap_filler.explanations import Explanations
+from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
 from consumers.trades import Trades
-from pipeline.ledger import Head, Ledger
+from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
 
 

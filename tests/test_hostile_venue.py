@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.process import now_us
-from pipeline.times import us_to_iso
+from pipeline.core.runtime import now_us
+from pipeline.core.times import us_to_iso
 from tests.hostile_server import frame, hostile, shake_hands
 from tests.venue_help import published, running, until
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pulsar
 import pytest
 
+from pipeline.services.bookie_journal_repair import HEADER, MAGIC, PADDING, crc32c, mend
 from pipeline.services.instance import Instance
-from pipeline.services.journal import HEADER, MAGIC, PADDING, crc32c, mend
 
 LONGER = 4096  # how far the file is made longer beforehand; the bookie takes megabytes
 

@@ -21,12 +21,12 @@ import pytest
 from conftest import UNMEASURED
 
 import schemas
-from judge import hostile, plan
+from judge import hostile, schedule
 from judge.claims import Claims
+from judge.inject import Striker
 from judge.proxy import Proxy
-from judge.strike import Striker
 from judge.truth import Truth
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 from simulator.testing import running_simulator
 
 KEY = ("kraken", "BTC-USD")
@@ -52,25 +52,27 @@ def test_short_run_of_the_whole_pipeline(python: str, tmp_path: Path) -> None:
 
 def test_a_seed_gives_one_plan_which_can_be_replayed() -> None:
     """Prevents: a counter-example that cannot be struck again."""
-    made = plan.make(5, 600.0, 300, disk=True, longest_s=120.0)
-    assert made == plan.make(5, 600.0, 300, disk=True, longest_s=120.0)
-    assert made != plan.make(6, 600.0, 300, disk=True, longest_s=120.0)
-    written = json.loads(json.dumps(plan.as_json(5, 600.0, made)))
-    assert plan.from_json(written) == (5, 600.0, made)
+    made = schedule.make(5, 600.0, 300, disk=True, longest_s=120.0)
+    assert made == schedule.make(5, 600.0, 300, disk=True, longest_s=120.0)
+    assert made != schedule.make(6, 600.0, 300, disk=True, longest_s=120.0)
+    written = json.loads(json.dumps(schedule.as_json(5, 600.0, made)))
+    assert schedule.from_json(written) == (5, 600.0, made)
 
 
 def test_every_kind_of_fault_strikes() -> None:
-    made = plan.make(5, 600.0, 600, disk=True, longest_s=120.0)
-    assert {fault.kind for fault in made} == set(plan.KINDS) - (set() if plan.IGNORING else {"ignore"})
-    assert not [fault for fault in plan.make(5, 600.0, 300, disk=False, longest_s=120.0) if fault.kind == "disk_full"]
-    without = plan.make(5, 600.0, 300, disk=True, longest_s=120.0, without=("hostile", "restore"))
+    made = schedule.make(5, 600.0, 600, disk=True, longest_s=120.0)
+    assert {fault.kind for fault in made} == set(schedule.KINDS) - (set() if schedule.IGNORING else {"ignore"})
+    assert not [
+        fault for fault in schedule.make(5, 600.0, 300, disk=False, longest_s=120.0) if fault.kind == "disk_full"
+    ]
+    without = schedule.make(5, 600.0, 300, disk=True, longest_s=120.0, without=("hostile", "restore"))
     assert not {"hostile", "restore"} & {fault.kind for fault in without}
     # the tape begins an hour ago: jumps past the machine's clock would make its trades impossible
-    assert sum(fault.options["jump"] for fault in made if fault.kind == "clock") <= plan.LONGEST_JUMPS_S
-    assert all(hasattr(Striker, f"_{kind}") for kind in plan.KINDS)
+    assert sum(fault.options["jump"] for fault in made if fault.kind == "clock") <= schedule.LONGEST_JUMPS_S
+    assert all(hasattr(Striker, f"_{kind}") for kind in schedule.KINDS)
 
 
-@pytest.mark.parametrize("topic", plan.TOPICS)
+@pytest.mark.parametrize("topic", schedule.TOPICS)
 def test_hostile_messages_are_valid_to_the_broker_and_follow_from_the_seed(topic: str) -> None:
     """Prevents: a hostile message that is a likely trade, which would be stored and differ from the tape; one that
     cannot be sent; a plan that cannot be struck again."""
@@ -169,9 +171,9 @@ def test_an_explanation_for_what_the_tape_has_is_caught(tape_stored: tuple[Truth
 
 # What may ask the machine's own clock, because it judges no data: waits, tokens, files, what is shown.
 MACHINE_CLOCK = {
-    "pipeline/process.py", "pipeline/services/run.py", "pipeline/doctor_services.py", "pipeline/start.py",
-    "pipeline/setting_types.py", "producers/http.py", "producers/exchange_candles/worker.py",
-    "producers/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/feed.py", "dashboard/calendar.py",
+    "pipeline/core/runtime.py", "pipeline/services/run.py", "pipeline/ops/doctor_services.py", "pipeline/start.py",
+    "pipeline/core/setting_types.py", "venues/rest/client.py", "producers/exchange_candles/worker.py",
+    "venues/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/charts/feed.py", "dashboard/calendar.py",
 }  # fmt: skip
 
 
@@ -181,14 +183,14 @@ def test_whatever_judges_data_asks_the_clock_that_can_be_turned() -> None:
     folders = ("pipeline", "consumers", "producers", "dashboard", "schemas")
     files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
     asking = {str(file.relative_to(PROJECT)) for file in files if asks.search(file.read_text())}
-    assert asking <= MACHINE_CLOCK, "use pipeline.process.now_us(), or say here why not"
+    assert asking <= MACHINE_CLOCK, "use pipeline.core.runtime.now_us(), or say here why not"
 
 
 def test_a_clock_can_be_turned_while_a_program_runs(python: str, tmp_path: Path) -> None:
     """Prevents: a wrong clock of ours that is none."""
     file = tmp_path / "clock"
     script = (
-        "import sys, time; from pipeline.process import now_us\n"
+        "import sys, time; from pipeline.core.runtime import now_us\n"
         "for _ in sys.stdin: time.sleep(0.2); print(round((now_us() - time.time_ns() // 1000) / 1e6), flush=True)"
     )
     environment = os.environ | {"PIPELINE_CLOCK_FILE": str(file)}

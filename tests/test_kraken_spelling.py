@@ -13,11 +13,11 @@ import pytest
 from conftest import Environment
 from venue_help import published, running, until
 
-from pipeline.settings import KrakenSettings
-from producers.http import Answer
-from producers.kraken.rest import KrakenRest
-from producers.kraken.spelling import Spelled, pairs_of, usual
+from pipeline.core.settings import KrakenSettings
 from simulator.testing import Simulator, running_simulator
+from venues.kraken.rest import KrakenRest
+from venues.kraken.spelling import Spelled, pairs_of, usual
+from venues.rest.client import Answer
 
 PRODUCTS = [{"symbol": "BTC/USD"}, {"symbol": "T/USD", "rate": 4.0}, {"symbol": "AAPLx/USD", "rate": 4.0}]
 

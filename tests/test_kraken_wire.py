@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import Refused, Throttled, Unavailable, WrongAnswer
-from producers.frames import (
+from pipeline.core.errors import Refused, Throttled, Unavailable, WrongAnswer
+from venues.events import (
     MAX_COMMAS,
     MAX_ID,
     Acknowledged,
@@ -21,10 +21,10 @@ from producers.frames import (
     VenueNotice,
     VenueTime,
 )
-from producers.kraken import wire
-from producers.kraken.names import product_of, rest_pair, websocket_symbol
-from producers.kraken.rest import PAGE, next_cursor
-from producers.rest_page import Page
+from venues.kraken import parse
+from venues.kraken.rest import PAGE, next_cursor
+from venues.kraken.symbols import product_of, rest_pair, websocket_symbol
+from venues.rest.page import Page
 
 RECORDED = Path(__file__).parents[1] / "simulator" / "recordings" / "kraken"
 
@@ -42,7 +42,7 @@ def trade_frame(**changes: object) -> bytes:
 
 
 def test_no_trade_of_the_recorded_session_is_lost() -> None:
-    said = [one for frame in frames("ws_v2_trade_session.jsonl") for one in wire.read(frame)]
+    said = [one for frame in frames("ws_v2_trade_session.jsonl") for one in parse.read(frame)]
     trades = [one for one in said if isinstance(one, TradeFrame)]
     assert sum(len(frame.rows) for frame in trades) == 102
     for product in ("BTC-USD", "ETH-USD"):
@@ -61,14 +61,14 @@ def test_decimals_are_the_venues_own_digits() -> None:
     """A float between wire and message would drop the zeros that the recording has at the end of quantities."""
     text = b"".join(frames("ws_v2_trade_session.jsonl")).decode()
     for frame in frames("ws_v2_trade_session.jsonl"):
-        for said in wire.read(frame):
+        for said in parse.read(frame):
             if isinstance(said, TradeFrame):
                 for row in said.rows:
                     assert f'"price":{row["price"]},"qty":{row["quantity"]},' in text
 
 
 def test_rest_page_is_complete() -> None:
-    page, last = wire.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes())
+    page, last = parse.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes())
     assert page.ids == list(range(10218208, 10219208))
     assert page.rows[0] == {
         "trade_id": 10218208, "timestamp_us": 1762795433971744, "price": "105433.60000", "quantity": "0.00027625",
@@ -80,7 +80,7 @@ def test_rest_page_is_complete() -> None:
 
 def test_refusals_name_their_symbol_and_unknown_channels_say_nothing() -> None:
     said = [
-        [one for one in wire.read(frame) if not isinstance(one, VenueTime)]
+        [one for one in parse.read(frame) if not isinstance(one, VenueTime)]
         for frame in frames("ws_v2_frames_acks_refusals_ticker.jsonl")
     ]
     assert said[0] == [VenueNotice("status", "online")]
@@ -94,14 +94,14 @@ def test_refusals_name_their_symbol_and_unknown_channels_say_nothing() -> None:
     assert ticker.timestamp_us == 1790358506844359
     assert said[7] == said[8] == []
     candles = [frame for frame in frames("ws_v2_ohlc.jsonl") if frame.startswith(b'{"channel":"ohlc"')]
-    assert [wire.read(frame) for frame in candles] == [[], []]
+    assert [parse.read(frame) for frame in candles] == [[], []]
 
 
 def test_ticker_without_venue_time_is_still_read() -> None:
     """Older servers send no timestamp."""
     frame = json.loads(frames("ws_v2_frames_acks_refusals_ticker.jsonl")[5])
     del frame["data"][0]["timestamp"]
-    (ticker,) = wire.read(json.dumps(frame).encode())
+    (ticker,) = parse.read(json.dumps(frame).encode())
     assert isinstance(ticker, TickerFrame)
     assert ticker.timestamp_us is None
 
@@ -120,7 +120,7 @@ def test_ticker_without_venue_time_is_still_read() -> None:
     ],
 )
 def test_one_bad_trade_does_not_take_the_good_one_with_it(changes: dict[str, object], reason: str) -> None:
-    good, bad = wire.read(trade_frame(**changes))
+    good, bad = parse.read(trade_frame(**changes))
     assert isinstance(good, TradeFrame)
     assert len(good.rows) == 1
     assert isinstance(bad, Unreadable)
@@ -129,7 +129,7 @@ def test_one_bad_trade_does_not_take_the_good_one_with_it(changes: dict[str, obj
 
 
 def test_frames_of_several_symbols_are_split() -> None:
-    said = wire.read(trade_frame(symbol="ETH/USD"))
+    said = parse.read(trade_frame(symbol="ETH/USD"))
     assert [(one.product_id, len(one.rows)) for one in said if isinstance(one, TradeFrame)] == [
         ("BTC-USD", 1),
         ("ETH-USD", 1),
@@ -138,7 +138,7 @@ def test_frames_of_several_symbols_are_split() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_end_the_connection(frame: bytes) -> None:
-    for said in wire.read(frame):
+    for said in parse.read(frame):
         assert isinstance(said, Unreadable | VenueNotice)
 
 
@@ -156,13 +156,13 @@ def test_no_bytes_whatever_end_the_connection(frame: bytes) -> None:
 )
 def test_no_shape_whatever_ends_the_connection(inner: object) -> None:
     for channel in ("trade", "ticker", "status", "heartbeat"):
-        wire.read(json.dumps({"channel": channel, "type": "update", "data": inner}).encode())
-    wire.read(json.dumps({"method": "subscribe", "result": inner}).encode())
+        parse.read(json.dumps({"channel": channel, "type": "update", "data": inner}).encode())
+    parse.read(json.dumps({"method": "subscribe", "result": inner}).encode())
 
 
 def test_scientific_notation_is_written_out() -> None:
     frame = trade_frame().replace(b"0.00275723", b"1e-8")
-    (trades,) = wire.read(frame)
+    (trades,) = parse.read(frame)
     assert isinstance(trades, TradeFrame)
     assert trades.rows[0]["quantity"] == "0.00000001"
 
@@ -170,7 +170,7 @@ def test_scientific_notation_is_written_out() -> None:
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 def test_no_number_is_no_price(text: str) -> None:
     """It costs its own element: one in a frame of thirty candles took the other twenty-nine with it."""
-    good, bad = wire.read(trade_frame().replace(b"84095.7", text.encode(), 1))
+    good, bad = parse.read(trade_frame().replace(b"84095.7", text.encode(), 1))
     assert isinstance(good, TradeFrame)
     assert len(good.rows) == 1
     assert isinstance(bad, Unreadable)
@@ -194,7 +194,7 @@ def test_no_number_is_no_price(text: str) -> None:
 )
 def test_what_no_message_can_hold_costs_its_element(changes: dict[str, object], reason: str) -> None:
     """An id beyond an Avro long ended the producer at each snapshot again."""
-    good, bad = wire.read(trade_frame(**changes))
+    good, bad = parse.read(trade_frame(**changes))
     assert isinstance(good, TradeFrame)
     assert len(good.rows) == 1
     assert isinstance(bad, Unreadable)
@@ -205,7 +205,7 @@ def test_what_no_message_can_hold_costs_its_element(changes: dict[str, object], 
 def test_an_odd_statistic_loses_neither_bid_nor_ask() -> None:
     frame = json.loads(frames("ws_v2_frames_acks_refusals_ticker.jsonl")[5])
     frame["data"][0] |= {"volume": "abc", "vwap": "1e-99", "timestamp": "then"}
-    ticker, *odd = wire.read(json.dumps(frame).encode())
+    ticker, *odd = parse.read(json.dumps(frame).encode())
     assert isinstance(ticker, TickerFrame)
     assert ticker.values["bid"] == "83744.2"
     assert ticker.values["volume_24h"] is ticker.values["vwap_24h"] is None
@@ -216,26 +216,26 @@ def test_an_odd_statistic_loses_neither_bid_nor_ask() -> None:
 
 def test_a_frame_makes_a_bounded_number_of_objects_and_letters() -> None:
     """1 MB of tiny elements made a million objects."""
-    (whole,) = wire.read(b'{"channel":"trade","data":[' + b"1," * MAX_COMMAS + b"1,1]}")
+    (whole,) = parse.read(b'{"channel":"trade","data":[' + b"1," * MAX_COMMAS + b"1,1]}")
     assert isinstance(whole, Unreadable)
     assert whole.reason == "size"
-    said = wire.read(b'{"channel":"trade","data":[' + b"1," * (MAX_COMMAS - 10) + b"1]}")
+    said = parse.read(b'{"channel":"trade","data":[' + b"1," * (MAX_COMMAS - 10) + b"1]}")
     assert len(said) < 30
     assert isinstance(said[-1], Unreadable)
     assert said[-1].reason == "too_many"
-    deep = wire.read(b'{"channel":"trade","data":' + b"[" * 500_000 + b"]" * 500_000 + b"}")
+    deep = parse.read(b'{"channel":"trade","data":' + b"[" * 500_000 + b"]" * 500_000 + b"}")
     assert len(deep) == 1
 
 
 def test_an_answer_is_matched_with_its_request_also_without_a_symbol() -> None:
     """A refusal that names nothing left its product unacknowledged, and the connection was given up for it."""
-    (refused,) = wire.read(b'{"error":"Nope","method":"subscribe","req_id":7,"success":false}')
+    (refused,) = parse.read(b'{"error":"Nope","method":"subscribe","req_id":7,"success":false}')
     assert refused == SubscriptionRefused(None, None, "Nope", 7)
-    (named,) = wire.read(b'{"error":"Currency pair not supported SOL/EUR","method":"subscribe","success":false}')
+    (named,) = parse.read(b'{"error":"Currency pair not supported SOL/EUR","method":"subscribe","success":false}')
     assert isinstance(named, SubscriptionRefused)
     assert named.product_id == "SOL-EUR"
     text = b'{"error":"Already subscribed","method":"subscribe","req_id":8,"success":false,"symbol":"BTC/USD"}'
-    assert wire.read(text) == [Acknowledged(None, "BTC-USD", 8)]
+    assert parse.read(text) == [Acknowledged(None, "BTC-USD", 8)]
 
 
 @pytest.mark.parametrize(
@@ -261,12 +261,12 @@ def test_an_answer_is_matched_with_its_request_also_without_a_symbol() -> None:
 def test_each_answer_leads_to_the_reaction_it_needs(body: bytes, error: type[Exception]) -> None:
     """An error of the venue taken for an empty page would be taken for a hole in the trades."""
     with pytest.raises(error) as caught:
-        wire.rest_trades(body)
+        parse.rest_trades(body)
     assert type(caught.value) is error
 
 
 def test_warnings_are_no_errors() -> None:
-    assert wire.rest_trades(b'{"error":["WGeneral:Danger"],"result":{"A":[],"last":"1"}}') == (Page([]), "1")
+    assert parse.rest_trades(b'{"error":["WGeneral:Danger"],"result":{"A":[],"last":"1"}}') == (Page([]), "1")
 
 
 def test_both_spellings_of_bitcoin_and_dogecoin_are_one_product() -> None:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from pipeline.admin import Admin
-from pipeline.settings import PulsarSettings
+from pipeline.broker.admin import Admin
+from pipeline.core.settings import PulsarSettings
 from simulator.testing import Simulator, running_simulator
 from tests.venue_help import Running, published, running, until
 

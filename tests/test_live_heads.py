@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from producers.heads import JUMP, SUPPORT, Head
-from producers.venue_clock import BUCKETS, VenueClock
+from producers.live.heads import JUMP, SUPPORT, Head
+from venues.venue_clock import BUCKETS, VenueClock
 
 S = 1_000_000
 

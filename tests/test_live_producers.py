@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 from simulator.testing import Simulator, running_simulator
 from tests.venue_help import Running, published, running, until
 

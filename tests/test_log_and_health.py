@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline import log
-from pipeline.client_log import ClientLog
-from pipeline.errors import WrongUse
-from pipeline.health import HealthServer
-from pipeline.log_file import LogFile, writer
-from pipeline.settings import PROJECT, CommonSettings
+from pipeline.broker.client_log import ClientLog
+from pipeline.core import log
+from pipeline.core.errors import WrongUse
+from pipeline.core.health import HealthServer
+from pipeline.core.log_file import LogFile, writer
+from pipeline.core.settings import PROJECT, CommonSettings
 
 
 def test_a_json_line_has_the_event_and_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,13 +22,13 @@ import pytest
 import requests
 
 from consumers.trades import Trades
-from pipeline.migrate import migrate
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
+from pipeline.database.migrate import migrate
 from pipeline.services.accounts import unprivileged
 from pipeline.services.database import NAME, Database
 from pipeline.services.instance import Instance, Service
 from pipeline.services.layout import postgres_program
 from pipeline.services.processes import free_ports
-from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 from tests.messages import received, store, trade, trades_record
 
 NOBODY = 65534

@@ -8,17 +8,17 @@ import re
 import pytest
 from prometheus_client import REGISTRY
 
+import consumers.health
 import consumers.post
-import consumers.state
 import consumers.writer
-import pipeline.metrics
+import pipeline.core.metrics
 import producers.dukascopy.metrics
-from pipeline.programs import PROGRAMS
-from pipeline.settings import PROJECT, SECTIONS, Section, names_of
+from pipeline.core.programs import PROGRAMS
+from pipeline.core.settings import PROJECT, SECTIONS, Section, names_of
 
 DOCS = PROJECT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text()
-MODULES = (pipeline.metrics, consumers.post, consumers.state, consumers.writer, producers.dukascopy.metrics)
+MODULES = (pipeline.core.metrics, consumers.post, consumers.health, consumers.writer, producers.dukascopy.metrics)
 
 
 def metrics() -> set[str]:

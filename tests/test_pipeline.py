@@ -12,16 +12,16 @@ import pulsar
 import pytest
 
 import schemas
-from consumers.hours import Hours
-from consumers.inbox import SUBSCRIPTION
+from consumers.quote_hours import Hours
+from consumers.subscription import SUBSCRIPTION
 from consumers.tickers import Tickers
 from consumers.trades import Trades
 from consumers.writer import Writer
-from pipeline import bootstrap
-from pipeline.admin import Admin
-from pipeline.bus import Bus, new_client
-from pipeline.settings import PulsarSettings, load
-from pipeline.topics import full_name, topic_of
+from pipeline.broker import bootstrap
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus, new_client
+from pipeline.broker.topics import full_name, topic_of
+from pipeline.core.settings import PulsarSettings, load
 from tests.messages import T0_US, hour_bytes, ticker_record, trade, trades_record
 
 
@@ -210,7 +210,7 @@ def test_sequence_ids_grow_past_a_clock_that_was_set_back(
     first.send(trades_record([trade(1)]))
     assert first.flush(10)
     first.close()
-    monkeypatch.setattr("pipeline.publisher.now_us", lambda: T0_US - 3_600_000_000)
+    monkeypatch.setattr("pipeline.broker.publisher.now_us", lambda: T0_US - 3_600_000_000)
     second = bus.publisher("trades", "kraken", "BTC-USD", "trades", "live")
     second.send(trades_record([trade(2)]))
     assert second.flush(10)

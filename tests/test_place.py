@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from supervisor.options import ServerOptions
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import PROJECT
 from pipeline.services import conf, layout
 from pipeline.services.place import LONGEST, check_place
-from pipeline.settings import PROJECT
 
 ODD = [
     "a b %c",

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import WrongUse
-from pipeline.products import canonical_product, canonical_venue
-from pipeline.topics import topic_of, venue_and_product
+from pipeline.broker.topics import topic_of, venue_and_product
+from pipeline.core.errors import WrongUse
+from pipeline.core.products import canonical_product, canonical_venue
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 import pytest
 
-import pipeline.publisher
-from pipeline.admin import Admin
-from pipeline.budget import Budget
-from pipeline.bus import Bus
-from pipeline.errors import BadData, Unavailable
-from pipeline.publisher import Publisher
-from pipeline.settings import PulsarSettings, load
+import pipeline.broker.publisher
+from pipeline.broker.admin import Admin
+from pipeline.broker.budget import Budget
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.core.errors import BadData, Unavailable
+from pipeline.core.settings import PulsarSettings, load
 from tests.messages import trade, trades_record
 from tests.test_pipeline import until
 
@@ -47,7 +47,7 @@ def test_a_terminated_topic_fails_is_said_and_goes_on_after_its_deletion(bus: Bu
 
 def test_who_waits_is_told_instead_of_waiting_for_ever(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair that waited without end for one topic held up the repair of all others."""
-    monkeypatch.setattr(pipeline.publisher, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(pipeline.broker.publisher, "PATIENCE_S", 1.0)
     broken = publisher_of(bus)
     admin("POST", broken, "/terminate")
     broken.send(trades_record([trade(1)]))

@@ -15,7 +15,7 @@ from consumers.instruments import Instruments
 from consumers.quotes import Hours
 from consumers.trades import Trades
 from pipeline import read
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 
 T0 = datetime.fromtimestamp(T0_US / 1e6, UTC)
 

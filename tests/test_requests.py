@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
-from pipeline.settings import KrakenSettings
-from producers.http import Client, check, mapped
-from producers.kraken.rest import KrakenRest
-from producers.rate_limit import MARGIN, RateLimit
-from producers.socket import Stopped
+from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.settings import KrakenSettings
+from producers.live.websocket import Stopped
 from simulator.testing import Simulator, running_simulator
+from venues.kraken.rest import KrakenRest
+from venues.rest.client import Client, check, mapped
+from venues.rest.rate_limit import MARGIN, RateLimit
 
 ASKER = """
 import sys, threading, time

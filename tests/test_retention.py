@@ -6,9 +6,9 @@ from typing import Any
 
 import psycopg
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.trades import Trades
-from pipeline.process import now_us
+from pipeline.core.runtime import now_us
 from pipeline.retention import drop_old
 from pipeline.verify import verify
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.trades import Trades
-from pipeline.errors import Unavailable
-from pipeline.migrate import migrate, protect
+from pipeline.core.errors import Unavailable
+from pipeline.database.migrate import migrate, protect
 from pipeline.services.instance import Instance
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 

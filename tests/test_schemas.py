@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from pipeline.errors import BadData
+from pipeline.core.errors import BadData
 from schemas.columns import COLUMNS, decode_quote_hour, encode_quote_hour
 from tests.messages import T0_US, hour_bytes
 

@@ -22,16 +22,17 @@ from psycopg import sql
 from secure_help import ADMIN, PIPELINE, Secure, token_of
 
 from bench.market import messages
-from pipeline import bootstrap, doctor_database, doctor_services
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.database import connect
-from pipeline.errors import Unavailable, WrongUse
-from pipeline.process import Stop
-from pipeline.programs import BY_NAME
+from pipeline.broker import bootstrap
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import NAMESPACES
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.database.connection import connect
+from pipeline.ops import doctor_database, doctor_services
 from pipeline.services.processes import wait_until
-from pipeline.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, load
-from pipeline.topics import NAMESPACES
 
 pytestmark = pytest.mark.faults
 

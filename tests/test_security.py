@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
 from consumers.trades import Trades
-from pipeline.errors import BadData, WrongUse
-from pipeline.migrate import migrate
-from pipeline.settings import CoinbaseSettings, DatabaseSettings, PulsarSettings, load
+from pipeline.core.errors import BadData, WrongUse
+from pipeline.core.settings import CoinbaseSettings, DatabaseSettings, PulsarSettings, load
+from pipeline.database.migrate import migrate
 from schemas.columns import decode_quote_hour
 from tests.messages import T0_US, hour_bytes, received, store, ticker_record, trade, trades_record
 

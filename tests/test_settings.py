@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipeline.errors import WrongUse
-from pipeline.settings import (
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import (
     SECTIONS,
     CoinbaseSettings,
     CommonSettings,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import PROJECT
 from pipeline.services import cache, install_broker, install_database, layout
-from pipeline.settings import PROJECT
 
 VERSION = layout.PULSAR_VERSION
 NAME = f"pulsar-server-distribution-{VERSION}-bin.tar.gz"
@@ -235,7 +235,7 @@ def a_year_later(tmp_path: Path) -> Path:
     for name in ("wanted", "plainly", "wants", "tested"):
         _wheel(index, name, "2.0", *([brought] if name == "wanted" else []))
     shutil.copy(PROJECT / "scripts" / "setup", checkout / "scripts" / "setup")
-    for module in ("pipeline/services/install.py", "dashboard/assets.py"):
+    for module in ("pipeline/services/install.py", "pipeline/services/charts_library.py"):
         (checkout / module).touch()
     return checkout
 

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-import producers.socket
-import producers.websocket_frames
-from pipeline.errors import Unavailable
-from producers.socket import Socket, Stopped
-from producers.websocket_frames import MAX_FRAGMENTS, MAX_MESSAGE_BYTES, FrameReader
+import producers.live.websocket
+import producers.live.websocket_frames
+from pipeline.core.errors import Unavailable
+from producers.live.websocket import Socket, Stopped
+from producers.live.websocket_frames import MAX_FRAGMENTS, MAX_MESSAGE_BYTES, FrameReader
 from tests.hostile_server import frame, hostile, shake_hands
 
 Behave = Callable[[socket.socket, threading.Event], None]
@@ -109,7 +109,7 @@ def test_what_breaks_a_bound_or_the_protocol_ends_the_connection(behave: Behave,
 
 
 def test_a_message_that_is_never_whole_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producers.websocket_frames, "MESSAGE_S", 1.0)
+    monkeypatch.setattr(producers.live.websocket_frames, "MESSAGE_S", 1.0)
     with hostile(drip(frame(b"x" * 100))) as url:
         opened = Socket(url, threading.Event())
         with pytest.raises(Unavailable, match="not whole"):
@@ -133,7 +133,7 @@ def test_an_endless_handshake_is_given_up() -> None:
 
 def test_a_dripping_handshake_is_given_up_and_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte starts the library's time-out anew."""
-    monkeypatch.setattr(producers.socket, "OPEN_S", 1.0)
+    monkeypatch.setattr(producers.live.websocket, "OPEN_S", 1.0)
     with hostile(handshake_of(b"H", 0.2)) as url:
         with pytest.raises(Unavailable, match="not done after"):
             Socket(url, threading.Event())

@@ -7,41 +7,41 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers import spans
+from venues import id_ranges
 
 SPANS = st.lists(
     st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1])), max_size=6
 )
 
 
-def ids(of: list[spans.Span]) -> set[int]:
+def ids(of: list[id_ranges.Span]) -> set[int]:
     return {number for first, last in of for number in range(first, last + 1)}
 
 
-def tidy(of: list[spans.Span]) -> bool:
+def tidy(of: list[id_ranges.Span]) -> bool:
     return all(first <= last for first, last in of) and all(a[1] + 1 < b[0] for a, b in pairwise(of))
 
 
 @given(SPANS, SPANS)
-def test_like_sets(left: list[spans.Span], right: list[spans.Span]) -> None:
+def test_like_sets(left: list[id_ranges.Span], right: list[id_ranges.Span]) -> None:
     for made, expected in (
-        (spans.merged(left), ids(left)),
-        (spans.common(left, right), ids(left) & ids(right)),
-        (spans.without(left, right), ids(left) - ids(right)),
-        (spans.of_ids(ids(left)), ids(left)),
+        (id_ranges.merged(left), ids(left)),
+        (id_ranges.common(left, right), ids(left) & ids(right)),
+        (id_ranges.without(left, right), ids(left) - ids(right)),
+        (id_ranges.of_ids(ids(left)), ids(left)),
     ):
         assert ids(made) == expected
         assert tidy(made)
-        assert spans.size(made) == len(expected)
+        assert id_ranges.size(made) == len(expected)
 
 
 @given(st.sets(st.integers(0, 60), min_size=1))
 def test_between(numbers: set[int]) -> None:
-    assert ids(spans.between(numbers)) == set(range(min(numbers), max(numbers))) - numbers
+    assert ids(id_ranges.between(numbers)) == set(range(min(numbers), max(numbers))) - numbers
 
 
 def test_newest_cluster_takes_what_one_walk_passes() -> None:
     found = [(1, 2), (500, 510), (600, 600), (690, 700)]
-    assert spans.newest_cluster(found, 100) == [(500, 510), (600, 600), (690, 700)]
-    assert spans.newest_cluster(found, 50) == [(690, 700)]
-    assert spans.newest_cluster([], 50) == []
+    assert id_ranges.newest_cluster(found, 100) == [(500, 510), (600, 600), (690, 700)]
+    assert id_ranges.newest_cluster(found, 50) == [(690, 700)]
+    assert id_ranges.newest_cluster([], 50) == []

@@ -14,12 +14,14 @@ from messages import received, store, trade, trades_record
 from rich.console import Console
 
 from consumers.trades import Trades
-from pipeline import bootstrap, state, status
-from pipeline.claim import complete_text
-from pipeline.health import HealthServer
-from pipeline.process import now_us
-from pipeline.programs import Program
-from pipeline.settings import CoinbaseSettings, PulsarSettings, load
+from pipeline import status
+from pipeline.broker import bootstrap
+from pipeline.core.health import HealthServer
+from pipeline.core.programs import Program
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import CoinbaseSettings, PulsarSettings, load
+from pipeline.ops import collect
+from pipeline.ops.claim import complete_text
 
 
 def test_age_and_share_never_promise_too_much() -> None:
@@ -45,7 +47,7 @@ def test_a_program_is_what_its_health_says(
     in_env(METRICS_BASE_PORT=port - 1)
     server = HealthServer("trades-writer", port, lambda: (well, {"why": ["the database does not answer"]}))
     try:
-        found = state.program_state(Program("trades-writer", "consumers.trades", 1), None)
+        found = collect.program_state(Program("trades-writer", "consumers.trades", 1), None)
         assert (found.state, found.why) == (expected, ["the database does not answer"])
     finally:
         server.close()
@@ -57,11 +59,11 @@ def test_off_done_and_down_are_told_apart(in_env: Callable[..., None], free_port
     off = Program("coinbase", "producers.coinbase", 6, switch=CoinbaseSettings)
     loader = Program("load-eurusd", "producers.dukascopy", 21, once=True)
     loading = {"statename": "RUNNING", "pid": 1, "now": 5, "start": 2}
-    assert state.program_state(loader, loading).state == "ok"
-    assert state.program_state(off, None).state == "off"
-    assert state.program_state(loader, {"statename": "EXITED", "exitstatus": 0}).state == "done"
-    assert state.program_state(loader, {"statename": "EXITED", "exitstatus": 1}).state == "down"
-    assert state.program_state(loader, None).why == ["not running"]
+    assert collect.program_state(loader, loading).state == "ok"
+    assert collect.program_state(off, None).state == "off"
+    assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 0}).state == "done"
+    assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 1}).state == "down"
+    assert collect.program_state(loader, None).why == ["not running"]
 
 
 def test_status_of_stored_trades_names_what_is_missing(
@@ -96,9 +98,13 @@ def test_without_services_it_says_so_and_ends(env: Callable[..., dict[str, str]]
 def test_the_screen_is_not_wider_than_a_terminal() -> None:
     """Prevents columns that are cut off or wrapped."""
     health = {"backlog_messages": 1_234_567, "last_commit_age_s": 1.0}
-    found = state.State(
-        [state.ProgramState("exchange-candles", "ok", 9108, health=health)],
-        [state.InstrumentState("dukascopy", "BRENTCMD-USD", "quotes", 123_456_789, 1234.5, 3, 12, 1234, 0.9999, 1234)],
+    found = collect.State(
+        [collect.ProgramState("exchange-candles", "ok", 9108, health=health)],
+        [
+            collect.InstrumentState(
+                "dukascopy", "BRENTCMD-USD", "quotes", 123_456_789, 1234.5, 3, 12, 1234, 0.9999, 1234
+            )
+        ],
         {},
         [],
     )

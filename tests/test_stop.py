@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.process import Stop
-from pipeline.settings import PROJECT
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import PROJECT
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Unavailable
-from pipeline.log import get_logger
-from producers.frames import Acknowledged, Said, SubscriptionRefused
-from producers.subscriptions import ACKNOWLEDGE_S, NOTHING_S, Subscriptions
+from pipeline.core.errors import Unavailable
+from pipeline.core.log import get_logger
+from producers.live.subscriptions import ACKNOWLEDGE_S, NOTHING_S, Subscriptions
+from venues.events import Acknowledged, Said, SubscriptionRefused
 
 
 class Asked:

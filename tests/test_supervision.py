@@ -15,11 +15,11 @@ import pytest
 import requests
 from conftest import UNMEASURED
 
-from pipeline.programs import PROGRAMS
-from pipeline.services import conf, gate
+from pipeline.core.programs import PROGRAMS
+from pipeline.core.settings import PREFIXES, PROJECT
+from pipeline.services import conf, preflight
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
-from pipeline.settings import PREFIXES, PROJECT
 
 UP_SECONDS = 240.0  # on an idle machine it takes four
 WRITER = next(one for one in PROGRAMS if one.name == "trades-writer")
@@ -229,9 +229,9 @@ def test_leftovers_of_a_killed_supervisord_are_ended_and_strangers_are_not(
         ours, other = Process.of(left.pid), Process.of(stranger.pid)
         assert ours is not None
         assert other is not None
-        ours.record(gate.record_of("kraken"))
-        Process(other.pid, other.started - 1).record(gate.record_of("coinbase"))
-        gate.pass_gate(None)
+        ours.record(preflight.record_of("kraken"))
+        Process(other.pid, other.started - 1).record(preflight.record_of("coinbase"))
+        preflight.pass_gate(None)
         assert left.wait(10) == -signal.SIGTERM
         assert stranger.poll() is None
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 from pipeline.services import install_database
 from tests.signed_mirror import SigningKey, mirror, package
 

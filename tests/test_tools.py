@@ -13,12 +13,11 @@ import psycopg
 import pytest
 from conftest import Environment
 
-from pipeline import demo
-from pipeline.errors import WrongUse
-from pipeline.programs import BY_NAME
-from pipeline.services import gate
+from pipeline.core.errors import WrongUse
+from pipeline.core.programs import BY_NAME
+from pipeline.core.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load
+from pipeline.services import demo, preflight
 from pipeline.services.instance import Instance
-from pipeline.settings import PREFIXES, PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load
 
 
 def _tool(name: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -108,7 +107,7 @@ def test_two_settings_with_one_port_are_named(monkeypatch: pytest.MonkeyPatch) -
     """Prevents a program that never starts because another one of ours holds its port."""
     monkeypatch.setenv("DASHBOARD_PORT", str(BY_NAME["kraken"].port))
     with pytest.raises(WrongUse, match=r"taken by both METRICS_BASE_PORT and DASHBOARD_PORT"):
-        gate.check_ports()
+        preflight.check_ports()
 
 
 def test_every_program_has_a_section_of_its_own() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import BadData
-from pipeline.times import iso_to_us, seconds_to_us, us_to_iso
+from pipeline.core.errors import BadData
+from pipeline.core.times import iso_to_us, seconds_to_us, us_to_iso
 from schemas.trade import Trade
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.trades import Trades
 from pipeline.verify import verify
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.settings import PREFIXES, PROJECT
 from pipeline.services.instance import Instance
 from pipeline.services.processes import Process, free_ports, wait_until
-from pipeline.settings import PREFIXES, PROJECT
 from pipeline.watchdog import Asker, Watch, database_answers, http_answers
 
 

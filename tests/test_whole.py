@@ -10,18 +10,18 @@ import psycopg
 import pulsar
 import pytest
 
-import pipeline.publisher
+import pipeline.broker.publisher
 import schemas
-from consumers.hours import Hours
-from consumers.inbox import SUBSCRIPTION
+from consumers.quote_hours import Hours
+from consumers.subscription import SUBSCRIPTION
 from consumers.writer import Writer
-from pipeline.admin import Admin
-from pipeline.budget import Budget
-from pipeline.bus import Bus, new_client
-from pipeline.opener import Opener
-from pipeline.publisher import Publisher
-from pipeline.settings import PulsarSettings, load
-from pipeline.whole import WholePublisher
+from pipeline.broker.admin import Admin
+from pipeline.broker.budget import Budget
+from pipeline.broker.chunked_publisher import WholePublisher
+from pipeline.broker.client import Bus, new_client
+from pipeline.broker.opener import Opener
+from pipeline.broker.publisher import Publisher
+from pipeline.core.settings import PulsarSettings, load
 from schemas.columns import decode_quote_hour
 from tests.messages import T0_US, hour_bytes
 from tests.test_pipeline import until
@@ -151,7 +151,7 @@ def test_after_a_clock_set_back_neither_way_is_dropped_as_a_repetition(
     first.send(large(1))
     assert first.flush(30)
     first.close()
-    monkeypatch.setattr(pipeline.publisher, "now_us", lambda: 5)
+    monkeypatch.setattr(pipeline.broker.publisher, "now_us", lambda: 5)
     second = publisher_of(bus)
     second.send(small(2))
     second.send(large(3, seed=2))

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import schemas
-from consumers.inbox import SUBSCRIPTION
+from consumers.subscription import SUBSCRIPTION
 from consumers.trades import Trades
 from consumers.writer import Writer
-from pipeline.bus import Bus
-from pipeline.topics import full_name, topic_of
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name, topic_of
 from tests import hostile
 from tests.messages import T0_US, ticker_record, trade, trades_record
 from tests.writer_help import Rig, until

@@ -19,11 +19,11 @@ import pytest
 from conftest import UNMEASURED
 
 from bench.market import messages, symbol
-from pipeline import bootstrap
-from pipeline.bus import Bus
+from pipeline.broker import bootstrap
+from pipeline.broker.client import Bus
+from pipeline.core.settings import PREFIXES, PROJECT, PulsarSettings
 from pipeline.services.instance import Instance
 from pipeline.services.processes import wait_until
-from pipeline.settings import PREFIXES, PROJECT, PulsarSettings
 from pipeline.verify import verify
 
 pytestmark = pytest.mark.faults

@@ -11,11 +11,11 @@ import psycopg
 import pulsar
 
 import schemas
-from consumers.inbox import SUBSCRIPTION
 from consumers.limits import LOOK_AFTER, Life
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.topics import full_name
+from consumers.subscription import SUBSCRIPTION
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name
 from tests.messages import trade, trades_record
 from tests.writer_help import Raw, until
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import schemas
-from consumers.batch import MOST_LETTERS, MOST_PAYLOAD
+from consumers.sink import MOST_LETTERS, MOST_PAYLOAD
 from pipeline.verify import verify
 from tests import hostile
 from tests.messages import T0_US, hour_bytes, trade, trades_record

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumers.hours import Hours
+from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
-from pipeline.errors import BadData
+from pipeline.core.errors import BadData
 from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, hour_bytes, received, store, ticker_record
 

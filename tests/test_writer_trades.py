@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.trades import Trades
-from pipeline.ledger import Head, Ledger
+from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, received, store, trade, trades_record
 
@@ -100,7 +100,7 @@ def test_a_bad_row_is_a_dead_letter_the_rest_is_stored_and_its_id_stays_missing(
     ],
 )
 def test_a_message_that_is_none_is_refused_whole(record: Any, topic: str, reason: str) -> None:
-    from pipeline.errors import BadData
+    from pipeline.core.errors import BadData
 
     with pytest.raises(BadData) as refused:
         Trades().read(received("trades", record, topic))

@@ -18,7 +18,7 @@ import psycopg
 import pulsar
 
 import schemas
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 
 T = TypeVar("T")
 

@@ -12,14 +12,14 @@ import pulsar
 
 import schemas
 from consumers.candles import Candles
-from consumers.hours import Hours
-from consumers.inbox import SUBSCRIPTION
+from consumers.quote_hours import Hours
+from consumers.subscription import SUBSCRIPTION
 from consumers.tickers import Tickers
 from consumers.trades import Trades
 from consumers.writer import Writer
-from pipeline.admin import Admin
-from pipeline.bus import Bus
-from pipeline.topics import full_name, topic_of
+from pipeline.broker.admin import Admin
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name, topic_of
 from pipeline.verify import verify
 from tests import hostile
 

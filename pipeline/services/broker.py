@@ -10,8 +10,8 @@ from pathlib import Path
 
 import requests
 
-from pipeline.errors import WrongUse
-from pipeline.services import credentials, journal, layout
+from pipeline.core.errors import WrongUse
+from pipeline.services import bookie_journal_repair, credentials, layout
 from pipeline.services.accounts import closed
 
 # Warnings and errors only: at its own level the broker writes some 2,000 lines for a quiet start. What is left out
@@ -176,7 +176,7 @@ class Broker:
         shutil.rmtree(self._unpacked, ignore_errors=True)
         closed(self._unpacked)
         self._forget_half_start()
-        if mended := journal.mend(self.folder / "bookkeeper" / "current"):
+        if mended := bookie_journal_repair.mend(self.folder / "bookkeeper" / "current"):
             print(f"broker: after a kill, {mended}", flush=True)
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 
 ALTERNATIVE = "or set {setting} to a service that you already have"
 

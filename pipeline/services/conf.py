@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.settings import PROJECT
+from pipeline.core.settings import PROJECT
 
 
 def write(folder: Path, *, without: Collection[str] = (), extra: Collection[str] = ()) -> Path:

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 from pipeline.services.accounts import closed
-from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 
 ROLES = (ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE)
 BROKER_ROLE = "market-data"  # superuser of the private broker; that is who its owner's programs and tools are

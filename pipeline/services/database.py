@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import psycopg
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 from pipeline.services import credentials, layout
 from pipeline.services.accounts import closed, stand_in, unprivileged
-from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 
 NAME = "market_data"
 HBA = """\

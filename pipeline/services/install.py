@@ -6,10 +6,10 @@ import errno
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
 from pipeline.services import install_broker, install_database, layout
 from pipeline.services.place import check_place
-from pipeline.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
 
 
 def install() -> None:

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 from pipeline.services import layout
 from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run, sha256
 from pipeline.services.progress import size_of, step

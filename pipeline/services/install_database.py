@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 from pipeline.services import layout
 from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run
 from pipeline.services.progress import size_of, step

@@ -14,13 +14,13 @@ from typing import Any
 
 import pulsar
 
-from pipeline.errors import Unavailable
-from pipeline.log_file import set_aside_if_full
+from pipeline.core.errors import Unavailable
+from pipeline.core.log_file import set_aside_if_full
+from pipeline.core.settings import ADMIN_ROLE
 from pipeline.services.accounts import closed
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until, working_in
-from pipeline.settings import ADMIN_ROLE
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0

@@ -10,9 +10,9 @@ import os
 import re
 from pathlib import Path
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import PulsarSettings, ServicesSettings, load
 from pipeline.services import layout
-from pipeline.settings import PulsarSettings, ServicesSettings, load
 
 # Of a socket: 107 bytes, less what is added to the path of the demo's, and less a pid while it is made.
 LONGEST = 107 - len("/.services/demo/sock.1234567")

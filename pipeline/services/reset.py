@@ -10,9 +10,8 @@ import sys
 
 import click
 
-from pipeline import demo
-from pipeline.errors import WrongUse
-from pipeline.services import gate, private
+from pipeline.core.errors import WrongUse
+from pipeline.services import demo, local, preflight
 from pipeline.services.processes import recorded
 
 
@@ -30,13 +29,13 @@ def main(what: str, yes: bool) -> None:
 def _reset(what: str, yes: bool) -> None:
     if what == "demo":
         demo.enter_demo()
-    elif what == "broker" and private.broker() is None:
+    elif what == "broker" and local.broker() is None:
         raise WrongUse("PULSAR_URL names a broker that is not ours: unset it to reset the private one.")
-    elif what == "database" and private.database() is None:
+    elif what == "database" and local.database() is None:
         raise WrongUse("DATABASE_URL names a database that is not ours: unset it to reset the private one.")
-    data = private.data_folder()
+    data = local.data_folder()
     folder = data if what == "demo" else data / what
-    for file in gate.records().glob("*"):
+    for file in preflight.records().glob("*"):
         if (process := recorded(file)) is not None:
             raise WrongUse(f"The pipeline is running ({file.stem} has pid {process.pid}): stop it first.")
     if not folder.exists():

@@ -11,12 +11,11 @@ import sys
 import time
 from typing import NoReturn
 
-from pipeline import demo
-from pipeline.errors import WrongUse
-from pipeline.services import gate, layout, private
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import PROJECT, names_of
+from pipeline.services import demo, layout, local, preflight
 from pipeline.services.accounts import closed
 from pipeline.services.processes import Process, end, recorded, working_in
-from pipeline.settings import PROJECT, names_of
 
 # Two starts closer than this mean that it crashes: the next one waits, so that a crash loop stays slow.
 PACE_SECONDS = 5.0
@@ -31,17 +30,17 @@ def main() -> int:
     supervisor = None
     os.umask(0o077)  # logs, pid files and data of what starts here are ours alone
     try:
-        supervisor = gate.supervisor()
+        supervisor = preflight.supervisor()
         command, environment = _what(name)
         if not command:
             return 0
-        gate.pass_gate(supervisor)
+        preflight.pass_gate(supervisor)
         _alone(name)
         if name in ("broker", "database"):
-            service = private.broker() if name == "broker" else private.database()
+            service = local.broker() if name == "broker" else local.database()
             assert service is not None
             # also the folders that an earlier version left open
-            for folder in (layout.INSTALLED, private.data_folder(), service.folder):
+            for folder in (layout.INSTALLED, local.data_folder(), service.folder):
                 closed(folder)
             service.prepare()
     except WrongUse as error:
@@ -55,7 +54,7 @@ def main() -> int:
 def _what(name: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of NAME; no command when it is not to run."""
     if name in ("broker", "database"):
-        service = private.broker() if name == "broker" else private.database()
+        service = local.broker() if name == "broker" else local.database()
         if service is None:
             setting = "PULSAR_URL" if name == "broker" else "DATABASE_URL"
             say(f"{name}: {setting} names another one, the private one stays off.")
@@ -74,14 +73,14 @@ def _what(name: str) -> tuple[list[str], dict[str, str]]:
 
 def _alone(name: str) -> None:
     """End an earlier process of this name (its supervisord was killed), and do not start in a rush."""
-    record = gate.record_of(name)
+    record = preflight.record_of(name)
     earlier = recorded(record)
     if earlier is not None and earlier.pid != os.getpid():
         end([earlier], signal.SIGTERM, 5)
-    if name == "database" and (service := private.database()) is not None:
+    if name == "database" and (service := local.database()) is not None:
         for folder in service.leftovers():
             end(working_in(folder), signal.SIGTERM, 5)
-    begun = gate.begun_at()
+    begun = preflight.begun_at()
     if record.exists() and record.stat().st_mtime > begun:
         since = time.time() - record.stat().st_mtime
         if 0 <= since < PACE_SECONDS:
@@ -93,7 +92,7 @@ def _become(name: str, command: list[str], environment: dict[str, str]) -> NoRet
     """Replace this process. The kernel ends it when supervisord dies, however it dies."""
     me = Process.of(os.getpid())
     assert me is not None
-    me.record(gate.record_of(name))
+    me.record(preflight.record_of(name))
     polite = "INT" if name == "database" else "TERM"
     guard = ["setpriv", "--pdeathsig", polite]
     # a change of user forgets the request, so it is asked for behind `unshare`

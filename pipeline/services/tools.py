@@ -18,12 +18,12 @@ from typing import NoReturn
 
 from psycopg.conninfo import conninfo_to_dict
 
-from pipeline.access import token_of
-from pipeline.demo import enter_demo
-from pipeline.errors import WrongUse
+from pipeline.broker.auth import token_of
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings, PulsarSettings, load
 from pipeline.services import layout
 from pipeline.services.broker import JAVA_LOG_CONF
-from pipeline.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings, PulsarSettings, load
+from pipeline.services.demo import enter_demo
 
 # psql reads these names in place of a connection string
 _PSQL = {

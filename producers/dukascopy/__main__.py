@@ -8,16 +8,15 @@ from pathlib import Path
 
 import click
 
-from pipeline import events
-from pipeline.bootstrap import broker_when_ready
-from pipeline.bus import Bus
-from pipeline.errors import Unavailable, WrongUse
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.migrate import database_when_ready
-from pipeline.process import Stop, now_us, program
-from pipeline.programs import BY_NAME
-from pipeline.settings import (
+from pipeline.broker.bootstrap import broker_when_ready
+from pipeline.broker.client import Bus
+from pipeline.core import events
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop, now_us, program
+from pipeline.core.settings import (
     CommonSettings,
     DatabaseSettings,
     DukascopySettings,
@@ -26,17 +25,18 @@ from pipeline.settings import (
     ServicesSettings,
     load,
 )
+from pipeline.database.migrate import database_when_ready
+from producers.dukascopy.backpressure import Gate
 from producers.dukascopy.candles_check import check_candles as compare_candles
+from producers.dukascopy.command import Wish, load_all, report_open
 from producers.dukascopy.dry_run import dry_run as dry_run_of
-from producers.dukascopy.feed import Feed
-from producers.dukascopy.feeds import open_feed
+from producers.dukascopy.feeds.choose import open_feed
+from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.follow import Following
-from producers.dukascopy.gate import Gate
 from producers.dukascopy.instruments import Instrument, catalogue, chosen
-from producers.dukascopy.load import Loader
+from producers.dukascopy.loader import Loader
 from producers.dukascopy.piece import Means
 from producers.dukascopy.progress import Lines, shown
-from producers.dukascopy.run import Wish, load_all, report_open
 
 # How long nothing at all may be stored, see `Loader`.
 PATIENCE_S = 600.0

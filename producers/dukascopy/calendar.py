@@ -1,4 +1,4 @@
-"""Hours that need not be asked, because the week's own rule closes the market (`pipeline.market_hours`).
+"""Hours that need not be asked, because the week's own rule closes the market (`venues.market_hours`).
 
 Holidays are a message's word, so their hours are asked like others (some ten a year). Daily breaks of metals and
 indices are not documented by the vendor, hence not taken for granted.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pipeline.market_hours import closed_by_week
 from producers.dukascopy.instruments import Instrument
+from venues.market_hours import closed_by_week
 
 HOUR_MS = 3_600_000
 _BUSY_DAYS = (1, 2, 3)

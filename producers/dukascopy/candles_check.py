@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 import click
 
-from pipeline import events
-from pipeline.database import Connection, connect
-from pipeline.errors import Refused, Unavailable
-from pipeline.ledger import from_us
-from pipeline.log import get_logger
-from pipeline.process import now_us
-from pipeline.settings import DatabaseSettings
-from producers.dukascopy.feed import Feed
+from pipeline.core import events
+from pipeline.core.errors import Refused, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings
+from pipeline.database.connection import Connection, connect
+from pipeline.database.ledger import from_us
+from producers.dukascopy.command import Wish
+from producers.dukascopy.feeds.feed import Feed
+from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.quotes import HOUR_US
-from producers.dukascopy.run import Wish
-from producers.dukascopy.web import TRIES
 from schemas.columns import Column
 
 DAY_US = 24 * HOUR_US

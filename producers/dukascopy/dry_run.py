@@ -7,16 +7,16 @@ from collections.abc import Iterable
 import click
 import psycopg
 
-from pipeline.database import connect
-from pipeline.errors import Unavailable
-from pipeline.ledger import Hour, Ledger
-from pipeline.process import now_us
-from pipeline.settings import DatabaseSettings, DukascopySettings
-from pipeline.times import us_to_iso
-from producers.dukascopy.feed import Feed
+from pipeline.core.errors import Unavailable
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings, DukascopySettings
+from pipeline.core.times import us_to_iso
+from pipeline.database.connection import connect
+from pipeline.database.ledger import Hour, Ledger
+from producers.dukascopy.command import Wish
+from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.plan import Plan, Rules, make_plan
-from producers.dukascopy.run import Wish
 
 # Where the ledger knows no hour of the instrument yet: EURUSD in 2019 had 5,700 quotes an hour.
 QUOTES_AN_HOUR = 5_700

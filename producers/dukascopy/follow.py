@@ -6,12 +6,12 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from pipeline.process import Stop
+from pipeline.core.runtime import Stop
 from producers.dukascopy import metrics
+from producers.dukascopy.command import Wish, load_all, report_open
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.job import Job
-from producers.dukascopy.load import Loader
-from producers.dukascopy.run import Wish, load_all, report_open
+from producers.dukascopy.loader import Loader
 
 LONGEST_REST_S = 3600.0
 

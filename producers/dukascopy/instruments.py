@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import BadData, WrongUse
-from pipeline.market_hours import Session, session_of
-from pipeline.products import AssetClass, canonical_product
+from pipeline.core.errors import BadData, WrongUse
+from pipeline.core.products import AssetClass, canonical_product
 from producers.dukascopy.quotes import Quotes, bearable
+from venues.market_hours import Session, session_of
 
 VENUE = "dukascopy"
 MAX_FILE_BYTES = 4 << 20

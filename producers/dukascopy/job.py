@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.ledger import Hour
+from pipeline.database.ledger import Hour
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.plan import Open
 

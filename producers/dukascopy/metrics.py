@@ -1,4 +1,4 @@
-"""Metrics of the history loads, by the scheme of `pipeline.metrics`."""
+"""Metrics of the history loads, by the scheme of `pipeline.core.metrics`."""
 
 from __future__ import annotations
 

@@ -8,24 +8,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline import events
-from pipeline.errors import BadData, PipelineError, Unavailable
-from pipeline.ledger import Hour
-from pipeline.log import get_logger
-from pipeline.market_hours import EMPTY_FINAL_AFTER_US
-from pipeline.publisher import Publisher
-from pipeline.times import us_to_iso
+from pipeline.broker.publisher import Publisher
+from pipeline.core import events
+from pipeline.core.errors import BadData, PipelineError, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.times import us_to_iso
+from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
-from producers.dukascopy.feed import Feed, Fetched, reason
-from producers.dukascopy.gate import Gate
+from producers.dukascopy.backpressure import Gate
+from producers.dukascopy.feeds.feed import Feed, Fetched, reason
+from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE
 from producers.dukascopy.job import Job, Sent
 from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
-from producers.dukascopy.web import TRIES
-from producers.socket import Stopped
+from producers.live.websocket import Stopped
 from schemas.columns import checksum, encode_quote_hour
+from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 PIECE_S = 20.0
 

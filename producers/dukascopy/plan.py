@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.ledger import Hour
+from pipeline.database.ledger import Hour
 from producers.dukascopy.calendar import closed
-from producers.dukascopy.feed import Feed
+from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.quotes import HOUR_US
 

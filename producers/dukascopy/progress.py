@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline import events
-from pipeline.log import get_logger
+from pipeline.core import events
+from pipeline.core.log import get_logger
 
 LINE_EVERY_S = 10.0
 

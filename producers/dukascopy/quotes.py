@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import WrongAnswer
+from pipeline.core.errors import WrongAnswer
 from schemas.columns import COLUMNS, Column
 
 HOUR_MS = 3_600_000

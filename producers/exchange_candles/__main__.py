@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from pipeline import events
-from pipeline.log import configure, get_logger
-from pipeline.process import Stop, program
-from pipeline.settings import CommonSettings, ExchangeCandlesSettings, load
+from pipeline.core import events
+from pipeline.core.log import configure, get_logger
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import CommonSettings, ExchangeCandlesSettings, load
+from producers.exchange_candles.command import Wish, run
 from producers.exchange_candles.prepare import PROGRAM
-from producers.exchange_candles.run import Wish, run
 
 _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 

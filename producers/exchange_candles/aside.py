@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipeline.times import us_to_iso
+from pipeline.core.times import us_to_iso
 from producers.exchange_candles.looks import Span, common, without
 
 FIRST_S, LONGEST_S = 60.0, 3600.0

@@ -15,17 +15,17 @@ from typing import Any, TypeVar
 import ccxt
 import requests
 
-from pipeline import events, metrics
-from pipeline.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
-from pipeline.log import get_logger
-from pipeline.process import now_us
-from producers.bounded import BoundedSession
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
 from producers.exchange_candles.looks import Answer
 from producers.exchange_candles.names import CALLS_PER_S
 from producers.exchange_candles.rows import Units, read_rows
-from producers.rate_limit import RateLimit
-from producers.retry import retrying
-from producers.socket import Stopped, abandonable
+from producers.live.websocket import Stopped, abandonable
+from venues.rest.bounded import BoundedSession
+from venues.rest.rate_limit import RateLimit
+from venues.rest.retry import retrying
 
 T = TypeVar("T")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import psycopg
 
-from pipeline import events
-from pipeline.database import connect
-from pipeline.errors import PipelineError, WrongUse
-from pipeline.health import HealthServer
-from pipeline.log import get_logger
-from pipeline.process import SAY_EVERY_S, Stop
-from pipeline.programs import BY_NAME
-from pipeline.settings import DatabaseSettings, ExchangeCandlesSettings, load
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, WrongUse
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import SAY_EVERY_S, Stop
+from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, load
+from pipeline.database.connection import connect
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.prepare import PROGRAM, check, load_markets
 from producers.exchange_candles.symbols import read_symbols

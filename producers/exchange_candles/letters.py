@@ -7,14 +7,14 @@ import time
 import zlib
 from collections import OrderedDict
 
-from pipeline import events, metrics
-from pipeline.bus import Bus
-from pipeline.errors import PipelineError
-from pipeline.log import get_logger
-from pipeline.process import now_us
-from pipeline.publisher import Publisher
-from pipeline.times import us_to_iso
-from pipeline.topics import full_name
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.broker.topics import full_name
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from pipeline.core.times import us_to_iso
 from producers.exchange_candles.rows import Refused
 
 SOURCE = "exchange-candles"

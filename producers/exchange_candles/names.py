@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import ccxt
 
-from pipeline.errors import WrongUse
+from pipeline.core.errors import WrongUse
 
 ALIASES = {
     "coinbasepro": "coinbase",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipeline.errors import BadData
-from pipeline.times import END_US, OLDEST_US
-from producers.floats import without_noise
+from pipeline.core.errors import BadData
+from pipeline.core.times import END_US, OLDEST_US
+from venues.floats import without_noise
 
 Values = tuple[str, str, str, str, str]  # open, high, low, close, volume, as they are published
 NAMES = ("open", "high", "low", "close", "volume")

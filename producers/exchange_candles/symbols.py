@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pipeline import events
-from pipeline.database import Connection
-from pipeline.errors import WrongUse
-from pipeline.log import get_logger
-from pipeline.products import canonical_product
-from pipeline.text_files import read_text
+from pipeline.core import events
+from pipeline.core.errors import WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.products import canonical_product
+from pipeline.core.text_files import read_text
+from pipeline.database.connection import Connection
 
 SHOWN = 10  # of a list of wrong ones
 

@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline import events
-from pipeline.errors import Refused, Unavailable
-from pipeline.log import get_logger
-from pipeline.times import us_to_iso
+from pipeline.core import events
+from pipeline.core.errors import Refused, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.times import us_to_iso
 from producers.exchange_candles import pages
 from producers.exchange_candles.aside import SHOWN, Aside
 from producers.exchange_candles.exchange import Exchange

@@ -16,24 +16,24 @@ from typing import Any
 
 import psycopg
 
-from pipeline import events
-from pipeline.bus import Bus
-from pipeline.database import Connection, connect_when_ready
-from pipeline.errors import PipelineError, Refused, Unavailable
-from pipeline.ledger import Ledger
-from pipeline.log import get_logger
-from pipeline.process import now_us
-from pipeline.publisher import Publisher
-from pipeline.settings import DatabaseSettings
-from pipeline.times import us_to_iso
-from producers.brake import Brake
-from producers.exchange_candles import state
+from pipeline.broker.backpressure import Brake
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, Refused, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings
+from pipeline.core.times import us_to_iso
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.ledger import Ledger
+from producers.exchange_candles import ledger
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.looks import GRACE_US, Memory, Span, common, merged, without
 from producers.exchange_candles.rows import NAMES, Values, floor_us
 from producers.exchange_candles.walk import Book, Sink, Walk
-from producers.socket import Stopped
+from producers.live.websocket import Stopped
 
 # The writer needs well under a second for a page. A run that ends gives up after this long without progress.
 PATIENCE_S = 120.0
@@ -167,7 +167,7 @@ class Worker:
             now_us = self.exchange.now_us()
             settled = floor_us(now_us - plan.settle_us - GRACE_US, width)
             end = floor_us(now_us - GRACE_US, width) if plan.follow else settled
-            opened = state.open_spans(conn, self.venue, product_id, plan.granularity_s, plan.start_us, end)
+            opened = ledger.open_spans(conn, self.venue, product_id, plan.granularity_s, plan.start_us, end)
             book.memory.forget(without(book.memory.spans, opened))
             book.aside.keep(opened)
             fresh = without(opened, book.memory.spans)
@@ -188,7 +188,7 @@ class Worker:
         """A new quorum holds for what is stored too, whether or not there is anything to fetch."""
 
         def holds() -> bool:
-            return state.quorum_holds(conn, product_id, self._plan.granularity_s, self._plan.quorum)
+            return ledger.quorum_holds(conn, product_id, self._plan.granularity_s, self._plan.quorum)
 
         if holds():
             return True
@@ -249,8 +249,8 @@ class Worker:
     def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Span], outcome: Outcome) -> bool:
         key = (self.venue, product_id, self._plan.granularity_s)
         return self._wait_for(
-            lambda: state.is_stored(conn, *key, spans),
-            lambda: sum(b - a for a, b in state.open_spans(conn, *key, spans[0][0], spans[-1][1])),
+            lambda: ledger.is_stored(conn, *key, spans),
+            lambda: sum(b - a for a, b in ledger.open_spans(conn, *key, spans[0][0], spans[-1][1])),
             product_id,
             outcome,
         )

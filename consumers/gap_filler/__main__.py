@@ -1,0 +1,72 @@
+"""Missing trade ids are found, fetched from the venue and published again. `python -m consumers.gap_filler`"""
+
+from __future__ import annotations
+
+import click
+
+from consumers.gap_filler.health import GapHealth
+from consumers.gap_filler.repair import GapFiller
+from pipeline.broker.bootstrap import broker_when_ready
+from pipeline.broker.client import Bus
+from pipeline.core import events
+from pipeline.core.errors import Unavailable
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import (
+    CoinbaseSettings,
+    CommonSettings,
+    DatabaseSettings,
+    KrakenSettings,
+    PulsarSettings,
+    load,
+)
+from pipeline.database.migrate import database_when_ready
+from venues.coinbase.rest import CoinbaseRest
+from venues.coinbase.stream import products_of as coinbase_products
+from venues.kraken.rest import KrakenRest
+from venues.kraken.stream import products_of as kraken_products
+from venues.trade_walk import Source
+
+
+@click.command()
+@program("gap-filler")
+def main() -> int:
+    """Repair missing trades of Kraken and Coinbase."""
+    stop = Stop().listen()
+    log = get_logger()
+    health = GapHealth()
+    server = HealthServer("gap-filler", BY_NAME["gap-filler"].port, health.report)
+    log.info(events.STARTED, health_port=server.port)
+    state_dir = load(CommonSettings).state_dir
+    # Few attempts: a worker that waits long for one hole keeps the newer ones waiting.
+    kraken, coinbase = load(KrakenSettings), load(CoinbaseSettings)
+    sources: list[Source] = [
+        KrakenRest(kraken, state_dir, stop, attempts=3),
+        CoinbaseRest(coinbase, state_dir, stop, attempts=3),
+    ]
+    configured = [
+        *(("kraken", product) for product in kraken_products(kraken) if kraken.enabled),
+        *(("coinbase", product) for product in coinbase_products(coinbase) if coinbase.enabled),
+    ]
+    settings = load(PulsarSettings)
+    broker_when_ready(settings, stop)
+    database_when_ready(load(DatabaseSettings), stop)
+    bus = Bus(settings, stop)
+    try:
+        filler = GapFiller(sources, bus, configured, health, stop)
+        filler.run()
+        filler.close()
+    except Unavailable:
+        if not stop.is_set():
+            raise
+    finally:
+        bus.close()
+        server.close()
+    log.info(events.STOPPED)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

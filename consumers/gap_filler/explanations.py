@@ -1,0 +1,39 @@
+"""What the gap filler explains after it has looked itself: signed in the ledger as soon as the claim has arrived.
+
+Claims of others explain nothing. Their ids stay missing, so the gap filler looks for them, and what it finds decides.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from consumers.gap_filler.gap_tracker import Key
+from pipeline.database.ledger import IdGap, Ledger
+from venues import id_ranges
+from venues.id_ranges import Span
+
+
+class Explanations:
+    """Thread-safe. `tell(gap, reason)` hears of each new one. Lost with the process: ids are then looked at again."""
+
+    def __init__(self, tell: Callable[[IdGap, str], None]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._mine: dict[tuple[str, str, str], list[Span]] = {}
+
+    def add(self, key: Key, found: list[Span], reason: str) -> None:
+        """These ids were looked for and their claim is published."""
+        with self._lock:
+            self._mine[(*key, reason)] = id_ranges.merged([*self._mine.get((*key, reason), []), *found])
+        for first, last in found:
+            self._tell(IdGap(*key, first, last, None, None), reason)
+
+    def sign(self, ledger: Ledger) -> None:
+        """Sign the claims that are ours."""
+        with self._lock:
+            for claim in ledger.claims():
+                mine = self._mine.get((claim.venue, claim.product_id, claim.reason), [])
+                span = (claim.first_id, claim.last_id)
+                if not id_ranges.without([span], mine):
+                    ledger.sign(claim.venue, claim.product_id, [span], claim.reason)

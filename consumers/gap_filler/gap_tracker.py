@@ -1,0 +1,119 @@
+"""What the gap filler remembers of the holes that it sees: since when, what was done, when to try again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+from pipeline.database.ledger import IdGap
+from venues import id_ranges
+from venues.id_ranges import Span
+
+Key = tuple[str, str]  # venue, product
+# What was published is stored within a second; after this long it counts as lost and is fetched again.
+STORED_WITHIN_S = 60.0
+
+
+@dataclass
+class Change:
+    """What became of the holes since the last look."""
+
+    opened: list[IdGap] = field(default_factory=list)
+    repaired: list[IdGap] = field(default_factory=list)
+
+
+@dataclass
+class _Known:
+    gap: IdGap
+    since: float
+    told: bool = False
+
+
+class GapBook:
+    """Thread-safe. Times are monotonic seconds."""
+
+    def __init__(self, reorder_s: float, confirm_s: float) -> None:
+        self._reorder_s, self._confirm_s = reorder_s, confirm_s
+        self._lock = threading.Lock()
+        self._known: dict[Key, list[_Known]] = {}
+        self._published: defaultdict[Key, list[tuple[Span, float]]] = defaultdict(list)
+        self._waiting: defaultdict[Key, list[tuple[Span, float]]] = defaultdict(list)
+        self._explained: defaultdict[Key, list[Span]] = defaultdict(list)
+
+    def see(self, gaps: list[IdGap], now: float) -> Change:
+        """Take the holes that the ledger shows now (of all products)."""
+        with self._lock:
+            change = Change()
+            current: defaultdict[Key, list[IdGap]] = defaultdict(list)
+            for gap in gaps:
+                current[gap.venue, gap.product_id].append(gap)
+            for key in {*self._known, *current}:
+                self._see(key, current[key], now, change)
+            return change
+
+    def _see(self, key: Key, gaps: list[IdGap], now: float, change: Change) -> None:
+        before = self._known.get(key, [])
+        here = [(gap.first_id, gap.last_id) for gap in gaps]
+        for known in before:
+            span = (known.gap.first_id, known.gap.last_id)
+            gone = id_ranges.without([span], here)
+            if known.told:
+                for first, last in id_ranges.without(gone, self._explained[key]):
+                    change.repaired.append(replace(known.gap, first_id=first, last_id=last))
+        after = []
+        for gap in gaps:
+            span = (gap.first_id, gap.last_id)
+            old = [known for known in before if id_ranges.common([span], [(known.gap.first_id, known.gap.last_id)])]
+            known = _Known(gap, min((k.since for k in old), default=now), any(k.told for k in old))
+            if not known.told and now - known.since >= self._reorder_s:
+                known.told = True
+                change.opened.append(gap)
+            after.append(known)
+        if after:
+            self._known[key] = after
+        else:  # nothing is missing any more: forget all of the product
+            self._known.pop(key, None)
+            self._published.pop(key, None)
+            self._waiting.pop(key, None)
+            self._explained.pop(key, None)
+
+    def due(self, now: float) -> dict[Key, list[IdGap]]:
+        """Holes that are old enough and not in work, ascending; those of a product that waits are cut out."""
+        with self._lock:
+            made: dict[Key, list[IdGap]] = {}
+            for key, known in self._known.items():
+                self._published[key] = [(s, at) for s, at in self._published[key] if now - at < STORED_WITHIN_S]
+                self._waiting[key] = [(s, until) for s, until in self._waiting[key] if until > now]
+                away = [span for span, _ in (*self._published[key], *self._waiting[key])]
+                parts = [
+                    replace(
+                        one.gap, first_id=first, last_id=last,
+                        before_us=one.gap.before_us if first == one.gap.first_id else None,
+                        after_us=one.gap.after_us if last == one.gap.last_id else None,
+                    )
+                    for one in known
+                    if now - one.since >= self._reorder_s
+                    for first, last in id_ranges.without([(one.gap.first_id, one.gap.last_id)], away)
+                ]  # fmt: skip
+                if parts:
+                    made[key] = sorted(parts, key=lambda gap: gap.first_id)
+            return made
+
+    def published(self, key: Key, what: list[Span], now: float) -> None:
+        """These ids are on their way into the ledger."""
+        with self._lock:
+            self._published[key] += [(span, now) for span in what]
+
+    def put_off(self, key: Key, what: list[Span], seconds: float) -> None:
+        """Do not ask for these ids before this time has passed."""
+        with self._lock:
+            until = time.monotonic() + seconds
+            self._waiting[key] += [(span, until) for span in what]
+
+    def unrepairable(self, gap: IdGap) -> None:
+        """These ids will vanish from the ledger's holes because they are explained, not because they came."""
+        with self._lock:
+            key = (gap.venue, gap.product_id)
+            self._explained[key] = id_ranges.merged([*self._explained[key], (gap.first_id, gap.last_id)])

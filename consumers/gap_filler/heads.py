@@ -1,0 +1,240 @@
+"""What the venues are known to have, whatever becomes of the trades: their heads, stored in `trade_heads`.
+
+Two witnesses: the live producers tell on `control/heads` what their streams showed, and REST is asked for the newest
+trade of each product whose stream has shown nothing new for a while. A trade that a head knows of and that does not
+arrive is missing within a minute, wherever it was lost between socket and table. A product of which neither witness can
+say that there is nothing newer is not known to be complete, and the view `completeness` says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import pulsar
+
+import schemas
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import HEADS_TOPIC, full_name
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, Refused
+from pipeline.core.log import get_logger
+from pipeline.core.products import MAX_ID
+from pipeline.database.ledger import Head, Ledger
+from producers.live.websocket import Stopped
+from venues.trade_walk import Source
+
+Key = tuple[str, str]  # venue, product
+# A trade is stored some 20 ms after its frame; one that was shown longer ago than this should be there.
+SETTLE_S = 10.0
+# REST is asked when the stream has shown nothing new for so long, and that often at most while it stays so ...
+QUIET_S = 10.0
+ASK_EVERY_S = 15.0
+# ... but of many quiet products of one venue less often: this share of its calls is for heads.
+SHARE_OF_CALLS = 0.25
+# Also beside a stream that moves: an id that only the stream has shown for ten minutes while REST has none is an error.
+ASK_ANYWAY_S = 120.0
+REFUTED_AFTER_S = 600.0
+WRITE_EVERY_S = 2.0
+# A product that nobody configured and no producer has told of for so long is not live any more.
+RETIRE_AFTER_S = 3600.0
+ASKERS = 4
+# Products that only a message tells of, until REST has confirmed them.
+MOST_STRANGERS = 100
+
+
+@dataclass
+class ProductHead:
+    """What is known of one product. Times are monotonic seconds; `None`: never."""
+
+    from_id: int
+    newest_id: int
+    seen: float
+    witness: str
+    checked: float | None = None  # a witness last said that there is nothing newer than `newest_id`
+    settled_id: int = -1
+    proven: float | None = None  # the moment for which `settled_id` is known to have been the newest
+    asset_class: str = "crypto"
+    stream_at: float | None = None  # the stream last showed something new
+    asked_at: float | None = None
+    real: bool = True  # False: only a message says that there is such a product; REST is asked before it is believed
+    _young: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def told(self, newest_id: int, witness: str, now: float) -> None:
+        """A witness says which id is the newest."""
+        if newest_id > self.newest_id:
+            self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
+            self._young.append((now, newest_id))
+        elif witness == "rest":
+            if newest_id == self.newest_id:
+                self.checked = now
+                self._young.append((now, newest_id))
+            elif self.witness == "stream" and now - self.seen > REFUTED_AFTER_S:
+                self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
+                self.settled_id = min(self.settled_id, newest_id)
+                self._young.clear()
+            # Otherwise REST is behind what is known, and says nothing about now.
+        if witness == "stream":
+            self.stream_at = now
+
+    def settle(self, now: float) -> None:
+        """Move on to what was seen long enough ago.
+
+        Only then is it counted as missing, so only for that moment may anything be claimed: after an hour without a
+        witness the first answer names ids that have been missing for an hour.
+        """
+        while self._young and now - self._young[0][0] >= SETTLE_S:
+            self.proven, settled_id = self._young.popleft()
+            self.settled_id = max(self.settled_id, settled_id)
+
+    def due(self, now: float, ask_every_s: float) -> bool:
+        """Whether REST is to be asked."""
+        asked_s = float("inf") if self.asked_at is None else now - self.asked_at
+        quiet = self.stream_at is None or now - self.stream_at >= QUIET_S
+        return asked_s >= (ask_every_s if quiet else ASK_ANYWAY_S)
+
+
+class Heads:
+    """Used by the gap filler's loop alone.
+
+    `configured`: products that the settings name; others are live as long as a producer tells of them.
+    """
+
+    def __init__(self, sources: Iterable[Source], bus: Bus, configured: Iterable[Key], stop: threading.Event) -> None:
+        self._sources = {source.venue: source for source in sources}
+        self._bus, self._configured, self._stop = bus, frozenset(configured), stop
+        self._log = get_logger()
+        self._known: dict[Key, ProductHead] = {}
+        self._told: deque[tuple[dict[str, object], float]] = deque(maxlen=10_000)
+        self._asking: dict[Key, Future[int]] = {}
+        self._pool = ThreadPoolExecutor(ASKERS, thread_name_prefix="heads")
+        self._reader: pulsar.Reader | None = None
+        self._open_reader_at = self._started = time.monotonic()
+        self._written = -WRITE_EVERY_S
+
+    def look(self, ledger: Ledger) -> None:
+        """Take what the witnesses said, ask where it is time, and store it. Raises what the database raises."""
+        now = time.monotonic()
+        self._listen(now)
+        if now - self._written >= WRITE_EVERY_S:
+            for key, (first, newest) in ledger.live_products().items():
+                if key not in self._known and key[0] in self._sources:
+                    self._known[key] = ProductHead(first, newest, now - SETTLE_S, "rest", settled_id=newest)
+        while self._told:
+            record, at = self._told.popleft()
+            self._take(record, at)
+        self._collect(now)
+        self._ask(now)
+        if now - self._written >= WRITE_EVERY_S:
+            self._written = now
+            self._write(ledger, now)
+
+    def ages(self) -> dict[Key, float]:
+        """Live products -> for how many seconds nobody has been able to say what the venue has."""
+        now = time.monotonic()
+        real = {key: head for key, head in self._known.items() if head.real}
+        return {key: float("inf") if head.proven is None else now - head.proven for key, head in real.items()}
+
+    def newest(self, key: Key) -> int | None:
+        """The newest id that the venue is known to have."""
+        head = self._known.get(key)
+        return head.newest_id if head and head.checked is not None else None
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- witnesses ----------------------------------------------------------------------------------------------------
+
+    def _listen(self, now: float) -> None:
+        """Read `control/heads`; tried again for ever, because REST goes on without it."""
+        if self._reader is not None and self._reader.is_connected():
+            return
+        if now < self._open_reader_at:
+            return
+        self._open_reader_at = now + 10.0
+        with suppress(pulsar.PulsarException):
+            if self._reader is not None:
+                self._reader.close()
+        try:
+            self._reader = self._bus.client.create_reader(
+                full_name(self._bus.settings.tenant, "control", HEADS_TOPIC),
+                pulsar.MessageId.latest,
+                reader_listener=lambda _, message: self._heard(message.data()),
+            )
+        except pulsar.PulsarException as error:
+            self._reader = None
+            self._log.warning(events.BROKER_RETRY, on="control/heads", error=str(error))
+
+    def _heard(self, data: bytes) -> None:
+        """On the client's thread: quick, and never raises."""
+        try:
+            self._told.append((schemas.decode("head", data), time.monotonic()))
+        except Exception as error:  # whatever a decoder raises on bytes that are no Avro
+            self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
+
+    def _take(self, record: dict[str, object], at: float) -> None:
+        key = (str(record["venue"]), str(record["product_id"]))
+        newest, first = record["newest_id"], record["from_id"]
+        if key[0] not in self._sources or not isinstance(newest, int) or not isinstance(first, int):
+            return
+        if not 0 <= first <= newest < MAX_ID:
+            return
+        if key not in self._known:
+            strangers = sum(not head.real for head in self._known.values())
+            if key not in self._configured and strangers >= MOST_STRANGERS:
+                return
+            real, kind = key in self._configured, str(record["asset_class"])
+            self._known[key] = ProductHead(first, first - 1, at, "stream", asset_class=kind, real=real)
+        self._known[key].told(newest, "stream", at)
+
+    def _ask(self, now: float) -> None:
+        quiet: dict[str, int] = {}
+        for venue, _ in self._known:
+            quiet[venue] = quiet.get(venue, 0) + 1
+        for key, head in self._known.items():
+            source = self._sources.get(key[0])
+            if source is None or key in self._asking:
+                continue
+            every_s = max(ASK_EVERY_S, quiet[key[0]] / (SHARE_OF_CALLS * source.calls_per_s))
+            if head.due(now, every_s):
+                head.asked_at = now
+                self._asking[key] = self._pool.submit(source.newest_trade, key[1])
+
+    def _collect(self, now: float) -> None:
+        for key, answer in [(key, answer) for key, answer in self._asking.items() if answer.done()]:
+            del self._asking[key]
+            try:
+                self._known[key].told(answer.result(), "rest", now)
+                self._known[key].real = True
+            except Refused as error:
+                self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
+                if not self._known[key].real:
+                    del self._known[key]
+            except (PipelineError, Stopped) as error:
+                if not self._stop.is_set():
+                    self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
+
+    # -- ledger -------------------------------------------------------------------------------------------------------
+
+    def _write(self, ledger: Ledger, now: float) -> None:
+        for key, head in list(self._known.items()):
+            idle_s = now - (head.stream_at or self._started)
+            if key not in self._configured and idle_s > RETIRE_AFTER_S:
+                self._log.info(events.PRODUCT_RETIRED, venue=key[0], product=key[1])
+                ledger.retire(*key)
+                del self._known[key]
+                continue
+            head.settle(now)
+        ledger.write_heads(
+            Head(
+                venue, product, head.asset_class, head.from_id, head.newest_id, max(head.settled_id, head.from_id - 1),
+                now - head.seen, now - head.proven, head.witness,
+            )
+            for (venue, product), head in self._known.items()
+            if head.proven is not None and head.real
+        )  # fmt: skip

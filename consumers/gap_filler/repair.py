@@ -1,0 +1,281 @@
+"""The repair of missing trades: the ledger says which, REST gives them, and they are published again.
+
+All state is the ledger: a hole is there until the trades around it are joined or it is explained. So a restart loses
+nothing but the memory of first answers, which are then asked for again. Repairs take the road of all data, over the
+topic of the product, with origin `repair`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+
+from consumers.gap_filler.explanations import Explanations
+from consumers.gap_filler.gap_tracker import GapBook, Key
+from consumers.gap_filler.heads import Heads
+from consumers.gap_filler.health import GapHealth
+from pipeline.broker.admin import Admin
+from pipeline.broker.backpressure import WRITER, Brake
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.broker.topics import GAPS_TOPIC, full_name
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError, Refused
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings, GapFillerSettings, load
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.ledger import IdGap, Ledger
+from producers.live.websocket import Stopped
+from venues import id_ranges
+from venues.bad_rows import BadRowLetters
+from venues.id_ranges import Span
+from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
+
+LOOK_EVERY_S = 1.0
+PIECE_S = 10.0
+# Products that are repaired at the same time. The venues' limits decide how fast, this only how fair.
+WORKERS = 8
+UNKNOWN_S = 1e9  # as a metric: never so far
+DAY_US = 86_400_000_000
+# A stored trade so many ids before a hole is near enough to begin there: five pages.
+NEAR_IDS = 5_000
+
+
+class GapFiller:
+    """Looks at the ledger once a second and gives each product with due holes to a worker."""
+
+    def __init__(
+        self, sources: list[Source], bus: Bus, configured: Iterable[Key], health: GapHealth, stop: threading.Event
+    ) -> None:  # fmt: skip
+        self._bus, self._stop = bus, stop
+        self._heads = Heads(sources, bus, configured, stop)
+        self._letters = BadRowLetters(bus, "gap-filler")
+        self._admin = Admin(bus.settings)
+        self._settings = load(GapFillerSettings)
+        self._log = get_logger()
+        self._publishers: dict[Key, Publisher] = {}
+        self._publishing, self._connecting = threading.Lock(), threading.Lock()
+        self._fillers = {
+            source.venue: Filler(source, self._publisher_of(source.venue), "repair", self._settings.confirm_seconds)
+            for source in sources
+        }
+        self._control = bus.publisher_to(
+            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
+        )
+        self._brake = Brake(stop)
+        self._conn: Connection | None = None
+        self._book = GapBook(self._settings.reorder_seconds, self._settings.confirm_seconds)
+        self._explanations = Explanations(self._unrepairable)
+        self._working: dict[Key, Future[None]] = {}
+        self.health = health
+
+    def run(self) -> None:
+        """Until stopped."""
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="repair") as pool:
+            while not self._stop.is_set():
+                try:
+                    self._look(pool)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
+                    self._disconnect()
+                self._stop.wait(LOOK_EVERY_S)
+        self._disconnect()
+
+    def _ledger(self) -> Ledger:
+        """Over one connection for all threads; psycopg lets them take turns."""
+        with self._connecting:
+            if self._conn is None or self._conn.closed:
+                self._conn = connect_when_ready(load(DatabaseSettings), "gap-filler", self._stop)
+            return Ledger(self._conn)
+
+    def _disconnect(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _publisher_of(self, venue: str) -> Callable[[str], Publisher]:
+        def publisher(product: str) -> Publisher:
+            with self._publishing:
+                if (venue, product) not in self._publishers:
+                    name = self._bus.own_name(f"{venue}-repair")
+                    self._publishers[venue, product] = self._bus.publisher(
+                        "trades", venue, product, schema="trades", name=name
+                    )
+                return self._publishers[venue, product]
+
+        return publisher
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def _look(self, pool: ThreadPoolExecutor) -> None:
+        ledger = self._ledger()
+        self._heads.look(ledger)
+        self._explanations.sign(ledger)
+        gaps = [gap for gap in ledger.trade_gaps() if gap.venue in self._fillers]
+        now = time.monotonic()
+        change = self._book.see(gaps, now)
+        for gap in change.opened:
+            self._log.info(events.GAP_OPENED, **_ids(gap))
+            self._tell("opened", gap)
+        for gap in change.repaired:
+            self._log.info(events.GAP_REPAIRED, **_ids(gap))
+            metrics.GAPS_REPAIRED.labels(gap.venue, gap.product_id).inc(gap.missing)
+            self._tell("repaired", gap)
+        self._measure(gaps)
+        self._working = {key: work for key, work in self._working.items() if not work.done()}
+        for key, due in self._book.due(now).items():
+            if key not in self._working:
+                self._working[key] = pool.submit(self._work, key, due)
+
+    def _measure(self, gaps: list[IdGap]) -> None:
+        sizes: dict[Key, int] = dict.fromkeys(self.health.open_ids, 0)
+        for gap in gaps:
+            sizes[gap.venue, gap.product_id] = sizes.get((gap.venue, gap.product_id), 0) + gap.missing
+        for (venue, product), size in sizes.items():
+            metrics.GAPS_OPEN.labels(venue, product).set(size)
+        ages = self._heads.ages()
+        for (venue, product), age_s in ages.items():
+            metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
+        self.health.looked(sizes, ages, time.monotonic())
+
+    def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:
+        record = {
+            "event": event, "venue": gap.venue, "product_id": gap.product_id, "first_id": gap.first_id,
+            "last_id": gap.last_id, "from_us": None, "to_us": None, "reason": reason, "at_us": now_us(),
+        }  # fmt: skip
+        self._control.send(record, key=gap.product_id)
+
+    # -- one product -------------------------------------------------------------------------------------------------
+
+    def _work(self, key: Key, due: list[IdGap]) -> None:
+        """In a worker: the newest due holes of one product, under its lock. Never raises."""
+        venue, product = key
+        try:
+            with self._ledger().turn(f"{venue} {product}", self._stop, wait=False) as mine:
+                if mine:
+                    self._fill(key, due)
+        except Stopped:
+            return
+        except Refused as error:
+            self._log.error(events.REQUEST_FAILED, venue=venue, product=product, error=str(error))
+            self._book.put_off(key, [_span(gap) for gap in due], 60.0)
+        except PipelineError as error:
+            self._log.warning(events.REQUEST_FAILED, venue=venue, product=product, error=str(error))
+            self._book.put_off(key, [_span(gap) for gap in due], 5.0)
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            return  # the next look says it and connects again
+        except Exception as error:  # a mistake of ours must not end the repair of everything else
+            self._log.error(events.FAILED, venue=venue, product=product, error=f"{type(error).__name__}: {error}")
+            self._book.put_off(key, [_span(gap) for gap in due], 60.0)
+
+    def _fill(self, key: Key, due: list[IdGap]) -> None:
+        venue, product = key
+        filler = self._fillers[venue]
+        wanted = self._leave_out_old(filler, key, due)
+        if not wanted:
+            return
+        cluster = id_ranges.newest_cluster(wanted, ONE_WALK)
+        publisher = self._publisher_of(venue)(product)
+        if self._on_its_way(publisher.topic, cluster, due):
+            self._book.put_off(key, cluster, 5.0)
+            return
+        self._brake.wait(publisher.topic)
+        before = self._ledger().trade_before(venue, product, cluster[0][0])
+        # Of a trade that is far behind, the time says little about where to look.
+        before_us = before[1] if before and cluster[0][0] - before[0] <= NEAR_IDS else None
+        after_us = next((gap.after_us for gap in due if gap.last_id == cluster[-1][1]), None)
+        filled = filler.fill(product, cluster, before_us, after_us, budget_s=PIECE_S)
+        self._letters.send(venue, product, filled.bad)
+        self._note(key, due, cluster, filled)
+
+    def _on_its_way(self, topic: str, cluster: list[Span], due: list[IdGap]) -> bool:
+        """Whether trades at the head are behind a backlog of the writer: fetched again, they would only lengthen it."""
+        if any(gap.after_us is not None for gap in due if gap.last_id == cluster[-1][1]):
+            return False
+        try:
+            return self._admin.backlog(topic, WRITER)[0] > 0
+        except PipelineError:
+            return False
+
+    def _note(self, key: Key, due: list[IdGap], cluster: list[Span], filled: Filled) -> None:
+        venue, product = key
+        self._book.published(key, [*filled.published, *filled.explained], time.monotonic())
+        for reason, found in filled.findings.items():
+            self._explanations.add(key, found, reason)
+        if filled.complete:
+            self._book.put_off(key, filled.waiting, self._settings.confirm_seconds)
+            # What the answers did not reach: REST is behind the stream.
+            rest = id_ranges.without(cluster, [*filled.published, *filled.explained, *filled.waiting])
+            self._book.put_off(key, rest, 5.0)
+        elif not (filled.published or filled.explained):
+            self._book.put_off(key, cluster, 5.0)
+        if filled.published:
+            self._log.info(
+                events.GAP_FILLED, venue=venue, product=product, ids=id_ranges.size(filled.published),
+                absent=id_ranges.size(filled.waiting), missing=id_ranges.size([_span(gap) for gap in due]),
+            )  # fmt: skip
+
+    def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[Span]:
+        """The spans to fill; what is further back than the setting allows is recorded as such.
+
+        By the venue's clock, and only where ours agrees with it: a wrong clock must not explain anything. Never at the
+        head, where no stored trade comes after.
+        """
+        venue, product = key
+        source, newest = filler.source, self._heads.newest(key)
+        wanted: list[Span] = []
+        for gap in due:
+            first = gap.first_id
+            before = self._ledger().trade_before(venue, product, gap.first_id)
+            if before and before[1] < self._cutoff_us() and gap.after_us:
+                newest = newest or source.newest_trade(product)  # which tells the venue's time too
+                if source.clock.agrees:
+                    first = self._first_young_enough(source, gap)
+            if first > gap.first_id and first - 1 <= (newest or 0):
+                old = (gap.first_id, first - 1)
+                filler.publish_findings(product, [old], TOO_OLD)
+                self._book.published(key, [old], time.monotonic())
+                self._explanations.add(key, [old], TOO_OLD)
+            else:
+                first = gap.first_id
+            if first <= gap.last_id:
+                wanted.append((first, gap.last_id))
+        return id_ranges.merged(wanted)
+
+    def _first_young_enough(self, source: Source, gap: IdGap) -> int:
+        """The first id of the gap that the setting allows to ask for; one more than its last where it allows none."""
+        cutoff_us = self._cutoff_us()
+        if gap.after_us is not None and gap.after_us < cutoff_us:
+            return gap.last_id + 1
+        return min(gap.last_id + 1, max(gap.first_id, source.first_id_at(gap.product_id, cutoff_us)))
+
+    def _unrepairable(self, gap: IdGap, reason: str) -> None:
+        self._book.unrepairable(gap)
+        self._log.warning(events.GAP_UNREPAIRABLE, reason=reason, **_ids(gap))
+        self._tell("unrepairable", gap, reason)
+
+    def _cutoff_us(self) -> int:
+        return now_us() - self._settings.max_age_days * DAY_US
+
+    def close(self) -> None:
+        """Give the broker a moment for what was published last."""
+        self._heads.close()
+        for publisher in [*self._publishers.values(), self._control]:
+            publisher.flush(0.3)
+
+
+def _span(gap: IdGap) -> Span:
+    return (gap.first_id, gap.last_id)
+
+
+def _ids(gap: IdGap) -> dict[str, Any]:
+    return {
+        "venue": gap.venue, "product": gap.product_id, "first_id": gap.first_id, "last_id": gap.last_id,
+        "missing": gap.missing,
+    }  # fmt: skip

@@ -1,0 +1,146 @@
+"""What goes through a writer: messages, the rows made of them, and the letters about what was refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from consumers.subscription import Inbox, Message
+from pipeline.core.runtime import now_us
+from pipeline.database.connection import Connection
+
+# Rows of one message that get a letter each. Further ones share one: 150,000 bad rows fit into a message of 1 MB.
+MOST_LETTERS = 100
+# Bytes of a letter's payload. The broker takes 5 MB, and a refused hour may be larger.
+MOST_PAYLOAD = 1 << 20
+MOST_DETAIL = 900
+
+
+def printable(text: str) -> str:
+    """`text` with escapes in place of what would move a terminal's cursor or cannot be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter: row `row` of `message` (None: all of it) was refused for `reason`."""
+
+    message: Message
+    reason: str
+    detail: str
+    row: int | None = None
+    content: Any = None  # of the row, for the reader; None: the message's bytes
+
+    def record(self, source: str) -> dict[str, Any]:
+        payload = self.message.data if self.content is None else json.dumps(self.content, default=str).encode()
+        detail = printable(self.detail[:MOST_DETAIL])
+        if len(payload) > MOST_PAYLOAD:
+            detail += f" (the first {MOST_PAYLOAD:,} of {len(payload):,} bytes)"
+            payload = payload[:MOST_PAYLOAD]
+        return {
+            "source": source, "topic": self.message.topic, "message_id": self.message.id_text, "row": self.row,
+            "reason": self.reason, "detail": detail, "payload": payload, "at_us": now_us(),
+        }  # fmt: skip
+
+
+class Letters:
+    """Letters of a batch: `MOST_LETTERS` a message one by one, and one about how many more there are, and why."""
+
+    def __init__(self) -> None:
+        self._kept: list[Letter] = []
+        self._count: Counter[int] = Counter()
+        self._more: dict[int, tuple[Message, Counter[str]]] = {}
+
+    def add(self, message: Message, reason: str, detail: str, row: int | None = None, content: Any = None) -> None:
+        key = id(message)  # the messages of a batch live as long as its letters
+        if self._count[key] < MOST_LETTERS:
+            self._count[key] += 1
+            self._kept.append(Letter(message, reason, detail, row, content))
+        else:
+            self._more.setdefault(key, (message, Counter()))[1][reason] += 1
+
+    def take(self, more: Letters | Iterable[Letter]) -> None:
+        """Add these, too."""
+        for letter in more._kept if isinstance(more, Letters) else more:
+            self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
+        for message, reasons in more._more.values() if isinstance(more, Letters) else ():
+            self._more.setdefault(id(message), (message, Counter()))[1].update(reasons)
+
+    def __iter__(self) -> Iterator[Letter]:
+        yield from self._kept
+        for message, reasons in self._more.values():
+            (most, _), *_ = reasons.most_common(1)
+            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(10))
+            yield Letter(message, most, f"{reasons.total():,} more rows of this message were refused: {why}")
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+
+class Prepared(Protocol):
+    """Checked rows of a batch, ready for the database."""
+
+    letters: Letters
+    """Rows that were refused when they were checked."""
+
+    rows: int
+    """Rows to store."""
+
+    def refuse(self, reason: str, detail: str) -> None:
+        """The database refused this single row or message: turn it into a letter. Nothing is left to store."""
+        ...
+
+    def store(self, conn: Connection) -> Stored:
+        """Write everything in one transaction. May be called again after a failure."""
+        ...
+
+
+@dataclass
+class Stored:
+    """What a transaction did."""
+
+    rows: int = 0
+    letters: list[Letter] = field(default_factory=list)  # rows that contradict what is stored
+
+
+class Kind(Protocol):
+    """How one namespace's messages become rows."""
+
+    namespace: str
+    schema: str
+    divisible: bool
+    """Whether a message may be stored in parts, when the database refuses one of its rows."""
+
+    def read(self, message: Message) -> tuple[Any, int]:
+        """The decoded message and how many rows it holds. Raises `BadData` when it is refused whole."""
+        ...
+
+    def prepare(self, parts: Sequence[Part]) -> Prepared:
+        """Check and convert the rows of a batch."""
+        ...
+
+
+@dataclass(slots=True)  # not frozen: see Message
+class Part:
+    """Rows `first..end` of a message (all of them, but while a refused batch is being halved)."""
+
+    message: Message
+    record: Any
+    first: int
+    end: int
+
+
+@dataclass
+class Batch:
+    """Messages received together, with where to acknowledge them."""
+
+    inbox: Inbox
+    parts: list[Part] = field(default_factory=list)
+    letters: Letters = field(default_factory=Letters)  # messages refused whole
+    last_of_topic: dict[str, Message] = field(default_factory=dict)
+    rows: int = 0

@@ -1,0 +1,186 @@
+"""`/api/stream`: what changes on a chart, as server-sent events.
+
+Events: `candle` (a candle as the rows of `/api/candles`, with the time its newest tick reached us), `changed` (a span
+to be loaded again), `gap` (as `gap.avsc`), `state` (whether the topic is being read, and `why` nothing can be shown).
+
+A browser that does not take what is sent is dropped: nothing piles up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from dashboard.charts.feed import Feeds, Gap, Item, Link, Past, Tick
+from dashboard.charts.live_candle import LiveCandles
+from dashboard.charts.timeframes import Frame
+from dashboard.queries import Instrument
+from dashboard.store import Store
+from pipeline.core.errors import Unavailable
+from pipeline.core.log import redact
+from pipeline.database.ledger import from_us
+
+# One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
+PACE_S = 0.04
+ALIVE_S = 10.0
+# The writer stores a tick within a few ms; a repair is looked for at these pauses until the ledger has it.
+SYNC_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+STORED_WITHIN_S = 60.0
+# The system holds some MB for a reader that sleeps; who has not made room after this long has gone.
+TAKEN_WITHIN_S = 10.0
+# Gaps announced while one event is on its way; more are one span to load again.
+EVENTS_MOST = 100
+
+NAMESPACES = {"trades": ("trades",), "tickers": ("tickers",), "quotes": ("quotes", "tickers")}
+
+
+class ChartStream:
+    """The life of one `EventSource`."""
+
+    def __init__(self, store: Store, feeds: Feeds, instrument: Instrument, frame: Frame) -> None:
+        self._store, self._feeds, self._one, self._frame = store, feeds, instrument, frame
+        self._live = LiveCandles(store, instrument, frame)
+        self._dirty: set[int] = set()
+        self._events: list[tuple[str, Any]] = []
+        self._past: Past | None = None
+        self._wake, self._wake_sync = asyncio.Event(), asyncio.Event()
+        self._up = False
+        self._why: str | None = None
+
+    async def run(self, response: web.StreamResponse) -> None:
+        """Until the browser goes away. Raises `ConnectionError` when it does."""
+        leave = [self._feeds.listen(n, self._one.venue, self._one.product_id, self._take)
+                 for n in NAMESPACES[self._one.kind]]  # fmt: skip
+        leave.append(self._feeds.listen_to_gaps(self._take_gap))
+        tasks = [asyncio.create_task(self._sync()), asyncio.create_task(self._reload())]
+        sending = asyncio.create_task(self._send(response))
+        try:  # whichever ends first: none of them should
+            done, _ = await asyncio.wait([sending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            tasks.append(sending)
+            for end in leave:
+                end()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what comes ----------------------------------------------------------------------------------------------------
+
+    def _take(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Tick):
+                self._dirty.add(self._live.add(item))
+            elif isinstance(item, Past):
+                self._past = _union(self._past, item)
+            elif isinstance(item, Link):
+                self._up = item.up
+                self._state()
+        if self._live.wants_sync:
+            self._wake_sync.set()
+        self._wake.set()
+
+    def _explain(self, why: str | None) -> None:
+        if (self._why is None) != (why is None):
+            self._why = why
+            self._state()
+
+    def _state(self) -> None:
+        about = {"live": self._up, "why": self._why}
+        self._events = [event for event in self._events if event[0] != "state"] + [("state", about)]
+        self._wake.set()
+
+    def _take_gap(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Gap):
+                record = item.record
+                mine = (record["venue"], record["product_id"]) == (self._one.venue, self._one.product_id)
+                if mine and len(self._events) < EVENTS_MOST:
+                    self._events.append(("gap", _plain(record)))
+                    self._wake.set()
+
+    # -- what is asked of the database ---------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        """Bring the candles to the database's word whenever they want it."""
+        attempt = 0
+        while True:
+            try:
+                self._dirty.update(await self._live.sync())
+                self._wake.set()
+                self._explain("the database has not stored yet what came meanwhile" if self._live.behind else None)
+            except Unavailable as error:
+                self._explain(redact(str(error))[:300])
+                await asyncio.sleep(2)
+                continue
+            attempt = attempt + 1 if self._live.wants_sync else 0
+            self._wake_sync.clear()
+            if not self._live.wants_sync:
+                await self._wake_sync.wait()
+            await asyncio.sleep(SYNC_PAUSES_S[min(attempt, len(SYNC_PAUSES_S) - 1)])
+
+    async def _reload(self) -> None:
+        """Tell the browser to load spans again that history messages have changed, once they are stored."""
+        while True:
+            await asyncio.sleep(0.5)
+            past, self._past = self._past, None
+            if past is None:
+                continue
+            await self._await_stored(past)
+            self._events.append(("changed", {"from": past.from_us // 1_000_000, "to": -(-past.to_us // 1_000_000)}))
+            self._wake.set()
+
+    async def _await_stored(self, past: Past) -> None:
+        for _ in range(int(STORED_WITHIN_S / 0.5)):
+            if past.fetched_at_us is None:
+                return await asyncio.sleep(2)  # trades: the writer is that far behind at most
+            with contextlib.suppress(Unavailable):
+                query = "SELECT 1 FROM quote_hours WHERE instrument_id = %s AND fetched_at >= %s LIMIT 1"
+                if await self._store.rows(query, (self._one.instrument_id, from_us(past.fetched_at_us))):
+                    return None
+            await asyncio.sleep(0.5)
+        return None
+
+    # -- what goes -----------------------------------------------------------------------------------------------------
+
+    async def _send(self, response: web.StreamResponse) -> None:
+        while True:
+            quiet = False
+            try:
+                await asyncio.wait_for(self._wake.wait(), ALIVE_S)
+            except TimeoutError:
+                quiet = True
+            self._wake.clear()
+            events, self._events = self._events, []
+            dirty, self._dirty = self._dirty, set()
+            for bucket in sorted(dirty)[-EVENTS_MOST:]:
+                if (row := self._live.row(bucket)) is not None:
+                    events.append(("candle", {"candle": row, "received_at_us": self._live.received_at_us}))
+            text = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)
+            if text or quiet:
+                try:
+                    await asyncio.wait_for(response.write(text or b": alive\n\n"), TAKEN_WITHIN_S)
+                except TimeoutError:
+                    raise ConnectionResetError("the browser takes nothing") from None
+            await asyncio.sleep(PACE_S)
+
+
+def _union(one: Past | None, two: Past) -> Past:
+    if one is None:
+        return two
+    fetched = [at for at in (one.fetched_at_us, two.fetched_at_us) if at is not None]
+    return Past(min(one.from_us, two.from_us), max(one.to_us, two.to_us), max(fetched, default=None))
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """An event of a gap with texts that can be sent. Raises nothing, whatever somebody published."""
+    return {
+        name: value[:100].encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in record.items()
+    }

@@ -1,0 +1,147 @@
+"""What the charts ask of the database: instruments, candles of the views, gaps as spans of time.
+
+Prices and volumes leave as the decimals they are, written as text; times as whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from dashboard.charts.timeframes import FRAMES, Frame
+from dashboard.store import Store
+from pipeline.core.settings import PROJECT
+from pipeline.database.ledger import from_us, to_us
+
+SQL = PROJECT / "sql" / "dashboard"
+MOST_CANDLES = 5_000
+MOST_GAPS = 500
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """`kind` is what its candles are made of: trades, tickers (live bid) or quotes (hours of bid)."""
+
+    instrument_id: int
+    venue: str
+    product_id: str
+    asset_class: str
+    kind: str
+
+
+def text_of(value: Decimal | None) -> str | None:
+    """`0E-8` and `1.2300` -> `0`, `1.23`: exact, without padding or exponent."""
+    if value is None:
+        return None
+    return f"{value.normalize():f}" if value else "0"
+
+
+_INSTRUMENTS = """
+SELECT i.instrument_id, i.venue, i.product_id, i.asset_class,
+       CASE WHEN NOT isempty(c.ids) THEN 'trades'
+            WHEN EXISTS (SELECT FROM quote_hours h WHERE h.instrument_id = i.instrument_id) THEN 'quotes'
+            WHEN EXISTS (SELECT FROM quote_candle_1h q WHERE q.instrument_id = i.instrument_id) THEN 'tickers'
+            WHEN c.live_from IS NOT NULL THEN 'trades'
+       END AS kind
+FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
+"""
+
+
+async def instruments(store: Store) -> list[Instrument]:
+    """Every instrument with anything stored, or whose trades should be, by venue and product."""
+    rows = await store.rows(_INSTRUMENTS + " ORDER BY i.venue, i.product_id")
+    return [Instrument(*row) for row in rows if row[4] is not None]
+
+
+async def instrument(store: Store, venue: str, product_id: str) -> Instrument | None:
+    rows = await store.rows(_INSTRUMENTS + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id))
+    return next((Instrument(*row) for row in rows if row[4] is not None), None)
+
+
+def candle_row(row: tuple[Any, ...]) -> list[Any]:
+    """[seconds, open, high, low, close, volume, vwap, ticks] of a row of the candle views."""
+    bucket, *prices, ticks = row
+    return [to_us(bucket) // 1_000_000, *map(text_of, prices), ticks]
+
+
+_COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10), ticks"
+
+
+async def candles_between(
+    store: Store, venue: str, product_id: str, frame: Frame, from_us_: int, to_us_: int
+) -> list[list[Any]]:
+    """Candles of `[from, to)`, ascending, `MOST_CANDLES` at most."""
+    rows = await store.rows(
+        f"SELECT {_COLUMNS} FROM candles_{frame.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
+        " AND bucket >= %s AND bucket < %s ORDER BY bucket DESC LIMIT %s",
+        (venue, product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
+    )
+    return [candle_row(row) for row in reversed(rows)]
+
+
+async def candles_before(
+    store: Store, one: Instrument, frame: Frame, before_us: int | None, limit: int, from_us_: int = 0
+) -> tuple[list[list[Any]], bool]:
+    """The last `limit` candles of `[from, before)` (None: up to the newest), and whether there are older ones in it.
+
+    The view is asked for spans of time, never for "the last n rows": it could only answer that by computing all.
+    """
+    table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
+    query = (
+        "SELECT max(bucket) FILTER (WHERE bucket < %(end)s), min(bucket)"  # noqa: S608
+        f" FROM {table} WHERE instrument_id = %(id)s AND bucket >= %(first)s"
+    )
+    first = from_us(from_us_ - from_us_ % 3_600_000_000)
+    end = to_us(datetime(2200, 1, 1, tzinfo=UTC)) if before_us is None else before_us
+    span = limit * frame.width_us
+    found: list[list[Any]] = []
+    while len(found) < limit and end > from_us_:
+        asked = {"end": from_us(end), "id": one.instrument_id, "first": first}
+        newest, oldest = (await store.rows(query, asked))[0]
+        if newest is None:
+            return found[-limit:], len(found) > limit
+        end = min(end, to_us(newest) + 3_600_000_000)  # across weekends and years without data in one step
+        begin = max(frame.bucket_us(to_us(oldest)), frame.bucket_us(end - span), frame.bucket_us(from_us_))
+        found = await candles_between(store, one.venue, one.product_id, frame, begin, end) + found
+        end, span = begin, min(span * 4, MOST_CANDLES * frame.width_us)
+    older = (await store.rows(query, {"end": from_us(end), "id": one.instrument_id, "first": first}))[0][0] is not None
+    return found[-limit:], older or len(found) > limit
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something missing: `state` is `missing` (will be asked for), `explained` (`reason` says why it never comes) or
+    `partial`. Seconds since 1970; `count` of trades or hours."""
+
+    from_s: float
+    to_s: float
+    state: str
+    reason: str
+    count: int | None
+    first_id: int | None = None
+    last_id: int | None = None
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _span(row: tuple[Any, ...]) -> Span:
+    begin, end, state, reason, count, *ids = row
+    return Span(to_us(begin) / 1e6, to_us(end) / 1e6, state, reason, count, *ids)
+
+
+async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Span]:
+    """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
+    the times of their neighbours."""
+    query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
+    rows = await store.rows(
+        (SQL / f"{query}.sql").read_text(encoding="utf-8"),
+        {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": most},
+    )
+    return [_span(row) for row in rows]
+
+
+def frames() -> list[str]:
+    return list(FRAMES)

@@ -1,0 +1,199 @@
+"""What must hold after the faults: tables = tape, nothing doubled, candles and ledger true, letters explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psycopg
+import pulsar
+
+import schemas
+from judge.inject import Striker
+from judge.testbed import Stage
+from pipeline.database.connection import Connection
+from pipeline.verify import verify
+
+QUOTES = {"EUR-USD": 136_741, "BTC-USD": 14_716}
+_STORED = """
+    SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint, price, quantity, taker_side::text
+    FROM trades JOIN instruments USING (instrument_id)
+    WHERE venue = %s AND product_id = %s AND trade_id BETWEEN %s AND %s ORDER BY trade_id, ts
+"""
+Bound = dict[tuple[str, str], int]
+
+
+@dataclass
+class Verdict:
+    """`differences` is empty when everything holds."""
+
+    trades: int = 0
+    quotes: int = 0
+    letters: int = 0
+    hostile: int = 0  # of the letters
+    settled_s: float | None = None
+    differences: list[str] = field(default_factory=list)
+
+
+def connect(stage: Stage) -> Connection:
+    return psycopg.connect(stage.database_url, autocommit=True, connect_timeout=5)
+
+
+def first_ids(stage: Stage) -> Bound:
+    """Where the stored trades begin: the tape before that was before our time."""
+    with connect(stage) as conn:
+        rows = conn.execute(
+            "SELECT venue, product_id, lower(ids) FROM trade_coverage JOIN instruments USING (instrument_id)"
+            " WHERE NOT isempty(ids)"
+        ).fetchall()
+    return {(venue, product): low for venue, product, low in rows}
+
+
+def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: float) -> Verdict:
+    """Wait until everything up to `last` is stored, `settle_s` at most; then look at everything."""
+    began = time.monotonic()
+    verdict = Verdict()
+    while True:
+        try:
+            with connect(stage) as conn:
+                open_ = _open(conn, stage, first, last)
+        except psycopg.Error as error:
+            open_ = [f"database: {error}".strip()]
+        if not open_:
+            verdict.settled_s = time.monotonic() - began
+            break
+        if time.monotonic() - began > settle_s:
+            verdict.differences += [f"not settled within {settle_s:.0f} s: {text}" for text in open_[:10]]
+            break
+        stage.revive()
+        time.sleep(1)
+    try:
+        _look(stage, first, last, verdict)
+        _letters(stage, striker, verdict)
+    except (psycopg.Error, pulsar.PulsarException) as error:  # a pipeline that is down is a finding too
+        verdict.differences.append(f"cannot be looked at: {type(error).__name__}: {error}".strip())
+    return verdict
+
+
+def _look(stage: Stage, first: Bound, last: Bound, verdict: Verdict) -> None:
+    """Every stored trade against the tape, every candle and ledger against the rows."""
+    with connect(stage) as conn:
+        for (venue, product), low in sorted(first.items()):
+            _compare(conn, stage, venue, product, low, last[venue, product], verdict)
+        for found in verify(conn):
+            # Trades that came after the faults may still be on their way to being whole.
+            high = last.get((found.venue, found.product_id), 0) if found.kind == "trades" else 0
+            wrong = [text for text in found.wrong if not (high and _beyond(text, high))]
+            verdict.differences += [f"verify {found.venue} {found.product_id} {found.kind}: {w}" for w in wrong]
+            verdict.quotes += int(found.rows) if found.kind == "quotes" else 0
+
+
+def _beyond(text: str, high: int) -> bool:
+    """Whether a finding of the ids is about trades after the faults."""
+    numbers = [int(word) for word in text.replace(",", " ").replace("..", " ").split() if word.isdigit()]
+    return "neither stored" in text and bool(numbers) and min(numbers) > high
+
+
+def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str]:
+    """What is neither stored nor explained up to `last`, and hours that are not there."""
+    found = []
+    for (venue, product), low in first.items():
+        row = conn.execute(
+            """
+            SELECT int8multirange(int8range(%s, %s, '[]')) - c.ids - coalesce(
+                (SELECT range_agg(int8range(h.first_id, h.last_id, '[]')) FROM holes h
+                 WHERE h.instrument_id = c.instrument_id AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL), '{}')
+            FROM trade_coverage c JOIN instruments i USING (instrument_id) WHERE i.venue = %s AND i.product_id = %s
+            """,
+            (low, last[venue, product], venue, product),
+        ).fetchone()
+        if row is None or row[0]:
+            found.append(f"{venue} {product} misses {row[0] if row else 'everything'}")
+    for product, count in QUOTES.items():
+        row = conn.execute(
+            "SELECT coalesce(sum(ticks), 0) FROM quote_hours JOIN instruments USING (instrument_id)"
+            " WHERE venue = 'dukascopy' AND product_id = %s",
+            (product,),
+        ).fetchone()
+        if row is None or row[0] != count:
+            found.append(f"dukascopy {product} has {row[0] if row else 0} of {count} quotes")
+    return found
+
+
+def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
+    """Every column of every trade against the tape; the first difference is told."""
+    stored = conn.execute(_STORED, (venue, product, low, high)).fetchall()
+    tape = stage.simulator.tape(venue, product)
+    truth = tape.trades(low, high)
+    verdict.trades += len(stored)
+    ids = np.array([row[0] for row in stored], dtype=np.int64)
+    name = f"{venue} {product}"
+    if len(doubled := np.flatnonzero(np.diff(ids) == 0)):
+        verdict.differences.append(f"{name}: {len(doubled)} ids stored twice, first {ids[doubled[0]]}")
+    for what, these in (("missing", np.setdiff1d(truth.ids, ids)), ("not on the tape", np.setdiff1d(ids, truth.ids))):
+        if len(these):
+            verdict.differences.append(f"{name}: {len(these)} ids {what}, first {these[0]}")
+    place = {int(trade_id): i for i, trade_id in enumerate(truth.ids)}
+    scales = 10**tape.product.price_decimals, 10**tape.product.quantity_decimals
+    for trade_id, ts_us, price, quantity, side in stored:
+        if (i := place.get(trade_id)) is None:
+            continue
+        told = (int(truth.price[i]), int(truth.quantity[i]), "buy" if truth.buy[i] else "sell")
+        kept = (price * scales[0], quantity * scales[1], side)
+        if told != kept or abs(int(truth.ts_ns[i]) // 1000 - ts_us) > 2:
+            verdict.differences.append(
+                f"{name}: trade {trade_id} is {kept} at {ts_us}, on the tape {told} at {int(truth.ts_ns[i])} ns"
+            )
+            break
+
+
+def _letters(stage: Stage, striker: Striker, verdict: Verdict) -> None:
+    """Dead letters are exactly what was poisoned (one may come twice, as every message may), what was hostile, and,
+    where a clock of ours was wrong, what looked too far ahead then."""
+    client = stage.client()
+    found: set[int] = set()
+    try:
+        for writer in ("trades-writer", "quotes-writer"):
+            topic = f"persistent://{stage.tenant}/dead-letters/{writer}"
+            reader = client.create_reader(topic, pulsar.MessageId.earliest)
+            while reader.has_message_available():
+                letter = schemas.decode("dead_letter", reader.read_next(timeout_millis=10_000).data())
+                verdict.letters += 1
+                trade_id = _trade_id(letter)
+                if trade_id in striker.poisoned:  # whatever its reason: a wrong clock refuses the time first
+                    found.add(trade_id)
+                elif _expected(letter, striker):
+                    verdict.hostile += 1
+                elif trade_id is not None:
+                    found.add(trade_id)
+                else:
+                    verdict.differences.append(
+                        f"dead letter of {letter['topic']}: {letter['reason']} {letter['detail'][:200]}"
+                    )
+            reader.close()
+    finally:
+        client.close()
+    if strange := sorted(found - set(striker.poisoned)):
+        verdict.differences.append(f"dead letters that nobody poisoned: trades {strange[:5]}")
+    if lost := sorted(set(striker.poisoned) - striker.doubtful - found):
+        verdict.differences.append(f"poison without a dead letter: {lost[:5]}")
+
+
+def _trade_id(letter: dict[str, Any]) -> int | None:
+    """Of the row that a letter is about; None where it is about something else."""
+    try:
+        return int(json.loads(letter["payload"])["trade_id"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _expected(letter: dict[str, Any], striker: Striker) -> bool:
+    """Whether a letter is about a hostile message, or about a time that only a wrong clock found wrong."""
+    place = tuple(int(number) for number in re.findall(r"-?\d+", letter["message_id"])[:2])
+    if place in striker.hostile or letter["topic"] in striker.hostile_topics:
+        return True
+    return striker.skewed and letter["reason"] == "time"

@@ -1,0 +1,313 @@
+"""The whole pipeline under supervisord, in a folder of its own, with proxies on the ways that a fault may cut."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Error as RpcError
+from xmlrpc.client import ServerProxy
+
+import psycopg
+import pulsar
+from supervisor.xmlrpc import SupervisorTransport
+
+from judge.proxy import Proxy
+from judge.schedule import LOADS
+from pipeline.core.settings import PREFIXES, PROJECT
+from pipeline.services import conf, demo
+from pipeline.services.broker import Broker
+from pipeline.services.database import Database
+from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
+from simulator.testing import Simulator, urls
+
+DISK_MB = 1500  # enough for the load; small enough to be filled in a moment
+LOADED_HOURS = 26  # those that the simulator has recorded
+OFF = ("dukascopy", "exchange-candles", "retention")
+SKEWED = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "dashboard", *LOADS)  # what has a clock
+
+
+class Stage:
+    """`start` brings everything up; `close` takes everything down. `processes` are those of supervisord now.
+
+    The historical loads ask so slowly that they last `load_s`: at full speed they are over before the first fault.
+    """
+
+    def __init__(self, simulator: Simulator, load_s: float, keep: Path | None = None) -> None:
+        self.simulator = simulator
+        self._load_s = load_s
+        self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
+        self.log = self.folder / "log"
+        pulsar, admin, database, self.dashboard_port = free_ports(4)
+        self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
+        self._database = Database(self.folder / "data" / "database", database)
+        self._broker = Broker(self.folder / "data" / "broker", pulsar, admin)
+        self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
+        self.metrics_base = free_range(30)
+        self.tenant = "market-data"
+        self._supervisord: subprocess.Popen[bytes] | None = None
+        self._disk = self._small_disk()
+        self._conf = self._write_conf()
+
+    # -- ground -------------------------------------------------------------------------------------------------------
+
+    @property
+    def database_url(self) -> str:
+        """As superuser, and not through the proxy."""
+        return self._database.url()
+
+    @property
+    def pulsar_url(self) -> str:
+        return f"pulsar://127.0.0.1:{self.pulsar_port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the broker's admin interface wants to see."""
+        return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
+
+    def client(self) -> pulsar.Client:
+        """Straight to the broker."""
+        return pulsar.Client(
+            self.pulsar_url,
+            authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
+            operation_timeout_seconds=5,
+            logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),  # it is struck often, and says so each time
+        )
+
+    @property
+    def disk_can_fill(self) -> bool:
+        return self._disk is not None
+
+    def _small_disk(self) -> Path | None:
+        """A small file system under the database. Needs the right to mount: without it that fault is left out."""
+        folder = self.folder / "data" / "database"
+        folder.mkdir(parents=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0700", "tmpfs", str(folder)], capture_output=True
+        )
+        return folder if done.returncode == 0 else None
+
+    def fill_disk(self) -> None:
+        assert self._disk is not None
+        with contextlib.suppress(OSError), (self._disk / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+
+    def empty_disk(self) -> None:
+        if self._disk is not None:
+            (self._disk / "filler").unlink(missing_ok=True)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        base = self.metrics_base
+        symbols = {
+            venue: ",".join(p.symbol for p in self.simulator.config.products_of(venue))
+            for venue in ("kraken", "coinbase")
+        }
+        return kept | urls(self.proxies["venues"].port) | {
+            demo.MARK: "1",  # the loaders of the recorded hours are programs of the demonstration
+            "ENV_FILE": os.devnull,
+            "SERVICES_DATA": str(self.folder / "data"),
+            "STATE_DIR": str(self.folder / "state"),
+            "PULSAR_PORT": str(self.pulsar_port),
+            "PULSAR_ADMIN_PORT": str(self.admin_port),
+            "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
+            "DATABASE_PORT": str(self.database_port),
+            "METRICS_BASE_PORT": str(base),
+            "DASHBOARD_PORT": str(self.dashboard_port),
+            "SIMULATOR_PORT": str(free_ports(1)[0]),  # the demonstration's own, which does not run here
+            "KRAKEN_PRODUCT_IDS": symbols["kraken"],
+            "COINBASE_PRODUCT_IDS": symbols["coinbase"],
+            "DUKASCOPY_FEED": "bi5",
+            "DUKASCOPY_CACHE": "false",
+            "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
+            "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
+            "GAP_FILLER_CONFIRM_SECONDS": "20",
+            "LIMITS_MIN_FREE_DISK_GB": "0",
+            "LOG_FORMAT": "json",
+            "PYTHONPATH": str(PROJECT),
+        }  # fmt: skip
+
+    def _write_conf(self) -> Path:
+        """As the demonstration's, but the programs reach database and broker through the proxies."""
+        file = conf.write(self.folder, without=OFF, extra=LOADS)
+        parser = configparser.RawConfigParser()
+        parser.read(file)
+        through = {
+            # who has an address set says himself who comes: superuser, so that the programs can migrate
+            "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
+            "PULSAR_URL": f"pulsar://127.0.0.1:{self.proxies['broker'].port}",
+            "PULSAR_ADMIN_URL": self.admin_url,
+            "PULSAR_TOKEN_FILE": str(self._broker.token_file),
+        }
+        for section in parser.sections():
+            name = section.partition("program:")[2]
+            if name and name not in ("broker", "database", "watchdog"):
+                own = {"PIPELINE_CLOCK_FILE": self._clock(name)} if name in SKEWED else {}
+                both = (through | own).items()
+                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in both)
+        with file.open("w") as stream:
+            parser.write(stream)
+        return file
+
+    def _clock(self, program: str) -> Path:
+        return self.folder / f"clock-{program}"
+
+    def turn_clock(self, target: str, seconds: float) -> None:
+        """Set the clock of one program, or of `all`, wrong by so many seconds; 0: right again."""
+        for program in SKEWED if target == "all" else (target,):
+            fresh = self.folder / "clock.new"
+            fresh.write_text(str(int(seconds * 1_000_000)))
+            fresh.replace(self._clock(program))
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if not hasattr(self, "environment"):
+            self.environment = self._environment()
+        self._start_supervisord()
+
+    def _start_supervisord(self) -> None:
+        with self.log.open("ab") as log:
+            self._supervisord = subprocess.Popen(
+                conf.supervisord(self._conf), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=PROJECT, env=self.environment, start_new_session=True,
+            )  # fmt: skip
+
+    def kill_supervisord(self) -> None:
+        """And start it again, as a service manager would."""
+        assert self._supervisord is not None
+        self._supervisord.kill()
+        self._supervisord.wait()
+        time.sleep(1)
+        self._start_supervisord()
+
+    def revive(self) -> bool:
+        """Start supervisord again if it ended by itself; whether it had."""
+        if self._supervisord is None or self._supervisord.poll() is None:
+            return False
+        self._start_supervisord()
+        return True
+
+    def _supervisor(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.folder / 'sock'}")
+        return ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    @contextlib.contextmanager
+    def _database_down(self) -> Iterator[Path]:
+        """Its data folder while it is stopped. Raises `OSError` when supervisord cannot be asked just now."""
+        folder = self.folder / "data" / "database" / "postgresql"
+        try:
+            self._supervisor().stopProcess("services:database")
+            end(working_in(folder), signal.SIGTERM, 5)
+            yield folder
+        except RpcError as error:
+            raise OSError(str(error)) from None
+        finally:
+            with contextlib.suppress(OSError, RpcError):
+                self._supervisor().startProcess("services:database", False)
+
+    def back_up_database(self) -> None:
+        """A cold copy, outside of the small disk."""
+        with self._database_down() as data:
+            copy = self.folder / "backup"
+            shutil.rmtree(copy, ignore_errors=True)
+            _copy(data, copy)
+
+    def restore_database(self) -> None:
+        """The copy in place of what is there. What was loaded since is loaded again, as after any restore."""
+        with self._database_down() as data:
+            self.empty_disk()
+            shutil.rmtree(data)
+            _copy(self.folder / "backup", data)
+        for name in [s["name"] for s in self.states() if s["name"] in LOADS and s["statename"] == "EXITED"]:
+            with contextlib.suppress(OSError, RpcError):
+                self._supervisor().startProcess(f"programs:{name}", False)
+
+    def states(self) -> list[dict[str, Any]]:
+        try:
+            found: Any = self._supervisor().getAllProcessInfo()
+        except (OSError, RpcError):
+            return []
+        return list(found)
+
+    def process(self, name: str) -> list[Process]:
+        """The processes of a program now: one, for the database also its backends, or none."""
+        pids = [int(s["pid"]) for s in self.states() if s["name"] == name and s["statename"] == "RUNNING"]
+        found = [p for p in map(Process.of, pids) if p is not None]
+        return found + (working_in(self.folder / "data" / "database" / "postgresql") if name == "database" else [])
+
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal; False when the program does not run now. A killed database loses its head only."""
+        processes = self.process(name)
+        for process in processes[:1] if number == signal.SIGKILL else processes:
+            process.send(number)
+        return bool(processes)
+
+    def wait_up(self, seconds: float) -> None:
+        """Until trades of every product and both venues are stored."""
+        wanted = sum(len(self.simulator.config.products_of(v)) for v in ("kraken", "coinbase"))
+
+        def arrived() -> bool:
+            with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
+                made = conn.execute("SELECT to_regclass('trade_coverage') IS NOT NULL").fetchone()
+                if made == (True,):
+                    row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
+                    return row is not None and row[0] == wanted
+            return False
+
+        def ended() -> bool:
+            return self._supervisord is None or self._supervisord.poll() is not None
+
+        if not wait_until(lambda: ended() or arrived(), seconds, 0.5) or ended():
+            raise RuntimeError(f"the pipeline did not come up:\n{self.tail()}")
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def close(self, keep: bool = False) -> None:
+        if self._supervisord is not None:
+            for process in [p for s in self.states() if s["pid"] and (p := Process.of(int(s["pid"])))]:
+                process.send(signal.SIGCONT)
+            self._supervisord.terminate()
+            try:
+                self._supervisord.wait(30)
+            except subprocess.TimeoutExpired:
+                self._supervisord.kill()
+                self._supervisord.wait()
+        end(working_in(self.folder / "data" / "database" / "postgresql"), signal.SIGTERM, 5)
+        if self._disk is not None:
+            subprocess.run(["umount", "-l", str(self._disk)], check=False)
+        if keep:
+            print(f"left for a look: {self.folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def asking_environment(self) -> dict[str, str]:
+        """For a process that asks as `scripts/status` does, past the proxies."""
+        return self.environment | {"SUPERVISOR_SERVER_URL": f"unix://{self.folder / 'sock'}"}
+
+    def write(self, name: str, data: dict[str, Any]) -> Path:
+        file = self.folder / name
+        file.write_text(json.dumps(data, indent=1))
+        return file
+
+
+def _copy(source: Path, target: Path) -> None:
+    done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip()[-200:])

@@ -1,0 +1,97 @@
+"""Idempotent ground: tenant, namespaces with their policies, topics; database, extension, migrations.
+
+Any process may call it at any time, also two at once. On a cluster where it may not create something it uses what
+exists and names what is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import click
+
+from pipeline.broker.admin import Admin
+from pipeline.broker.topics import GAPS_TOPIC, HEADS_TOPIC, NAMESPACES, Namespace, full_name
+from pipeline.core import events
+from pipeline.core.errors import Refused, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import Stop, keep_trying, program
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+
+
+def broker(settings: PulsarSettings) -> None:
+    """Tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not there."""
+    admin = Admin(settings)
+    if not admin.healthy():
+        raise Unavailable("the broker is not ready")
+    tenant = settings.tenant
+    refused: dict[str, str] = {}
+
+    def allowed(what: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Refused as error:
+            refused[what] = str(error)
+
+    allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
+    for space in NAMESPACES:
+        name = f"{tenant}/{space.name}"
+        # Read before it is written: every program comes by here when it starts, and all policies are 30 writing calls.
+        found: dict[str, Any] | None = {}
+        with suppress(Refused):
+            found = admin.policies(name)
+        if found is None:
+            allowed(f"namespace {name}", partial(admin.create_namespace, name))
+        for wrong in wrong_policies(space, found or {}):
+            allowed(wrong.what, partial(wrong.mend, admin, name))
+    for local in (GAPS_TOPIC, HEADS_TOPIC):
+        allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
+    if refused:  # one line, or a role that may only produce and consume would get 25 at each start
+        first = next(iter(refused.values()))
+        get_logger().warning(events.POLICY_MISSING, what=list(refused), error=first)
+
+
+@dataclass(frozen=True)
+class WrongPolicy:
+    """A policy of a namespace that is not as it should be, and the call that makes it so."""
+
+    what: str
+    mend: Callable[[Admin, str], None]
+
+
+def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[WrongPolicy]:
+    """Compare with what `Admin.policies` gives."""
+    minutes, mb = space.retention_minutes, space.retention_mb
+    retention = found.get("retention_policies") or {}
+    if (retention.get("retentionTimeInMinutes"), retention.get("retentionSizeInMB")) != (minutes, mb):
+        what = f"retention of {space.name} is {retention.get('retentionTimeInMinutes', 0)} minutes"
+        yield WrongPolicy(what, lambda admin, name: admin.set_retention(name, minutes, mb))
+    if not found.get("deduplicationEnabled"):
+        yield WrongPolicy(f"{space.name} has no deduplication", Admin.set_deduplication)
+    if found.get("schema_compatibility_strategy") != "FULL_TRANSITIVE" or not found.get("schema_validation_enforced"):
+        yield WrongPolicy(f"{space.name} does not enforce schemas", Admin.set_schema_policy)
+
+
+def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:
+    """`broker`, waiting for the broker as long as it takes; returns early when stopped."""
+    keep_trying("broker", partial(broker, settings), stop, retry_on=(Unavailable,))
+
+
+@click.command()
+@program("bootstrap")
+def main() -> None:
+    """Create what is missing in broker and database; harmless to repeat."""
+    from pipeline.database.migrate import database_when_ready
+
+    stop = Stop().listen()
+    broker_when_ready(load(PulsarSettings), stop)
+    database_when_ready(load(DatabaseSettings), stop)
+
+
+if __name__ == "__main__":
+    main()

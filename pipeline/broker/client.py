@@ -1,0 +1,183 @@
+"""A client of the broker, and publishers onto topics that are made where they are new, with their schema."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pulsar
+
+import schemas
+from pipeline.broker.admin import Admin
+from pipeline.broker.auth import authorities_of, shown, token_of
+from pipeline.broker.budget import Budget
+from pipeline.broker.chunked_publisher import WholePublisher
+from pipeline.broker.client_log import client_logger
+from pipeline.broker.opener import Opener
+from pipeline.broker.publisher import Publisher, encoder
+from pipeline.broker.topics import topic_of
+from pipeline.core import events
+from pipeline.core.admission import let_in, shut_out
+from pipeline.core.errors import Refused, Unavailable, WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import keep_trying
+from pipeline.core.settings import PulsarSettings
+
+CLOSE_S = 1.0
+# It may be mended while we run, and concerns nobody else.
+_OF_THE_TOPIC = (
+    pulsar.TopicTerminated, pulsar.TopicNotFound, pulsar.ProducerBlockedQuotaExceededError,
+    pulsar.ProducerBlockedQuotaExceededException, pulsar.ProducerFenced, pulsar.NotAllowedError,
+    pulsar.OperationNotSupported,
+)  # fmt: skip
+
+
+def new_client(settings: PulsarSettings) -> pulsar.Client:
+    """A Pulsar client (lazy: connects when first used), silent but for errors."""
+    return pulsar.Client(
+        settings.service_url,
+        # a function is asked at each connection
+        authentication=None if token_of(settings) is None else pulsar.AuthenticationToken(lambda: token_of(settings)),
+        tls_trust_certs_file_path=authorities_of(settings),
+        tls_validate_hostname=True,
+        operation_timeout_seconds=10,
+        # The client's own statistics would go to its log and cost each message 1 us; ours are in /metrics.
+        stats_interval_in_seconds=0,
+        logger=client_logger(),
+    )
+
+
+class Bus:
+    """One client of a process and its publishers, which share one budget of memory."""
+
+    def __init__(self, settings: PulsarSettings, stop: threading.Event, *, budget_bytes: int | None = None) -> None:
+        self.settings = settings
+        self._stop = stop
+        self.client = new_client(settings)
+        self._admin = Admin(settings)
+        self.budget = Budget(settings.pending_mb << 20 if budget_bytes is None else budget_bytes)
+        self._opener = Opener(stop)
+        self._token = secrets.token_hex(4)
+
+    def own_name(self, name: str) -> str:
+        """A producer's name that no other process uses, on any machine: for topics that many publish."""
+        return f"{name}-{self._token}"
+
+    def publisher(
+        self, namespace: str, venue: str, product_id: str, schema: str, name: str, *, whole: bool = False,
+        max_pending: int = 20_000, lazy: bool = False,
+    ) -> Publisher:  # fmt: skip
+        """A publisher for one product's topic, which is created where it is new.
+
+        `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
+        name waits until the first is gone. `whole`: messages of any size (`pipeline.broker.chunked_publisher`); otherwise many small ones.
+        For `lazy` and the errors see `publisher_to`.
+        """
+        topic = topic_of(self.settings.tenant, namespace, venue, product_id)
+        return self.publisher_to(
+            topic,
+            schema,
+            name,
+            whole=whole,
+            max_pending=max_pending,
+            lazy=lazy,
+            create=True,
+            labels=(venue, product_id),
+        )
+
+    def publisher_to(
+        self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000,
+        lazy: bool = False, create: bool = False, labels: tuple[str, str] | None = None,
+    ) -> Publisher:  # fmt: skip
+        """A publisher for a topic given by its full name.
+
+        `lazy`: returned at once and opened in the background; nothing about this topic holds up others. Otherwise it
+        waits for the broker (raises `Unavailable` only when stopped meanwhile, `Refused` and `WrongUse` for what the
+        broker will never take); a topic that is terminated or over its quota is then opened in the background too.
+        """
+        record_schema = schemas.registered(schema)
+        connect = partial(self._connect, topic, schema, max_pending, create)
+        shared = (max_pending, self._stop, self.budget, self._opener, labels or ("", "/".join(topic.split("/")[-2:])))
+        publisher: Publisher
+        if whole:
+            publisher = WholePublisher(connect, topic, encoder(record_schema.encode), name, *shared)
+        else:
+            # a live trade waits at most 2 ms
+            once = partial(connect, name, batching_enabled=True, batching_max_publish_delay_ms=2)
+            publisher = Publisher(once, topic, encoder(record_schema.encode), *shared)
+        self._opener.start()
+        if lazy:
+            publisher.open_later()
+        else:
+            self._open(publisher, name)
+        return publisher
+
+    def _open(self, publisher: Publisher, name: str) -> None:
+        def attempt() -> bool:
+            try:
+                publisher.open()
+            except _OF_THE_TOPIC as error:
+                publisher.failing(error)
+            return True
+
+        retry_on = (pulsar.PulsarException, Unavailable)
+        what = f"producer {name} on {publisher.topic}"
+        if keep_trying(what, attempt, self._stop, retry_on=retry_on, event=events.BROKER_RETRY) is None:
+            raise Unavailable("stopped while waiting for the broker")
+
+    def dead_threads(self) -> list[str]:
+        return self._opener.dead()
+
+    def _connect(
+        self, topic: str, schema: str, max_pending: int, create: bool, name: str, **options: Any
+    ) -> pulsar.Producer:
+        """One attempt."""
+        if create:
+            self._ensure_topic(topic)
+        try:
+            made = self.client.create_producer(
+                topic,
+                producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
+                schema=schemas.registered(schema),
+                send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
+                max_pending_messages=max_pending + 1,  # ours is the bound that counts
+                compression_type=pulsar.CompressionType.LZ4,
+                **options,
+            )
+        except pulsar.IncompatibleSchema:
+            raise Refused(
+                f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
+            ) from None
+        except pulsar.InvalidTopicName as error:
+            raise WrongUse(f"the broker refuses {topic}: {error}.") from None
+        except (pulsar.AuthenticationError, pulsar.AuthorizationError) as error:
+            text = f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN."
+            raise shut_out(shown("topics", self.settings), text) from None
+        let_in(shown("topics", self.settings))
+        return made
+
+    def _ensure_topic(self, topic: str) -> None:
+        try:
+            if self._admin.create_topic(topic, self.settings.topic_partitions):
+                get_logger().info(events.TOPIC_CREATED, topic=topic)
+        except Refused as error:
+            get_logger().warning(events.POLICY_MISSING, what=topic, error=str(error))
+
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Close everything; what is still pending is given `Publisher.flush` before, or lost.
+
+        The client waits for the broker's answer to each closed producer, up to its 10 s for operations: longer than a
+        program has for its end. What is not closed by then ends with the process.
+        """
+
+        def close() -> None:
+            with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
+                self.client.close()
+
+        self._opener.close()
+        closing = threading.Thread(target=close, name="close", daemon=True)
+        closing.start()
+        closing.join(within_s)

@@ -1,0 +1,88 @@
+"""The Pulsar client's own lines, as events of our log.
+
+Its C++ part writes plain text. A Python logger in its place is called from its threads, which has deadlocked with the
+interpreter's lock (pulsar-client-python #116), and a pipe blocks a writer that holds this lock while our reader waits
+for it. So it writes into a file in memory, which never blocks anybody, and a thread of ours reads that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+from functools import cache
+
+import pulsar
+
+from pipeline.core import events
+from pipeline.core.log import get_logger
+
+POLL_S = 0.5
+# An incompatible schema alone gives 250 lines at once: who wants them all sees the first ones and how many they were.
+LINES_A_POLL = 20
+# The file is emptied when it has been read to its end and is larger; a line written in the very moment would be lost.
+KEEP_BYTES = 256 * 1024
+READ_BYTES = 1 << 20
+
+# 2026-11-25 18:28:38.652 ERROR [140085256091328] ClientConnection:485 | [<none> -> pulsar://...] Failed to establish
+_LINE = re.compile(r"\S+ \S+ (?P<level>[A-Z]+) +\[\d+\] (?P<source>\w+:\d+) \| (?P<text>.*)", re.DOTALL)
+
+
+class ClientLog:
+    """Reads what the client writes to `path`."""
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("pulsar-client-log", os.MFD_CLOEXEC)
+        self.path = f"/proc/self/fd/{self._file}"
+        self._read = 0
+        self._rest = b""
+        self._reading = threading.Lock()
+        self._log = get_logger()
+        threading.Thread(target=self._run, name="pulsar-client-log", daemon=True).start()
+        atexit.register(self.poll)
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(POLL_S):
+            self.poll()
+
+    def poll(self) -> None:
+        """Log what has come since the last time."""
+        with self._reading:
+            said, more = 0, 0
+            while data := os.pread(self._file, READ_BYTES, self._read):
+                self._read += len(data)
+                *lines, rest = (self._rest + data).split(b"\n")
+                self._rest = rest[-READ_BYTES:]
+                for line in lines:
+                    if said < LINES_A_POLL:
+                        self._say(line)
+                    said += 1
+            more = said - LINES_A_POLL
+            if more > 0:
+                self._log.warning(events.PULSAR_CLIENT, text=f"{more} lines more", lines=more)
+            if self._read > KEEP_BYTES and os.fstat(self._file).st_size == self._read:
+                os.ftruncate(self._file, 0)  # who writes appends, wherever the end is
+                self._read = 0
+
+    def _say(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if not text:
+            return
+        found = _LINE.fullmatch(text)
+        if found is None:  # the following line of a longer text
+            self._log.warning(events.PULSAR_CLIENT, text=text)
+            return
+        say = self._log.error if found["level"] in ("ERROR", "FATAL") else self._log.warning
+        say(events.PULSAR_CLIENT, text=found["text"], source=found["source"])
+
+
+@cache
+def _the_log() -> ClientLog:
+    return ClientLog()
+
+
+def client_logger() -> pulsar.FileLogger:
+    """What `pulsar.Client(logger=...)` is given; the C++ part takes one for the whole process."""
+    return pulsar.FileLogger(pulsar.LoggerLevel.Error, _the_log().path)

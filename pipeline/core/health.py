@@ -1,0 +1,65 @@
+"""`/health` and `/metrics` of a process, on its own local port.
+
+`Health(report)` asks `report()` at each request: it returns whether all is well and a dict that says why, which
+becomes the JSON body. 200 or 503. Metrics are the process-wide prometheus registry.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+from pipeline.core.errors import WrongUse
+
+Report = Callable[[], tuple[bool, dict[str, Any]]]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+class HealthServer:
+    """Serves on 127.0.0.1 in a daemon thread. Port 0: any free one; `port` is the real one."""
+
+    def __init__(self, program: str, port: int, report: Report) -> None:
+        self._program = program
+        self._report = report
+        self._metrics = make_wsgi_app()
+        try:
+            self._server = make_server("127.0.0.1", port, self._answer, _Server, _Quiet)
+        except OSError as error:
+            raise WrongUse(
+                f"port {port} for /health is taken ({error.strerror}); set METRICS_BASE_PORT to a free range."
+            ) from None
+        self.port = int(self._server.server_port)
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path == "/metrics":
+            return cast(Iterable[bytes], self._metrics(environ, start))
+        if path == "/health":
+            try:
+                well, body = self._report()
+            except Exception as error:  # a broken report must show as such, not as a hung process
+                well, body = False, {"error": f"{type(error).__name__}: {error}"}
+            text = json.dumps({"program": self._program, "ok": well, **body}, default=str).encode()
+            start("200 OK" if well else "503 Service Unavailable", [("Content-Type", "application/json")])
+            return [text]
+        start("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"/health or /metrics\n"]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

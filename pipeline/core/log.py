@@ -1,0 +1,126 @@
+"""Structured logs: JSON lines on stdout, or coloured lines on a terminal.
+
+`get_logger()` gives a bound structlog logger; events are the constants of `pipeline.core.events`, everything else is a
+key. A line is written with one call, so that lines of several processes on one pipe do not mix.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from typing import Any, TextIO, cast
+
+import structlog
+
+from pipeline.core import events
+from pipeline.core.settings import CommonSettings
+
+_SECRET_KEY = re.compile(r"secret|password|passwd|token|api_key|jwt|authorization", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"\b(?P<before>\w+://[^/\s:@]*:)[^@\s/]+@")
+_DSN_PASSWORD = re.compile(r"(password=)\S+", re.IGNORECASE)
+# What moves a terminal's cursor, colours it, ends a line or turns the reading direction; and halves of characters.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# A line says what happened; who wants the whole of a strange message finds it in the dead letters.
+MAX_TEXT = 4000
+MAX_DEPTH = 4
+
+
+def redact(text: str) -> str:
+    """`text` without passwords in addresses and connection strings."""
+    return _DSN_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\g<before>***@", text))
+
+
+def _no_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {key: _clean(key, value, 0) for key, value in event.items()}
+
+
+def _clean(key: str, value: Any, depth: int) -> Any:
+    """`value` without secrets, bounded; inside lists and objects too."""
+    if _SECRET_KEY.search(key):
+        return "***"
+    if key == "exception":
+        return redact(value[-MAX_TEXT:])  # what happened stands at its end
+    if isinstance(value, str):
+        shown = redact(value[:MAX_TEXT])
+        return shown if len(value) <= MAX_TEXT else f"{shown}... ({len(value)} characters)"
+    if depth < MAX_DEPTH:
+        if isinstance(value, dict):
+            return {str(inner): _clean(str(inner), one, depth + 1) for inner, one in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [_clean("", one, depth + 1) for one in value]
+    # JSON has no word for these
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """For a terminal, what JSON does by itself: what strangers wrote must not act on it."""
+    return {_visible(key): _visible(value, keep_lines=key == "exception") for key, value in event.items()}
+
+
+def _visible(value: Any, *, keep_lines: bool = False) -> Any:
+    if isinstance(value, int | float | None):
+        return value
+    return _CONTROL.sub(lambda found: "\n" if keep_lines and found[0] == "\n" else ascii(found[0])[1:-1], str(value))
+
+
+def _named(app: str, program: str) -> structlog.typing.Processor:
+    """Adds who speaks. Not by structlog's context variables: a thread begins with none of them."""
+
+    def add(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"app": app, "program": program, **event}
+
+    return add
+
+
+class _Stdout:
+    """What `sys.stdout` is at the moment of writing: a progress bar on a terminal takes its place, so that lines stand
+    above the bar and not inside it."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def configure(settings: CommonSettings, program: str) -> None:
+    """Set up logging of this process, once, at its start."""
+    level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level)
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
+    render: list[Any] = (
+        [_escaped, structlog.dev.ConsoleRenderer()] if console else [structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[
+            _named(settings.app_name, program),
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _no_secrets,
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stdout())),
+        cache_logger_on_first_use=True,
+    )
+    if not any(isinstance(handler, _Libraries) for handler in logging.root.handlers):
+        logging.root.addHandler(_Libraries(logging.WARNING))
+
+
+class _Libraries(logging.Handler):
+    """Libraries that log by themselves: warnings and worse only, as events of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # a library's own mistake in its arguments
+            text = str(record.msg)
+        say = get_logger().error if record.levelno >= logging.ERROR else get_logger().warning
+        say(events.LIBRARY, text=text, library=record.name, exc_info=record.exc_info)
+
+
+def get_logger() -> Any:
+    """The logger; bind what belongs to every line with `.bind(product=...)`."""
+    return structlog.get_logger()

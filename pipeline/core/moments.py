@@ -1,0 +1,64 @@
+"""Moments as people write them: `2019-02-04`, `2019-02-04T12`, `7_days_ago`, `1_year_ago`, `now`; UTC unless they say
+otherwise. One way for the options and settings of all programs."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.products import short
+from pipeline.core.times import from_us, to_us
+
+HOUR_US = 3_600_000_000
+# What a 64-bit count of microseconds, a database and a calendar all hold without further thought.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_AGO = re.compile(r"([0-9]{1,5})_(hour|day|week|month|year)s?_ago")
+
+
+def moment_us(text: str, now_us: int, name: str) -> int:
+    """The moment meant, in µs since 1970 UTC; days ago begin at midnight, hours ago at the full hour.
+
+    Raises `WrongUse` that names `name`, the option or setting.
+    """
+    wish = text.strip().lower()
+    if wish == "now":
+        return now_us
+    try:
+        if match := _AGO.fullmatch(wish):
+            at = _ago(from_us(now_us), int(match[1]), match[2])
+        else:
+            at = datetime.fromisoformat(wish.upper())
+            at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise WrongUse(
+            f"{name}: invalid time {short(text)}; write 2019-02-04, 2019-02-04T12:00, 7_days_ago, 1_year_ago or now."
+        ) from None
+    if not EARLIEST <= at <= LATEST:
+        raise WrongUse(f"{name}: invalid time {short(text)}; it must lie between 1970 and 2200.")
+    return to_us(at)
+
+
+def whole_hour_us(text: str, now_us: int, name: str) -> int:
+    """The same where only whole hours make sense; `now` is the running hour. Raises `WrongUse`."""
+    at_us = moment_us(text, now_us, name)
+    if text.strip().lower() == "now":
+        return at_us - at_us % HOUR_US
+    if at_us % HOUR_US:
+        raise WrongUse(f"{name}: {short(text)} is not a whole hour.")
+    return at_us
+
+
+def _ago(now: datetime, count: int, unit: str) -> datetime:
+    if unit == "hour":
+        return now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=count)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit in ("day", "week"):
+        return today - timedelta(days=count * (7 if unit == "week" else 1))
+    months = today.year * 12 + today.month - 1 - count * (12 if unit == "year" else 1)
+    for day in (today.day, 30, 29, 28):  # a 31st or 29 February that the month does not have
+        try:
+            return today.replace(year=months // 12, month=months % 12 + 1, day=day)
+        except ValueError:
+            continue
+    raise ValueError(count)

@@ -1,0 +1,74 @@
+"""Names of venues and products in one canonical form, understood the same by every program, query and page."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from pipeline.core.errors import WrongUse
+
+AssetClass = Literal["crypto", "forex", "metal", "commodity", "index", "stock", "bond"]
+Origin = Literal["live", "snapshot", "history", "repair"]
+TakerSide = Literal["buy", "sell", "unknown"]
+ORIGINS: tuple[str, ...] = get_args(Origin)
+TAKER_SIDES: tuple[str, ...] = get_args(TakerSide)
+MAX_ID = 1 << 62  # trade ids lie below
+
+# The one rule for product ids: base and quote of letters and digits, in any case (Kraken's own name is AAPLx/USD); a
+# base may have dots inside (BRENT.CMD). The longest base seen at a venue has 17 characters.
+_PRODUCT = re.compile(
+    r"(?P<base>[A-Z0-9]+(?:\.[A-Z0-9]+)*)(?:[/-](?P<quote>[A-Z0-9]{2,20}))?", re.ASCII | re.IGNORECASE
+)
+_BASE_MAX = 30
+_QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "NZD", "BTC", "ETH")
+_VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
+_VENUE_MAX = 40
+# Older names of the same coin. XBT is bitcoin wherever it is written; XDG is dogecoin at Kraken and another coin
+# elsewhere.
+_ALIASES = {"XBT": "BTC"}
+_ALIASES_AT = {"kraken": {"XBT": "BTC", "XDG": "DOGE"}}
+
+
+def canonical_product(text: str, venue: str | None = None) -> str:
+    """`BTC/USD`, `btc-usd`, `BTCUSD`, `XBT/USD`, `BRENT.CMD/USD` -> `BTC-USD`, `BRENTCMD-USD`.
+
+    With `venue` its own older names are understood too (`XDG/USD` at Kraken is `DOGE-USD`). Without a separator the
+    quote currency is recognised by its code, else it is the last three letters.
+    Raises `WrongUse` for what cannot be a product.
+    """
+    name = text.strip(" \t\r\n")
+    match = _PRODUCT.fullmatch(name) if name.isascii() else None
+    if match is None:
+        raise _refused(text)
+    base, quote = match["base"].upper().replace(".", ""), (match["quote"] or "").upper()
+    if not quote:
+        base, quote = _split(base)
+    if not base or len(base) > _BASE_MAX:
+        raise _refused(text)
+    aliases = _ALIASES if venue is None else _ALIASES_AT.get(canonical_venue(venue), _ALIASES)
+    return f"{aliases.get(base, base)}-{aliases.get(quote, quote)}"
+
+
+def canonical_venue(text: str) -> str:
+    """`Kraken` -> `kraken`. Raises `WrongUse` for what cannot be a venue."""
+    name = text.strip(" \t\r\n").lower()
+    if len(name) > _VENUE_MAX or not text.isascii() or not _VENUE.fullmatch(name):
+        raise WrongUse(f"{short(text)} is not a valid venue; write it like kraken or dukascopy.")
+    return name
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`BTCUSD` -> `BTC`, `USD`; an empty base where it cannot be told."""
+    known = next((quote for quote in _QUOTES if name.endswith(quote) and len(name) > len(quote) + 1), "")
+    if not known and (name[-3:] in _QUOTES or len(name) > 5):
+        known = name[-3:]  # TUSD is T-USD; USDTRY and other pairs of currencies have three letters each
+    return (name.removesuffix(known), known) if known else ("", "")
+
+
+def _refused(text: str) -> WrongUse:
+    return WrongUse(f"{short(text)} is not a valid product id; write it like BTC/USD, BTC-USD or EURUSD.")
+
+
+def short(text: str) -> str:
+    """`text` as it stands in a sentence: quoted, without control characters, not longer than a line."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,55 @@
+"""The programs there are: one table for supervisord, watchdog, status, doctor and dashboard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.core.settings import (
+    CoinbaseSettings,
+    CommonSettings,
+    DukascopySettings,
+    ExchangeCandlesSettings,
+    KrakenSettings,
+    Section,
+    load,
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A supervised process: `python -m <module> <args>`, health and metrics on base port + `offset`."""
+
+    name: str
+    module: str
+    offset: int
+    args: tuple[str, ...] = field(default=())
+    switch: type[Section] | None = None  # the section whose `enabled` turns it off
+    once: bool = False  # ends when its work is done, and has no `/health`
+
+    @property
+    def enabled(self) -> bool:
+        return self.switch is None or bool(getattr(load(self.switch), "enabled", True))
+
+    @property
+    def port(self) -> int:
+        """Local port of `/health` and `/metrics`; 0 where the base is 0: any free one."""
+        if self.name == "coinbase" and (own := load(CoinbaseSettings).metrics_port) is not None:
+            return own
+        base = load(CommonSettings).metrics_base_port
+        return base + self.offset if base else 0
+
+
+PROGRAMS = (
+    Program("trades-writer", "consumers.trades", 1),
+    Program("quotes-writer", "consumers.quotes", 2),
+    Program("candles-writer", "consumers.candles", 3),
+    Program("gap-filler", "consumers.gap_filler", 4),
+    Program("kraken", "producers.kraken", 5, switch=KrakenSettings),
+    Program("coinbase", "producers.coinbase", 6, switch=CoinbaseSettings),
+    Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), DukascopySettings),
+    Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), ExchangeCandlesSettings),
+    Program("dashboard", "dashboard", 9),
+    Program("retention", "pipeline.retention", 11),
+    Program("watchdog", "pipeline.watchdog", 10),
+)
+BY_NAME = {program.name: program for program in PROGRAMS}

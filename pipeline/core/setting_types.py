@@ -1,0 +1,228 @@
+"""Types of settings: what a value must be, said in half a sentence that follows the setting's name.
+
+What a process would only find out later, by a traceback or by waiting for ever for an address that cannot exist, is
+refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.moments import moment_us
+from pipeline.core.products import canonical_product, short
+
+PROJECT = Path(__file__).resolve().parent.parent
+_HOST = r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])"
+_BROKERS = re.compile(rf"(pulsar(?:\+ssl)?)://({_HOST}(?::\d{{1,6}})?(?:,{_HOST}(?::\d{{1,6}})?)*)/?", re.ASCII)
+_HOST_AND_PORT = re.compile(rf"{_HOST}(?::\d{{1,6}})?", re.ASCII)
+_SIZE = re.compile(r"([1-9]\d{0,5})([mg])", re.ASCII | re.IGNORECASE)
+
+
+def _items(value: Any) -> Any:
+    """Accept a JSON list (`["BTC/USD"]`) or a comma list (`BTC/USD,ETH/USD`)."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError('is no JSON list; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD') from None
+        if not all(isinstance(item, str) for item in found):
+            raise ValueError('must be a list of texts; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD')
+        return [item.strip() for item in found if item.strip()]
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not items:
+        raise ValueError("is empty; name at least one")
+    return items
+
+
+def _products(items: tuple[str, ...]) -> tuple[str, ...]:
+    for item in items:
+        try:
+            canonical_product(item)
+        except WrongUse as error:
+            raise ValueError(str(error).rstrip(".")) from None
+    return items
+
+
+def _moment(text: str) -> str:
+    """A time in one of the ways of `pipeline.core.moments`; it stays text, because `7_days_ago` moves on."""
+    try:
+        moment_us(text, time.time_ns() // 1000, "")
+    except WrongUse as error:
+        raise ValueError(str(error).removeprefix(": ").rstrip(".")) from None
+    return text
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _address(schemes: tuple[str, ...], example: str, text: str) -> str:
+    """`scheme://host[:port][/path]`."""
+    wrong = ValueError(f"is not an address; write {example}")
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        raise wrong from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"must begin with {' or '.join(f'{one}://' for one in schemes)}, such as {example}")
+    place = parts.netloc.rpartition("@")[2]
+    if port == 0 or not _HOST_AND_PORT.fullmatch(place):
+        raise wrong
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ValueError(f"must end before ? and #, such as {example}")
+    return text
+
+
+def _http(text: str) -> str:
+    return _address(("https", "http"), "https://host.example/path", text).rstrip("/")
+
+
+def _websocket(text: str) -> str:
+    return _address(("wss", "ws"), "wss://host.example/path", text)
+
+
+def _brokers(text: str) -> str:
+    match = _BROKERS.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            "is not the address of a broker; write pulsar://host:6650 or pulsar+ssl://host:6651"
+            " (several: pulsar://one:6650,two:6650)"
+        )
+    for place in match[2].split(","):
+        port = re.search(r":(\d+)$", place)
+        if port and not 1 <= int(port[1]) <= 65535 and not place.endswith("]"):
+            raise ValueError(f"names port {port[1]}; ports go from 1 to 65535")
+    return text.rstrip("/")
+
+
+_LIBPQ_NUMBERS = (
+    "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+)  # fmt: skip
+
+
+def _conninfo(value: SecretStr) -> SecretStr:
+    """A connection string that libpq understands to its last word: otherwise it would be waited for for ever."""
+    text = value.get_secret_value()
+    example = "write postgresql://user@host:5432/database"
+    try:
+        words = conninfo_to_dict(text)
+    except psycopg.Error:
+        # What libpq says here may show what stands beside the mistake, such as a password.
+        raise ValueError(f"is not a connection string; {example}") from None
+    # What libpq looks at only when it connects.
+    try:
+        for address in str(words.get("hostaddr") or "").split(","):
+            ip_address(address or "::1")
+        for name in _LIBPQ_NUMBERS:
+            int(words.get(name) or 0)
+    except ValueError as error:
+        raise ValueError(f"cannot work: {error}; {example}") from None
+    # Sockets in a folder that is not there: libpq looks at every other word first, and asks nobody.
+    hosts = max(len(str(words.get(name) or "").split(",")) for name in ("host", "hostaddr"))
+    nowhere = make_conninfo(text, host=",".join(["/nonexistent"] * hosts), hostaddr="")
+    attempt = PGconn.connect_start(nowhere.encode())
+    said = attempt.error_message.decode(errors="replace").strip()
+    attempt.finish()
+    if "/nonexistent" not in said:
+        raise ValueError(f"cannot work: {said.splitlines()[0]}; {example}")
+    return value
+
+
+def _addresses(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    example = '{"kraken": "https://api.kraken.com"}'
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(f"is not a JSON object; write {example}") from None
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise ValueError(f"must be a JSON object of addresses by exchange; write {example}")
+    return found
+
+
+def _each_http(found: dict[str, str]) -> dict[str, str]:
+    for exchange, address in found.items():
+        try:
+            _http(address)
+        except ValueError as error:
+            raise ValueError(f"{short(exchange)} {error}") from None
+    return found
+
+
+def _size(text: str) -> str:
+    if not _SIZE.fullmatch(text):
+        raise ValueError("is not a size; write 512m or 1g")
+    return text.lower()
+
+
+def _at_least(least_mb: int) -> Any:
+    def check(text: str) -> str:
+        if int(text[:-1]) * (1024 if text.endswith("g") else 1) < least_mb:
+            raise ValueError(f"must be {least_mb}m or more")
+        return text
+
+    return AfterValidator(check)
+
+
+def _folder(path: Path) -> Path:
+    """Relative to the project, whatever folder a program was started in: all processes share it."""
+    try:
+        found = PROJECT / path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ of a user who is not there") from None
+    if "\0" in str(path) or (found.exists() and not found.is_dir()):
+        raise ValueError("is not a folder")
+    return found
+
+
+def _tenant(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9_=:.\-]{1,100}", text):
+        raise ValueError("is not a tenant; take letters, digits and _ = : . -")
+    return text
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_items)]
+SomeNames = Annotated[Names, AfterValidator(_not_empty)]
+AnyProducts = Annotated[Names, AfterValidator(_products)]
+Products = Annotated[AnyProducts, AfterValidator(_not_empty)]
+Moment = Annotated[str, AfterValidator(_moment)]
+Lower, Upper = BeforeValidator(_lower), BeforeValidator(_upper)
+HttpUrl = Annotated[str, AfterValidator(_http)]
+WebSocketUrl = Annotated[str, AfterValidator(_websocket)]
+HttpUrls = Annotated[dict[str, str], BeforeValidator(_addresses), AfterValidator(_each_http)]
+BrokerUrl = Annotated[str, AfterValidator(_brokers)]
+ConnInfo = Annotated[SecretStr, AfterValidator(_conninfo)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+Tenant = Annotated[str, AfterValidator(_tenant)]
+Size = Annotated[str, AfterValidator(_size)]
+Heap = Annotated[Size, _at_least(128)]  # the JVM starts with 128m and refuses to when it may not grow to that
+Port = Annotated[int, Field(ge=1, le=65535)]
+# Bounds that no wish exceeds, and beyond which sums of times leave what a clock or a calendar can hold.
+Seconds = Annotated[float, Field(le=604_800)]
+Days = Annotated[int, Field(le=36_500)]
+Rate = Annotated[float, Field(ge=0.001, le=10_000)]

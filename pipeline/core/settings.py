@@ -1,0 +1,305 @@
+"""Every setting there is, by section; read from the environment and from `.env`.
+
+A section is a frozen model with one prefix. `load(Section)` gives it or raises `WrongUse` with one sentence for each
+wrong value in any section, under the name that the user wrote: somebody who corrects one setting corrects all. A key
+with a known prefix that no section knows is refused with the nearest name, so that a typing error never silently means
+"default". The environment wins over `.env`; `ENV_FILE` names another file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import AliasChoices, Field, FilePath, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.core import setting_types as t
+from pipeline.core.errors import WrongUse
+from pipeline.core.setting_sources import Found
+from pipeline.core.setting_sources import names_of as names_of
+from pipeline.core.setting_types import PROJECT as PROJECT
+
+# Who logs in to the private database: programs may add and correct, the owner may change the tables (retention,
+# scripts/psql), and only migrations come as superuser.
+PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
+
+
+def either(*names: str) -> Any:
+    """The environment names of one field, the canonical one first."""
+    return AliasChoices(*names)
+
+
+class Section(BaseSettings):
+    """Base of all sections: frozen, and made by `load` from what `pipeline.core.setting_sources` finds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what is given: where a value came from must be known when it is wrong."""
+        return (init_settings,)
+
+
+class CommonSettings(Section):
+    """Logging and the local ports of `/health` and `/metrics`."""
+
+    app_name: str = Field("market-data", max_length=100, validation_alias=either("APP_NAME", "TRADES_APP_NAME"))
+    debug: bool = Field(False, validation_alias=either("DEBUG", "TRADES_DEBUG"))
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], t.Upper] = Field(
+        "INFO", validation_alias=either("LOG_LEVEL", "TRADES_LOG_LEVEL", "COINBASE_LOG_LEVEL")
+    )
+    log_format: Annotated[Literal["auto", "json", "console"], t.Lower] = Field(
+        "auto", validation_alias=either("LOG_FORMAT", "TRADES_LOG_FORMAT")
+    )
+    metrics_base_port: int = Field(9100, ge=0, le=65000, validation_alias=either("METRICS_BASE_PORT"))
+    state_dir: t.Folder = Field(
+        PROJECT / ".services" / "state",
+        validation_alias=either("STATE_DIR"),
+        description="Files that processes of one machine share: rate limits, raw downloads.",
+    )
+
+
+class PulsarSettings(Section):
+    """The broker. Without `PULSAR_URL` it is the private one of this checkout."""
+
+    model_config = SettingsConfigDict(env_prefix="PULSAR_")
+    url: t.BrokerUrl | None = None
+    admin_url: t.HttpUrl | None = None
+    port: t.Port = 6650
+    admin_port: t.Port = 8080
+    advertised_port: int = Field(0, ge=0, le=65535, description="Where clients are told to come; 0: port.")
+    tenant: t.Tenant = "market-data"
+    token: SecretStr | None = None
+    token_file: FilePath | None = None
+    tls_ca_file: FilePath | None = None
+    memory: t.Heap = Field("512m", description="Heap of the private broker; as much again direct.")
+    topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
+    pending_mb: int = Field(64, ge=1, le=100_000, description="What may wait for the broker in one process.")
+    history_backlog_mb: int = Field(200, ge=1, le=10_000_000, description="History pauses while its backlog is larger.")
+
+    @property
+    def private(self) -> bool:
+        """Whether this checkout runs the broker itself."""
+        return self.url is None
+
+    @property
+    def service_url(self) -> str:
+        return self.url or f"pulsar://127.0.0.1:{self.port}"
+
+    @property
+    def token_path(self) -> Path | None:
+        """Where the token is read from at each connection. The private broker has one of its own, whatever is set."""
+        return load(ServicesSettings).broker_token if self.private else self.token_file
+
+    @property
+    def admin(self) -> str:
+        """Base address of the admin REST interface, derived from `PULSAR_URL` unless given."""
+        if self.admin_url:
+            return self.admin_url
+        if self.url is None:
+            return f"http://127.0.0.1:{self.admin_port}"
+        scheme, _, rest = self.url.partition("://")
+        host = re.sub(r":\d+$", "", rest.split(",")[0])
+        return f"https://{host}:8443" if scheme == "pulsar+ssl" else f"http://{host}:8080"
+
+
+class DatabaseSettings(Section):
+    """TimescaleDB. Without `DATABASE_URL` it is the private one of this checkout."""
+
+    model_config = SettingsConfigDict(env_prefix="DATABASE_")
+    url: t.ConnInfo | None = None
+    port: t.Port = 5433
+    memory: t.Size = Field("1g", description="Memory that the private database may count on.")
+    retention_days: t.Days = Field(0, ge=0, description="0: keep for ever. Otherwise older ticks are dropped.")
+
+    @property
+    def private(self) -> bool:
+        return self.url is None
+
+    @property
+    def conninfo(self) -> str:
+        """What psycopg is given: of the private database without the password, which libpq reads from its file."""
+        return self.conninfo_as(PROGRAM_ROLE)
+
+    def conninfo_as(self, role: str) -> str:
+        """`conninfo` with another role of the private database; an address that was set says itself who comes."""
+        if self.url is not None:
+            return self.url.get_secret_value()
+        passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
+        return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?passfile={passwords}"
+
+
+class ServicesSettings(Section):
+    """The private broker and database under `.services/`."""
+
+    model_config = SettingsConfigDict(env_prefix="SERVICES_")
+    data: t.Folder = PROJECT / ".services" / "data"
+    cache: t.Folder = Path.home() / ".cache" / "market-data-services"
+
+    @property
+    def broker_token(self) -> Path:
+        return self.data.resolve() / "broker" / "token"
+
+    @property
+    def database_passwords(self) -> Path:
+        """In libpq's format of a passfile."""
+        return self.data.resolve() / "database" / "passwords"
+
+
+class KrakenSettings(Section):
+    """Kraken trades and tickers (the old service's `TRADES_` names still work)."""
+
+    model_config = SettingsConfigDict(env_prefix="KRAKEN_")
+    enabled: bool = True
+    product_ids: t.Products = Field(("BTC/USD",), validation_alias=either("KRAKEN_PRODUCT_IDS", "TRADES_PRODUCT_IDS"))
+    live_or_historical: Annotated[Literal["live", "historical"], t.Lower] = Field(
+        "live", validation_alias=either("KRAKEN_LIVE_OR_HISTORICAL", "TRADES_LIVE_OR_HISTORICAL")
+    )
+    last_n_days: t.Days = Field(1, gt=0, validation_alias=either("KRAKEN_LAST_N_DAYS", "TRADES_LAST_N_DAYS"))
+    ticker: bool = True
+    ws_url: t.WebSocketUrl = "wss://ws.kraken.com/v2"
+    rest_url: t.HttpUrl = "https://api.kraken.com/0/public"
+    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which the link is dead.")
+    rest_rate: t.Rate = Field(1.0, description="REST calls a second and pair that Kraken allows.")
+    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+
+
+class CoinbaseSettings(Section):
+    """Coinbase Advanced Trade stream, Exchange REST for history."""
+
+    model_config = SettingsConfigDict(env_prefix="COINBASE_")
+    enabled: bool = True
+    product_ids: t.Products = Field(
+        ("BTC-USD", "ETH-USD"), validation_alias=either("COINBASE_PRODUCT_IDS", "PRODUCT_IDS")
+    )
+    channels: t.SomeNames = Field(
+        ("market_trades", "ticker", "candles"), validation_alias=either("COINBASE_CHANNELS", "CHANNELS")
+    )
+    ws_timeout: t.Seconds = Field(30, gt=0, validation_alias=either("COINBASE_WS_TIMEOUT", "WS_TIMEOUT"))
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, validation_alias=either("COINBASE_METRICS_PORT", "METRICS_PORT")
+    )
+    last_n_days: t.Days = Field(1, gt=0)
+    api_key: SecretStr | None = None
+    api_secret: SecretStr | None = None
+    ws_url: t.WebSocketUrl = "wss://advanced-trade-ws.coinbase.com"
+    rest_url: t.HttpUrl = "https://api.exchange.coinbase.com"
+    rest_rate: t.Rate = Field(8.0, description="REST calls a second; Coinbase allows 10 per address.")
+    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+
+
+class DukascopySettings(Section):
+    """Dukascopy history: quotes by the hour."""
+
+    model_config = SettingsConfigDict(env_prefix="DUKASCOPY_")
+    enabled: bool = True
+    instruments: t.SomeNames = ("EURUSD", "BTCUSD")
+    feed: str = Field("auto", description="auto, json, bi5 or a folder of bi5 files.")
+    start: t.Moment = Field("7_days_ago", validation_alias=either("DUKASCOPY_FROM"), description="First hour wanted.")
+    bi5_url: t.HttpUrl = "https://datafeed.dukascopy.com/datafeed"
+    json_url: t.HttpUrl = "https://jetta.dukascopy.com/v1"
+    instruments_file: Path | None = Field(None, description="Adds to or overrides the built-in instruments.")
+    poll_seconds: t.Seconds = Field(600, gt=0, description="Pause between two looks for new hours with --follow.")
+    max_rate: t.Rate = Field(10.0, description="Upper bound of the adaptive request rate, a second.")
+    connections: int = Field(4, ge=1, le=16)
+    empty_confirm_seconds: t.Seconds = Field(600, ge=0, description="Two empty answers must lie this far apart.")
+    retry_seconds: t.Seconds = Field(5, ge=0, description="First pause after a failed call; doubled up to 5 minutes.")
+    cache: bool = Field(True, description="Keep raw answers on disk, so that a second load asks nobody.")
+
+
+class ExchangeCandlesSettings(Section):
+    """Candles of many exchanges by ccxt."""
+
+    model_config = SettingsConfigDict(env_prefix="EXCHANGE_CANDLES_")
+    enabled: bool = False
+    exchanges: t.SomeNames = ("binance", "coinbase", "kraken")
+    symbols: t.AnyProducts = Field((), description="Empty: the file, then the table watchlist.")
+    symbols_file: Path | None = Field(None, description="One symbol a line; # begins a comment.")
+    granularity_minutes: int = Field(1, gt=0, le=1_000_000)
+    backfill_start_date: t.Moment = Field(
+        "1_days_ago", description="1_year_ago, N_days_ago, N_hours_ago or an ISO date."
+    )
+    min_exchanges_required: int = Field(0, ge=0, le=1000, description="0: all that were named.")
+    api_call_delay_seconds: t.Seconds = Field(0.0, ge=0)
+    urls: t.HttpUrls = Field(default_factory=dict, description="JSON: other addresses (https://host), by exchange.")
+    poll_seconds: t.Seconds = Field(60, ge=1, description="Pause between two looks for closed candles with --follow.")
+    settle_seconds: t.Seconds = Field(
+        60, ge=0, le=86_400, description="A candle is final after two equal looks, the second so long after its close."
+    )
+
+
+class GapFillerSettings(Section):
+    """Repair of missing trade ids."""
+
+    model_config = SettingsConfigDict(env_prefix="GAP_FILLER_")
+    reorder_seconds: t.Seconds = Field(3.0, ge=0, description="A hole this young may still close by itself.")
+    confirm_seconds: t.Seconds = Field(
+        60.0, ge=0, description="Two answers this far apart make a hole the venue's own."
+    )
+    max_age_days: t.Days = Field(30, gt=0, description="Holes further back are recorded as too old.")
+
+
+class DashboardSettings(Section):
+    """The web page."""
+
+    model_config = SettingsConfigDict(env_prefix="DASHBOARD_")
+    port: int = Field(8500, ge=0, le=65535)
+
+
+class SimulatorSettings(Section):
+    """The simulated venues of the demonstration."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMULATOR_")
+    port: t.Port = 18_900
+
+
+class LimitSettings(Section):
+    """When to hold back."""
+
+    model_config = SettingsConfigDict(env_prefix="LIMITS_")
+    min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
+    writer_memory_mb: int = Field(
+        1024, ge=0, le=1_000_000, description="A writer whose data grows beyond ends; 0: no bound."
+    )
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, KrakenSettings, CoinbaseSettings,
+    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings,
+    LimitSettings,
+)  # fmt: skip
+PREFIXES = (
+    "PULSAR_", "DATABASE_", "SERVICES_", "KRAKEN_", "COINBASE_", "DUKASCOPY_", "EXCHANGE_CANDLES_", "GAP_FILLER_",
+    "DASHBOARD_", "SIMULATOR_", "LIMITS_", "TRADES_", "METRICS_",
+)  # fmt: skip
+# Names that Pulsar's own scripts read from the environment: not ours, not refused.
+FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
+
+S = TypeVar("S", bound=Section)
+
+
+def load(section: type[S], **overrides: Any) -> S:
+    """Read one section. `overrides` (from the command line, by field name) win; None means "not given".
+
+    Raises `WrongUse` when the section cannot be made or a name is unknown, with one sentence for everything that is
+    wrong in any section. What is wrong in another section alone does not concern who loads this one.
+    """
+    found = Found(SECTIONS, PREFIXES, FOREIGN)
+    made, wrong = found.make(section, overrides)
+    if made is None or found.wrong:
+        others = [text for other in SECTIONS if other is not section for text in found.make(other)[1]]
+        raise WrongUse("\n".join([*found.wrong, *wrong, *others]))
+    return made
+
+
+def check_all() -> None:
+    """Raise `WrongUse` for everything that is wrong in any section: before anything starts."""
+    found = Found(SECTIONS, PREFIXES, FOREIGN)
+    wrong = [*found.wrong, *(text for section in SECTIONS for text in found.make(section)[1])]
+    if wrong:
+        raise WrongUse("\n".join(wrong))

@@ -1,0 +1,67 @@
+"""Text files that people write by hand (`.env`, symbols, instruments), in whatever encoding their editor saves.
+
+Without a mark at its beginning a file is UTF-8 or it is refused: what else it could be is a guess, and a password or a
+name that was guessed wrongly fails somewhere else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from pathlib import Path
+
+from pipeline.core.errors import WrongUse
+
+MAX_BYTES = 4 << 20  # the largest list of symbols that anybody has is some 20 kB; more is a wrong file
+# UTF-32's mark begins like UTF-16's, so it comes first.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+def read_text(path: Path, name: str) -> str:
+    """The text of `path`, lines ending in ``\\n`` whichever system they come from.
+
+    Raises `WrongUse` with one sentence that begins with `name`, the setting or flag that names the file.
+    """
+    return decoded(_bytes(path, name), f"{name}: {path}")
+
+
+def decoded(data: bytes, what: str) -> str:
+    """The text of `data`. Raises `WrongUse` with one sentence that begins with `what`."""
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        shown = encoding.upper().removesuffix("-SIG")
+        raise WrongUse(f"{what}: line {line} is not {shown} text; save the file as UTF-8.") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise WrongUse(f"{what}: line {line} holds a NUL byte, so it is no text; save the file as UTF-8.")
+    return text
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    try:
+        # Not blocking: a pipe that nobody writes to would be waited for for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise WrongUse(f"{name}: {path} cannot be read ({error.strerror}).") from None
+    except ValueError:
+        raise WrongUse(f"{name}: the path holds a NUL byte.") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not path.samefile(os.devnull):
+            raise WrongUse(f"{name}: {path} is not a file.")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise WrongUse(f"{name}: {path} cannot be read ({error.strerror}).") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_BYTES:
+        raise WrongUse(f"{name}: {path} is larger than {MAX_BYTES >> 20} MB, so it is not what it should be.")
+    return data

@@ -1,0 +1,301 @@
+"""The ledger: what was asked for, what is stored, what is missing, what is explained.
+
+Stored rows and claims are written by the writers alone, with the rows. Here is written what no message can know: what a
+person asked for, what the venues are known to have, and the signature of whoever looked at a venue.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pipeline.core import events
+from pipeline.core.log import get_logger
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(timestamp_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=timestamp_us)
+
+
+@dataclass(frozen=True)
+class IdGap:
+    """Trade ids `first_id..last_id` (inclusive) that are neither stored nor explained.
+
+    `before_us`, `after_us`: venue times of the stored trades `first_id - 1` and `last_id + 1`, where they are stored.
+    """
+
+    venue: str
+    product_id: str
+    first_id: int
+    last_id: int
+    before_us: int | None
+    after_us: int | None
+
+    @property
+    def missing(self) -> int:
+        return self.last_id - self.first_id + 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as we know.
+
+    `seen_age_s`: since `newest_id` was first seen by its witness ("stream" or "rest"); `settled_id`: the newest id that
+    was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known.
+    """
+
+    venue: str
+    product_id: str
+    asset_class: str
+    from_id: int
+    newest_id: int
+    settled_id: int
+    seen_age_s: float
+    checked_age_s: float
+    witness: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of a message: ids that are said to be missing for `reason`."""
+
+    venue: str
+    product_id: str
+    first_id: int
+    last_id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hour:
+    """A row of `quote_hours`."""
+
+    hour_us: int
+    state: str  # present, partial, seen_empty, confirmed_empty, closed
+    ticks: int
+    feed: str
+    fetched_at_us: int
+    checksum: int
+    revision: int
+
+    @property
+    def accounted(self) -> bool:
+        """Nobody needs to ask for this hour again."""
+        return self.state in ("present", "confirmed_empty", "closed")
+
+
+class Ledger:
+    """Questions to the ledger over one autocommit connection."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    def trade_gaps(self, venue: str | None = None, product_id: str | None = None) -> list[IdGap]:
+        """Holes in the ids that are not explained, newest first."""
+        rows = self._conn.execute(
+            """
+            SELECT g.venue, g.product_id, g.first_id, g.last_id,
+                   (SELECT ts FROM trades t
+                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.first_id - 1 LIMIT 1),
+                   (SELECT ts FROM trades t
+                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.last_id + 1 LIMIT 1)
+            FROM trade_gaps g
+            WHERE (%(venue)s::text IS NULL OR g.venue = %(venue)s)
+              AND (%(product)s::text IS NULL OR g.product_id = %(product)s)
+            ORDER BY 6 DESC NULLS LAST, g.last_id DESC
+            """,
+            {"venue": venue, "product": product_id},
+        )
+        return [IdGap(r[0], r[1], r[2], r[3], r[4] and to_us(r[4]), r[5] and to_us(r[5])) for r in rows]
+
+    def missing_ids(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
+        """Spans (inclusive) inside `first_id..last_id` that are neither stored nor explained, ascending."""
+        rows = self._conn.execute(
+            """
+            SELECT lower(gap), upper(gap) - 1 FROM unnest(
+                int8multirange(int8range(%(first)s, %(last)s, '[]'))
+                - coalesce((SELECT ids FROM trade_coverage JOIN instruments i USING (instrument_id)
+                            WHERE i.venue = %(venue)s AND i.product_id = %(product)s), '{}')
+                - coalesce((SELECT range_agg(int8range(h.first_id, h.last_id, '[]')) FROM holes h
+                            JOIN instruments i USING (instrument_id)
+                            WHERE i.venue = %(venue)s AND i.product_id = %(product)s
+                              AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL), '{}')
+            ) AS gap
+            """,
+            {"first": first_id, "last": last_id, "venue": venue, "product": product_id},
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def trade_before(self, venue: str, product_id: str, trade_id: int) -> tuple[int, int] | None:
+        """(id, venue time in µs) of the nearest stored trade with a smaller id."""
+        row = self._conn.execute(
+            "SELECT trade_id, ts FROM trades WHERE instrument_id ="
+            " (SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s)"
+            " AND trade_id < %s ORDER BY trade_id DESC LIMIT 1",
+            (venue, product_id, trade_id),
+        ).fetchone()
+        return row and (row[0], to_us(row[1]))
+
+    def quote_hours(self, venue: str, product_id: str, from_us_: int, to_us_: int) -> dict[int, Hour]:
+        """Hours of `[from, to)` that the ledger knows, by their start in µs."""
+        rows = self._conn.execute(
+            """
+            SELECT hour, state::text, ticks, feed, fetched_at, checksum, revision
+            FROM quote_hours JOIN instruments i USING (instrument_id)
+            WHERE i.venue = %s AND i.product_id = %s AND hour >= %s AND hour < %s
+            """,
+            (venue, product_id, from_us(from_us_), from_us(to_us_)),
+        )
+        return {to_us(r[0]): Hour(to_us(r[0]), r[1], r[2], r[3], to_us(r[4]), r[5], r[6]) for r in rows}
+
+    def newest_quote_hours(self, venue: str, product_id: str, before_us: int, count: int) -> list[int]:
+        """The last hours before this moment that have quotes, newest first, by their start in µs."""
+        rows = self._conn.execute(
+            """
+            SELECT hour FROM quote_hours JOIN instruments i USING (instrument_id)
+            WHERE i.venue = %s AND i.product_id = %s AND hour < %s AND state = 'present' AND ticks > 0
+            ORDER BY hour DESC LIMIT %s
+            """,
+            (venue, product_id, from_us(before_us), count),
+        )
+        return [to_us(row[0]) for row in rows]
+
+    # -- what was asked for -------------------------------------------------------------------------------------------
+
+    def ask_ids(self, venue: str, product_id: str, asset_class: str, first_id: int, last_id: int) -> None:
+        """Trades `first_id..last_id` are to be accounted for from now on."""
+        self._conn.execute(
+            "UPDATE trade_coverage SET asked = asked + int8multirange(int8range(%s, %s, '[]'))"
+            " WHERE instrument_id = %s",
+            (first_id, last_id, self.instrument(venue, product_id, asset_class)),
+        )
+
+    def ask_hours(
+        self, venue: str, product_id: str, asset_class: str, from_us_: int, to_us_: int, *, follow: bool = False
+    ) -> None:
+        """Hours of `[from, to)` are to be accounted for from now on; with `follow` every later one too."""
+        self._conn.execute(
+            """
+            INSERT INTO quote_requests AS r (instrument_id, hours, follow_from)
+            VALUES (%(instrument)s, tstzmultirange(tstzrange(%(from)s, %(to)s)), %(follow)s)
+            ON CONFLICT (instrument_id) DO UPDATE SET
+                hours = r.hours + excluded.hours, follow_from = least(r.follow_from, excluded.follow_from)
+            """,
+            {
+                "instrument": self.instrument(venue, product_id, asset_class),
+                "from": from_us(from_us_), "to": from_us(max(from_us_, to_us_)),
+                "follow": from_us(from_us_) if follow else None,
+            },
+        )  # fmt: skip
+
+    def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
+        """Its id; the instrument is made where it is new."""
+        query = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"
+        # Looked up first: an INSERT that meets its conflict uses up an id too, and heads are written every two seconds.
+        if found := self._conn.execute(query, (venue, product_id)).fetchone():
+            return int(found[0])
+        with self._conn.transaction():
+            self._conn.execute(
+                "INSERT INTO instruments (venue, product_id, asset_class) VALUES (%s, %s, %s)"
+                " ON CONFLICT (venue, product_id) DO NOTHING",
+                (venue, product_id, asset_class),
+            )
+            row = self._conn.execute(query, (venue, product_id)).fetchone()
+            assert row is not None  # just inserted
+            self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", row)
+        return int(row[0])
+
+    def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """(venue, product) -> first id and newest known id, of the products whose live stream is accounted for."""
+        rows = self._conn.execute(
+            "SELECT venue, product_id, live_from, greatest(h.settled_id, live_from - 1)"
+            " FROM trade_coverage JOIN instruments USING (instrument_id) LEFT JOIN trade_heads h USING (instrument_id)"
+            " WHERE live_from IS NOT NULL"
+        )
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+    def write_heads(self, heads: Iterable[Head]) -> None:
+        """What the venues are known to have, on the database's clock; a first head begins a live span."""
+        with self._conn.transaction(), self._conn.cursor() as cursor:
+            cursor.executemany(
+                statement("heads_store"),
+                [
+                    {
+                        "instrument": self.instrument(head.venue, head.product_id, head.asset_class),
+                        "from_id": head.from_id, "newest_id": head.newest_id, "settled_id": head.settled_id,
+                        "seen_age_s": head.seen_age_s, "checked_age_s": head.checked_age_s, "witness": head.witness,
+                    }
+                    for head in sorted(heads, key=lambda head: (head.venue, head.product_id))
+                ],
+            )  # fmt: skip
+
+    def retire(self, venue: str, product_id: str) -> None:
+        """The product is not live any more: accounted for is what its stream was asked for up to now."""
+        self._conn.execute(
+            "UPDATE trade_coverage c SET asked = a.ids, live_from = NULL FROM trade_asked a JOIN instruments i"
+            " USING (instrument_id) WHERE c.instrument_id = a.instrument_id AND venue = %s AND product_id = %s",
+            (venue, product_id),
+        )
+
+    # -- explanations -------------------------------------------------------------------------------------------------
+
+    def sign(self, venue: str, product_id: str, spans: Iterable[tuple[int, int]], reason: str) -> None:
+        """Vouch for these ids (inclusive): claims inside them that give this reason explain from now on."""
+        with self._conn.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE holes SET signed_at = now() WHERE signed_at IS NULL AND reason = %s AND first_id >= %s"
+                " AND last_id <= %s AND instrument_id ="
+                " (SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s)",
+                [(reason, first, last, venue, product_id) for first, last in spans],
+            )
+
+    def claims(self) -> list[Claim]:
+        """Findings of messages that nobody signed."""
+        rows = self._conn.execute(
+            "SELECT venue, product_id, first_id, last_id, reason FROM holes JOIN instruments USING (instrument_id)"
+            " WHERE signed_at IS NULL AND first_id IS NOT NULL LIMIT 1000"
+        )
+        return [Claim(*row) for row in rows]
+
+    @contextmanager
+    def turn(self, what: str, stop: threading.Event, *, wait: bool = True, poll_s: float = 0.5) -> Iterator[bool]:
+        """Work on `what` (an instrument) by one process at a time; held for one piece of work.
+
+        Gives True when it is our turn; False when stopped, or when another has it and `wait` is False.
+        """
+        key = zlib.crc32(what.encode())
+        said = False
+        while not (mine := bool(self._try_lock(key))) and wait and not stop.is_set():
+            if not said:
+                get_logger().info(events.WAITING, on=f"turn of {what}", text="another process works on it")
+                said = True
+            stop.wait(poll_s)
+        try:
+            yield mine
+        finally:
+            if mine and not self._conn.closed:
+                self._conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_TURN, _signed(key)))
+
+    def _try_lock(self, key: int) -> bool:
+        row = self._conn.execute("SELECT pg_try_advisory_lock(%s, %s)", (_TURN, _signed(key))).fetchone()
+        return bool(row and row[0])
+
+
+_TURN = 0x7475726E  # the class of these advisory locks; any constant
+
+
+def _signed(key: int) -> int:
+    return key - (1 << 32) if key >= 1 << 31 else key

@@ -1,0 +1,172 @@
+"""Bring the database to the present tables: extension, numbered migrations, views, roles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import LiteralString
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+
+from pipeline.core import events
+from pipeline.core.errors import Unavailable, WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import keep_trying
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings
+from pipeline.database.connection import Connection, connect
+from pipeline.database.sql import migrations, statement
+
+OLDEST = (2, 19)
+# What two migrators at once make of one thing: the second one finds it there, or is told so.
+_AT_ONCE = (pg.UniqueViolation, pg.DuplicateObject, pg.DuplicateTable, pg.InternalError_)
+
+
+def migrate(conn: Connection) -> list[str]:
+    """Apply what is missing, each in its own transaction; returns the names. Safe beside another migrator.
+
+    Views and functions (`sql/views.sql`) are made anew when anything changed, and what every role may do of itself is
+    taken back again, because an update of the extension gives it anew. Raises `WrongUse` for a server without
+    TimescaleDB or with one that is too old, `Unavailable` when another migrator was quicker: try again.
+    """
+    applied: list[str] = []
+    with _beside_others():
+        _extension(conn)
+        owner = _owner(conn)
+        if owner is not None:
+            with conn.transaction():
+                conn.execute(statement("hand_over"))
+        _table(
+            conn,
+            owner,
+            "migrations",
+            "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()",
+        )
+        _table(conn, owner, "views_text", "one boolean PRIMARY KEY DEFAULT true CHECK (one), text text")
+    for number, name, text in migrations():
+        if number in _done(conn):
+            continue
+        with _alone(conn, owner):
+            if number not in _done(conn):
+                conn.execute(text)
+                conn.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", (number, name))
+                applied.append(name)
+    _views(conn, owner, anew=bool(applied))
+    protect(conn)
+    return applied
+
+
+def protect(conn: Connection) -> None:
+    """Take from everybody what nobody needs (`sql/protect.sql`); only a superuser can, others change nothing."""
+    superuser = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    if superuser is not None and superuser[0]:
+        with _alone(conn, None):
+            conn.execute(statement("protect"))
+
+
+@contextmanager
+def _beside_others() -> Iterator[None]:
+    """For what is done before there is a table to lock."""
+    try:
+        yield
+    except _AT_ONCE as error:
+        raise Unavailable(f"another program brings the database up to date: {str(error).strip()}") from None
+
+
+def _done(conn: Connection) -> set[int]:
+    return {row[0] for row in conn.execute("SELECT number FROM migrations")}
+
+
+def _owner(conn: Connection) -> str | None:
+    """The role that is to own the tables, where a superuser makes them: that of the private database."""
+    row = conn.execute(
+        "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database"
+        " WHERE rolname = current_user AND datname = current_database()"
+    ).fetchone()
+    return OWNER_ROLE if row == (True, OWNER_ROLE) else None
+
+
+@contextmanager
+def _alone(conn: Connection, owner: str | None) -> Iterator[None]:
+    """A transaction of the tables' owner, one at a time.
+
+    The lock is one that only who may change the table can take: whoever may only read could hold an advisory lock for
+    ever, and with it every start.
+    """
+    with conn.transaction():
+        if owner is not None:
+            conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+        conn.execute("LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE")
+        conn.execute("SET LOCAL lock_timeout = '30s'")  # a reader of a table must not hold the writers up behind us
+        yield
+
+
+def _table(conn: Connection, owner: str | None, name: LiteralString, columns: LiteralString) -> None:
+    """Make a table of our own where it is not there. A writer's role may not create any, and need not."""
+    found = conn.execute("SELECT to_regclass(%s)", (name,)).fetchone()
+    if found is None or found[0] is None:
+        with conn.transaction():
+            if owner is not None:
+                conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+            conn.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+
+
+def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
+    """Replace the views and grant the roles' rights when their text is not the one in the database."""
+    text = statement("views") + statement("roles")
+    if not anew and _views_text(conn) == text:
+        return
+    with _alone(conn, owner):
+        if anew or _views_text(conn) != text:
+            conn.execute(statement("views"))
+            conn.execute(
+                "INSERT INTO views_text (text) VALUES (%s) ON CONFLICT (one) DO UPDATE SET text = excluded.text",
+                (text,),
+            )
+            conn.execute("SET LOCAL ROLE NONE")  # only who came as superuser may make roles
+            conn.execute(statement("roles"))
+
+
+def _views_text(conn: Connection) -> str | None:
+    row = conn.execute("SELECT text FROM views_text").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _extension(conn: Connection) -> None:
+    row = conn.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
+    if row is None:
+        raise WrongUse(
+            "the database server has no TimescaleDB; install it, or unset DATABASE_URL to use the private one."
+        )
+    try:
+        conn.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    except psycopg.errors.InsufficientPrivilege:
+        raise WrongUse(
+            "the extension timescaledb is not in this database and this role may not create it; "
+            "run CREATE EXTENSION timescaledb once as superuser."
+        ) from None
+    found = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+    version = str(found[0]) if found else "0"
+    if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
+        raise WrongUse(
+            f"TimescaleDB {version} is too old; 2.19 or later is needed (ALTER EXTENSION timescaledb UPDATE)."
+        )
+
+
+def _attempt(settings: DatabaseSettings) -> list[str]:
+    try:
+        with connect(settings, "migrate", role=ADMIN_ROLE) as conn:
+            conn.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # another migrator may take its time
+            return migrate(conn)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"the database went away: {str(error).strip()}") from None
+
+
+def database_when_ready(settings: DatabaseSettings, stop: threading.Event) -> None:
+    """Wait for the database and bring it up to date; returns early when stopped."""
+    applied = keep_trying("database", partial(_attempt, settings), stop, retry_on=(Unavailable,))
+    if applied:
+        get_logger().info(events.MIGRATED, applied=applied)

@@ -1,0 +1,269 @@
+"""How the pipeline is, asked of everything that runs: for `scripts/status` and the dashboard's page.
+
+Programs answer on their `/health`, supervisord says what it started, the broker how much waits, the database what is
+stored. What does not answer is part of the finding and never an error of the asker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from xmlrpc.client import Error as RpcError
+from xmlrpc.client import ServerProxy
+
+import psycopg
+import requests
+from supervisor.xmlrpc import SupervisorTransport
+
+from pipeline.broker.admin import Admin
+from pipeline.broker.topics import full_name, local_name
+from pipeline.core.errors import PipelineError
+from pipeline.core.programs import Program
+from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.database.connection import connect
+from pipeline.database.sql import statement
+from pipeline.ops import sentences
+from pipeline.ops.claim import complete_text
+from pipeline.services import demo
+from pipeline.services import local as private
+
+ANSWER_WITHIN_S = 3.0
+SUBSCRIPTION = "writer"
+# Kinds of data and the namespace that brings each.
+SPACES = {"trades": "trades", "quotes": "quotes", "tickers": "tickers"}
+FINE = ("ok", "off", "done")
+FINE_PRODUCTS = ("live", "quiet", "starting")
+
+
+@dataclass
+class ProgramState:
+    """`state`: ok, unwell (its /health says why), down, off (switched off) or done (ended with 0)."""
+
+    name: str
+    state: str
+    port: int
+    why: list[str] = field(default_factory=list)
+    pid: int | None = None
+    uptime_s: int | None = None
+    health: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class InstrumentState:
+    """`rate_per_s` over the last five minutes; `age_s` of the newest row; `backlog` messages not yet stored.
+
+    `missing` and `share_complete` None with `live`: nobody could ask the venue since `proven_until`. `explained_by`
+    counts by reason.
+    """
+
+    venue: str
+    product_id: str
+    kind: str
+    rows: int
+    rate_per_s: float
+    age_s: float | None
+    missing: int | None
+    explained: int
+    share_complete: float | None
+    backlog: int | None
+    first_at: Any = None
+    last_at: Any = None
+    live: bool | None = None
+    proven_until: Any = None
+    explained_by: dict[str, int] | None = None
+
+    @property
+    def complete(self) -> str:
+        """In words."""
+        return complete_text(self.kind, self.share_complete, self.explained_by, self.live, self.proven_until)
+
+
+@dataclass
+class ProductState:
+    """A product that a live producer cannot stream as it should, by the producer's own word."""
+
+    program: str
+    product_id: str
+    state: str  # refused, unanswered, stale, failed ...
+    reason: str
+
+
+@dataclass
+class CandleState:
+    """Candles of one exchange and product: the newest final one, and how many are covered by answers."""
+
+    venue: str
+    product_id: str
+    granularity_s: int
+    covered: int
+    newest_at: Any
+    age_s: float | None
+
+
+@dataclass
+class State:
+    """Everything. `problems` is empty when all is well."""
+
+    programs: list[ProgramState]
+    instruments: list[InstrumentState]
+    dead_letters: dict[str, int]
+    problems: list[str]
+    products: list[ProductState] = field(default_factory=list)
+    exchange_candles: list[CandleState] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def json(self) -> dict[str, Any]:
+        return {"ok": self.ok, **asdict(self)}
+
+
+def _socket() -> str:
+    if "SUPERVISOR_SERVER_URL" in os.environ:
+        return os.environ["SUPERVISOR_SERVER_URL"]
+    return f"unix://{(private.data_folder() if demo.active() else PROJECT / '.services') / 'sock'}"
+
+
+def supervised() -> dict[str, dict[str, Any]]:
+    """What supervisord says of each process; empty when none runs."""
+    try:
+        server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, _socket()))
+        states: Any = server.supervisor.getAllProcessInfo()
+    except (OSError, RpcError):
+        return {}
+    return {one["name"]: one for one in states}
+
+
+def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
+    """Ask one program."""
+    found = ProgramState(one.name, "ok", one.port)
+    if known and known["statename"] == "RUNNING":
+        found.pid, found.uptime_s = known["pid"], known["now"] - known["start"]
+    if not one.enabled or not demo.exists(one):
+        found.state = "off"
+        return found
+    if one.once and known and known["statename"] == "RUNNING":
+        return found
+    try:
+        answer = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S)
+        found.health = answer.json()
+        why = found.health.get("why", [])
+        found.why = [why] if isinstance(why, str) else list(why)
+        if answer.status_code != 200:
+            found.state = "unwell"
+    except (requests.RequestException, ValueError, AttributeError) as error:
+        if known and known["statename"] == "EXITED" and known["exitstatus"] == 0:
+            found.state = "done"
+        elif one.name == "retention" and load(DatabaseSettings).retention_days == 0:
+            found.state = "off"
+        else:
+            found.state = "down"
+            found.why = ["not running" if known is None else f"supervisord says {known['statename'].lower()}"]
+            if known and known["statename"] == "RUNNING":
+                found.why = [f"runs and does not answer on port {one.port}: {type(error).__name__}"]
+    return found
+
+
+def programs() -> list[ProgramState]:
+    """Every program of this pipeline (or of the demo), asked at once."""
+    known = supervised()
+    asked = [
+        one for one in demo.programs().values()
+        if not (demo.active() and one.name in demo.WITHOUT) and one.name != "simulator"
+        and (one.port or one.name in known)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        return list(pool.map(lambda one: program_state(one, known.get(one.name)), asked))
+
+
+def backlogs(settings: PulsarSettings) -> dict[tuple[str, str], int]:
+    """Messages not yet stored, by namespace and local topic name. Raises a `PipelineError`."""
+    admin = Admin(settings)
+    found = {}
+    for space in SPACES.values():
+        for topic in admin.topics(f"{settings.tenant}/{space}"):
+            found[space, topic.rsplit("/", 1)[-1]] = admin.backlog(topic, SUBSCRIPTION)[0]
+    return found
+
+
+def letters(settings: PulsarSettings) -> dict[str, int]:
+    """Dead letters by program since the broker's start, by its own count (cheap, also for a million)."""
+    admin = Admin(settings)
+    counts = {}
+    for topic in admin.topics(f"{settings.tenant}/dead-letters"):
+        local = topic.rsplit("/", 1)[-1]
+        counts[local] = admin.backlog(full_name(settings.tenant, "dead-letters", local), "nobody")[0]
+    return {name: count for name, count in counts.items() if count}
+
+
+def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentState]:
+    """What is stored per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
+    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
+        conn.execute("SET statement_timeout = '30s'")
+        rows = conn.execute(statement("status_instruments")).fetchall()
+    made = []
+    for venue, product, kind, count, rate, age, missing, explained, share, first, last, live, until, reasons in rows:
+        backlog = None if waiting is None else waiting.get((SPACES[kind], local_name(venue, product)), 0)
+        made.append(
+            InstrumentState(
+                venue, product, kind, int(count), float(rate), None if age is None else float(age),
+                None if missing is None else int(missing), int(explained), None if share is None else float(share),
+                backlog, first, last, live, until, reasons,
+            )
+        )  # fmt: skip
+    return made
+
+
+def exchange_candles() -> list[CandleState]:
+    """Candles of exchanges. Raises `Unavailable` or a `psycopg.Error`."""
+    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
+        conn.execute("SET statement_timeout = '30s'")
+        rows = conn.execute(statement("status_candles")).fetchall()
+    return [
+        CandleState(venue, product, seconds, int(covered), newest, None if age is None else float(age))
+        for venue, product, seconds, covered, newest, age in rows
+    ]
+
+
+def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
+    """What the producers say of products that are not as they should be."""
+    found = []
+    for program in ran:
+        products = program.health.get("products")
+        for product, about in products.items() if isinstance(products, dict) else ():
+            if isinstance(about, dict) and (word := str(about.get("state"))) not in FINE_PRODUCTS:
+                found.append(ProductState(program.name, str(product), word, str(about.get("reason") or "")))
+    return found
+
+
+def collect() -> State:
+    """Ask everything."""
+    settings = load(PulsarSettings)
+    problems: list[str] = []
+    waiting: dict[tuple[str, str], int] | None = None
+    refused: dict[str, int] = {}
+    stored: list[InstrumentState] = []
+    candles: list[CandleState] = []
+    ran = programs()
+    problems += [f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran
+                 if one.state not in FINE]  # fmt: skip
+    if not ran:
+        problems.append("programs: cannot be asked, METRICS_BASE_PORT is 0")
+    try:
+        waiting = backlogs(settings)
+        refused = letters(settings)
+    except (PipelineError, ValueError, KeyError) as error:
+        problems.append(f"broker: {error}")
+    try:
+        stored, candles = instruments(waiting), exchange_candles()
+    except psycopg.errors.UndefinedTable:
+        problems.append("database: its tables are not made yet")
+    except (PipelineError, psycopg.Error) as error:
+        problems.append(f"database: {str(error).strip()}")
+    products = products_of(ran)
+    problems += sentences.of_products(products) + sentences.missing(stored) + sentences.silent(stored, candles)
+    return State(ran, stored, refused, list(dict.fromkeys(problems)), products, candles)

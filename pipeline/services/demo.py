@@ -1,0 +1,103 @@
+"""The demonstration: the same programs against the simulator, with data, ports and a socket of their own."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.core.programs import BY_NAME, Program
+from pipeline.core.settings import (
+    PREFIXES,
+    CommonSettings,
+    DashboardSettings,
+    DatabaseSettings,
+    PulsarSettings,
+    ServicesSettings,
+    SimulatorSettings,
+    load,
+)
+from pipeline.services import conf
+
+MARK = "PIPELINE_DEMO"
+SHIFT = 10_000  # from a live port to the demo's
+DAY = ("EURUSD", "2019-02-04", "2019-02-05")
+HOURS = ("BTCUSD", "2023-02-20T12:00", "2023-02-20T14:00")
+
+
+def _load(instrument: str, start: str, end: str) -> tuple[str, ...]:
+    return ("--instruments", instrument, "--from", start, "--to", end)
+
+
+# What runs in the demo and not live. The loaders end when what they load is stored.
+EXTRA = (
+    Program("simulator", "simulator", 20, ("serve",)),
+    Program("load-eurusd", "producers.dukascopy", 21, _load(*DAY), once=True),
+    Program("load-btcusd", "producers.dukascopy", 22, _load(*HOURS), once=True),
+)
+# What runs live and not in the demo: it would ask for years of hours that nobody recorded.
+WITHOUT = ("dukascopy",)
+
+
+def _shifted(port: int) -> str:
+    return str(port + SHIFT if port + SHIFT <= 65_535 else port - SHIFT)
+
+
+def active() -> bool:
+    """Whether this process belongs to the demo."""
+    return MARK in os.environ
+
+
+def enter_demo() -> None:
+    """Make this process and its children part of the demo: whatever is set for live does not count, except that the
+    demo's ports lie 10,000 above the live ones and its data beside the live data. `SIMULATOR_PORT` has no live
+    counterpart, so it is taken as it stands."""
+    if active():
+        return
+    pulsar, database, common = load(PulsarSettings), load(DatabaseSettings), load(CommonSettings)
+    folder = load(ServicesSettings).data.resolve().parent / "demo"
+    simulator = load(SimulatorSettings).port
+    ours = {
+        MARK: "1",
+        "ENV_FILE": str(folder / "no.env"),
+        "SERVICES_DATA": str(folder),
+        "STATE_DIR": str(folder / "state"),
+        "PULSAR_PORT": _shifted(pulsar.port),
+        "PULSAR_ADMIN_PORT": _shifted(pulsar.admin_port),
+        "DATABASE_PORT": _shifted(database.port),
+        "METRICS_BASE_PORT": _shifted(common.metrics_base_port or 9100),
+        "DASHBOARD_PORT": _shifted(load(DashboardSettings).port or 8500),
+        "SIMULATOR_PORT": str(simulator),
+        "KRAKEN_PRODUCT_IDS": "BTC/USD,ETH/USD",
+        "COINBASE_PRODUCT_IDS": "BTC-USD,ETH-USD",
+        "DUKASCOPY_FEED": "bi5",
+        "DUKASCOPY_CACHE": "false",
+    }
+    for name in list(os.environ):
+        if name.startswith(PREFIXES):
+            del os.environ[name]
+    from simulator.testing import urls
+
+    os.environ.update(urls(simulator) | ours)
+
+
+def programs() -> dict[str, Program]:
+    """The programs of this pipeline, live or demo, by name."""
+    return BY_NAME | {one.name: one for one in EXTRA} if active() else BY_NAME
+
+
+def exists(program: Program) -> bool:
+    """Whether the program's module is part of this checkout."""
+    spec = find_spec(program.module)
+    return spec is not None and (
+        not spec.submodule_search_locations or find_spec(f"{program.module}.__main__") is not None
+    )
+
+
+def simulator_port() -> int:
+    return load(SimulatorSettings).port
+
+
+def write_conf(folder: Path) -> Path:
+    """The demo's supervisord.conf."""
+    return conf.write(folder, without=WITHOUT, extra=[one.name for one in EXTRA])

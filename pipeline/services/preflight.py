@@ -1,0 +1,120 @@
+"""Before anything starts: what an earlier supervisord left is ended, and every port that is needed is free.
+
+supervisord starts all its programs at once and knows no order, so the first of them does this for all, and the
+others wait for its finding.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import CoinbaseSettings, DashboardSettings, check_all, load
+from pipeline.services import demo, local
+from pipeline.services.cache import locked
+from pipeline.services.place import check_place
+from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until, working_in
+
+
+def records() -> Path:
+    """The folder with one file per program: pid and start time of the process that runs it."""
+    return local.data_folder() / "run"
+
+
+def record_of(name: str) -> Path:
+    return records() / f"{name}.pid"
+
+
+def _holder() -> Path:
+    return records() / "supervisord"
+
+
+def begun_at() -> float:
+    """When the present supervisord started its first program, Unix seconds; 0 without one."""
+    try:
+        return _holder().stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _wanted() -> Iterator[tuple[int, str]]:
+    """Every port that is about to be used, each with the setting that moves it."""
+    for service in (local.broker(), local.database()):
+        yield from service.ports.items() if service else ()
+    for program in demo.programs().values():
+        if program.enabled and program.port and demo.exists(program):
+            own = program.name == "coinbase" and load(CoinbaseSettings).metrics_port is not None
+            yield program.port, "COINBASE_METRICS_PORT" if own else "METRICS_BASE_PORT"
+    if demo.active():
+        yield demo.simulator_port(), "SIMULATOR_PORT"
+    if (port := load(DashboardSettings).port) and demo.exists(demo.programs()["dashboard"]):
+        yield port, "DASHBOARD_PORT"
+
+
+def needed_ports() -> dict[int, str]:
+    """Ports that are about to be used, each with the setting that moves it."""
+    return dict(_wanted())
+
+
+def end_leftovers() -> None:
+    """End the processes that an earlier supervisord of this checkout recorded and that still live."""
+    left = {file.stem: process for file in records().glob("*.pid") if (process := recorded(file))}
+    database = left.pop("database", None)
+    end(left.values(), signal.SIGTERM, 5)
+    end([database] if database else [], signal.SIGINT, 10)
+    if (service := local.database()) is not None:
+        for folder in service.leftovers():
+            end(working_in(folder), signal.SIGTERM, 5)
+
+
+def check_ports() -> None:
+    """Raise `WrongUse` with one sentence per port that somebody else holds, or that two settings want."""
+    ports: dict[int, str] = {}
+    wrong = []
+    for port, name in _wanted():
+        if ports.setdefault(port, name) != name:
+            wrong.append(f"Port {port} is taken by both {ports[port]} and {name}: set one of them to another.")
+    above = f" (the demo adds {demo.SHIFT:,} to it)" if demo.active() else ""
+    for port, name in ports.items():
+        if not wait_until(lambda port=port: port_is_free(port), 1):  # type: ignore[misc]
+            more = "" if name == "SIMULATOR_PORT" else above
+            wrong.append(f"Port {port} is taken by another program: end that, or set {name} to a free one{more}.")
+    if wrong:
+        raise WrongUse("\n".join(wrong))
+
+
+def pass_gate(supervisor: Process | None) -> None:
+    """Make the ground ready once per supervisord; raises `WrongUse` when it cannot start.
+
+    Refused while another supervisord of the same data folder lives.
+    """
+    holder = _holder()
+    with locked(records(), "gate"):
+        present = recorded(holder)
+        if present is not None and present == supervisor:
+            return
+        if present is not None:
+            raise WrongUse(f"The pipeline is already running with this data (supervisord has pid {present.pid}).")
+        check_all()
+        check_place()
+        end_leftovers()
+        check_ports()
+        if supervisor is not None:
+            supervisor.record(holder)
+
+
+def supervisor() -> Process | None:
+    """The supervisord that started this process; None outside of one.
+
+    Raises `WrongUse` when it has died since: then the parent is whoever adopts orphans (often pid 1), and recorded as
+    the holder that one would keep every later supervisord from starting.
+    """
+    if not os.environ.get("SUPERVISOR_ENABLED"):
+        return None
+    parent = Process.of(os.getppid())
+    if parent is None or b"supervisord" not in parent.command:
+        raise WrongUse("The supervisord that started this has ended.")
+    return parent

@@ -1,1 +1,0 @@
-"""Coinbase: Advanced Trade WebSocket for what happens, Exchange REST for what happened."""

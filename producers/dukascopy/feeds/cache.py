@@ -1,0 +1,65 @@
+"""Raw answers on disk, so that a second load asks nobody.
+
+A file is the answer inside a zlib container, whose checksum (Adler-32) is verified at each reading; what is damaged
+counts as not there and is fetched again. Its modification time is when it was fetched. Only answers with quotes of
+finished hours are kept: an empty one has to be confirmed by asking again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from pathlib import Path
+
+from pipeline.core import events
+from pipeline.core.log import get_logger
+
+MAX_BYTES = 32 << 20  # of an answer, as it is kept and as it came
+
+
+class Cache:
+    """A folder of raw answers by feed and path. `folder` None: nothing is kept."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def _file(self, feed: str, path: str) -> Path | None:
+        return None if self._folder is None else self._folder / feed / f"{path}.z"
+
+    def get(self, feed: str, path: str) -> tuple[bytes, int] | None:
+        """(answer, fetched at in µs), or None."""
+        file = self._file(feed, path)
+        try:
+            if file is None:
+                return None
+            with file.open("rb") as opened:
+                unpacker, packed = zlib.decompressobj(), opened.read(MAX_BYTES + 1)
+            body = unpacker.decompress(packed, MAX_BYTES)
+            if not unpacker.eof or len(packed) > MAX_BYTES:
+                raise zlib.error("cut off, or far too large")
+            return body, file.stat().st_mtime_ns // 1000
+        except FileNotFoundError:
+            return None
+        except (OSError, zlib.error) as error:
+            get_logger().warning(events.REQUEST_RETRY, cache=str(file), error=str(error), text="fetched again")
+            return None
+
+    def has(self, feed: str, path: str) -> bool:
+        file = self._file(feed, path)
+        return file is not None and file.is_file()
+
+    def put(self, feed: str, path: str, body: bytes, fetched_at_us: int, *, compress: bool) -> None:
+        """Keep an answer; a full or read-only disk only costs the cache."""
+        file = self._file(feed, path)
+        if file is None:
+            return
+        part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(zlib.compress(body, 1 if compress else 0))
+            os.utime(part, ns=(fetched_at_us * 1000, fetched_at_us * 1000))
+            part.replace(file)
+        except (OSError, OverflowError) as error:
+            part.unlink(missing_ok=True)
+            get_logger().warning(events.REQUEST_RETRY, cache=str(file), error=str(error), text="not kept")

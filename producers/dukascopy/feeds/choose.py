@@ -1,0 +1,149 @@
+"""The feed that a setting names; and two feeds as one, of which each stands in for the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.core import events
+from pipeline.core.errors import BadData, PipelineError, Refused, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.settings import DukascopySettings
+from producers.dukascopy.feeds.cache import Cache
+from producers.dukascopy.feeds.clock import VenueClock
+from producers.dukascopy.feeds.feed import Feed, Fetched, reason
+from producers.dukascopy.feeds.folder import FolderFeed
+from producers.dukascopy.feeds.limiter import AdaptiveLimit
+from producers.dukascopy.feeds.network import Bi5Feed, JsonFeed
+from producers.dukascopy.feeds.web import Web
+from producers.dukascopy.instruments import Instrument
+from schemas.columns import Column
+
+
+class AutoFeed:
+    """The JSON feed, and bi5 while that one is down or not believed; says when it changes over."""
+
+    free, running, name = False, True, "auto"
+
+    def __init__(self, first: JsonFeed, second: Bi5Feed) -> None:
+        self._feeds: tuple[JsonFeed | Bi5Feed, ...] = (first, second)
+        self._json = first
+        self._named = {feed.name: feed for feed in self._feeds}
+        self.clock = first.clock
+        self._lock = threading.Lock()
+        self._last: dict[str, str] = {}  # by symbol
+
+    def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
+        return any(feed.at_hand(instrument, hour_us) for feed in self._feeds)
+
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        """What the first feed gives that gives anything. An hour is absent (404) only where every feed says so that
+        answers; where none gives it, the error has the reasons of all."""
+        for feed in self._feeds:
+            if not fresh and (kept := feed.cached(instrument, hour_us)) is not None:
+                return kept
+        absent: dict[str, Fetched] = {}
+        failures: dict[str, PipelineError] = {}
+        for feed in sorted(self._feeds, key=lambda one: one.doubted(instrument)):
+            if feed.wait_s(instrument):
+                if not feed.wait_s():
+                    failures[feed.name] = WrongAnswer("rests after answers that were not to be read")
+                continue
+            try:
+                found = feed.asked(instrument, hour_us)
+            except PipelineError as error:
+                if isinstance(error, BadData) and error.reason == "scale":
+                    raise  # the other feed's integers would have it too, and nothing to tell it by
+                failures[feed.name] = error
+                continue
+            if found.status == "absent":
+                absent[feed.name] = found
+                continue
+            if found.status == "ticks":
+                for name in absent:
+                    self._named[name].missed(instrument, hour_us)
+            self._say(instrument, feed.name)
+            return found
+        despite = {name: reason(error) for name, error in failures.items() if isinstance(error, (WrongAnswer, BadData))}
+        silent = any(
+            name not in despite and not isinstance(error, Refused) and not self._named[name].wait_s()
+            for name, error in failures.items()
+        )  # fmt: skip
+        if absent and not silent:
+            return replace(next(iter(absent.values())), despite=despite)
+        raise _together(failures, absent)
+
+    def _say(self, instrument: Instrument, name: str) -> None:
+        with self._lock:
+            before = self._last.get(instrument.symbol, self._json.name)
+            self._last[instrument.symbol] = name
+        if before != name:
+            get_logger().warning(
+                events.FEED_SWITCHED, product=instrument.product_id, feed=name,
+                text=f"quotes now come from the {name} feed",
+            )  # fmt: skip
+
+    def proven(self, instrument: Instrument, feed: str) -> bool:
+        return self._named[feed].proven(instrument, feed)
+
+    def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
+        return self._named[feed].prove(instrument, feed, hours)
+
+    def spare(self, instrument: Instrument) -> bool:
+        return any(not feed.doubted(instrument) and not feed.wait_s(instrument) for feed in self._feeds)
+
+    def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
+        return self._json.running_hour(instrument, hour_us)
+
+    def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
+        failures: dict[str, PipelineError] = {}
+        for feed in sorted(self._feeds, key=lambda one: one.wait_s(instrument) > 0):
+            try:
+                return feed.minutes(instrument, day_us, side)
+            except PipelineError as error:
+                failures[feed.name] = error
+        raise _together(failures, ())
+
+    def described(self, instrument: Instrument) -> Instrument:
+        return self._json.described(instrument)
+
+    def wait_s(self, instrument: Instrument | None = None) -> float:
+        return min(feed.wait_s(instrument) for feed in self._feeds)
+
+    def hear(self, instrument: Instrument) -> None:
+        for feed in self._feeds:
+            if self.clock.told_us() is None:
+                feed.hear(instrument)
+
+
+def _together(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> PipelineError:
+    """The error of an hour that no feed gave: worth another try when one of them is."""
+    if not failures:
+        return Unavailable("both feeds of Dukascopy are down")
+    said = [f"{name}: {reason(error)}" for name, error in failures.items()]
+    text = "; ".join([*said, *(f"{name}: not there (404)" for name in absent)])
+    if any(error.retryable for error in failures.values()):
+        return Unavailable(text)
+    bad = next((error for error in failures.values() if isinstance(error, BadData)), None)
+    return BadData(bad.reason, text) if bad else Refused(text)
+
+
+def open_feed(settings: DukascopySettings, state_dir: Path, stop: threading.Event, *, use_cache: bool = True) -> Feed:
+    """The feed that DUKASCOPY_FEED names. Raises `WrongUse`."""
+    name = settings.feed.strip()
+    clock = VenueClock()
+    cache = Cache(state_dir / "dukascopy" if settings.cache and use_cache else None)
+
+    def web(feed: str, url: str) -> Web:
+        limit = AdaptiveLimit(state_dir, f"dukascopy-{feed}", settings.max_rate, settings.retry_seconds)
+        return Web(feed, url, limit, stop, clock)
+
+    if name in ("auto", "json", "bi5"):
+        json, files = JsonFeed(web("json", settings.json_url), cache), Bi5Feed(web("bi5", settings.bi5_url), cache)
+        return AutoFeed(json, files) if name == "auto" else json if name == "json" else files
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise WrongUse(f"DUKASCOPY_FEED: {name!r} is neither auto, json, bi5 nor a folder that exists.")
+    return FolderFeed(folder)

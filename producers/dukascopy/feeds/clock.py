@@ -1,0 +1,85 @@
+"""The vendor's clock, by the `Date` of its answers. Ours may be wrong, so it explains nothing.
+
+Moments are counted from CLOCK_MONOTONIC, which nobody sets: a clock of ours that jumps changes nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+from pipeline.core import events, metrics
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from producers.dukascopy.instruments import VENUE
+from venues.rest.date_clock import SECOND_US, DateClock
+
+# `Date` has whole seconds and answers take their time; a smaller offset is not worth a line.
+SAID_FROM_S = 2.0
+MOST_AHEAD_US = 12 * 3_600_000_000
+
+
+def _believable(date: str | None) -> bool:
+    """A clock that is off by decades is none, and its moments fit nowhere."""
+    try:
+        return 2020 <= parsedate_to_datetime(date or "").year < 2100
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def monotonic_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+class VenueClock:
+    """Thread-safe. Knows nothing until the first answer."""
+
+    def __init__(self) -> None:
+        self._dates = DateClock()  # against our monotonic clock
+        self._said_s = 0.0
+
+    def note(self, headers: Mapping[str, str], sent_us: int, received_us: int) -> None:
+        """Take the headers of an answer, with the monotonic moments of asking and of having it."""
+        age = headers.get("Age", "")
+        if age.isdecimal() and 0 < len(age) < 9:  # kept by somebody on the way: `Date` is so many seconds old
+            sent_us, received_us = sent_us - (int(age) + 1) * SECOND_US, received_us - int(age) * SECOND_US
+        date = headers.get("Date")
+        if not _believable(date):
+            return
+        self._dates.note(date, sent_us, received_us)
+        offset_s = self.offset_s
+        if offset_s is None:
+            return
+        metrics.CLOCK_OFFSET.labels(VENUE).set(offset_s)
+        if abs(offset_s - self._said_s) > SAID_FROM_S:
+            self._said_s = offset_s
+            get_logger().warning(
+                events.CLOCK_OFFSET, venue=VENUE, clock_offset_s=round(offset_s, 1),
+                text=f"our clock is {abs(offset_s):.0f} s {'behind' if offset_s > 0 else 'ahead of'} the vendor's",
+            )  # fmt: skip
+
+    def told_us(self) -> int | None:
+        """Now by the vendor's clock; None where it is not known."""
+        offset_us = self._dates.offset_us
+        return None if offset_us is None else monotonic_us() + offset_us
+
+    def now_us(self) -> int:
+        """Now: by the vendor's clock, or by ours as long as there was no answer."""
+        told = self.told_us()
+        return now_us() if told is None else told
+
+    def fetched_us(self) -> int:
+        """Now, for an answer that has just come. The writers take no moment a day ahead of our clock."""
+        return min(self.now_us(), now_us() + MOST_AHEAD_US)
+
+    def sure_us(self) -> int | None:
+        """A moment that has passed by both clocks; None where the vendor's is not known."""
+        told = self.told_us()
+        return None if told is None else min(told, now_us())
+
+    @property
+    def offset_s(self) -> float | None:
+        """The vendor's clock less ours."""
+        told = self.told_us()
+        return None if told is None else (told - now_us()) / 1e6

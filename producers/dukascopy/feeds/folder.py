@@ -1,0 +1,71 @@
+"""Hours from a folder of bi5 files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core.errors import Refused, Unavailable, WrongAnswer
+from pipeline.core.runtime import now_us
+from producers.dukascopy.feeds import bi5
+from producers.dukascopy.feeds.clock import VenueClock
+from producers.dukascopy.feeds.feed import Fetched
+from producers.dukascopy.instruments import Instrument
+from schemas.columns import Column
+
+
+class FolderFeed:
+    """Files as the bi5 feed names them, below one folder. A missing file says nothing, an empty one says "empty"."""
+
+    free, running = True, False
+
+    def __init__(self, folder: Path) -> None:
+        self.name, self._folder = "folder", folder
+        self.clock = VenueClock()
+
+    def _file(self, instrument: Instrument, hour_us: int) -> Path:
+        return self._folder / bi5.hour_path(instrument.symbol, hour_us)
+
+    def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
+        return self._file(instrument, hour_us).is_file()
+
+    def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
+        file, fetched_at_us = self._file(instrument, hour_us), now_us()
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(bi5.MAX_BYTES + 1)
+        except OSError as error:
+            raise Unavailable(f"the file cannot be read ({error.strerror})") from None
+        if len(content) > bi5.MAX_BYTES:
+            raise WrongAnswer("the file is larger than an hour can be")
+        quotes = bi5.parse_hour(content)
+        instrument.check_price(quotes)
+        return Fetched("ticks" if len(quotes) else "empty", quotes, self.name, fetched_at_us)
+
+    def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
+        raise Refused("a folder has no running hour")
+
+    def proven(self, instrument: Instrument, feed: str) -> bool:
+        return True
+
+    def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
+        return True
+
+    def spare(self, instrument: Instrument) -> bool:
+        return False
+
+    def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
+        file = self._folder / bi5.minutes_path(instrument.symbol, day_us, side)
+        try:
+            return bi5.parse_minutes(file.read_bytes())
+        except OSError as error:
+            raise Refused(f"{file}: {error.strerror}") from None
+
+    def described(self, instrument: Instrument) -> Instrument:
+        return instrument
+
+    def wait_s(self, instrument: Instrument | None = None) -> float:
+        return 0.0
+
+    def hear(self, instrument: Instrument) -> None:
+        return

@@ -1,0 +1,227 @@
+"""The JSON feed (since July 2026). Pure parsing of its three answers.
+
+An hour (`/ticks/BTC-USD/2023/2/20/12`, months count from one, nothing padded)::
+
+    {"timestamp": 1676894400000, "multiplier": 0.1, "ask": 24921.5, "bid": 24849.4, "times": [84, 114, …],
+     "asks": [0, 0, 28, …], "bids": [0, 0, 8, …], "askVolumes": [1.48, …], "bidVolumes": [13.0, …]}
+
+times are ms deltas from timestamp, asks and bids deltas in units of the multiplier from ask and bid, volumes are in
+units. The running hour is asked with `/ticks/BTC-USD?from=<ms>`. An hour without a quote has empty lists and nulls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from pipeline.core.errors import BadData, WrongAnswer
+from producers.dukascopy.quotes import HOUR_MS, MAX_SIZE, NO_QUOTES, Quotes, decimals_of_units, judged
+from schemas.columns import Column
+
+MINUTE_MS = 60_000
+# An hour has some 28 bytes a quote: 0.3 M quotes, 9 MB, at most so far.
+MAX_BYTES = 24 << 20
+MAX_UNITS = 10**15  # of a price; the writers' bound
+MAX_DELTA = 2**40  # a million of them stay within 64 bits
+
+
+def hour_path(code: str, hour_us: int) -> str:
+    """`ticks/BTC-USD/2023/2/20/12` of 2023-02-20 12:00."""
+    at = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
+    return f"ticks/{code}/{at.year}/{at.month}/{at.day}/{at.hour}"
+
+
+def running_path(code: str) -> str:
+    return f"ticks/{code}"
+
+
+def minutes_path(code: str, day_us: int, side: str) -> str:
+    """`candles/minute/EUR-USD/BID/2026/7/10` of 2026-07-10."""
+    at = datetime.fromtimestamp(day_us // 1_000_000, UTC)
+    return f"candles/minute/{code}/{side}/{at.year}/{at.month}/{at.day}"
+
+
+def instrument_path(code: str) -> str:
+    return f"instruments/{code}"
+
+
+def _object(body: bytes, objects: int = 1) -> dict[str, Any]:
+    """The JSON object in `body`. An hour and a day of candles are one object of lists of numbers: what holds more
+    objects, lists or texts is none, and is not unpacked (24 MB of `{},` would take 600 MB)."""
+    if len(body) > MAX_BYTES or body.count(b"{") > objects or body.count(b"[") > 16 * objects or (
+        body.count(b'"') > 64 * objects
+    ):  # fmt: skip
+        raise WrongAnswer("JSON of another shape, or far too much of it")
+    try:
+        loaded = orjson.loads(body)
+    except ValueError:
+        raise WrongAnswer(f"no JSON (it begins with {body[:40]!r})") from None
+    if not isinstance(loaded, dict):
+        raise WrongAnswer("JSON, but no object")
+    return loaded
+
+
+def _decimals(multiplier: Any) -> int:
+    """1.0E-5 -> 5, also with binary noise."""
+    if isinstance(multiplier, (int, float)) and not isinstance(multiplier, bool):
+        for decimals in range(13):
+            if abs(multiplier * 10**decimals - 1) < 1e-9:
+                return decimals
+    raise WrongAnswer(f"multiplier {multiplier!r} is no power of ten")
+
+
+def _whole(value: Any, what: str, decimals: int = 0) -> int:
+    """A number as a multiple of 10^-decimals. It may carry binary noise (1.0860400000000001), which is rounded off;
+    half a unit is no noise. Raises `WrongAnswer` that names the value."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise WrongAnswer(f"{what} {value!r} is no number")
+    exact = Decimal(repr(value)).scaleb(decimals)
+    if not exact.is_finite() or abs(exact) > MAX_UNITS:
+        raise WrongAnswer(f"{what} {value!r} is out of range")
+    whole = exact.to_integral_value()
+    if abs(exact - whole) * 2 >= 1:
+        raise WrongAnswer(f"{what} {value!r} is not a multiple of 1e-{decimals}")
+    return int(whole)
+
+
+def _list(data: dict[str, Any], name: str) -> list[Any]:
+    found = data[name]
+    if not isinstance(found, list):
+        raise WrongAnswer(f"{name} is no list")
+    return found
+
+
+def _integers(data: dict[str, Any], name: str) -> Column:
+    """A list of whole numbers; binary noise is rounded off as in `_whole`."""
+    column = np.array(_list(data, name))
+    if column.dtype.kind not in "iuf" or column.ndim != 1:
+        raise WrongAnswer(f"{name}: a list of integers holds something else")
+    whole = np.rint(column) if column.dtype.kind == "f" else column
+    bad = ~(np.abs(column - whole) < 0.5) | (whole > MAX_DELTA) | (whole < -MAX_DELTA)
+    if bad.any():
+        raise WrongAnswer(f"{name}: {column[bad][0]!s} is no whole number that can be")
+    exact: Column = whole.astype(np.int64)
+    return exact
+
+
+def _prices(data: dict[str, Any], start: str, deltas: str, decimals: int, price_scale: int) -> Column:
+    """Start value and deltas as integers with `price_scale` decimals."""
+    prices: Column = _whole(data[start], start, decimals) + np.cumsum(_integers(data, deltas))
+    if np.abs(prices).max() * 10.0 ** (price_scale - decimals) > MAX_UNITS:
+        raise WrongAnswer(f"{deltas}: a price is out of range")
+    prices *= 10 ** (price_scale - decimals)
+    return prices
+
+
+def _numbers(data: dict[str, Any], name: str) -> npt.NDArray[np.float64]:
+    """A list of numbers; NaN for an element that is none, which costs its row only."""
+    values = _list(data, name)
+    try:
+        column = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        column = np.array([v if isinstance(v, (int, float)) else np.nan for v in values], dtype=np.float64)
+    if column.ndim != 1:
+        raise WrongAnswer(f"{name}: lists in a list")
+    return column
+
+
+def _nothing(data: dict[str, Any], lists: tuple[str, ...], starts: tuple[str, ...]) -> bool:
+    """Whether the answer says that there is nothing: every list is there and empty, every start is null."""
+    return not any(_list(data, name) for name in lists) and all(data[name] is None for name in starts)
+
+
+def _scale(data: dict[str, Any], price_scale: int) -> int:
+    decimals = _decimals(data["multiplier"])
+    if decimals > price_scale:
+        raise BadData(
+            "scale",
+            f"the vendor's prices have {decimals} decimals, we know of {price_scale}; set price_scale in "
+            "DUKASCOPY_INSTRUMENTS_FILE.",
+        )
+    return decimals
+
+
+def parse_hour(body: bytes, hour_us: int, price_scale: int, *, running: bool = False) -> Quotes:
+    """The quotes of an hour. Raises `WrongAnswer`, and `BadData` where our price scale is too coarse.
+
+    `running`: the answer to `?from=`, of which the part inside the hour is taken.
+    """
+    try:
+        data = _object(body)
+        if _nothing(data, ("times", "bids", "asks"), ("bid", "ask")):
+            return NO_QUOTES
+        decimals = _scale(data, price_scale)
+        offset_ms = _whole(data["timestamp"], "timestamp") - hour_us // 1000 + np.cumsum(_integers(data, "times"))
+        bid = _prices(data, "bid", "bids", decimals, price_scale)
+        ask = _prices(data, "ask", "asks", decimals, price_scale)
+        volumes = [_numbers(data, name) for name in ("bidVolumes", "askVolumes")]
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise WrongAnswer(f"not an hour of quotes ({type(error).__name__}: {error})") from None
+    if len({len(column) for column in (offset_ms, bid, ask, *volumes)}) != 1:
+        raise WrongAnswer("lists of different lengths")
+    inside = (offset_ms >= 0) & (offset_ms < HOUR_MS)
+    # Times are deltas: where one is wrong, those after it are too.
+    if not running and not inside.all():
+        raise WrongAnswer("times outside of the hour that was asked for")
+    (bid_size, ask_size), size_scale = decimals_of_units(*volumes)
+    quotes = Quotes(offset_ms, bid, ask, bid_size, ask_size, size_scale)
+    return judged(quotes if inside.all() else quotes.chosen(inside)).in_order()
+
+
+def parse_minutes(body: bytes, day_us: int, price_scale: int) -> Column:
+    """Minute candles of one side and day: rows minute, open, high, low, close (integers of our price scale), volume in
+    hundredths of a unit. Minutes left out by the vendor had no trading. Raises `WrongAnswer`, `BadData`."""
+    names = ("open", "high", "low", "close")
+    try:
+        data = _object(body)
+        if _nothing(data, ("times", "volumes"), names):
+            return np.empty((6, 0), dtype=np.int64)
+        decimals = _scale(data, price_scale)
+        if _whole(data["shift"], "shift") != MINUTE_MS:
+            raise WrongAnswer(f"shift {data['shift']!r} is not a minute")
+        first = (_whole(data["timestamp"], "timestamp") - day_us // 1000) // MINUTE_MS
+        minute = first + np.cumsum(_integers(data, "times"))
+        prices = [_prices(data, name, f"{name}s", decimals, price_scale) for name in names]
+        volumes = _numbers(data, "volumes")
+        if not ((volumes >= 0) & (volumes * 1e6 <= MAX_SIZE)).all():
+            raise WrongAnswer("volumes: holds something that is no size")
+        volume = np.rint(volumes * 1e8).astype(np.int64)
+        return np.stack([minute, *prices, volume])
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise WrongAnswer(f"not a day of candles ({type(error).__name__}: {error})") from None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the vendor says about an instrument."""
+
+    price_scale: int
+    first_tick_us: int | None
+    holidays_ms: tuple[tuple[int, int], ...]
+
+
+# Before the vendor's own beginning: a first tick there, or in the future, is none.
+_OLDEST_MS = 946_684_800_000  # 2000
+
+
+def parse_description(body: bytes, now_us: int) -> Description:
+    """`{"priceScale": 5, "holidays": [{"from": ms, "till": ms}], "histories": [{"period": "TICK", "from": ms}]}`"""
+    try:
+        data = _object(body, objects=10_000)
+        holidays = tuple(
+            (_whole(one["from"], "holidays.from"), _whole(one["till"], "holidays.till"))
+            for one in data.get("holidays") or ()
+        )  # fmt: skip
+        told = [one["from"] for one in data.get("histories") or () if one["period"] == "TICK"]
+        first_ms = _whole(told[0], "histories.from") if told else None
+        if first_ms is not None and not _OLDEST_MS <= first_ms < now_us // 1000 - 24 * HOUR_MS:
+            first_ms = None
+        return Description(_whole(data["priceScale"], "priceScale"), first_ms and first_ms * 1000, holidays)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WrongAnswer(f"not a description of an instrument ({type(error).__name__}: {error})") from None

@@ -1,0 +1,126 @@
+"""How fast the vendor may be asked: found out by asking, shared by all processes of the machine.
+
+Dukascopy publishes no limit, and its answer to haste differs by day (503, a silent delay, a web page). So the rate
+grows by a constant with each good answer and shrinks by a factor with a refusal. Near the rate that was last refused
+it grows slowly: a refusal then comes once in some 70 requests, not once in ten.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.core import metrics
+from pipeline.core.errors import WrongUse
+from producers.live.websocket import Stopped
+
+START_RATE = 1.0
+LEAST_RATE = 0.05
+FAST = 0.05  # requests a second more with each good answer: from 1 to 10 in three quarters of a minute
+NEAR = 0.85  # of the refused rate: from here on ...
+SLOW = 0.002  # ... only this share of it more with each good answer
+CUT = 0.7
+LONGEST_PAUSE_S = 300.0
+FROZEN_S = 2.0
+_FILE = struct.Struct("<5d")
+# A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
+_BELIEVABLE_S = 1200.0
+
+
+@dataclass
+class _State:
+    free: float = 0.0  # the next request may go from this moment on
+    held: float = 0.0  # nobody asks before this moment
+    rate: float = START_RATE
+    ceiling: float = 0.0  # the rate that was refused last; 0: none yet
+    cut_at: float = 0.0
+
+
+def _lock(descriptor: int) -> None:
+    """It is held for microseconds; by a frozen process for ever, and then the file is used without it."""
+    until = time.monotonic() + FROZEN_S
+    while time.monotonic() < until:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.005)
+
+
+class AdaptiveLimit:
+    """One rate under `name` in `folder`. Thread-safe; moments are CLOCK_MONOTONIC, one clock for the machine."""
+
+    def __init__(self, folder: Path, name: str, max_rate: float, pause_s: float) -> None:
+        self.name, self._max_rate, self._pause_s = name, max_rate, pause_s
+        self._path = folder / f"adaptive-limit.{name}"
+        self._failures = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+        except OSError as error:
+            raise WrongUse(f"STATE_DIR: {folder} cannot be written ({error.strerror}).") from None
+
+    @property
+    def rate(self) -> float:
+        with self._locked() as state:
+            return state.rate
+
+    def wait(self, stop: threading.Event) -> float:
+        """Wait for a turn; gives the moment of asking, for `failed`. Raises `Stopped`."""
+        while True:
+            with self._locked() as state:
+                now = time.monotonic()
+                moment = max(now, state.free, state.held)
+                state.free = moment + 1 / state.rate
+            if stop.wait(moment - now):
+                raise Stopped
+            metrics.REQUEST_WAIT.labels("dukascopy").inc(moment - now)
+            with self._locked() as state:
+                if state.held <= time.monotonic():  # else refused meanwhile: another turn, later
+                    return time.monotonic()
+
+    def succeeded(self) -> None:
+        with self._locked() as state:
+            near = state.ceiling and state.rate >= NEAR * state.ceiling
+            state.rate = min(self._max_rate, state.rate + (SLOW * state.ceiling if near else FAST))
+            if state.ceiling and state.rate > 1.2 * state.ceiling:
+                state.ceiling = 0.0  # the vendor allows more than it did
+            self._failures = 0
+
+    def failed(self, asked_at: float, retry_after_s: float | None = None) -> float:
+        """A refusal, or no answer. Requests that were under way at the last cut belong to it. Gives the pause."""
+        with self._locked() as state:
+            now = time.monotonic()
+            if asked_at >= state.cut_at:
+                if not self._failures:  # else it is down rather than angry: the pauses grow, the rate stays
+                    state.ceiling = state.rate
+                    state.rate = max(LEAST_RATE, state.rate * CUT)
+                state.cut_at = now
+                self._failures += 1
+            pause = self._pause_s * 2 ** min(10, max(0, self._failures - 1))
+            pause = min(LONGEST_PAUSE_S, max(pause, retry_after_s or 0.0))
+            state.held = max(state.held, now + pause)
+            state.free = max(now, min(state.free, state.held))
+            return float(pause)
+
+    @contextmanager
+    def _locked(self) -> Iterator[_State]:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(descriptor)
+            data = os.pread(descriptor, _FILE.size, 0)
+            state = _State(*_FILE.unpack(data)) if len(data) == _FILE.size else _State()
+            now = time.monotonic()
+            if not (max(state.free, state.held) <= now + _BELIEVABLE_S and state.cut_at <= now and state.rate > 0):
+                state = _State()
+            state.rate = min(max(state.rate, LEAST_RATE), self._max_rate)
+            yield state
+            os.pwrite(descriptor, _FILE.pack(*vars(state).values()), 0)
+        finally:
+            os.close(descriptor)  # gives up the lock too

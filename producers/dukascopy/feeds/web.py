@@ -1,0 +1,171 @@
+"""Asking the vendor over HTTP: limited, kept on disk, and never taking for an answer what is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import requests
+
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError, Throttled
+from pipeline.core.log import get_logger
+from producers.dukascopy.feeds.clock import VenueClock, monotonic_us
+from producers.dukascopy.feeds.limiter import AdaptiveLimit
+from producers.live.websocket import abandonable
+from venues.rest.bounded import BoundedSession
+from venues.rest.client import check, mapped
+
+# (connect, read) in seconds: a throttled answer has been seen to come after 30 s of silence.
+TIMEOUT_S = (5.0, 35.0)
+SLOW_S = 10.0  # an answer that took this long is a refusal said politely
+
+
+@dataclass(frozen=True)
+class Got:
+    """An answer: `body` None means 404, b"" that it was there and empty. `fetched_at_us`: by the vendor's clock."""
+
+    body: bytes | None
+    fetched_at_us: int
+
+
+class Breaker:
+    """Lets nobody through for a while after several failures in a row, so that a dead feed costs no time."""
+
+    AFTER = 5
+    FIRST_S, LONGEST_S = 60.0, 900.0
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._rest_s = 0.0
+        self.open_until = 0.0  # monotonic
+
+    def wait_s(self) -> float:
+        """Seconds until somebody may try again; 0 when closed."""
+        return max(0.0, self.open_until - time.monotonic())
+
+    def succeeded(self) -> None:
+        self._failures, self._rest_s, self.open_until = 0, 0.0, 0.0
+
+    def failed(self) -> bool:
+        """Count a failure; True when this one opened it."""
+        self._failures += 1
+        if self._failures < self.AFTER or self.wait_s():
+            return False
+        self._rest_s = min(self.LONGEST_S, self._rest_s * 2 or self.FIRST_S)
+        self.open_until = time.monotonic() + self._rest_s
+        return True
+
+
+# More than a breaker takes, so that even a lone hour changes over to the other feed.
+TRIES = Breaker.AFTER + 1
+T = TypeVar("T")
+
+
+class Web:
+    """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own.
+
+    An answer is a success when it is understood. What does not answer rests as a whole; what answers about one
+    instrument in a shape that is not understood rests for that instrument.
+    """
+
+    def __init__(
+        self,
+        feed: str,
+        base_url: str,
+        limit: AdaptiveLimit,
+        stop: threading.Event,
+        clock: VenueClock | None = None,
+    ) -> None:
+        self.feed, self._base, self._limit, self._stop = feed, base_url.rstrip("/"), limit, stop
+        self.clock = clock or VenueClock()
+        self._lock = threading.Lock()
+        self._idle: list[requests.Session] = []
+        self._silent = Breaker()
+        self._strange: defaultdict[str, Breaker] = defaultdict(Breaker)  # by instrument
+
+    def wait_s(self, about: str | None = None) -> float:
+        """Seconds until it makes sense to ask (about this instrument); 0: now."""
+        strange = self._strange.get(about) if about is not None else None
+        return max(self._silent.wait_s(), strange.wait_s() if strange else 0.0)
+
+    def get(self, path: str, about: str, understand: Callable[[Got], T], params: dict[str, int] | None = None) -> T:
+        """What `understand` makes of the answer to one request, without a retry. `about`: the instrument.
+
+        Raises `Unavailable` (and below), `Refused`, `Stopped`, and what `understand` raises.
+        """
+        asked_at = self._limit.wait(self._stop)
+        url = f"{self._base}/{path}"
+        try:
+            got = abandonable(lambda: self._ask(url, params or {}), self._stop, f"GET {path}")
+        except PipelineError as error:
+            self._count(error)
+            if isinstance(error, Throttled):
+                self._slow_down(asked_at, str(error), error.retry_after_s)
+            elif error.retryable:
+                self._slow_down(asked_at, str(error))
+                self._rest(self._silent, str(error))
+            raise
+        try:
+            made = understand(got)
+        except PipelineError as error:
+            self._count(error)
+            if error.retryable:
+                self._rest(self._strange[about], f"{path}: {error}")
+            raise
+        metrics.REQUESTS.labels("dukascopy", "ok").inc()
+        if time.monotonic() - asked_at > SLOW_S:
+            self._slow_down(asked_at, "a very slow answer")
+        else:
+            self._limit.succeeded()
+        self._silent.succeeded()
+        self._strange.pop(about, None)
+        return made
+
+    @staticmethod
+    def _count(error: PipelineError) -> None:
+        metrics.REQUESTS.labels("dukascopy", type(error).__name__).inc()
+
+    def _slow_down(self, asked_at: float, why: str, retry_after_s: float | None = None) -> None:
+        pause = self._limit.failed(asked_at, retry_after_s)
+        get_logger().warning(
+            events.RATE_LIMIT, venue="dukascopy", feed=self.feed, status="slower", rate=round(self._limit.rate, 2),
+            pause_s=round(pause, 2), error=why,
+        )  # fmt: skip
+
+    def _rest(self, breaker: Breaker, why: str) -> None:
+        if breaker.failed():
+            get_logger().warning(events.FEED_DOWN, feed=self.feed, error=why, next_try_in_s=round(breaker.wait_s(), 1))
+
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A connection for one request; kept for the next one unless something went wrong."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            session = BoundedSession(redirects=True)  # `check` refuses them, with the status
+            session.headers["User-Agent"] = "Mozilla/5.0 (compatible; market-data-pipeline)"
+            session.headers["Accept"] = "*/*"
+        yield session
+        with self._lock:
+            self._idle.append(session)
+
+    def _ask(self, url: str, params: dict[str, int]) -> Got:
+        sent_us = monotonic_us()
+        try:
+            with self._session() as session:
+                response = session.get(url, params=params, timeout=TIMEOUT_S)
+                self.clock.note(response.headers, sent_us, monotonic_us())
+                body = response.content
+                if response.status_code == 404:
+                    return Got(None, self.clock.fetched_us())
+                if response.status_code != 200 or body:
+                    check(url, response.status_code, response.headers, body)
+                return Got(body, self.clock.fetched_us())
+        except requests.RequestException as error:
+            raise mapped(url, error) from None

@@ -1,0 +1,310 @@
+"""Bringing hours onto their topic: plan, fetch, publish, and wait until the ledger shows them.
+
+An instrument's load is cut into pieces of some seconds. A piece is done under the instrument's turn, so that two
+processes never fetch the same hour, and ends when the writer has stored what was published. So it may be killed
+anywhere: the ledger says what is left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import psycopg
+
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.broker.topics import topic_of
+from pipeline.core import events
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger
+from pipeline.core.settings import DatabaseSettings
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.ledger import Hour, Ledger, from_us, to_us
+from pipeline.database.sql import statement
+from producers.dukascopy import metrics
+from producers.dukascopy.calendar import busy_hours
+from producers.dukascopy.instruments import VENUE, Instrument
+from producers.dukascopy.job import Job
+from producers.dukascopy.piece import Means, Piece
+from producers.dukascopy.plan import Open, Plan, Rules, make_plan
+from producers.dukascopy.quotes import HOUR_US
+from venues.market_hours import EMPTY_FINAL_AFTER_US
+
+# Longer than a waiting process sleeps between two tries, so that it gets its turn.
+LET_IN_S = 0.7
+# The ledger is read this far at a time: 20 years at once would be 50 MB.
+WINDOW = 100 * 24
+# Hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
+MAX_PENDING = 24
+QUIET_S = 15.0
+IDLE_S = 3.0  # a writer that has read everything needs less than a second to commit it
+LEDGER_TRIES = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Hours of `[from, to)`, in µs, that somebody asked for; with `follow` also every later one."""
+
+    from_us: int
+    to_us: int
+    follow: bool
+
+
+class Loader:
+    """Loads instruments one after the other with one connection to the database and one publisher at a time.
+
+    `patience_s`: an instrument of which nothing at all is stored for so long, by the writer's or the broker's fault, is
+    given up, so that it costs the others no more.
+    """
+
+    def __init__(
+        self, means: Means, bus: Bus, database: DatabaseSettings, *, wait_turn: bool = True, refetch: bool = False,
+        patience_s: float = 600.0,
+    ) -> None:  # fmt: skip
+        self.means, self.stop = means, means.stop
+        self._bus = bus
+        self.on_progress: Callable[[], None] = lambda: None
+        self._wait_turn, self._refetch, self._patience_s = wait_turn, refetch, patience_s
+        self._database = database
+        self._conn: Connection | None = None
+
+    def _connected(self) -> Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = connect_when_ready(self._database, "dukascopy", self.stop)
+        return self._conn
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._connected())
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def ask(self, instrument: Instrument, asked: Asked) -> None:
+        """Note in the ledger what is to be accounted for from now on; before anything is fetched."""
+        self._with_ledger(
+            lambda ledger: ledger.ask_hours(
+                VENUE, instrument.product_id, instrument.asset_class, asked.from_us, asked.to_us, follow=asked.follow
+            )
+        )
+
+    def missing(self, instrument: Instrument, before_us: int) -> list[range]:
+        """Hours before this moment that somebody asked for once, and that are not accounted for."""
+        values = {"venue": VENUE, "product": instrument.product_id, "before": from_us(before_us)}
+        rows = self._with_ledger(
+            lambda _: self._connected().execute(statement("quote_hours_missing"), values).fetchall()
+        )
+        first_us = instrument.first_tick_us or 0
+        runs = [range(max(to_us(row[0]), first_us // HOUR_US * HOUR_US), to_us(row[1]), HOUR_US) for row in rows]
+        return [run for run in runs if len(run)]
+
+    def _with_ledger(self, do: Callable[[Ledger], T]) -> T:
+        """Some tries: a connection may be lost without that the database is. Raises what the last one raised."""
+        for left in reversed(range(LEDGER_TRIES)):
+            try:
+                return do(self._ledger())
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._lost(error)
+                if not left or self.stop.is_set():
+                    raise
+        raise AssertionError
+
+    def _lost(self, error: Exception) -> None:
+        get_logger().warning(events.DATABASE_RETRY, on="ledger", error=str(error).strip())
+        self.close()
+        self.stop.wait(0.5)
+
+    def load(self, job: Job) -> Job:
+        """Everything that can be had now. Raises `Unavailable` only when stopped before it began."""
+        self.means.shown.begin(job.instrument.product_id, job.hours)
+        for span in job.spans:
+            for start in range(0, len(span), WINDOW):
+                self._window(job, span[start : start + WINDOW])
+        self._left_over(job)
+        metrics.HOURS_OPEN.labels(VENUE, job.instrument.product_id).set(len(job.open_hours))
+        return job
+
+    def _window(self, job: Job, window: range) -> None:
+        """One part of the span, piece by piece."""
+        finished, lost = False, 0
+        before, moved_at = _progress(job), time.monotonic()
+        while not finished and not self.stop.is_set() and job.error is None:
+            try:
+                finished = self._piece(job, window)
+                lost = 0
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._lost(error)
+                job.sent.clear()  # the ledger is asked again
+                lost, moved_at = lost + 1, time.monotonic()
+                if lost >= LEDGER_TRIES:
+                    job.error = f"its ledger cannot be read: {' '.join(str(error).split())}"
+            now = _progress(job)
+            if now != before:
+                before, moved_at = now, time.monotonic()
+            elif not finished and time.monotonic() - moved_at > self._patience_s:
+                job.error = job.error or self.means.gate.why or "nothing could be published"
+            if not finished:
+                self.stop.wait(LET_IN_S)
+
+    def _left_over(self, job: Job) -> None:
+        """Name what a stop or an error left undone; the ledger need not be asked for it."""
+        why = job.error or ("stopped before it was its turn" if self.stop.is_set() else None)
+        if why is not None:
+            for hour_us in chain.from_iterable(job.spans):
+                if not (hour_us in job.done or hour_us in job.accounted or hour_us in job.waiting):
+                    job.done[hour_us] = Open(why)
+
+    # -- one piece ----------------------------------------------------------------------------------------------------
+
+    def _piece(self, job: Job, window: range) -> bool:
+        """Some seconds of work in our turn. True when nothing is left to do."""
+        name = job.instrument.product_id
+        with self._ledger().turn(f"{VENUE} {name}", self.stop, wait=self._wait_turn) as mine:
+            if not mine:
+                job.error = None if self.stop.is_set() else "another process works on it (--no-wait)"
+                return False
+            self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
+            known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
+            plan = self._plan(job, window, known)
+            self.means.shown.begin(
+                name, -len((plan.accounted | plan.waiting.keys()) - job.accounted - job.waiting.keys())
+            )
+            job.waiting |= plan.waiting
+            job.accounted |= plan.accounted
+            if not (plan.ask or plan.closed or plan.running):
+                return True
+            publisher = self._bus.publisher(
+                "quotes", VENUE, name, "quotes", "dukascopy-history", whole=True, max_pending=MAX_PENDING
+            )
+            try:
+                piece = Piece(self.means, job, plan, known, publisher)
+                piece.run()
+                if not self.stop.is_set():
+                    piece.settle(lambda: self._with_quotes(job.instrument))
+                self._stored(job, publisher)
+            finally:
+                publisher.close()
+            return piece.finished and not publisher.failed
+
+    def _plan(self, job: Job, window: range, known: Mapping[int, Hour]) -> Plan:
+        feed = self.means.feed
+
+        def made() -> Plan:
+            rules = Rules(feed.clock.now_us(), self.means.confirm_us, self._refetch, frozenset(job.not_closed))
+            return make_plan(job.instrument, feed, window, known, rules, job.done)
+
+        plan = made()
+        if plan.waiting and not feed.free and feed.clock.told_us() is None:
+            feed.hear(job.instrument)  # it is too early by our clock, which may be wrong
+            plan = made()
+        return plan
+
+    def _with_quotes(self, instrument: Instrument) -> list[int]:
+        """Hours (µs) of which every feed must have quotes: the newest one stored that is old enough, and busy ones."""
+        before_us = self.means.feed.clock.now_us() - EMPTY_FINAL_AFTER_US
+        stored = self._ledger().newest_quote_hours(VENUE, instrument.product_id, before_us, 1)
+        return [*stored, *busy_hours(instrument, before_us, 2)]
+
+    def _settled(self, topic: str) -> None:
+        """Wait until the writer is through with what an earlier run published, or is seen to do nothing."""
+        least, since, said = None, time.monotonic(), False
+        while not self.stop.is_set():
+            try:
+                behind = self.means.gate.messages_behind(topic)
+            except (PipelineError, ValueError, KeyError):
+                return  # no broker: the publisher waits for it
+            if not behind:
+                return
+            if least is None or behind < least:
+                least, since = behind, time.monotonic()
+            if time.monotonic() - since > QUIET_S:
+                get_logger().warning(events.WAITING, on="writer", text=f"{behind} messages of {topic} are not stored")
+                return
+            if not said and time.monotonic() - since > 1:
+                said = True
+                get_logger().info(events.WAITING, on="writer", text=f"{behind} messages of an earlier run")
+            self.stop.wait(0.25)
+
+    def _stored(self, job: Job, publisher: Publisher) -> None:
+        """Wait until the ledger shows what was published; what the writer refused is open."""
+        while not self.stop.is_set() and publisher.pending and not publisher.failed:
+            publisher.flush(0.5)
+        if self.stop.is_set():
+            publisher.flush(1.0)
+        idle_since, said_at, pause = None, time.monotonic(), 0.05
+        least, moved_at = None, time.monotonic()
+        while job.sent and not self.stop.is_set():
+            known = self._ledger().quote_hours(VENUE, job.instrument.product_id, min(job.sent), max(job.sent) + 1)
+            self._once_more(job, known)
+            stored = [h for h, sent in job.sent.items() if sent.shown_by(known.get(h))]
+            for hour_us in stored:
+                del job.sent[hour_us]
+                job.done.setdefault(hour_us, None)
+                job.published += 1
+                self.on_progress()
+            if not job.sent or publisher.failed:
+                break
+            behind = None if stored else self._behind(publisher.topic)
+            idle_since = (idle_since or time.monotonic()) if behind == 0 else None
+            if idle_since is not None and time.monotonic() - idle_since > IDLE_S:
+                _refused(job, known)
+                break
+            if stored or (behind is not None and (least is None or behind < least)):
+                least, moved_at = behind, time.monotonic()
+            if time.monotonic() - moved_at > self._patience_s:
+                job.error = f"the writer does not store it; {behind} messages of its topic wait"
+                break
+            if time.monotonic() - said_at > 10:
+                said_at = time.monotonic()
+                get_logger().info(
+                    events.WAITING, on="writer", text=f"{len(job.sent)} published hours are not stored yet"
+                )
+            self.stop.wait(pause)
+            pause = min(0.5, pause * 1.5)
+        job.sent.clear()
+
+    def _once_more(self, job: Job, known: Mapping[int, Hour]) -> None:
+        """What the writer has stored as seen once, where we said more: with refused rows, or not closed by its rule."""
+        for hour_us, sent in list(job.sent.items()):
+            hour = known.get(hour_us)
+            if hour is None or not sent.stored_as_less(hour):
+                continue
+            del job.sent[hour_us]
+            if sent.state == "closed":
+                job.not_closed.add(hour_us)
+            else:
+                job.done[hour_us] = Open(
+                    "some of its rows were refused, see the topics dead-letters/*; to be asked once more",
+                    hour.fetched_at_us + self.means.confirm_us,
+                )
+                job.published += 1
+                self.on_progress()
+
+    def _behind(self, topic: str) -> int | None:
+        """How many messages the writer has not stored; None where the broker does not say."""
+        try:
+            return self.means.gate.messages_behind(topic)
+        except (PipelineError, ValueError, KeyError):
+            return None
+
+
+def _progress(job: Job) -> tuple[int, ...]:
+    return len(job.done), job.published, len(job.not_closed)
+
+
+def _refused(job: Job, known: Mapping[int, Hour]) -> None:
+    """The writer has read what was published and did not store it."""
+    refused, job.sent = job.sent, {}
+    for hour_us, sent in refused.items():
+        if sent.state == "closed":  # its calendar knows better: the hour is asked like others
+            job.not_closed.add(hour_us)
+        elif sent.state == "confirmed_empty" and hour_us in known:  # by its clock it was too early
+            job.done[hour_us] = Open("empty at first sight, to be asked once more")
+        else:
+            job.unusable(hour_us, "the writer refused it, see the topics dead-letters/*")

@@ -1,0 +1,57 @@
+"""Command line options that the live venues share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.moments import moment_us
+from pipeline.core.runtime import now_us
+from producers.history.trades import Wish
+
+DAY_US = 86_400_000_000
+
+
+def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--historical` and what belongs to it."""
+    for option in reversed(
+        [
+            click.option("--historical", is_flag=True, help="Load history instead of streaming."),
+            click.option("--live", is_flag=True, help="Stream, whatever the settings say."),
+            click.option("--last-n-days", type=int, help="Load the last N days."),
+            click.option(
+                "--from", "from_", metavar="TIME", help="Load from here on (UTC): 2026-11-20T12:30, 7_days_ago."
+            ),
+            click.option("--to", metavar="TIME", help="Load up to this time, not included [now]."),
+            click.option("--dry-run", is_flag=True, help="Say how many calls it takes and how long; load nothing."),
+            click.option("--no-wait", is_flag=True, help="Skip a product that another process works on."),
+            click.option("--no-wait-for-ledger", is_flag=True, help="End when published, not when stored."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def wish_of(
+    products: tuple[str, ...], default_days: int, *, last_n_days: int | None, from_: str | None, to: str | None,
+    dry_run: bool, no_wait: bool, no_wait_for_ledger: bool,
+) -> Wish:  # fmt: skip
+    """What the options ask for. Raises `WrongUse`."""
+    if last_n_days is not None and (from_ or to):
+        raise WrongUse("give either --last-n-days or --from and --to.")
+    if last_n_days is not None and last_n_days <= 0:
+        raise WrongUse(f"--last-n-days must be greater than 0 (it is {last_n_days}).")
+    now = now_us()
+    to_us = moment_us(to, now, "--to") if to else now
+    from_us = moment_us(from_, now, "--from") if from_ else to_us - (last_n_days or default_days) * DAY_US
+    if from_us >= to_us:
+        raise WrongUse("--from must be earlier than --to.")
+    if from_us >= now:
+        raise WrongUse("--from lies in the future.")
+    return Wish(
+        products, from_us, min(to_us, now), dry_run=dry_run, wait_for_turn=not no_wait,
+        wait_for_ledger=not no_wait_for_ledger,
+    )  # fmt: skip

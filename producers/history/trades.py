@@ -1,0 +1,283 @@
+"""Back-fill of trades by command, for every venue with trade ids: `--historical` of `python -m producers.<venue>`.
+
+What was asked for is a span of time; REST says which ids that is, the ledger which of them are missing, and only
+those are fetched, piece by piece. So a load can be ended and begun again at any time, costs few calls when little is
+missing, and is done when the ledger has no open id in the span.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import psycopg
+
+from pipeline.broker.backpressure import Brake
+from pipeline.broker.bootstrap import broker_when_ready
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, Refused, Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
+from pipeline.core.times import us_to_iso
+from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.ledger import Ledger
+from pipeline.database.migrate import database_when_ready
+from producers.history.progress import LoadProgress
+from producers.live.websocket import Stopped
+from venues import id_ranges
+from venues.id_ranges import Span
+from venues.trade_walk import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source
+
+# A piece of work is done under the instrument's lock; the gap filler gets its turn between two pieces.
+PIECE_S = 20.0
+# The writer needs well under a second; when nothing is stored for so long, something is wrong with it.
+LEDGER_PATIENCE_S = 120.0
+POLL_S = 0.3
+# So many walks in a row may bring nothing before a product is given up.
+MOST_IDLE = 5
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is loaded: `[from_us, to_us)` of these products."""
+
+    products: tuple[str, ...]
+    from_us: int
+    to_us: int
+    dry_run: bool = False
+    wait_for_turn: bool = True
+    wait_for_ledger: bool = True
+
+
+def run_load(source: Source, wish: Wish, stop: Stop) -> int:
+    """Load, product by product; returns the exit code: 1 when something asked for is still open."""
+    database = load(DatabaseSettings)
+    database_when_ready(database, stop)
+    conn = connect_when_ready(database, f"{source.venue}-history", stop)
+    if wish.dry_run:
+        return _estimate(source, wish, Ledger(conn))
+    settings = load(PulsarSettings)
+    broker_when_ready(settings, stop)
+    bus = Bus(settings, stop)
+    try:
+        loader = _Load(source, wish, stop, bus, conn)
+        return max([loader.one(product) for product in wish.products])
+    except (Stopped, Unavailable):
+        if not stop.is_set():
+            raise
+        get_logger().warning(events.STOPPED, text="ended before it was done; the same command goes on from here")
+        return 1
+    finally:
+        bus.close()
+        conn.close()
+
+
+def _id_span(source: Source, wish: Wish, product: str) -> Span | None:
+    """The ids of the time asked for; None when there was no trade in it."""
+    first = source.first_id_at(product, wish.from_us)
+    last = source.first_id_at(product, wish.to_us) - 1
+    return (first, last) if first <= last else None
+
+
+def _estimate(source: Source, wish: Wish, ledger: Ledger) -> int:
+    """`--dry-run`: how many calls, how long."""
+    calls = 0
+    for product in wish.products:
+        try:
+            span = _id_span(source, wish, product)
+        except Refused as error:
+            click.echo(f"{product}: {error}")
+            continue
+        missing = ledger.missing_ids(source.venue, product, *span) if span else []
+        needed = sum(-(-(last - first + 1) // source.page_rows) for first, last in missing)
+        calls += needed
+        asked = span[1] - span[0] + 1 if span else 0
+        click.echo(
+            f"{product}: {asked:,} trades asked for, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
+            f" {_duration(needed / source.calls_per_s)}"
+        )
+    click.echo(f"in total about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Load:
+    """One run of the command."""
+
+    def __init__(self, source: Source, wish: Wish, stop: threading.Event, bus: Bus, conn: Connection) -> None:
+        self._source, self._wish, self._stop, self._bus, self._conn = source, wish, stop, bus, conn
+        self._log = get_logger().bind(venue=source.venue)
+        self._publishers: dict[str, Publisher] = {}
+        self._findings: dict[tuple[str, str], list[Span]] = {}
+        self._brake = Brake(stop)
+        gaps = load(GapFillerSettings)
+        self._confirm_s = gaps.confirm_seconds
+        self._filler = Filler(source, self._publisher, "history", gaps.confirm_seconds)
+
+    def _publisher(self, product: str) -> Publisher:
+        if product not in self._publishers:
+            # Its own, so that two loads of one product take turns instead of locking each other out.
+            name = self._bus.own_name(f"{self._source.venue}-history")
+            self._publishers[product] = self._bus.publisher(
+                "trades", self._source.venue, product, schema="trades", name=name
+            )
+        return self._publishers[product]
+
+    def one(self, product: str) -> int:
+        """Load one product; what fails there concerns no other one. 0 when all of it is accounted for."""
+        try:
+            return self._product(product)
+        except PipelineError as error:
+            if self._stop.is_set():
+                raise
+            self._log.error(events.LOAD_DONE, product=product, error=str(error), kind=type(error).__name__)
+            click.echo(f"{product}: {error}", err=True)
+            return 1
+
+    def _product(self, product: str) -> int:
+        span = _id_span(self._source, self._wish, product)
+        if span is None:
+            self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trade in this time")
+            return 0
+        self._ledger().ask_ids(self._source.venue, product, self._filler.asset_class, *span)
+        missing = self._missing(product, span)
+        asked = span[1] - span[0] + 1
+        with LoadProgress(f"{self._source.venue} {product}", asked, asked - id_ranges.size(missing)) as progress:
+            open_ids = self._fetch(product, span, missing, progress)
+            self._flush(product)
+        self._log.info(
+            events.LOAD_DONE, product=product, trades=asked, first_id=span[0], last_id=span[1],
+            open=id_ranges.size(open_ids), rows_per_s=round(progress.rate),
+        )  # fmt: skip
+        for first, last in open_ids:
+            click.echo(
+                f"{product}: trades {first} to {last} are still open; the gap filler asks again within a minute",
+                err=True,
+            )
+        lost = [span for reason in (UNREACHABLE, REJECTED) for span in self._findings.get((product, reason), [])]
+        for first, last in lost:
+            click.echo(
+                f"{product}: trades {first} to {last} exist and cannot be had: the venue's REST interface has no way to"
+                " them, or gives them in a form that cannot be stored",
+                err=True,
+            )
+        return 1 if open_ids or lost else 0
+
+    def _fetch(self, product: str, span: Span, missing: list[Span], progress: LoadProgress) -> list[Span]:
+        """Fetch until nothing is missing; returns what stayed open."""
+        given: list[Span] = []  # published, not asked for again by this run
+        waits: list[tuple[Span, float]] = []  # seen once, and when to look again
+        idle = 0  # walks in a row that brought nothing at all
+        while left := id_ranges.without(missing, given):
+            now = time.monotonic()
+            ready = id_ranges.without(left, [wait for wait, at in waits if at > now])
+            if not ready:
+                self._pause(min(at for _, at in waits) - now, product, left)
+                missing = self._missing(product, span)
+                continue
+            turn = f"{self._source.venue} {product}"
+            with self._ledger().turn(turn, self._stop, wait=self._wish.wait_for_turn) as mine:
+                if not mine:
+                    if self._stop.is_set():
+                        raise Stopped
+                    self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: another process works on it")
+                    return left
+                self._brake.wait(self._publisher(product).topic)
+                cluster = id_ranges.newest_cluster(ready, ONE_WALK)
+                before_us = self._before_us(product, cluster[0][0])
+                filled = self._filler.fill(
+                    product, cluster, before_us, self._wish.to_us, budget_s=PIECE_S, on_rows=progress.add
+                )
+                came = id_ranges.merged([*filled.published, *filled.explained])
+                given = id_ranges.merged([*given, *came])
+                retry_at = time.monotonic() + self._confirm_s
+                unseen = id_ranges.without(cluster, came) if filled.complete else []
+                waits = [(w, at) for w, at in waits if at > now] + [(w, retry_at) for w in unseen]
+                idle = 0 if came or filled.waiting else idle + 1
+                if idle > MOST_IDLE:
+                    self._log.error(events.REQUEST_FAILED, product=product, error="the venue's answers lead nowhere")
+                    return left
+                if self._wish.wait_for_ledger:
+                    self._wait_for_ledger(product, filled)
+            missing = self._missing(product, span) if self._wish.wait_for_ledger else missing
+        return id_ranges.without(self._missing(product, span), given if not self._wish.wait_for_ledger else [])
+
+    def _flush(self, product: str) -> None:
+        """Until the broker has all of it."""
+        publisher = self._publishers.get(product)
+        if publisher is None:
+            return
+        while not publisher.flush(1.0) and publisher.pending:
+            if self._stop.is_set():
+                raise Stopped
+        if publisher.failed:
+            raise Unavailable(f"the broker refused {publisher.failed} messages of {product}; run it again")
+
+    def _before_us(self, product: str, first_id: int) -> int:
+        """A time at or before the trade: its stored neighbour's, or where the load begins."""
+        before = self._ledger().trade_before(self._source.venue, product, first_id)
+        return max(self._wish.from_us, before[1] if before else 0)
+
+    def _pause(self, seconds: float, product: str, left: list[Span]) -> None:
+        self._log.info(
+            events.WAITING, on="a second answer", product=product, ids=id_ranges.size(left), seconds=round(seconds),
+            text="the venue does not show them; what it says again is recorded as the reason",
+        )  # fmt: skip
+        if self._stop.wait(max(0.1, seconds)):
+            raise Stopped
+
+    def _wait_for_ledger(self, product: str, filled: Filled) -> None:
+        """Until what was published is stored, and the findings are signed; `Unavailable` when nothing moves for too
+        long."""
+        for reason, found in filled.findings.items():
+            self._findings[product, reason] = id_ranges.merged([*self._findings.get((product, reason), []), *found])
+        published = id_ranges.merged([*filled.published, *filled.explained])
+        if not published:
+            return
+        until, open_before, said = time.monotonic() + LEDGER_PATIENCE_S, -1, False
+        while open_ids := id_ranges.common(self._missing(product, (published[0][0], published[-1][1])), published):
+            for reason, found in filled.findings.items():  # we looked twice: what is a claim so far counts from now on
+                self._ledger().sign(self._source.venue, product, found, reason)
+            now = time.monotonic()
+            if id_ranges.size(open_ids) != open_before:
+                open_before, until = id_ranges.size(open_ids), now + LEDGER_PATIENCE_S
+            if now > until:
+                raise Unavailable(
+                    f"{open_before} trades of {product} were published but are not stored after"
+                    f" {LEDGER_PATIENCE_S:.0f} s; is `python -m consumers.trades` running?"
+                )
+            if not said and now > until - LEDGER_PATIENCE_S + 10:
+                self._log.warning(events.WAITING, on="the trades writer", product=product, ids=open_before)
+                said = True
+            if self._stop.wait(POLL_S):
+                raise Stopped
+
+    def _missing(self, product: str, span: Span) -> list[Span]:
+        while True:
+            try:
+                return self._ledger().missing_ids(self._source.venue, product, *span)
+            except psycopg.OperationalError:
+                if self._stop.is_set():
+                    raise Stopped from None
+
+    def _ledger(self) -> Ledger:
+        """The ledger, over a new connection where the old one was lost."""
+        if self._conn.closed:
+            self._conn = connect_when_ready(load(DatabaseSettings), f"{self._source.venue}-history", self._stop)
+        return Ledger(self._conn)
+
+
+def describe(wish: Wish) -> dict[str, Any]:
+    """The wish for the log."""
+    return {"products": wish.products, "from": us_to_iso(wish.from_us), "to": us_to_iso(wish.to_us)}

@@ -1,1 +1,0 @@
-"""Kraken: WebSocket v2 and REST."""

@@ -1,0 +1,280 @@
+"""The whole life of a live connection, the same for every venue.
+
+connect -> subscribe -> acknowledgement per product -> data, watched by two clocks: frames of any kind, and data per
+product. It reconnects forever with capped exponential backoff. A venue adds what `Venue` says, which is how its texts
+look. No frame ends it, and no product its connection for the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from pipeline.core import events, metrics
+from pipeline.core.errors import Unavailable
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from producers.live.backoff import Backoff
+from producers.live.heads import Head
+from producers.live.live_publisher import Outlet
+from producers.live.saying import Sayer
+from producers.live.subscriptions import Subscriptions
+from producers.live.watch import Watch
+from producers.live.websocket import Socket, Stopped
+from venues.events import (
+    Acknowledged,
+    CandleFrame,
+    FramesLost,
+    Said,
+    SubscriptionRefused,
+    TickerFrame,
+    TradeFrame,
+    Unreadable,
+    VenueNotice,
+    VenueTime,
+    explained,
+)
+from venues.venue import Venue
+from venues.venue_clock import VenueClock
+
+LOOK_EVERY_S = 0.25
+SAY_RATE_EVERY_S = 60.0
+SAY_UNASKED_EVERY_S = 60.0
+
+
+class Connection:
+    """Runs one venue. What `/health` says of it is in `status`, `last_frame`, `clocks`, `subscriptions`."""
+
+    def __init__(
+        self, venue: Venue, outlet: Outlet, heads: dict[str, Head], clock: VenueClock, stop: threading.Event
+    ) -> None:
+        self.venue, self._outlet, self._heads, self.clock, self._stop = venue, outlet, heads, clock, stop
+        self._log = get_logger().bind(venue=venue.name)
+        now = time.monotonic()
+        self.started = now
+        self.last_frame: float | None = None
+        self.last_data: float | None = None
+        self.status = "starting"
+        self._backoff = Backoff()
+        self.subscriptions = Subscriptions(venue, self._say, self._log)
+        self.watch = Watch(venue, self.subscriptions, heads)
+        self.clocks = self.watch.clocks
+        self._last_frame_us = 0
+        self._counted: Counter[str] = Counter()
+        self._counted_since = now
+        self._sayer, self._unasked_sayer = Sayer(), Sayer(SAY_UNASKED_EVERY_S)
+        self._symbol_counts = {product: metrics.MESSAGES_BY_SYMBOL.labels(product) for product in venue.products}
+        self._trade_metrics = {product: _TradeMetrics(venue.name, product) for product in venue.products}
+        self._clock_metric = metrics.CLOCK_OFFSET.labels(venue.name)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until stopped."""
+        while not self._stop.is_set():
+            opened: float | None = None
+            try:
+                self._say("connecting", url=self.venue.url)
+                socket = Socket(self.venue.url, self._stop)
+                opened = time.monotonic()
+                try:
+                    self._session(socket)
+                finally:
+                    metrics.CONNECTION_UP.labels(self.venue.name).set(0)
+                    socket.close()
+            except Stopped:
+                break
+            except Unavailable as error:
+                self._ended(str(error), opened)
+        self._say("closed", reason="stopped")
+
+    def _ended(self, reason: str, opened: float | None) -> None:
+        """The connection is gone: note since when data is missed, and wait."""
+        metrics.CONNECTION_ERRORS.inc()
+        if opened is not None and self._last_frame_us:
+            self._outlet.missed(self._last_frame_us)
+        if opened is not None and self.last_data is not None:
+            self._backoff.lived(self.last_data - opened)
+        missing = any(clock.last_id for clock in self.clocks.values())
+        delay = self._backoff.next(gaps_open=missing)
+        self._say("closed", level="warning", reason=reason, retry_in_s=round(delay, 2))
+        self._stop.wait(delay)
+
+    def _session(self, socket: Socket) -> None:
+        """One connection, until it fails (`Unavailable`) or the program stops."""
+        self._say("open")
+        now = alive = time.monotonic()
+        for text in self.venue.opened():
+            socket.send(text)
+        self.watch.opened(now)
+        self.subscriptions.opened(now)
+        next_look = now
+        while not self._stop.is_set():
+            frame = socket.receive()
+            now = time.monotonic()
+            if frame is not None:
+                alive = self.last_frame = now
+                self._take(frame, now)
+            elif now - alive > self.venue.frame_timeout_s:
+                self._say("silent", level="warning", seconds=round(now - alive, 1))
+                raise Unavailable(f"no frame for {now - alive:.1f} s")
+            if now >= next_look:
+                next_look = now + LOOK_EVERY_S
+                self._look(socket, now)
+
+    def _say(self, status: str, level: str = "info", **more: Any) -> None:
+        self.status = status
+        getattr(self._log, level)(events.CONNECTION_STATUS, status=status, **more)
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def _take(self, frame: bytes, now: float) -> None:
+        """Never raises: whatever a frame makes go wrong costs the frame, or the part of it."""
+        self._last_frame_us = received_us = now_us()
+        try:
+            all_said = self.venue.read(frame)
+        except Exception as error:
+            all_said = [explained(error, frame)]
+        for said in all_said:
+            try:
+                self._heard(said, received_us, now)
+            except Exception as error:
+                self._outlet.unreadable(explained(error, frame), self.venue.url)
+        metrics.MESSAGES.inc()
+        metrics.LAST_MESSAGE.set(received_us / 1_000_000)
+        metrics.PROCESSING.observe(time.monotonic() - now)
+
+    def _heard(self, said: Said, received_us: int, now: float) -> None:
+        match said:
+            case TradeFrame():
+                if self._asked_for(said.product_id):
+                    self._trades(said, received_us, now)
+            case TickerFrame():
+                if self._asked_for(said.product_id):
+                    self._count(said.product_id, "tickers", now)
+                    if said.timestamp_us is not None and not said.snapshot:
+                        self.clock.seen(said.timestamp_us, received_us)
+                    self._outlet.ticker(said, received_us)
+            case CandleFrame():
+                if self._asked_for(said.product_id):
+                    self._count(said.product_id, "candles", now)
+                    self._outlet.candles(said, received_us)
+            case VenueTime():
+                self.clock.seen(said.at_us, received_us)
+            case Acknowledged():
+                if not self.subscriptions.acknowledged(said):
+                    self._unasked(said.product_id)
+            case SubscriptionRefused():
+                self.subscriptions.was_refused(said, now)
+            case VenueNotice():
+                self._notice(said, now)
+            case FramesLost():
+                metrics.SEQUENCE_MISSED.labels(self.venue.name).inc(said.count)
+                if self._sayer.may_say("frames lost"):
+                    self._log.warning(events.SEQUENCE_GAP, frames=said.count)
+            case Unreadable():
+                self._outlet.unreadable(said, self.venue.url)
+
+    def _notice(self, said: VenueNotice, now: float) -> None:
+        if said.kind == "error":
+            self.subscriptions.complaint(said.text)
+        elif said.kind == "key_refused":  # with it every subscription was
+            self.subscriptions.opened(now)
+        if self._sayer.may_say(said.text):
+            log = self._log.info if said.kind == "status" else self._log.warning
+            log(events.VENUE_NOTICE, kind=said.kind, text=said.text)
+
+    def _asked_for(self, product: str) -> bool:
+        if product in self.clocks:
+            return True
+        self._unasked(product)
+        return False
+
+    def _unasked(self, product: str) -> None:
+        """Nothing of it is stored: under this name the venue's REST may count other trades."""
+        metrics.FRAMES_UNASKED.labels(self.venue.name).inc()
+        meant = self.subscriptions.stranger(product)
+        if self._unasked_sayer.may_say(product[:100]):
+            text = f"nobody asked for {product[:100]}"
+            if meant is not None:
+                text = f"the venue answers {meant} as {product}; ask for {product} instead"
+            self._log.warning(events.UNASKED, product=product[:100], text=text)
+
+    def _trades(self, frame: TradeFrame, received_us: int, now: float) -> None:
+        product = frame.product_id
+        clock = self.clocks[product]
+        if not frame.rows:
+            return
+        self._count(product, "trades", now)
+        self._outlet.trades(frame, received_us)
+        rows = frame.rows
+        doubted = self._heads[product].streamed([row["trade_id"] for row in rows], received_us)
+        if doubted:
+            self.watch.doubt(product, doubted)
+            rows = [row for row in rows if row["trade_id"] not in doubted]
+            if not rows:
+                return
+        newest = max(rows, key=_trade_id) if len(rows) > 1 else rows[0]
+        if frame.snapshot:
+            if len(rows) > 1:
+                oldest = min(rows, key=_trade_id)
+                clock.learn(max(0.0, newest["timestamp_us"] - oldest["timestamp_us"]) / 1e6 / (len(rows) - 1))
+        else:
+            self.clock.seen(newest["timestamp_us"], received_us)
+        if clock.data(newest["trade_id"], now, snapshot=frame.snapshot):
+            self.watch.recovered(product)
+        self._counted[product] += len(rows)
+        counts = self._trade_metrics[product]
+        counts.received[frame.snapshot].inc(len(frame.rows))
+        counts.age_venue.set(newest["timestamp_us"] / 1_000_000)
+        counts.age_ours.set(received_us / 1_000_000)
+
+    def _count(self, product: str, space: str, now: float) -> None:
+        self.last_data = self.watch.data_at[product] = now
+        self._symbol_counts[product].inc()
+        self.subscriptions.data(self.venue.spaces[space], product)
+
+    # -- what is due -------------------------------------------------------------------------------------------------
+
+    def _look(self, socket: Socket, now: float) -> None:
+        metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._outlet.pending)
+        for text in self.subscriptions.texts(LOOK_EVERY_S, now):
+            socket.send(text)
+        self.subscriptions.look(now)
+        self.watch.look(now)
+        self._look_at_clock()
+        if now - self._counted_since >= SAY_RATE_EVERY_S:
+            seconds = now - self._counted_since
+            rates = {product: round(self._counted[product] / seconds, 2) for product in self.venue.products}
+            self._log.info(events.TRADE_RATE, per_second=rates, pending=self._outlet.pending)
+            self._counted.clear()
+            self._counted_since = now
+
+    def _look_at_clock(self) -> None:
+        offset_us = self.clock.offset_us
+        if offset_us is None:
+            return
+        self._clock_metric.set(offset_us / 1_000_000)
+        if self.clock.news():
+            seconds = round(offset_us / 1_000_000, 1)
+            side = "ahead of" if seconds > 0 else "behind"
+            text = f"the clock of {self.venue.name} is {abs(seconds)} s {side} ours"
+            self._log.warning(events.CLOCK_OFFSET, offset_s=seconds, text=text)
+
+
+class _TradeMetrics:
+    """Those of one product. To look them up by their labels cost a frame 5 us."""
+
+    def __init__(self, venue: str, product: str) -> None:
+        self.received = {
+            False: metrics.TRADES_RECEIVED.labels(venue, product, "live"),
+            True: metrics.TRADES_RECEIVED.labels(venue, product, "snapshot"),
+        }
+        self.age_venue = metrics.TRADE_AGE_VENUE.labels(venue, product)
+        self.age_ours = metrics.TRADE_AGE_OURS.labels(venue, product)
+
+
+def _trade_id(row: dict[str, Any]) -> int:
+    return int(row["trade_id"])

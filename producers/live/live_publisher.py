@@ -1,0 +1,212 @@
+"""From what a frame says to messages on topics. Nothing here waits: the reader of a socket must not.
+
+What the broker client cannot take is counted and logged; the ledger will show it as a gap, which gets repaired.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pipeline.broker.client import Bus
+from pipeline.broker.publisher import Publisher
+from pipeline.broker.topics import full_name
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger
+from pipeline.core.products import AssetClass
+from pipeline.core.runtime import now_us
+from producers.live.saying import Sayer
+from venues.events import CandleFrame, TickerFrame, TradeFrame, Unreadable
+
+SCHEMAS = {"trades": "trades", "tickers": "ticker", "candles": "candles"}
+MAX_LETTER_BYTES, MAX_LETTER_DETAIL = 1 << 20, 2000
+# A broken format would otherwise copy the whole stream into dead letters.
+MAX_DEAD_LETTERS_PER_S = 50.0
+_TICKER_CHANGES = ("bid", "ask", "bid_size", "ask_size", "last")
+
+
+class Outlet:
+    """The publishers of one live venue, each opened by itself. Names of producers are `<venue>-live`."""
+
+    def __init__(
+        self, bus: Bus, venue: str, program: str, products: Iterable[str], namespaces: Iterable[str],
+        asset_class: AssetClass = "crypto",
+    ) -> None:  # fmt: skip
+        self._venue, self._program, self._asset_class = venue, program, asset_class
+        self.publishers = {
+            (space, product): bus.publisher(
+                space, venue, product, schema=SCHEMAS[space], name=f"{venue}-live", lazy=True
+            )
+            for product in products
+            for space in namespaces
+        }
+        dead_letters = full_name(bus.settings.tenant, "dead-letters", program)
+        # Of its own name: other processes of the same venue have other products and the same topic of letters.
+        self.dead_letters = bus.publisher_to(dead_letters, "dead_letter", bus.own_name(program), lazy=True)
+        self._tickers = {product: _TickerMemory() for product in products}
+        self._log = get_logger().bind(venue=venue)
+        self._sayer = Sayer()
+        self._dead_letter_budget, self._budget_at = MAX_DEAD_LETTERS_PER_S, time.monotonic()
+
+    def ready(self, stop: threading.Event, within_s: float) -> None:
+        """Wait until each publisher is open or was refused once, at most this long."""
+        until = time.monotonic() + within_s
+        while any(not one.attempts for one in self._all()) and time.monotonic() < until and not stop.wait(0.02):
+            pass
+
+    def _header(self, product: str, snapshot: bool, received_us: int) -> dict[str, Any]:
+        return {
+            "venue": self._venue,
+            "product_id": product,
+            "asset_class": self._asset_class,
+            "origin": "snapshot" if snapshot else "live",
+            "received_at_us": received_us,
+        }
+
+    def _send(
+        self, space: str, product: str, record: dict[str, Any], on_confirmed: Callable[[], None] | None = None
+    ) -> bool:
+        publisher = self.publishers.get((space, product))
+        if publisher is None:  # nobody asked for it
+            return False
+        if publisher.send(record, key=product, on_confirmed=on_confirmed):
+            return True
+        if publisher.elsewhere:  # who publishes it has it too
+            return False
+        metrics.PUBLISH_OVERFLOWED.labels(self._venue, product).inc()
+        if self._sayer.may_say(f"overflow {publisher.topic}"):
+            self._log.error(
+                events.BROKER_OVERFLOW, topic=publisher.topic, dropped=publisher.overflowed, reason=publisher.trouble
+            )
+        return False
+
+    def trades(self, frame: TradeFrame, received_us: int) -> None:
+        """One message for the frame's trades."""
+        header = self._header(frame.product_id, frame.snapshot, received_us)
+        self._send("trades", frame.product_id, header | {"trades": frame.rows, "holes": []})
+
+    def missed(self, since_us: int) -> None:
+        """Nobody listened since then: the next ticker of each product says so."""
+        for memory in self._tickers.values():
+            memory.missed(since_us)
+
+    def ticker(self, frame: TickerFrame, received_us: int) -> None:
+        """A message, unless bid, ask, their sizes and the last price are what they were."""
+        memory = self._tickers[frame.product_id]
+        publisher = self.publishers.get(("tickers", frame.product_id))
+        if publisher is not None and publisher.failed != memory.failed:  # the broker refused some that it was given
+            memory.failed = publisher.failed
+            memory.missed(memory.confirmed_us)
+        shown = tuple(frame.values.get(name) for name in _TICKER_CHANGES)
+        if shown == memory.shown and memory.missed_since_us is None:
+            return
+        stamp = received_us if frame.timestamp_us is None else frame.timestamp_us
+        record = self._header(frame.product_id, frame.snapshot, received_us) | frame.values
+        record["timestamp_us"] = stamp
+        record["timestamp_is_received"] = frame.timestamp_us is None
+        record["seq"] = memory.number(stamp)
+        record["missed_since_us"] = memory.missed_since_us
+        if self._send("tickers", frame.product_id, record, memory.confirms(received_us)):
+            memory.shown, memory.missed_since_us, memory.sent_us = shown, None, received_us
+        else:
+            memory.missed(memory.sent_us)
+
+    def candles(self, frame: CandleFrame, received_us: int) -> None:
+        record = self._header(frame.product_id, frame.snapshot, received_us)
+        as_of_us = received_us if frame.as_of_us is None else frame.as_of_us
+        record |= {"as_of_us": as_of_us, "granularity_s": frame.granularity_s, "candles": frame.rows}
+        self._send("candles", frame.product_id, record)
+
+    def unreadable(self, what: Unreadable, source: str) -> None:
+        """A dead letter with the bytes as they came. Never raises."""
+        metrics.FRAMES_UNREADABLE.labels(self._venue, what.reason).inc()
+        if self._sayer.may_say(f"unreadable {what.reason}"):
+            self._log.error(events.PARSE_ERROR, reason=what.reason, detail=what.detail[:500])
+        now = time.monotonic()
+        budget = self._dead_letter_budget + (now - self._budget_at) * MAX_DEAD_LETTERS_PER_S
+        self._dead_letter_budget, self._budget_at = min(MAX_DEAD_LETTERS_PER_S, budget), now
+        if self._dead_letter_budget < 1.0:
+            if self._sayer.may_say("too many dead letters"):
+                self._log.error(events.PARSE_ERROR, reason="too_many", detail="counted, no longer kept one by one")
+            return
+        self._dead_letter_budget -= 1.0
+        detail, payload = what.detail[:MAX_LETTER_DETAIL], what.payload
+        if len(payload) > MAX_LETTER_BYTES:
+            detail += f" (the first {MAX_LETTER_BYTES} of {len(payload)} bytes)"
+            payload = payload[:MAX_LETTER_BYTES]
+        letter = {
+            "source": self._program, "topic": source, "message_id": "", "row": None, "reason": what.reason,
+            "detail": detail.encode(errors="replace").decode(), "payload": payload, "at_us": now_us(),
+        }  # fmt: skip
+        try:
+            sent = self.dead_letters.send(letter)
+        except PipelineError:
+            sent = False
+        if not sent:
+            metrics.LETTERS_LOST.labels(self._venue).inc()
+            if self._sayer.may_say("lost dead letters"):
+                self._log.error(
+                    events.BROKER_OVERFLOW, topic=self.dead_letters.topic, dropped=self.dead_letters.overflowed,
+                    reason=self.dead_letters.trouble,
+                )  # fmt: skip
+
+    @property
+    def pending(self) -> int:
+        """Messages that the broker has not confirmed."""
+        return sum(publisher.pending for publisher in self._all())
+
+    @property
+    def overflowed(self) -> int:
+        return sum(publisher.overflowed for publisher in self._all())
+
+    @property
+    def failed(self) -> int:
+        return sum(publisher.failed for publisher in self._all())
+
+    def _all(self) -> list[Publisher]:
+        return [*self.publishers.values(), self.dead_letters]
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until all is confirmed, at most this long in total; returns how many messages are not."""
+        until = time.monotonic() + timeout_s
+        for publisher in self._all():
+            publisher.flush(max(0.0, until - time.monotonic()))
+        return self.pending
+
+
+class _TickerMemory:
+    """What was published of a product, how many rows of the last instants, and since when some are missing."""
+
+    def __init__(self) -> None:
+        self.shown: tuple[Any, ...] | None = None
+        # 0: since the last stored ticker; this process cannot know when the one before it ended.
+        self.missed_since_us: int | None = 0
+        self.sent_us = 0
+        self.confirmed_us = 0
+        self.failed = 0
+        self._rows: OrderedDict[int, int] = OrderedDict()
+
+    def missed(self, since_us: int) -> None:
+        """Some were not published since then."""
+        if self.missed_since_us is None or since_us < self.missed_since_us:
+            self.missed_since_us = since_us
+
+    def confirms(self, received_us: int) -> Callable[[], None]:
+        """To be called when the broker has the ticker received then."""
+
+        def confirmed() -> None:
+            self.confirmed_us = received_us
+
+        return confirmed
+
+    def number(self, timestamp_us: int) -> int:
+        """0, 1, 2 ... for the rows of one instant, also when an older instant comes late."""
+        number = self._rows.get(timestamp_us, -1) + 1
+        self._rows[timestamp_us] = number
+        if len(self._rows) > 1000:
+            self._rows.popitem(last=False)
+        return number

@@ -1,0 +1,159 @@
+"""A live producer as a process: health, broker, connection, and a clean end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from pipeline.broker.bootstrap import broker_when_ready
+from pipeline.broker.client import Bus
+from pipeline.core import events
+from pipeline.core.errors import Unavailable
+from pipeline.core.health import HealthServer
+from pipeline.core.log import get_logger
+from pipeline.core.products import AssetClass
+from pipeline.core.programs import BY_NAME
+from pipeline.core.runtime import Stop
+from pipeline.core.settings import PulsarSettings, load
+from producers.live.connection import Connection
+from producers.live.heads import Heads
+from producers.live.live_publisher import Outlet
+from venues.venue import Venue
+from venues.venue_clock import NOTABLE_US, VenueClock
+
+ASSET_CLASS: AssetClass = "crypto"
+GRACE_S = 300.0
+FRAME_WITHIN_S = 60.0
+STALLED_S = 30.0  # messages on their way of which the broker confirms none
+READY_S = 10.0
+FLUSH_S = 1.5  # the end of the program waits so long for the broker's confirmations
+
+
+class LiveHealth:
+    """A live producer is well when a frame came in the last minute, what the venue gives us is published, and no
+    product is silent while its market moves. What the venue refuses or does not answer is named, and leaves it well."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.outlet: Outlet | None = None
+        self.heads: Heads | None = None
+        self.bus: Bus | None = None
+        self.died: list[str] = []  # threads that ended by an error
+        self._started = time.monotonic()
+
+    def thread_died(self, what: threading.ExceptHookArgs) -> None:
+        name = what.thread.name if what.thread else "?"
+        self.died.append(f"thread {name} died: {what.exc_type.__name__}: {what.exc_value}"[:500])
+        get_logger().error(events.FAILED, thread=name, error=f"{what.exc_type.__name__}: {what.exc_value}")
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        now = time.monotonic()
+        connection, outlet = self.connection, self.outlet
+        last = connection.last_frame if connection else None
+        fresh = last is not None and now - last <= FRAME_WITHIN_S
+        grace = now - self._started <= GRACE_S
+        body: dict[str, Any] = {
+            "status": connection.status if connection else "waiting for the broker",
+            "last_frame_age_s": None if last is None else round(now - last, 3),
+            "uptime_s": round(now - self._started, 1),
+        }
+        why = [*self.died] if fresh or grace else [*self.died, f"no frame within {FRAME_WITHIN_S:.0f} s"]
+        notes: list[str] = []
+        if connection and outlet:
+            why += self._of_publishers(outlet)
+            body["products"] = products = {p: self._product(connection, outlet, p) for p in connection.venue.products}
+            why += [
+                f"{product}: the stream is silent though the market moved"
+                for product in sorted(products) if connection.clocks[product].stale
+            ]  # fmt: skip
+            notes += [f"{product}: {one['reason']}" for product, one in sorted(products.items()) if "reason" in one]
+            why += self._nothing_at_all(connection, products, now)
+            body |= {"unconfirmed": outlet.pending, "dropped": outlet.overflowed, "refused_sends": outlet.failed}
+            offset_us = connection.clock.offset_us
+            body["clock_offset_s"] = None if offset_us is None else round(offset_us / 1e6, 3)
+            if offset_us is not None and abs(offset_us) > NOTABLE_US:
+                side = "ahead of" if offset_us > 0 else "behind"
+                notes.append(f"the venue's clock is {abs(offset_us) / 1e6:.1f} s {side} ours")
+        for owner in (self.bus, self.heads):
+            why += [f"thread {name} died" for name in (owner.dead_threads() if owner else ())]
+        return not why, body | {"why": why, "notes": notes}
+
+    def _of_publishers(self, outlet: Outlet) -> list[str]:
+        why = []
+        for (space, product), one in outlet.publishers.items():
+            if one.attempts and one.trouble and not one.elsewhere:
+                why.append(f"{product}: nothing can be published onto {space}: {one.trouble}")
+            elif one.stalled_s() > STALLED_S:
+                why.append(f"{product}: the broker confirms nothing of {space} since {one.stalled_s():.0f} s")
+        others = [outlet.dead_letters] + ([self.heads.publisher] if self.heads else [])
+        why += [f"nothing can be published onto {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
+        return why
+
+    @staticmethod
+    def _nothing_at_all(connection: Connection, products: dict[str, dict[str, Any]], now: float) -> list[str]:
+        since = connection.last_data or connection.started
+        expected = [p for p, one in products.items() if one["state"] not in ("refused", "unanswered", "quiet")]
+        if expected and now - since > GRACE_S:
+            return [f"no data of any product since {now - since:.0f} s"]
+        return []
+
+    @staticmethod
+    def _product(connection: Connection, outlet: Outlet, product: str) -> dict[str, Any]:
+        """`state`: live, quiet, silent (nothing since the start), stale, refused, unanswered, unpublished, elsewhere;
+        with a `reason` where something is not as it should be."""
+        clock, subscriptions = connection.clocks[product], connection.subscriptions
+        heard = clock.last_id if connection.venue.watches_trades else product in connection.watch.data_at
+        state = "quiet" if clock.quiet else "live" if heard else "silent"
+        reasons = []
+        problems = {key[0]: problem for key, problem in list(subscriptions.problems.items()) if key[1] == product}
+        for channel, problem in problems.items():
+            reasons.append(f"{channel} is {problem.state}: {problem.reason}")
+        if clock.stale:
+            state = "stale"
+            reasons.append("the stream is silent though the market moved")
+        if (other := subscriptions.answered_as(product)) and not problems:
+            reasons.append(f"the venue answers it as {other}; ask for {other} instead")
+        if state == "silent":
+            said = connection.watch.rest_says.get(product)
+            reasons.append("no data since the start" + (f"; REST: {said}" if said else ""))
+        if primary := subscriptions.problem_of(product):
+            state = primary.state
+        mine = [(space, one) for (space, of), one in outlet.publishers.items() if of == product and one.attempts]
+        for space, one in mine:
+            if one.trouble:
+                state = "elsewhere" if one.elsewhere else "unpublished"
+                reasons.append(f"{space}: {one.trouble}")
+        shown: dict[str, Any] = {"state": state, "last_trade_id": clock.last_id}
+        return shown | ({"reason": "; ".join(dict.fromkeys(reasons))} if reasons else {})
+
+
+def run_live(program: str, venue: Venue, namespaces: tuple[str, ...], stop: Stop) -> int:
+    """Until stopped; returns the exit code."""
+    log = get_logger()
+    health = LiveHealth()
+    threading.excepthook = health.thread_died
+    server = HealthServer(program, BY_NAME[program].port, health.report)
+    log.info(events.STARTED, products=venue.products, health_port=server.port)
+    settings = load(PulsarSettings)
+    broker_when_ready(settings, stop)
+    bus = health.bus = Bus(settings, stop)
+    clock = VenueClock()
+    heads = health.heads = Heads(settings, venue.name, ASSET_CLASS, venue.products, clock, stop)
+    try:
+        outlet = health.outlet = Outlet(bus, venue.name, program, venue.products, namespaces, ASSET_CLASS)
+        outlet.ready(stop, READY_S)
+        connection = health.connection = Connection(venue, outlet, heads.heads, clock, stop)
+        connection.run()
+        log.info(events.STOPPING, unconfirmed=outlet.pending)
+        lost = outlet.flush(FLUSH_S)
+        log.info(events.STOPPED, unconfirmed=lost)
+    except Unavailable:
+        if not stop.is_set():
+            raise
+        log.info(events.STOPPED)
+    finally:
+        heads.close()
+        bus.close()
+        server.close()
+    return 0

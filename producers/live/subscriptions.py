@@ -1,0 +1,287 @@
+"""What a connection asked of its venue, and what the venue answered, by channel and product.
+
+A product that is refused, ignored or answered under another name is set aside, named, and asked for again now and then;
+it costs the others nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import structlog
+
+from pipeline.core import events, metrics
+from pipeline.core.errors import Unavailable
+from venues.events import Acknowledged, SubscriptionRefused
+from venues.venue import Venue
+
+ACKNOWLEDGE_S = 10.0  # from the sending on; venues answer in well under a second
+REFUSED_AGAIN_S = 600.0
+UNANSWERED_AGAIN_S, UNANSWERED_CAP_S = 60.0, 600.0
+# A connection on which the venue answers for nothing at all is given up, later each time.
+NOTHING_S, NOTHING_CAP_S = 25.0, 600.0
+
+Key = tuple[str, str]  # channel, product
+
+
+@dataclass
+class _Ask:
+    """One text: a channel for some products, or its end."""
+
+    channel: str
+    products: tuple[str, ...]
+    end: bool = False
+
+
+@dataclass
+class _Open:
+    """A subscription that the venue has not acknowledged. `due`: when something is to be done for it."""
+
+    due: float | None = None  # None: its text is not sent yet
+    asked: int = 0
+    pause_s: float = UNANSWERED_AGAIN_S
+    waiting: bool = True  # for an answer; else set aside until `due`
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a channel of a product is not subscribed. `state`: refused, unanswered."""
+
+    state: str
+    reason: str
+
+
+@dataclass
+class _Spoken:
+    """What the venue said that names no product we asked for."""
+
+    complaint: str | None = None
+    others: dict[str, str] = field(default_factory=dict)  # product asked for -> as what it is probably answered
+
+
+class Subscriptions:
+    """Those of one connection after the other; `problems` outlives them. Times are monotonic seconds.
+
+    `say` is told when the state changes: "subscribed", "unacknowledged".
+    """
+
+    def __init__(self, venue: Venue, say: Callable[..., None], log: structlog.stdlib.BoundLogger) -> None:
+        self._venue, self._say, self._log = venue, say, log
+        self.problems: dict[Key, Problem] = {}
+        self._keys = {(channel, product) for product in venue.products for channel in venue.channels}
+        self._open: dict[Key, _Open] = {}
+        self._to_send: deque[_Ask] = deque()
+        self._requests: dict[int, _Ask] = {}
+        self._number = 0
+        self._spoken = _Spoken()
+        self._without_data = set(venue.products)
+        self._opened_at = 0.0
+        self._complete = False
+        self._nothing_s = NOTHING_S
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def opened(self, now: float) -> None:
+        """A new connection, on which nothing is subscribed yet: ask for everything."""
+        self._to_send.clear()
+        self._requests.clear()
+        self._open = {key: _Open() for key in self._keys}
+        self._spoken.complaint = None
+        self._without_data = set(self._venue.products)
+        self._opened_at, self._complete = now, False
+        for channel in self._venue.channels:
+            good = [product for product in self._venue.products if (channel, product) not in self.problems]
+            for start in range(0, len(good), self._venue.products_per_text):
+                self._ask(channel, good[start : start + self._venue.products_per_text])
+        for channel, product in self.problems:  # apart: a venue may refuse a whole text for one product
+            self._ask(channel, (product,))
+
+    def _ask(self, channel: str, products: Iterable[str]) -> None:
+        self._to_send.append(_Ask(channel, tuple(products)))
+
+    def again(self, channel: str, product: str) -> None:
+        """End the subscription of one channel and ask for it anew."""
+        self._open[channel, product] = _Open()
+        self._to_send.append(_Ask(channel, (product,), end=True))
+        self._ask(channel, (product,))
+
+    def texts(self, seconds: float, now: float) -> Iterator[str]:
+        """What is to be sent, as much of it as the venue allows in `seconds`, but at least one text. Made when it is
+        taken: a token in it must be fresh, and the deadline of its answer begins with its sending."""
+        for _ in range(max(1, int(self._venue.messages_per_s * seconds))):
+            if not self._to_send:
+                return
+            ask = self._to_send.popleft()
+            if ask.end:
+                yield self._venue.unsubscribe(ask.channel, ask.products)
+                continue
+            self._number += 1
+            self._requests[self._number] = ask
+            for product in ask.products:
+                one = self._open.get((ask.channel, product))
+                if one is not None:
+                    one.due, one.waiting = now + ACKNOWLEDGE_S, True
+                    one.asked += 1
+            yield self._venue.subscribe(ask.channel, ask.products, self._number)
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def acknowledged(self, said: Acknowledged) -> bool:
+        """Returns False for a product that nobody asked for."""
+        if said.product_id not in self._venue.products:
+            return False
+        channel = said.channel
+        if channel is None and said.request in self._requests:
+            channel = self._requests[said.request].channel
+        for of in self._venue.channels:
+            if channel is None or of == channel:
+                self._taken((of, said.product_id))
+        return True
+
+    def data(self, channel: str, product: str) -> None:
+        """Data are an acknowledgement too. Called for each frame."""
+        if product in self._without_data:
+            self._without_data.discard(product)
+            self._spoken.others.pop(product, None)
+        if self._open and (channel, product) in self._open:
+            self._taken((channel, product))
+
+    def _taken(self, key: Key) -> None:
+        if self._open.pop(key, None) is None:
+            return
+        self._nothing_s = NOTHING_S
+        metrics.CONNECTION_UP.labels(self._venue.name).set(1)
+        if self.problems.pop(key, None) is not None:
+            self._log.info(events.SYMBOL_ANSWERED, product=key[1], channel=key[0])
+            self._measure(key[1])
+        self._look_complete()
+
+    def was_refused(self, said: SubscriptionRefused, now: float) -> None:
+        """The others run on; the product is asked for again every ten minutes."""
+        keys = self._meant(said)
+        if not keys:  # which one is found out by asking for each alone, when its time is over
+            self._spoken.complaint = said.reason
+            self._log.error(events.SYMBOL_REFUSED, product=said.product_id, channel=said.channel, reason=said.reason)
+            return
+        for key in keys:
+            one = self._open[key]
+            one.due, one.waiting = now + REFUSED_AGAIN_S, False
+            self._set_aside(key, Problem("refused", said.reason))
+        self._look_complete()
+
+    def _meant(self, said: SubscriptionRefused) -> list[Key]:
+        """The subscriptions that a refusal is about: only such as wait for an answer."""
+        waiting = [key for key, one in self._open.items() if one.waiting and one.due is not None]
+        ask = self._requests.get(said.request or 0)
+        if ask is not None:
+            waiting = [key for key in waiting if key[0] == ask.channel and key[1] in ask.products]
+        if said.channel is not None:
+            waiting = [key for key in waiting if key[0] == said.channel]
+        named = [key for key in waiting if key[1] == said.product_id]
+        if named or said.product_id in self._venue.products:
+            return named
+        # It names none, or one in another spelling: clear only where one product waits.
+        return waiting if len({product for _, product in waiting}) == 1 else []
+
+    def complaint(self, text: str) -> None:
+        """The venue complains of something: perhaps the reason of an answer that does not come."""
+        if self._open:
+            self._spoken.complaint = text
+
+    def stranger(self, product: str) -> str | None:
+        """The venue sends or acknowledges a product that nobody asked for; returns what was probably meant by it."""
+        base = product.split("-", 1)[0]
+        for asked in self._venue.products:
+            if asked in self._without_data and asked.split("-", 1)[0] == base:
+                if self._spoken.others.get(asked) != product:
+                    self._spoken.others[asked] = product
+                    for key, problem in list(self.problems.items()):
+                        if key[1] == asked and problem.state == "unanswered":
+                            self._set_aside(key, self._unanswered(key))
+                return asked
+        return None
+
+    # -- what is due -------------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Ask once more for what was not acknowledged in time, alone; then set it aside. `Unavailable` when the venue
+        answers for nothing at all."""
+        if not self._open:
+            return
+        late = [key for key, one in self._open.items() if one.due is not None and now >= one.due]
+        first = [key for key in late if self._open[key].waiting and self._open[key].asked == 1]
+        if first:
+            self._say("unacknowledged", level="warning", products=sorted({product for _, product in first}))
+        for key in late:
+            one = self._open[key]
+            if one.waiting and one.asked > 1:
+                one.due, one.waiting = now + one.pause_s, False
+                one.pause_s = min(UNANSWERED_CAP_S, one.pause_s * 2)
+                self._set_aside(key, self._unanswered(key))
+            else:
+                one.due = None
+                self._ask(key[0], (key[1],))
+        if late:
+            self._look_complete()
+        if now - self._opened_at > self._nothing_s and self._nothing_answered():
+            self._nothing_s = min(NOTHING_CAP_S, self._nothing_s * 2)
+            raise Unavailable("the venue answers to no subscription")
+
+    def _nothing_answered(self) -> bool:
+        return len(self._open) == len(self._keys) and all(
+            not one.waiting and self.problems[key].state == "unanswered" for key, one in self._open.items()
+        )
+
+    def _unanswered(self, key: Key) -> Problem:
+        other = self._spoken.others.get(key[1])
+        if other is not None:
+            return Problem("unanswered", f"{self._venue.name} answers {key[1]} as {other}; ask for {other} instead")
+        said = "" if self._spoken.complaint is None else f"; it said: {self._spoken.complaint}"
+        return Problem("unanswered", f"{self._venue.name} neither acknowledges nor refuses {key[1]} ({key[0]}){said}")
+
+    def _set_aside(self, key: Key, problem: Problem) -> None:
+        known = self.problems.get(key)
+        self.problems[key] = problem
+        if known != problem and not self._said_for_another_channel(key, problem):
+            event = events.SYMBOL_REFUSED if problem.state == "refused" else events.SYMBOL_UNANSWERED
+            text = f"{self._venue.name}: {key[1]} is {problem.state}; the others run; correct the product ids"
+            self._log.error(event, product=key[1], channel=key[0], reason=problem.reason, text=text)
+        self._measure(key[1])
+
+    def _said_for_another_channel(self, key: Key, problem: Problem) -> bool:
+        return any(
+            of != key and of[1] == key[1] and other.state == problem.state and problem.state == "refused"
+            and other.reason == problem.reason for of, other in self.problems.items()
+        )  # fmt: skip
+
+    def _measure(self, product: str) -> None:
+        states = {problem.state for key, problem in self.problems.items() if key[1] == product}
+        metrics.PRODUCT_REFUSED.labels(self._venue.name, product).set("refused" in states)
+        metrics.PRODUCT_UNANSWERED.labels(self._venue.name, product).set("unanswered" in states)
+
+    def _look_complete(self) -> None:
+        """Say once per connection that every subscription is answered or set aside."""
+        if self._complete or any(one.waiting for one in self._open.values()):
+            return
+        self._complete = True
+        running = [p for p in self._venue.products if any((c, p) not in self._open for c in self._venue.channels)]
+        by_state: dict[str, set[str]] = {"refused": set(), "unanswered": set()}
+        for (_, product), problem in self.problems.items():
+            by_state[problem.state].add(product)
+        metrics.CONNECTION_UP.labels(self._venue.name).set(bool(running))
+        self._say("subscribed", products=running, **{state: sorted(names) for state, names in by_state.items()})
+
+    # -- for others --------------------------------------------------------------------------------------------------
+
+    def problem_of(self, product: str) -> Problem | None:
+        """That of the product's first channel, which for one with trades is that of the trades."""
+        return self.problems.get((self._venue.channels[0], product))
+
+    def asks_for(self, channel: str, product: str) -> bool:
+        """Whether this subscription is open: being asked for, or set aside."""
+        return (channel, product) in self._open
+
+    def answered_as(self, product: str) -> str | None:
+        return self._spoken.others.get(product)

@@ -1,0 +1,182 @@
+"""A WebSocket that bounds what it reads, never waits longer than a second, and can be given up while it connects."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import websocket
+from websocket import ABNF
+
+from pipeline.core.errors import Unavailable
+from producers.live.websocket_frames import FrameReader
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10.0  # of each step
+OPEN_S = 20.0  # all steps: name, TCP, TLS, handshake
+MAX_HANDSHAKE_BYTES = 64 * 1024
+# How soon the reader notices that it should stop, or that a clock ran out.
+READ_TIMEOUT_S = 0.5
+SEND_S = 1.0  # a venue that does not take a request of 300 bytes within this time takes none
+PONG_EVERY_S = 0.25
+_CHUNK = 65536
+
+
+class Stopped(Exception):
+    """The program should end; nothing went wrong."""
+
+
+def abandonable(
+    call: Callable[[], T], stop: threading.Event, name: str, within_s: float | None = None,
+    abandon: Callable[[], None] = lambda: None,
+) -> T:  # fmt: skip
+    """The result of `call`, which may block; when `stop` is set meanwhile, `Stopped` is raised and it is left alone.
+
+    A blocked connect or answer must not delay the end of the program by its own time-out. After `within_s` it is left
+    alone too, with `Unavailable`; `abandon` is then called, to make it end.
+    """
+    done = threading.Event()
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            done.set()
+
+    until = None if within_s is None else time.monotonic() + within_s
+    # With our context, so that log lines from there name the program too.
+    threading.Thread(target=run, name=name, daemon=True).start()
+    while not done.wait(0.1):
+        if stop.is_set():
+            raise Stopped
+        if until is not None and time.monotonic() > until:
+            abandon()
+            raise Unavailable(f"{name}: not done after {within_s:.0f} s")
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+class _Counted:
+    """A socket during the handshake, which the library reads a byte at a time without a bound."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self._real = real
+        self._read = 0
+
+    def recv(self, size: int) -> bytes:
+        data = self._real.recv(size)
+        self._read += len(data)
+        if self._read > MAX_HANDSHAKE_BYTES:
+            raise websocket.WebSocketException(f"a handshake of more than {MAX_HANDSHAKE_BYTES} bytes")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+class _Handshake(websocket.WebSocket):
+    """Connects and shakes hands; `raw` is the socket, which can be closed from another thread meanwhile."""
+
+    raw: socket.socket | None = None
+
+    @property
+    def sock(self) -> Any:
+        return self._guarded
+
+    @sock.setter
+    def sock(self, real: socket.socket | None) -> None:
+        self.raw = real
+        self._guarded = None if real is None else _Counted(real)
+
+    def abandon(self) -> None:
+        if self.raw is not None:
+            with suppress(OSError):
+                self.raw.shutdown(socket.SHUT_RDWR)  # ends a read in another thread, which closing would not
+
+
+class Socket:
+    """An open connection. Every method raises `Unavailable` when it is gone, and returns within about a second."""
+
+    def __init__(self, url: str, stop: threading.Event) -> None:
+        opening = _Handshake(skip_utf8_validation=True, enable_multithread=False)
+        opening.settimeout(CONNECT_TIMEOUT_S)
+
+        def connect() -> socket.socket:
+            opening.connect(  # type: ignore[no-untyped-call]
+                url, timeout=CONNECT_TIMEOUT_S, redirect_limit=0, header={"User-Agent": "market-data-pipeline"}
+            )
+            assert opening.raw is not None
+            return opening.raw
+
+        try:
+            self._socket = abandonable(connect, stop, "connect", OPEN_S, opening.abandon)
+        except (websocket.WebSocketException, OSError, ValueError) as error:
+            raise Unavailable(f"{url}: {type(error).__name__}: {str(error)[:500]}") from None
+        except Stopped:
+            opening.abandon()
+            raise
+        self._socket.settimeout(READ_TIMEOUT_S)
+        self._reader = FrameReader()
+        self._ponged_at = 0.0
+
+    def receive(self) -> bytes | None:
+        """The next message; None when none came within `READ_TIMEOUT_S`. Pings are answered."""
+        now = time.monotonic()
+        until = now + READ_TIMEOUT_S
+        while True:
+            message = self._reader.next(now)
+            if message is not None:
+                return message
+            if self._reader.closed is not None:
+                reason = self._reader.closed[2:].decode(errors="replace")
+                raise Unavailable(f"the venue closed: {reason or 'without a reason'}")
+            if self._reader.ping is not None and now - self._ponged_at > PONG_EVERY_S:
+                self._ponged_at = now
+                self._write(self._reader.ping, ABNF.OPCODE_PONG)
+                self._reader.ping = None
+            if now >= until:
+                return None
+            try:
+                data = self._socket.recv(_CHUNK)
+            except TimeoutError:
+                data = None
+            except (OSError, ValueError) as error:
+                raise Unavailable(f"{type(error).__name__}: {error}") from None
+            if data == b"":
+                raise Unavailable("the connection was closed without a goodbye")
+            if data:
+                self._reader.feed(data)
+            now = time.monotonic()
+
+    def send(self, text: str) -> None:
+        self._write(text.encode(), ABNF.OPCODE_TEXT)
+
+    def _write(self, payload: bytes, opcode: int, within_s: float = SEND_S) -> None:
+        left = memoryview(ABNF.create_frame(payload, opcode).format())
+        until = time.monotonic() + within_s
+        try:
+            self._socket.settimeout(within_s)
+            while left:
+                left = left[self._socket.send(left) :]
+                if left and time.monotonic() > until:
+                    raise TimeoutError("the venue does not read")
+            self._socket.settimeout(READ_TIMEOUT_S)
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{type(error).__name__}: {error}") from None
+
+    def close(self) -> None:
+        """End it at once; the goodbye of the protocol is not waited for."""
+        with suppress(Unavailable):  # it was gone already
+            self._write((1000).to_bytes(2, "big"), ABNF.OPCODE_CLOSE, 0.2)
+        with suppress(OSError):
+            self._socket.close()

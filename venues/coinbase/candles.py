@@ -1,0 +1,43 @@
+"""Which of Coinbase's five-minute candles are final. The venue never says so; it pushes the running one each second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from venues.coinbase.parse import CANDLE_S
+from venues.events import CandleFrame, Row
+
+_LENGTH_US = CANDLE_S * 1_000_000
+# A candle may still be corrected for a moment after its end; where nobody trades no later one appears.
+SETTLED_US = 10_000_000
+
+
+class CandleBook:
+    """The running candle of each product, of one connection."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Row] = {}
+
+    def forget(self) -> None:
+        """A new connection: what ran may have changed unseen; its snapshot says what became of it."""
+        self._running.clear()
+
+    def take(self, frame: CandleFrame) -> CandleFrame | None:
+        """The frame with `final` set, led by the candle that just ended; None when nothing changed."""
+        running = self._running.get(frame.product_id)
+        newest = max(row["bucket_us"] for row in frame.rows)
+        if running is not None:
+            if newest == running["bucket_us"] and frame.rows == [running]:
+                return None
+            newest = max(newest, running["bucket_us"])
+        given = {row["bucket_us"] for row in frame.rows}
+        ended = [running] if running and running["bucket_us"] < newest and running["bucket_us"] not in given else []
+        for row in frame.rows:
+            if row["bucket_us"] == newest:
+                self._running[frame.product_id] = row
+        return replace(frame, rows=[{**row, "final": row["bucket_us"] < newest} for row in [*ended, *frame.rows]])
+
+    def settled(self, now_us: int) -> list[CandleFrame]:
+        """Candles whose time has passed by the venue's clock though no later one appeared."""
+        over = [p for p, row in self._running.items() if row["bucket_us"] + _LENGTH_US + SETTLED_US <= now_us]
+        return [CandleFrame(p, now_us, CANDLE_S, [{**self._running.pop(p), "final": True}]) for p in over]

@@ -1,0 +1,230 @@
+"""Coinbase's payloads, read by pure functions.
+
+Advanced Trade WebSocket (docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket). An envelope with a number
+that counts all frames of the connection, and events; a frame's trades are newest first, `side` is the MAKER's::
+
+    {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update",
+     "trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
+     "time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}
+    {"channel":"ticker","timestamp":"...","sequence_num":6,"events":[{"type":"snapshot","tickers":[{"type":"ticker",
+     "product_id":"BTC-USD","price":"65086.18","volume_24_h":"2867.54532609","low_24_h":"64675.22",
+     "high_24_h":"65252.99","price_percent_chg_24_h":"0.09601107287722","best_bid":"65083.66","best_ask":"65083.67",
+     "best_bid_quantity":"0.20371215","best_ask_quantity":"0.24290402"}]}]}
+    {"channel":"candles","timestamp":"...","sequence_num":3,"events":[{"type":"snapshot","candles":[{"start":
+     "1786279500","high":"1916.6","low":"1915.91","open":"1916.11","close":"1916.02","volume":"13.9044026",
+     "product_id":"ETH-USD"}]}]}
+    {"channel":"subscriptions","timestamp":"...","sequence_num":2,"events":[{"subscriptions":{"market_trades":
+     ["BTC-USD","ETH-USD"]}}]}
+    {"type":"error","message":"..."}
+
+Exchange REST `/products/<id>/trades`, newest first, `side` the maker's too::
+
+    [{"trade_id":881613,"side":"sell","size":"0.00370659","price":"2671.33000000","time":"2026-09-30T02:03:12.257184Z"}]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.products import canonical_product
+from pipeline.core.times import iso_to_us
+from venues.events import (
+    MAX_DETAIL,
+    Acknowledged,
+    BadElements,
+    CandleFrame,
+    Row,
+    Said,
+    SubscriptionRefused,
+    TickerFrame,
+    TradeFrame,
+    VenueNotice,
+    VenueTime,
+    decimal_text,
+    explained,
+    parse_frame,
+    parse_json,
+    sane_time,
+    whole_number,
+)
+from venues.rest.page import Page, read_page
+
+CANDLE_S = 300
+_TAKER = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
+_PRODUCT = re.compile(r"\b[A-Z0-9]{1,20}-[A-Z0-9]{2,10}\b")
+_TICKER_EXTRAS = (
+    ("last", "price"),
+    ("volume_24h", "volume_24_h"),
+    ("high_24h", "high_24_h"),
+    ("low_24h", "low_24_h"),
+    ("change_pct_24h", "price_percent_chg_24_h"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame: its number on the connection, the venue's time, and what it says."""
+
+    sequence: int | None
+    at_us: int | None
+    said: list[Said]
+
+
+def read(frame: bytes) -> Frame:
+    """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
+    bad = BadElements()
+    try:
+        message = parse_frame(frame)
+        channel = message.get("channel")
+        if channel is None:
+            return Frame(None, None, _without_channel(message))
+        sequence = _of_envelope(message, "sequence_num", whole_number, bad)
+        at_us = _of_envelope(message, "timestamp", lambda text: sane_time(iso_to_us(text)), bad)
+        said: list[Said] = []
+        reader = _CHANNELS.get(channel)
+        if reader is None:
+            return Frame(sequence, at_us, bad.all())
+        for event in message["events"]:
+            try:
+                said += reader(event, at_us, bad)
+            except _READING as error:
+                bad.add(error, event)
+        return Frame(sequence, at_us, said + bad.all())
+    except _READING as error:
+        return Frame(None, None, [explained(error, frame)])
+
+
+def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any], int], bad: BadElements) -> int | None:
+    """A field around the events. They do not need it: without it they stand as they are."""
+    try:
+        return understand(message[name])
+    except _READING as error:
+        bad.add(error, {key: value for key, value in message.items() if key != "events"})
+        return None
+
+
+def _without_channel(message: dict[str, Any]) -> list[Said]:
+    if message.get("type") != "error":
+        return []
+    text = str(message.get("message"))[:MAX_DETAIL]
+    named = dict.fromkeys(canonical_product(name) for name in _PRODUCT.findall(text))
+    if named:
+        return [SubscriptionRefused(None, product, text) for product in named]
+    return [VenueNotice("error", text)]
+
+
+def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[Said]:
+    by_product: dict[str, list[Row]] = {}
+    for element in reversed(event["trades"]):
+        try:
+            by_product.setdefault(_product_of(element["product_id"]), []).append(trade_row(element))
+        except _READING as error:
+            bad.add(error, element)
+    snapshot = event.get("type") == "snapshot"
+    return [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
+
+
+def trade_row(element: dict[str, Any]) -> Row:
+    """One trade, of the stream or of REST."""
+    return {
+        "trade_id": whole_number(element["trade_id"]),
+        "timestamp_us": sane_time(iso_to_us(element["time"])),
+        "price": decimal_text(element["price"]),
+        "quantity": decimal_text(element["size"]),
+        "taker_side": _TAKER.get(element["side"], "unknown"),
+    }
+
+
+def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+    said: list[Said] = []
+    for element in event["tickers"]:
+        try:
+            if not (element.get("best_bid") and element.get("best_ask")):
+                continue  # nobody bids or asks
+            values: Row = {
+                "bid": decimal_text(element["best_bid"]),
+                "ask": decimal_text(element["best_ask"]),
+                "bid_size": decimal_text(element["best_bid_quantity"]),
+                "ask_size": decimal_text(element["best_ask_quantity"]),
+                "vwap_24h": None,
+            }
+            product = _product_of(element["product_id"])
+            bad.statistics(element, _TICKER_EXTRAS, values)
+            said.append(TickerFrame(product, at_us, values, event.get("type") == "snapshot"))
+        except _READING as error:
+            bad.add(error, element)
+    return said
+
+
+def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+    """Rows without `final`, oldest first: the venue does not say whether a candle is still running."""
+    by_product: dict[str, list[Row]] = {}
+    for element in event["candles"]:
+        try:
+            row: Row = {"bucket_us": _bucket_us(element["start"])}
+            for name in ("open", "high", "low", "close", "volume"):
+                row[name] = decimal_text(element[name])
+            by_product.setdefault(_product_of(element["product_id"]), []).append(row)
+        except _READING as error:
+            bad.add(error, element)
+    said: list[Said] = []
+    for product, rows in by_product.items():
+        rows.sort(key=lambda row: int(row["bucket_us"]))
+        said.append(CandleFrame(product, at_us, CANDLE_S, rows, event.get("type") == "snapshot"))
+    return said
+
+
+def _bucket_us(start: Any) -> int:
+    try:
+        seconds = whole_number(start)
+    except BadData as error:
+        raise BadData("time", str(error)) from None
+    if seconds % CANDLE_S:
+        raise BadData("time", f"{seconds} is not the start of {CANDLE_S} seconds")
+    return sane_time(seconds * 1_000_000)
+
+
+def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+    said: list[Said] = [] if at_us is None else [VenueTime(at_us)]
+    for channel, products in event["subscriptions"].items():
+        for product in products if channel != "heartbeats" else ():
+            try:
+                said.append(Acknowledged(channel, _product_of(product)))
+            except _READING as error:
+                bad.add(error, product)
+    return said
+
+
+def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> list[Said]:
+    return [] if at_us is None else [VenueTime(at_us)]
+
+
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
+def _product_of(text: str) -> str:
+    return canonical_product(text)
+
+
+_CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Said]]] = {
+    "heartbeats": _heartbeat,
+    "market_trades": _trades,
+    "ticker": _tickers,
+    "candles": _candles,
+    "subscriptions": _subscriptions,
+}
+
+
+def rest_trades(body: bytes) -> Page:
+    """A page ascending by id. Raises `WrongAnswer`."""
+    try:
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Coinbase trades: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"Coinbase trades: {str(elements)[:200]}")
+    return read_page(elements, trade_row, lambda element: whole_number(element["trade_id"]))

@@ -1,0 +1,114 @@
+"""Coinbase's side of a live connection."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.products import canonical_product
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import CoinbaseSettings
+from venues.coinbase import parse
+from venues.coinbase.candles import CandleBook
+from venues.coinbase.rest import CoinbaseRest
+from venues.coinbase.token import tokens_of
+from venues.events import CandleFrame, FramesLost, Said, VenueNotice
+
+BELIEVED_US = 86_400_000_000
+BELIEVED_FRAMES = 1_000_000
+NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candles"}
+
+
+def products_of(settings: CoinbaseSettings) -> tuple[str, ...]:
+    """The configured products, canonical (which is how Coinbase writes them), each once."""
+    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+
+
+class CoinbaseVenue:
+    """See `producers.live.connection.Venue`."""
+
+    name = "coinbase"
+    messages_per_s = 4.0  # 8 a second and address without a key
+    products_per_text = 50
+
+    def __init__(self, settings: CoinbaseSettings, state_dir: Path, stop: threading.Event) -> None:
+        self.url = settings.ws_url
+        self.products = products_of(settings)
+        wanted = tuple(dict.fromkeys(channel for channel in settings.channels if channel != "heartbeats"))
+        for channel in wanted:
+            if channel not in NAMESPACES:
+                raise WrongUse(f"COINBASE_CHANNELS: {channel!r} is not handled; choose from {', '.join(NAMESPACES)}.")
+        self.channels = tuple(sorted(wanted, key=lambda channel: channel != "market_trades"))
+        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
+        self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
+        self.rest_per_s = settings.rest_rate
+        self.watches_trades = "market_trades" in wanted
+        self.frame_timeout_s = settings.ws_timeout
+        self.quiet_s = settings.quiet_seconds
+        self._tokens = tokens_of(settings.api_key, settings.api_secret)
+        self._candles = CandleBook()
+        self._next_sequence: int | None = None
+        # A question about a silence is answered now or not at all; it will be asked again.
+        self._rest = CoinbaseRest(settings, state_dir, stop, attempts=2)
+
+    def opened(self) -> list[str]:
+        self._next_sequence = None
+        self._candles.forget()
+        # Without heartbeats the venue closes the channels of quiet products after a minute.
+        return [self._request("subscribe", "heartbeats", None)]
+
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        return self._request("subscribe", channel, list(products))
+
+    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+        return self._request("unsubscribe", channel, list(products))
+
+    def _request(self, kind: str, channel: str, products: list[str] | None) -> str:
+        message: dict[str, object] = {"type": kind, "channel": channel}
+        if products is not None:
+            message["product_ids"] = products
+        if self._tokens is not None:
+            message["jwt"] = self._tokens.new()
+        return json.dumps(message)
+
+    def read(self, frame: bytes) -> list[Said]:
+        read = parse.read(frame)
+        said: list[Said] = []
+        if read.sequence is not None:
+            self._count(read.sequence, said)
+        # A time that is far from ours would settle candles that still run, and outdo every later correction of them.
+        at_us = read.at_us if read.at_us is None or abs(read.at_us - now_us()) < BELIEVED_US else None
+        for one in read.said:
+            if isinstance(one, CandleFrame) and one.product_id in self.products:
+                taken = self._candles.take(replace(one, as_of_us=at_us))
+                said += [taken] if taken else []
+                continue
+            if isinstance(one, VenueNotice) and one.kind == "error" and self._tokens and "auth" in one.text:
+                one = self._without_key(one)
+            said.append(one)
+        if at_us is not None:
+            said += self._candles.settled(at_us)
+        return said
+
+    def _count(self, sequence: int, said: list[Said]) -> None:
+        """Frames that did not arrive; a number that is far from all others counts for nothing."""
+        expected = self._next_sequence
+        if expected is not None and sequence - expected > BELIEVED_FRAMES:
+            return
+        if expected is not None and sequence > expected:
+            said.append(FramesLost(sequence - expected))
+        self._next_sequence = max(sequence + 1, expected or 0)
+
+    def _without_key(self, notice: VenueNotice) -> VenueNotice:
+        self._tokens = None
+        text = f"COINBASE_API_KEY and its secret are refused ({notice.text}); correct or remove them; going on without"
+        get_logger().error("venue.key_refused", venue=self.name, text=text)
+        return VenueNotice("key_refused", text)
+
+    def newest_trade(self, product_id: str) -> int:
+        return self._rest.newest_trade(product_id)

@@ -1,0 +1,54 @@
+"""The ES256 token of a Coinbase key: valid for 120 s, a new one for each message.
+
+Format: docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-authentication.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import SecretStr
+
+from pipeline.core.errors import WrongUse
+
+LIFE_S = 120
+
+
+class Tokens:
+    """Makes tokens for one key. Raises `WrongUse` for a secret that is no EC key on P-256."""
+
+    def __init__(self, key: SecretStr, secret: SecretStr) -> None:
+        self._name = key.get_secret_value()
+        # In one line of a .env file the PEM's line ends are written as \n.
+        pem = secret.get_secret_value().replace("\\n", "\n").encode()
+        try:
+            loaded = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError):
+            loaded = None  # its text may quote the secret
+        if not isinstance(loaded, EllipticCurvePrivateKey) or not isinstance(loaded.curve, SECP256R1):
+            raise WrongUse(
+                "COINBASE_API_SECRET is no ECDSA (P-256) private key in PEM form; copy it as the venue gave it,"
+                " with \\n for line ends, or leave key and secret empty: market data need none."
+            )
+        self._secret = loaded
+
+    def new(self) -> str:
+        """A token for one message."""
+        now = int(time.time())
+        claims = {"iss": "cdp", "sub": self._name, "nbf": now, "exp": now + LIFE_S}
+        headers = {"kid": self._name, "nonce": secrets.token_hex(16)}
+        return jwt.encode(claims, self._secret, algorithm="ES256", headers=headers)
+
+
+def tokens_of(key: SecretStr | None, secret: SecretStr | None) -> Tokens | None:
+    """None where no key is set. Raises `WrongUse` when only one half is."""
+    if key is None and secret is None:
+        return None
+    if key is None or secret is None:
+        missing = "COINBASE_API_KEY" if key is None else "COINBASE_API_SECRET"
+        raise WrongUse(f"{missing} is missing; set key and secret, or neither: market data need none.")
+    return Tokens(key, secret)

@@ -1,0 +1,211 @@
+"""What a frame of a venue says, in terms that all venues share. A venue's `wire` module turns bytes into these."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from pipeline.core.errors import BadData
+from pipeline.core.products import MAX_ID
+from pipeline.core.times import END_US, OLDEST_US
+
+Row = dict[str, Any]  # an element of trades.avsc or candles.avsc, or the values of ticker.avsc
+
+# The largest frames there are, snapshots of a thousand trades, hold some 7,000 commas. A million tiny elements in 1 MB
+# were a million objects, and 70 MB.
+MAX_COMMAS = 50_000
+# Elements of one frame that are kept one by one when they cannot be read; the rest is counted.
+MAX_BAD_ELEMENTS = 20
+MAX_DETAIL = 500
+MAX_DIGITS = 64  # of a decimal; the longest that a venue sends have some 30
+
+_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_SCIENTIFIC = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,2}")
+# Floats never: the digits of a JSON number are kept as text. C-speed as long as only these hooks are set.
+# NaN is kept as text too: it costs the element that holds it, not the frame.
+_JSON = json.JSONDecoder(parse_float=str, parse_constant=str)
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFrame:
+    """Trades of one product in the venue's order."""
+
+    product_id: str
+    rows: list[Row]
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TickerFrame:
+    """Best bid and ask; `timestamp_us` None where the venue gives no time."""
+
+    product_id: str
+    timestamp_us: int | None
+    values: Row
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CandleFrame:
+    """Candles that the venue made itself; `final` is decided by whoever publishes them. `as_of_us` None where the venue
+    gives no time."""
+
+    product_id: str
+    as_of_us: int | None
+    granularity_s: int
+    rows: list[Row]
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The venue accepted a subscription. Without a channel: that of the request it answers, or all of the product."""
+
+    channel: str | None
+    product_id: str
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRefused:
+    """The venue refused a subscription; without a product where it named none. `request` is our number of it."""
+
+    channel: str | None
+    product_id: str | None
+    reason: str
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VenueNotice:
+    """The venue's own state or complaint, for the log."""
+
+    kind: str  # status, error
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame, or one element of it, that the venue's format does not explain."""
+
+    reason: str  # json, shape, price, time ...
+    detail: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FramesLost:
+    """The venue's own numbers say that frames did not arrive. Lost trades show in the ledger and are repaired."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class VenueTime:
+    """The venue's clock when it sent this frame."""
+
+    at_us: int
+
+
+Said = (
+    TradeFrame | TickerFrame | CandleFrame | Acknowledged | SubscriptionRefused | VenueNotice | FramesLost | VenueTime
+    | Unreadable
+)  # fmt: skip
+
+
+def parse_frame(frame: bytes) -> Any:
+    """`parse_json` of a WebSocket frame, which is refused whole when it holds too many elements."""
+    commas = frame.count(b",")
+    if commas > MAX_COMMAS:
+        raise BadData("size", f"a frame of {len(frame)} bytes with {commas} elements")
+    return parse_json(frame)
+
+
+def parse_json(text: bytes | str) -> Any:
+    """JSON with numbers as the venue wrote them (fractions as text, integers as int). Raises `BadData("json")`."""
+    try:
+        return _JSON.decode(text if isinstance(text, str) else text.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadData("json", f"{type(error).__name__}: {str(error)[:MAX_DETAIL]}") from None
+
+
+def decimal_text(value: Any) -> str:
+    """A price or size as the venue wrote it; only scientific notation is written out. Raises `BadData("decimal")`."""
+    text = value if type(value) is str else str(value) if type(value) is int and abs(value) < MAX_ID else ""
+    if len(text) <= MAX_DIGITS:
+        if _PLAIN.fullmatch(text):
+            return text
+        if _SCIENTIFIC.fullmatch(text) and len(written := format(Decimal(text), "f")) <= MAX_DIGITS:
+            return written
+    raise BadData("decimal", f"{_shown(value)} is not a decimal number")
+
+
+def whole_number(value: Any) -> int:
+    """A trade id: an int, or digits, up to `MAX_ID`. Raises `BadData("trade_id")`."""
+    if type(value) is str and len(value) <= 19 and value.isdecimal() and value.isascii():
+        value = int(value)
+    if type(value) is int and 0 <= value < MAX_ID:
+        return value
+    raise BadData("trade_id", f"{_shown(value)} is not a trade id")
+
+
+def sane_time(timestamp_us: int) -> int:
+    """The same, when it lies within [2000, 2100). Raises `BadData("time")`."""
+    if OLDEST_US <= timestamp_us < END_US:
+        return timestamp_us
+    raise BadData("time", f"{_shown(timestamp_us)} us since 1970 is not a time between 2000 and 2100")
+
+
+def _shown(value: Any) -> str:
+    if type(value) is int and abs(value) >= MAX_ID:
+        return f"an integer of {value.bit_length()} bits"  # its text takes long to make, or cannot be made
+    return repr(value)[:100]
+
+
+def explained(error: Exception, element: Any) -> Unreadable:
+    """What to say of an element that could not be read."""
+    if isinstance(element, bytes):
+        payload = element
+    else:
+        try:
+            payload = json.dumps(element, default=str).encode()
+        except (ValueError, RecursionError):
+            payload = b""
+    detail = str(error)[:MAX_DETAIL]
+    if isinstance(error, BadData):
+        return Unreadable(error.reason, detail, payload)
+    return Unreadable("shape", f"{type(error).__name__}: {detail}", payload)
+
+
+class BadElements:
+    """Elements of one frame that could not be read: the first ones as they are, the number of the others."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+        self._more = 0
+
+    def add(self, error: Exception, element: Any) -> None:
+        if len(self.said) < MAX_BAD_ELEMENTS:
+            self.said.append(explained(error, element))
+        else:
+            self._more += 1
+
+    def all(self) -> list[Said]:
+        if not self._more:
+            return self.said
+        return [*self.said, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
+
+    def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]], values: Row) -> None:
+        """Figures beside the quote, by (ours, theirs): one that is odd is left out, and costs nothing else."""
+        for ours, theirs in names:
+            given = element.get(theirs)
+            values[ours] = None
+            if given is not None and given != "":
+                try:
+                    values[ours] = decimal_text(given)
+                except BadData as error:
+                    self.add(BadData("statistic", f"{theirs}: {error}"), element)

@@ -1,0 +1,224 @@
+"""Kraken's payloads, read by pure functions.
+
+WebSocket v2, `trade` (docs.kraken.com/exchange/api-reference/spot-websocket)::
+
+    {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":84095.7,"qty":0.00275723,
+     "ord_type":"limit","trade_id":109183886,"timestamp":"2026-09-26T18:09:13.157776Z"}]}
+
+`side` is the taker's; prices are JSON numbers; time is truncated to µs. `ticker`::
+
+    {"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"bid_qty":0.56251979,"ask":83744.3,
+     "ask_qty":0.00044780,"last":83744.3,"volume":3156.84782110,"vwap":84174.6,"low":83163.6,"high":85247.4,
+     "change":-429.3,"change_pct":-0.51,"trades":135262,"timestamp":"2026-09-25T17:48:26.844359Z"}]}
+
+Older servers send no `timestamp` in it. Answers to requests, one per symbol::
+
+    {"method":"subscribe","result":{"channel":"trade","snapshot":true,"symbol":"BTC/USD"},"success":true,...}
+    {"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD",...}
+    {"error":"Already subscribed","method":"subscribe","success":false,"symbol":"BTC/USD",...}
+    {"Error":"Exceeded msg rate"}
+
+An answer carries the `req_id` of its request, and `time_in`, `time_out` by the venue's clock.
+
+REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
+
+    {"error":[],"result":{"XBTUSDT":[["105433.60000","0.00027625",1762795433.9717445,"b","l","",10218208]],
+     "last":"1762798945374164210"}}
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import Any
+
+from pipeline.core.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.times import iso_to_us, seconds_to_us
+from venues.events import (
+    MAX_DETAIL,
+    Acknowledged,
+    BadElements,
+    Row,
+    Said,
+    SubscriptionRefused,
+    TickerFrame,
+    TradeFrame,
+    VenueNotice,
+    VenueTime,
+    decimal_text,
+    explained,
+    parse_frame,
+    parse_json,
+    sane_time,
+    whole_number,
+)
+from venues.kraken.symbols import product_of
+from venues.rest.page import Page, read_page
+
+_SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
+_NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+def read(frame: bytes) -> list[Said]:
+    """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
+    try:
+        message = parse_frame(frame)
+        channel = message.get("channel")
+        if channel == "trade":
+            return _trades(message)
+        if channel == "ticker":
+            return _tickers(message)
+        if channel == "status":
+            return [VenueNotice("status", str(message["data"][0]["system"])[:MAX_DETAIL])]
+        if "method" in message:
+            return _reply(message)
+        if "Error" in message or "error" in message:
+            return [VenueNotice("error", str(message.get("Error") or message.get("error"))[:MAX_DETAIL])]
+        return []
+    except _READING as error:
+        return [explained(error, frame)]
+
+
+def _trades(message: dict[str, Any]) -> list[Said]:
+    """One `TradeFrame` per product of the message; an element that cannot be read stands alone."""
+    by_product: dict[str, list[Row]] = {}
+    bad = BadElements()
+    for element in message["data"]:
+        try:
+            row = {
+                "trade_id": whole_number(element["trade_id"]),
+                "timestamp_us": sane_time(iso_to_us(element["timestamp"])),
+                "price": decimal_text(element["price"]),
+                "quantity": decimal_text(element["qty"]),
+                "taker_side": _SIDES.get(element["side"], "unknown"),
+            }
+            by_product.setdefault(product_of(element["symbol"]), []).append(row)
+        except _READING as error:
+            bad.add(error, element)
+    snapshot = message.get("type") == "snapshot"
+    return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad.all()]
+
+
+def _tickers(message: dict[str, Any]) -> list[Said]:
+    said: list[Said] = []
+    bad = BadElements()
+    snapshot = message.get("type") == "snapshot"
+    for element in message["data"]:
+        try:
+            values: Row = {
+                "bid": decimal_text(element["bid"]),
+                "ask": decimal_text(element["ask"]),
+                "bid_size": decimal_text(element["bid_qty"]),
+                "ask_size": decimal_text(element["ask_qty"]),
+            }
+            product = product_of(element["symbol"])
+            bad.statistics(element, _TICKER_EXTRAS, values)
+            said.append(TickerFrame(product, _ticker_time(element, bad), values, snapshot))
+        except _READING as error:
+            bad.add(error, element)
+    return said + bad.all()
+
+
+def _ticker_time(element: dict[str, Any], bad: BadElements) -> int | None:
+    """None where the venue gives none, or one that is none: bid and ask are worth more."""
+    stamp = element.get("timestamp")
+    if not stamp:
+        return None
+    try:
+        return sane_time(iso_to_us(stamp))
+    except BadData as error:
+        bad.add(error, element)
+        return None
+
+
+_TICKER_EXTRAS = (
+    ("last", "last"),
+    ("volume_24h", "volume"),
+    ("vwap_24h", "vwap"),
+    ("high_24h", "high"),
+    ("low_24h", "low"),
+    ("change_pct_24h", "change_pct"),
+)
+
+
+def _reply(message: dict[str, Any]) -> list[Said]:
+    said: list[Said] = []
+    with suppress(KeyError, BadData):  # older servers send none
+        said.append(VenueTime(sane_time(iso_to_us(message["time_out"]))))
+    result = message.get("result") or {}
+    reason = str(message.get("error", "no reason given"))[:MAX_DETAIL]
+    if message["method"] != "subscribe":
+        if message.get("success") is False:
+            said.append(VenueNotice("error", f"{str(message['method'])[:MAX_DETAIL]}: {reason}"))
+        return said
+    number = message.get("req_id")
+    request = number if type(number) is int else None
+    channel = result.get("channel") or message.get("channel")
+    product = _product_in(result.get("symbol") or message.get("symbol"), reason)
+    if message.get("success") or reason.startswith("Already subscribed"):
+        if product:
+            said.append(Acknowledged(channel if isinstance(channel, str) else None, product, request))
+    else:
+        said.append(SubscriptionRefused(channel if isinstance(channel, str) else None, product, reason, request))
+    return said
+
+
+def _product_in(symbol: Any, reason: str) -> str | None:
+    """The product that an answer is about, which not every refusal says in a field."""
+    named = _NAMED.search(reason)
+    for text in (symbol, named and named[0]):
+        try:
+            if text:
+                return product_of(text)
+        except _READING:
+            continue
+    return None
+
+
+def rest_result(body: bytes) -> Any:
+    """`result` of a REST answer, whose HTTP status is 200 even for errors. Raises what the error asks for."""
+    try:
+        answer = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Kraken's answer is no JSON: {error}") from None
+    if not isinstance(answer, dict) or not isinstance(answer.get("error"), list):
+        raise WrongAnswer("Kraken's answer has no error list")
+    errors = [str(error) for error in answer["error"] if not str(error).startswith("W")]
+    if errors:
+        raise _rest_error("; ".join(errors))
+    if "result" not in answer:
+        raise WrongAnswer("Kraken's answer has no result")
+    return answer["result"]
+
+
+def _rest_error(text: str) -> Refused | Unavailable:
+    if "Rate limit" in text or "Too many requests" in text or "lockout" in text:
+        return Throttled(f"Kraken: {text}")
+    if text.startswith(("EQuery", "EGeneral:Invalid", "EGeneral:Permission", "EGeneral:Unknown")):
+        return Refused(f"Kraken: {text}")
+    return Unavailable(f"Kraken: {text}")
+
+
+def rest_trades(body: bytes) -> tuple[Page, str]:
+    """(page ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does."""
+    result = rest_result(body)
+    try:
+        last = str(result["last"])
+        (table,) = (value for key, value in result.items() if key != "last")
+        if not last.isdecimal() or len(last) > 19:
+            raise ValueError(f"last is {last[:40]!r}")
+        return read_page(list(table), rest_row, lambda row: whole_number(row[6])), last
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
+
+
+def rest_row(row: list[Any]) -> Row:
+    """One row of REST `Trades`."""
+    return {
+        "trade_id": whole_number(row[6]),
+        "timestamp_us": seconds_to_us(str(row[2])),
+        "price": decimal_text(row[0]),
+        "quantity": decimal_text(row[1]),
+        "taker_side": _SIDES.get(row[3], "unknown"),
+    }

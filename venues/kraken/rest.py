@@ -1,0 +1,116 @@
+"""Kraken's REST `Trades`: pages ascending from a moment, by its nanosecond cursor. There is no cursor by id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.core.errors import Refused
+from pipeline.core.settings import KrakenSettings
+from venues.kraken import parse
+from venues.kraken.spelling import Spelling
+from venues.kraken.symbols import rest_pair
+from venues.rest.client import Client
+from venues.rest.page import Page
+from venues.rest.rate_limit import MARGIN, RateLimit
+
+PAGE = 1000
+# A stored time is the venue's, truncated to µs (WebSocket) or through a float (REST); begin a little before it.
+EARLIER_US = 1000
+# Where no time before the wanted ids is known: look back so far from the time after them, then four times as far ...
+FIRST_LOOK_BACK_US = 60_000_000
+
+
+class KrakenRest:
+    """See `venues.trade_walk.Source`. The limit is per pair; errors are those of `venues.rest.client.Client.get`."""
+
+    venue = "kraken"
+    page_rows = PAGE
+
+    def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6) -> None:
+        self._client = Client("kraken", settings.rest_url, stop, attempts=attempts)
+        self.clock = self._client.clock
+        self._settings, self._state_dir = settings, state_dir
+        self._limits: dict[str, RateLimit] = {}
+        self.spelling = Spelling(self._client, state_dir, stop, settings.rest_rate)
+        self.calls_per_s = settings.rest_rate / MARGIN
+
+    def _limit(self, product_id: str) -> RateLimit:
+        if product_id not in self._limits:
+            name = f"kraken-{rest_pair(product_id)}"
+            self._limits[product_id] = RateLimit(self._state_dir, name, self._settings.rest_rate)
+        return self._limits[product_id]
+
+    def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
+        """(page ascending, `last`): up to `count` trades after `since_ns`, or the newest where it is None."""
+        params: dict[str, str | int] = {**self.spelling.of(product_id).params(), "count": count}
+        if since_ns is not None:
+            params["since"] = since_ns
+        return self._client.get(
+            "Trades", params, self._limit(product_id), lambda answer: parse.rest_trades(answer.body)
+        )
+
+    def newest_trade(self, product_id: str) -> int:
+        """See `Source`."""
+        newest = self._newest_id(product_id)
+        if newest is None:
+            raise Refused(f"Kraken has no trade of {product_id}")
+        return newest
+
+    def _newest_id(self, product_id: str) -> int | None:
+        # Several, because trade times are not monotonic in id.
+        page, _ = self.page(product_id, None, count=50)
+        return page.ids[-1] if page.ids else None
+
+    def first_id_at(self, product_id: str, at_us: int) -> int:
+        """See `Source`; one call."""
+        page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
+        ids = [int(row["trade_id"]) for row in page.rows if row["timestamp_us"] >= at_us]
+        if ids:
+            return min(ids)
+        newest = self._newest_id(product_id)
+        return 0 if newest is None else newest + 1
+
+    def pages(
+        self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
+    ) -> Iterator[Page]:
+        """See `Source`: ascending."""
+        since: str | None = self._start(product_id, first_id, before_us, after_us)
+        while since is not None:
+            page, last = self.page(product_id, since)
+            yield page
+            if page.ids and page.ids[-1] > last_id:
+                return
+            since = next_cursor(since, last, len(page.ids))
+
+    def _start(self, product_id: str, first_id: int, before_us: int | None, after_us: int | None) -> str:
+        """A cursor before `first_id`."""
+        if before_us is not None:
+            return str(max(0, before_us - EARLIER_US) * 1000)
+        if after_us is None:
+            page, _ = self.page(product_id, None)
+            after_us = page.rows[0]["timestamp_us"] if page.rows else 0
+        back_us = FIRST_LOOK_BACK_US
+        while back_us < after_us:
+            since = str((after_us - back_us) * 1000)
+            page, _ = self.page(product_id, since)
+            if page.ids and page.ids[0] <= first_id:
+                return since
+            back_us *= 4
+        return "0"
+
+
+def next_cursor(since_ns: str, last: str, rows: int) -> str | None:
+    """The `since` of the following page; None when this was the last one.
+
+    Several trades may share the nanosecond `last`, of which the page holds only some, hence one back. A page that is
+    nothing but one instant would come again for ever: then `last` itself. What the page did not hold of that instant
+    cannot be reached in any way (`filling.UNREACHABLE`).
+    """
+    if rows < PAGE:
+        return None
+    following = str(int(last) - 1)
+    if int(following) > int(since_ns):
+        return following
+    return last if int(last) > int(since_ns) else None

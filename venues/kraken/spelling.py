@@ -1,0 +1,162 @@
+"""How Kraken writes a pair: `AAPLx/USD` on the WebSocket and `AAPLxUSD` at REST are our `AAPLX-USD`.
+
+The venue takes its own letter case only, and REST wants to be told that a pair is no currency. Both stand in its list
+of pairs (`AssetPairs`), which is looked at when a product is asked for that is not in the copy on disk; every process
+of the machine reads that copy. Where nobody answers, a pair is spelled as most are: in capitals.
+
+    {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","aclass_base":"currency",...},...}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, WrongAnswer, WrongUse
+from pipeline.core.log import get_logger
+from pipeline.core.products import canonical_product
+from producers.live.websocket import Stopped
+from venues.kraken.symbols import rest_pair, websocket_symbol
+from venues.rest.client import Answer, Client
+from venues.rest.rate_limit import RateLimit
+
+# Tokenized stocks are listed and traded only for who asks for them by this word.
+CLASSES = ("currency", "tokenized_asset")
+MOST_PAIRS = 20_000  # Kraken has some 1,500
+# A pair that the venue does not list is looked for again no sooner; nor is a list that did not come.
+AGAIN_S = 600.0
+PATIENCE_S = 3.0
+_ALTNAME = re.compile(r"[A-Za-z0-9./_-]{1,40}", re.ASCII)
+_NEW = {"XBT": "BTC", "XDG": "DOGE"}
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """One pair as the venue writes it."""
+
+    symbol: str  # of WebSocket v2
+    pair: str  # of REST
+    asset_class: str = CLASSES[0]
+
+    def params(self) -> dict[str, str]:
+        """What a REST request says of the pair."""
+        return {"pair": self.pair} | ({} if self.asset_class == CLASSES[0] else {"asset_class": self.asset_class})
+
+
+def usual(product_id: str) -> Spelled:
+    """The spelling that most pairs have."""
+    return Spelled(websocket_symbol(product_id), rest_pair(product_id))
+
+
+class Spelling:
+    """Threads may share one. Nothing raises: without the list most pairs are spelled right too."""
+
+    def __init__(self, client: Client, state_dir: Path, stop: threading.Event, rest_rate: float = 1.0) -> None:
+        self._client, self._stop = client, stop
+        self._limit = RateLimit(state_dir, "kraken-pairs", rest_rate)
+        self._file = state_dir / "kraken-pairs.json"
+        self._read_at = 0  # mtime of the copy that was read
+        self._known: dict[str, Spelled] = {}
+        self._again_at = 0.0
+        self._learning = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._log = get_logger().bind(venue="kraken")
+
+    def of(self, product_id: str) -> Spelled:
+        """How the venue writes it, as far as we know. Asks nobody."""
+        if product_id not in self._known:
+            self._read()
+        return self._known.get(product_id) or usual(product_id)
+
+    def learn(self, products: Iterable[str]) -> None:
+        """Look at the venue's list, unless all of `products` are known or it was looked at a while ago."""
+        self._read()
+        with self._learning:
+            if all(product in self._known for product in products) or time.monotonic() < self._again_at:
+                return
+            self._again_at = time.monotonic() + AGAIN_S
+            found: dict[str, Spelled] = {}
+            try:
+                for asset_class in CLASSES:
+                    found = (
+                        self._client.get("AssetPairs", {"aclass_base": asset_class}, self._limit, pairs_of(asset_class))
+                        | found
+                    )  # where both have a name, the currency is meant
+            except PipelineError as error:
+                self._log.warning(events.REQUEST_FAILED, request="AssetPairs", error=str(error))
+            except Stopped:
+                return
+            if found:
+                self._known = self._known | found
+                self._write()
+
+    def learn_soon(self, products: Iterable[str], patience_s: float = PATIENCE_S) -> None:
+        """The same in the background; waits for it as long as a live stream may wait for REST."""
+        wanted = tuple(products)
+        self._read()
+        if all(product in self._known for product in wanted) or time.monotonic() < self._again_at:
+            return
+        if self._thread is None or not self._thread.is_alive():  # else it was waited for already
+            self._thread = threading.Thread(target=self.learn, args=(wanted,), name="kraken-pairs", daemon=True)
+            self._thread.start()
+            self._thread.join(patience_s)
+
+    def _read(self) -> None:
+        """The copy on disk, where it is new. A damaged one is no copy."""
+        try:
+            written_at = self._file.stat().st_mtime_ns
+            if written_at == self._read_at or self._file.stat().st_size > 10_000_000:
+                return
+            self._read_at = written_at
+            rows = json.loads(self._file.read_bytes())
+            self._known = self._known | {
+                str(product): Spelled(str(symbol), str(pair), str(asset_class))
+                for product, (symbol, pair, asset_class) in rows.items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return
+
+    def _write(self) -> None:
+        """Whole or not at all: other processes read it."""
+        rows = {p: [s.symbol, s.pair, s.asset_class] for p, s in list(self._known.items())[:MOST_PAIRS]}
+        fresh = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        try:
+            fresh.write_text(json.dumps(rows))
+            fresh.replace(self._file)
+        except OSError as error:  # it is a copy: then every process asks for itself
+            self._log.warning(events.REQUEST_FAILED, request=str(self._file), error=str(error.strerror))
+
+
+def pairs_of(asset_class: str) -> Any:
+    """A reader of answers about pairs of `asset_class`: ours -> the venue's. One odd pair costs itself."""
+
+    def read(answer: Answer) -> dict[str, Spelled]:
+        try:
+            listed = json.loads(answer.body)
+            if listed["error"]:
+                raise WrongAnswer(f"Kraken: {str(listed['error'])[:200]}")
+            pairs = list(listed["result"].values())[:MOST_PAIRS]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise WrongAnswer(f"Kraken's list of pairs cannot be read: {type(error).__name__}") from None
+        found: dict[str, Spelled] = {}
+        for pair in pairs:
+            try:
+                base, quote = pair["wsname"].split("/")
+                if pair.get("aclass_base", asset_class) != asset_class or not _ALTNAME.fullmatch(pair["altname"]):
+                    continue
+                product = canonical_product(pair["wsname"], "kraken")
+                symbol = f"{_NEW.get(base, base)}/{_NEW.get(quote, quote)}"
+                found.setdefault(product, Spelled(symbol, pair["altname"], asset_class))
+            except (WrongUse, KeyError, TypeError, ValueError, AttributeError):
+                continue
+        return found
+
+    return read

@@ -1,0 +1,70 @@
+"""Kraken's side of a live connection."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.core.settings import KrakenSettings
+from venues.events import Said
+from venues.kraken import parse
+from venues.kraken.rest import KrakenRest
+from venues.kraken.symbols import product_of
+
+SYMBOLS_PER_REQUEST = 50
+NAMESPACES = {"trade": "trades", "ticker": "tickers"}
+
+
+def products_of(settings: KrakenSettings) -> tuple[str, ...]:
+    """The configured products, canonical, each once."""
+    return tuple(dict.fromkeys(product_of(text) for text in settings.product_ids))
+
+
+class KrakenVenue:
+    """See `producers.live.connection.Venue`."""
+
+    name = "kraken"
+    watches_trades = True
+    messages_per_s = 10.0  # the limit is not published; others use 20
+    products_per_text = SYMBOLS_PER_REQUEST
+
+    def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event) -> None:
+        self.url = settings.ws_url
+        self.products = products_of(settings)
+        self.channels: tuple[str, ...] = ("trade", "ticker") if settings.ticker else ("trade",)
+        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
+        self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
+        self.rest_per_s = settings.rest_rate
+        self.frame_timeout_s = settings.ws_timeout
+        self.quiet_s = settings.quiet_seconds
+        # A question about a silence is answered now or not at all; it will be asked again.
+        self._rest = KrakenRest(settings, state_dir, stop, attempts=2)
+
+    def opened(self) -> list[str]:
+        return []  # nothing belongs to one connection here
+
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
+        if channel == "ticker":
+            params["event_trigger"] = "bbo"  # each move of bid and ask, not only with trades
+        params["snapshot"] = True
+        return json.dumps({"method": "subscribe", "params": params, "req_id": request})
+
+    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+        params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
+        if channel == "ticker":
+            params["event_trigger"] = "bbo"
+        return json.dumps({"method": "unsubscribe", "params": params})
+
+    def _symbols(self, products: Sequence[str]) -> list[str]:
+        """As the venue writes them."""
+        self._rest.spelling.learn_soon(products)
+        return [self._rest.spelling.of(product).symbol for product in products]
+
+    def read(self, frame: bytes) -> list[Said]:
+        return parse.read(frame)
+
+    def newest_trade(self, product_id: str) -> int:
+        return self._rest.newest_trade(product_id)

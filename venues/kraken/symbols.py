@@ -1,0 +1,26 @@
+"""Kraken's usual spellings: WebSocket v2 says `BTC/USD`, REST `XBTUSD`; canonical is `BTC-USD`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pipeline.core.products import canonical_product
+
+_OLD = {"BTC": "XBT", "DOGE": "XDG"}
+
+
+@lru_cache(4096)  # a bound: the venue chooses what is asked of it
+def product_of(symbol: str) -> str:
+    """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
+    return canonical_product(symbol, "kraken")
+
+
+def websocket_symbol(product_id: str) -> str:
+    """`BTC-USD` -> `BTC/USD`."""
+    return product_id.replace("-", "/")
+
+
+def rest_pair(product_id: str) -> str:
+    """`BTC-USD` -> `XBTUSD`."""
+    base, quote = product_id.split("-")
+    return _OLD.get(base, base) + _OLD.get(quote, quote)

@@ -1,0 +1,122 @@
+"""Requests to a venue's REST interface: limited, retried; rejects HTML, truncated and empty bodies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import requests
+
+from pipeline.core import events, metrics
+from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from producers.live.websocket import abandonable
+from venues.rest.bounded import BoundedSession, TooLate, TooMuch
+from venues.rest.date_clock import DateClock
+from venues.rest.rate_limit import RateLimit
+from venues.rest.retry import retrying
+
+T = TypeVar("T")
+
+# (connect, read) in seconds. A page of 1000 trades takes well under one second.
+TIMEOUT_S = (5.0, 15.0)
+ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s and their jitter: half a minute; a caller that wants more asks again later
+THROTTLED_S = 5.0  # where the venue gives no time of its own ("a few seconds or more")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A body that arrived whole, with its headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Client:
+    """One venue's REST interface. `get` raises `Refused`, `Unavailable` (after all retries) or `Stopped`."""
+
+    def __init__(self, venue: str, base_url: str, stop: threading.Event, *, attempts: int = ATTEMPTS) -> None:
+        self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
+        self.clock = DateClock()
+        self._log = get_logger().bind(venue=venue)
+        self._session = BoundedSession(redirects=True)  # `check` refuses them, with the status
+        self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
+        self._session.headers["Accept"] = "application/json"
+
+    def get(self, path: str, params: Mapping[str, str | int], limit: RateLimit, understand: Callable[[Answer], T]) -> T:
+        """Ask, and give what `understand` makes of the answer; what it raises decides about a retry."""
+
+        def attempt() -> T:
+            limit.wait(self._stop)
+            try:
+                answer = abandonable(lambda: self._ask(path, params), self._stop, f"GET {path}")
+                made = understand(answer)
+            except PipelineError as error:
+                metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
+                if isinstance(error, Throttled):
+                    hold_s = min(300.0, error.retry_after_s or THROTTLED_S)
+                    limit.hold(hold_s)
+                    self._log.warning(events.RATE_LIMIT, limit=limit.name, status="exceeded", hold_s=hold_s)
+                raise
+            metrics.REQUESTS.labels(self.venue, "ok").inc()
+            return made
+
+        return retrying(path, self._attempts, self._stop, self._log)(attempt)
+
+    def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
+        url = f"{self._base}/{path}"
+        sent_us = now_us()
+        try:
+            response = self._session.get(url, params=params, timeout=TIMEOUT_S)
+        except requests.RequestException as error:
+            raise mapped(url, error) from None
+        self.clock.note(response.headers.get("Date"), sent_us, now_us())
+        check(url, response.status_code, response.headers, response.content)
+        return Answer(response.content, response.headers)
+
+
+def mapped(url: str, error: requests.RequestException) -> PipelineError:
+    """Our error for one of the library's. TLS and network troubles pass; an address that is none does not."""
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
+                          requests.exceptions.MissingSchema, requests.exceptions.InvalidProxyURL,
+                          requests.exceptions.UnrewindableBodyError, requests.exceptions.InvalidHeader)):  # fmt: skip
+        return Refused(f"{url} is no address that can be asked: {type(error).__name__}")
+    if isinstance(error, (TooMuch, TooLate)):
+        return (WrongAnswer if isinstance(error, TooMuch) else Unavailable)(f"{url}: {error}")
+    if isinstance(error, (requests.exceptions.ContentDecodingError, requests.exceptions.ChunkedEncodingError)):
+        return WrongAnswer(f"{url}: the answer was cut off or damaged ({type(error).__name__})")
+    return Unavailable(f"{url}: {type(error).__name__}")
+
+
+def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Raise what an HTTP status or a body that is no JSON asks for."""
+    if status == 429 or status == 418:
+        raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After")))
+    html = body.lstrip()[:1] == b"<" or "html" in headers.get("Content-Type", "")
+    if status >= 500 or status == 408 or (status == 403 and html):  # a 403 page is the guard in front of the venue
+        raise Unavailable(f"{url}: {status}")
+    if status >= 400:
+        raise Refused(f"{url}: {status} {body[:200].decode(errors='replace')}")
+    if status >= 300:
+        raise WrongAnswer(f"{url}: {status}")
+    if html:
+        raise WrongAnswer(f"{url}: a web page instead of data")
+    if not body.strip():
+        raise WrongAnswer(f"{url}: an empty answer")
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    """`Retry-After` in seconds; it may be a number or a date."""
+    if not text:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
