@@ -1,4 +1,4 @@
-"""`python -m bench.publish_trades PRODUCTS COUNT PER_MESSAGE`: publish COUNT trades of each of PRODUCTS invented products."""
+"""`python -m bench.publish_trades PRODUCTS COUNT PER_MESSAGE`: COUNT trades of each of PRODUCTS invented products."""
 
 from __future__ import annotations
 

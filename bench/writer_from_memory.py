@@ -1,4 +1,4 @@
-"""`python -m bench.writer_from_memory FILE`: the quotes writer, unchanged, but its messages come from memory instead of the broker.
+"""`python -m bench.writer_from_memory FILE`: the quotes writer, unchanged, but fed from memory.
 
 FILE is a pickle of (topic, bytes) pairs. Waits for a line on stdin before it begins.
 """

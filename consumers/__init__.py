@@ -1,1 +1,1 @@
-"""Consumers: the writers with the loop they share, the gap filler, the dead letters."""
+"""Programs that subscribe: the writers, the gap filler, the commands for dead letters."""

@@ -25,8 +25,7 @@ from pipeline.broker.client import new_client
 from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.settings import PulsarSettings
-from pipeline.core.times import END_US
-from pipeline.database.ledger import from_us
+from pipeline.core.times import END_US, from_us
 from schemas.columns import decode_quote_hour
 
 REPLAYED = "replayed"

@@ -23,8 +23,9 @@ from consumers.subscription import Message
 from consumers.validation import check_address
 from pipeline.core.errors import BadData
 from pipeline.core.settings import DukascopySettings, load
+from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
-from pipeline.database.ledger import Hour, from_us, to_us
+from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 from venues.market_hours import EMPTY_FINAL_AFTER_US, HOUR_US, closed_by_week, session_of

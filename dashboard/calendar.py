@@ -9,7 +9,7 @@ from typing import Any
 
 from dashboard.queries import SQL, Instrument, Span, gaps
 from dashboard.store import Store
-from pipeline.database.ledger import to_us
+from pipeline.core.times import to_us
 from pipeline.ops.claim import EMPTY_AT_VENUE
 
 DAYS = 182

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.core.errors import Unavailable
-from pipeline.database.ledger import to_us
+from pipeline.core.times import to_us
 from pipeline.ops import collect
 
 # Several open pages ask the programs once.

@@ -13,7 +13,7 @@ from typing import Any
 from dashboard.charts.timeframes import FRAMES, Frame
 from dashboard.store import Store
 from pipeline.core.settings import PROJECT
-from pipeline.database.ledger import from_us, to_us
+from pipeline.core.times import from_us, to_us
 
 SQL = PROJECT / "sql" / "dashboard"
 MOST_CANDLES = 5_000

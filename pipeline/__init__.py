@@ -1,1 +1,1 @@
-"""What every process shares: settings, topics, bus, store, health and metrics, logging, errors."""
+"""The commands of the pipeline, and in the rooms below them what all programs share."""

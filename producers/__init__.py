@@ -1,1 +1,1 @@
-"""Producers: what a venue sends, onto topics."""
+"""Programs that publish what venues send."""

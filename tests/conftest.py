@@ -186,7 +186,7 @@ class _fresh_database:
 
 def _template(instance: Instance) -> str:
     state = hashlib.sha256()
-    for file in [*sorted((PROJECT / "sql").rglob("*.sql")), PROJECT / "pipeline" / "migrate.py"]:
+    for file in [*sorted((PROJECT / "sql").rglob("*.sql")), PROJECT / "pipeline" / "database" / "migrate.py"]:
         state.update(file.read_bytes())
     name = f"template_{state.hexdigest()[:16]}"
     with psycopg.connect(instance.database_url(), autocommit=True) as connection:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.core.runtime import now_us
-from pipeline.database.ledger import from_us
+from pipeline.core.times import from_us
 from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from conftest import UNMEASURED
 
-from pipeline.database.ledger import to_us
+from pipeline.core.times import to_us
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PROJECT
-from pipeline.database.ledger import from_us
+from pipeline.core.times import from_us
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.quotes import HOUR_US
 from simulator.testing import running_simulator

@@ -180,7 +180,7 @@ MACHINE_CLOCK = {
 def test_whatever_judges_data_asks_the_clock_that_can_be_turned() -> None:
     """Prevents: a judgement by our own clock that no fault of the judge can reach."""
     asks = re.compile(r"\btime\.time(_ns)?\(|\b(datetime|date)\.(now|utcnow|today)\(")
-    folders = ("pipeline", "consumers", "producers", "dashboard", "schemas")
+    folders = ("pipeline", "venues", "consumers", "producers", "dashboard", "schemas")
     files = [file for folder in folders for file in (PROJECT / folder).rglob("*.py")]
     asking = {str(file.relative_to(PROJECT)) for file in files if asks.search(file.read_text())}
     assert asking <= MACHINE_CLOCK, "use pipeline.core.runtime.now_us(), or say here why not"

@@ -17,7 +17,7 @@ import requests
 
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.settings import KrakenSettings
-from producers.live.websocket import Stopped
+from pipeline.core.stopping import Stopped
 from simulator.testing import Simulator, running_simulator
 from venues.kraken.rest import KrakenRest
 from venues.rest.client import Client, check, mapped

@@ -235,7 +235,7 @@ def a_year_later(tmp_path: Path) -> Path:
     for name in ("wanted", "plainly", "wants", "tested"):
         _wheel(index, name, "2.0", *([brought] if name == "wanted" else []))
     shutil.copy(PROJECT / "scripts" / "setup", checkout / "scripts" / "setup")
-    for module in ("pipeline/services/install.py", "pipeline/services/charts_library.py"):
+    for module in ("pipeline/services/install.py", "dashboard/assets.py"):
         (checkout / module).touch()
     return checkout
 

@@ -13,7 +13,8 @@ import pytest
 import producers.live.websocket
 import producers.live.websocket_frames
 from pipeline.core.errors import Unavailable
-from producers.live.websocket import Socket, Stopped
+from pipeline.core.stopping import Stopped
+from producers.live.websocket import Socket
 from producers.live.websocket_frames import MAX_FRAGMENTS, MAX_MESSAGE_BYTES, FrameReader
 from tests.hostile_server import frame, hostile, shake_hands
 

@@ -1,0 +1,1 @@
+"""What an exchange is: its symbols, its messages, its answers by REST."""

@@ -36,7 +36,7 @@ SECOND_LOOK_US = 10_000_000
 
 
 class Source(Protocol):
-    """A venue's trades by REST. Everything raises `Refused`, `Unavailable` or `producers.live.websocket.Stopped`."""
+    """A venue's trades by REST. Everything raises `Refused`, `Unavailable` or `pipeline.core.stopping.Stopped`."""
 
     venue: str
     page_rows: int

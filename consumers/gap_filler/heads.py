@@ -25,8 +25,8 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
 from pipeline.core.products import MAX_ID
+from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
-from producers.live.websocket import Stopped
 from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product

@@ -29,9 +29,9 @@ from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, load
+from pipeline.core.stopping import Stopped
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import IdGap, Ledger
-from producers.live.websocket import Stopped
 from venues import id_ranges
 from venues.bad_rows import BadRowLetters
 from venues.id_ranges import Span

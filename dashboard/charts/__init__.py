@@ -1,0 +1,1 @@
+"""A chart's candles: from the database, and live from the topics."""

@@ -23,7 +23,7 @@ from dashboard.charts.timeframes import Frame
 from dashboard.queries import SQL, Instrument, text_of
 from dashboard.store import Store
 from pipeline.core.runtime import now_us
-from pipeline.database.ledger import from_us, to_us
+from pipeline.core.times import from_us, to_us
 
 # Ticks that are kept beside the database's candle; a piece of 2,000 is merged in 2 ms.
 PILE = 2_000

@@ -23,7 +23,7 @@ from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import redact
-from pipeline.database.ledger import from_us
+from pipeline.core.times import from_us
 
 # One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
 PACE_S = 0.04

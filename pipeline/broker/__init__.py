@@ -1,0 +1,1 @@
+"""Pulsar: topics, admin, client, publishers."""

@@ -1,4 +1,4 @@
-"""Idempotent ground: tenant, namespaces with their policies, topics; database, extension, migrations.
+"""Tenant, namespaces with their policies, control topics: created where they are missing.
 
 Any process may call it at any time, also two at once. On a cluster where it may not create something it uses what
 exists and names what is missing.
@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import click
-
 from pipeline.broker.admin import Admin
 from pipeline.broker.topics import GAPS_TOPIC, HEADS_TOPIC, NAMESPACES, Namespace, full_name
 from pipeline.core import events
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import Stop, keep_trying, program
-from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.core.runtime import keep_trying
+from pipeline.core.settings import PulsarSettings
 
 
 def broker(settings: PulsarSettings) -> None:
@@ -80,18 +78,3 @@ def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[Wrong
 def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:
     """`broker`, waiting for the broker as long as it takes; returns early when stopped."""
     keep_trying("broker", partial(broker, settings), stop, retry_on=(Unavailable,))
-
-
-@click.command()
-@program("bootstrap")
-def main() -> None:
-    """Create what is missing in broker and database; harmless to repeat."""
-    from pipeline.database.migrate import database_when_ready
-
-    stop = Stop().listen()
-    broker_when_ready(load(PulsarSettings), stop)
-    database_when_ready(load(DatabaseSettings), stop)
-
-
-if __name__ == "__main__":
-    main()

@@ -73,8 +73,8 @@ class Bus:
         """A publisher for one product's topic, which is created where it is new.
 
         `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
-        name waits until the first is gone. `whole`: messages of any size (`pipeline.broker.chunked_publisher`); otherwise many small ones.
-        For `lazy` and the errors see `publisher_to`.
+        name waits until the first is gone. `whole`: messages of any size (`pipeline.broker.chunked_publisher`);
+        otherwise many small ones. For `lazy` and the errors see `publisher_to`.
         """
         topic = topic_of(self.settings.tenant, namespace, venue, product_id)
         return self.publisher_to(

@@ -73,7 +73,7 @@ def writer(path: Path) -> subprocess.Popen[bytes]:
     """A process that writes its `stdin` to `path`; it ends when nobody has that open any more."""
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(path.absolute())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        start_new_session=True, cwd=Path(__file__).resolve().parent.parent,
+        start_new_session=True, cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_product, short
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 _HOST = r"(?:[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+\])"
 _BROKERS = re.compile(rf"(pulsar(?:\+ssl)?)://({_HOST}(?::\d{{1,6}})?(?:,{_HOST}(?::\d{{1,6}})?)*)/?", re.ASCII)
 _HOST_AND_PORT = re.compile(rf"{_HOST}(?::\d{{1,6}})?", re.ASCII)

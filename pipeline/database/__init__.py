@@ -1,0 +1,1 @@
+"""TimescaleDB: connection, statements, migrations, the ledger."""

@@ -11,23 +11,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from pipeline.core import events
 from pipeline.core.log import get_logger
+from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_us(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def from_us(timestamp_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=timestamp_us)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
+from pipeline.core.times import from_us
 from pipeline.database.connection import Connection, connect
-from pipeline.database.ledger import from_us
 from producers.dukascopy.command import Wish
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.feeds.web import TRIES

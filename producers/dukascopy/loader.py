@@ -22,8 +22,9 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.settings import DatabaseSettings
+from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection, connect_when_ready
-from pipeline.database.ledger import Hour, Ledger, from_us, to_us
+from pipeline.database.ledger import Hour, Ledger
 from pipeline.database.sql import statement
 from producers.dukascopy import metrics
 from producers.dukascopy.calendar import busy_hours

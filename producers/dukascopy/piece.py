@@ -12,6 +12,7 @@ from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
@@ -23,7 +24,6 @@ from producers.dukascopy.job import Job, Sent
 from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
-from producers.live.websocket import Stopped
 from schemas.columns import checksum, encode_quote_hour
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 

@@ -15,6 +15,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
+from pipeline.core.stopping import Stopped
 from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
 from producers.exchange_candles import ledger
@@ -26,7 +27,6 @@ from producers.exchange_candles.names import exchanges_of
 from producers.exchange_candles.prepare import PROGRAM, check, exchanges_wanted, load_markets, together
 from producers.exchange_candles.symbols import read_symbols, required_of
 from producers.exchange_candles.worker import Outcome, Plan, Worker
-from producers.live.websocket import Stopped
 
 MOST_EXCHANGES = 63  # consumers.consensus has one bit for each
 FLUSH_S = 10.0

@@ -19,10 +19,10 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
+from pipeline.core.stopping import Stopped, abandonable
 from producers.exchange_candles.looks import Answer
 from producers.exchange_candles.names import CALLS_PER_S
 from producers.exchange_candles.rows import Units, read_rows
-from producers.live.websocket import Stopped, abandonable
 from venues.rest.bounded import BoundedSession
 from venues.rest.rate_limit import RateLimit
 from venues.rest.retry import retrying

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
-from pipeline.database.ledger import from_us, to_us
 
 Span = tuple[int, int]  # µs, the end excluded
 

@@ -12,10 +12,10 @@ from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import CommonSettings, ExchangeCandlesSettings, load
+from pipeline.core.stopping import Stopped
 from producers.exchange_candles.exchange import ATTEMPTS_AGAIN, Exchange
 from producers.exchange_candles.names import exchanges_of
 from producers.exchange_candles.symbols import check_symbols
-from producers.live.websocket import Stopped
 
 PROGRAM = "exchange-candles"
 MONTH_S = 2_592_000  # ccxt's month: not of one width

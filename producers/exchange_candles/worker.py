@@ -24,6 +24,7 @@ from pipeline.core.errors import PipelineError, Refused, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
+from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
@@ -33,7 +34,6 @@ from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.looks import GRACE_US, Memory, Span, common, merged, without
 from producers.exchange_candles.rows import NAMES, Values, floor_us
 from producers.exchange_candles.walk import Book, Sink, Walk
-from producers.live.websocket import Stopped
 
 # The writer needs well under a second for a page. A run that ends gives up after this long without progress.
 PATIENCE_S = 120.0

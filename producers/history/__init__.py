@@ -1,0 +1,1 @@
+"""Back-fill of trades by command."""

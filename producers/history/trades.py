@@ -24,12 +24,12 @@ from pipeline.core.errors import PipelineError, Refused, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
+from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from producers.history.progress import LoadProgress
-from producers.live.websocket import Stopped
 from venues import id_ranges
 from venues.id_ranges import Span
 from venues.trade_walk import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source

@@ -1,0 +1,1 @@
+"""One connection life for all venues that stream."""

@@ -16,13 +16,14 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
+from pipeline.core.stopping import Stopped
 from producers.live.backoff import Backoff
 from producers.live.heads import Head
 from producers.live.live_publisher import Outlet
 from producers.live.saying import Sayer
 from producers.live.subscriptions import Subscriptions
 from producers.live.watch import Watch
-from producers.live.websocket import Socket, Stopped
+from producers.live.websocket import Socket
 from venues.events import (
     Acknowledged,
     CandleFrame,

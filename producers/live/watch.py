@@ -13,11 +13,11 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
+from pipeline.core.stopping import Stopped
 from producers.live.heads import Head
 from producers.live.saying import Sayer
 from producers.live.staleness import Due, ProductClock
 from producers.live.subscriptions import Subscriptions
-from producers.live.websocket import Stopped
 from venues.venue import Venue
 
 # Silent products are asked after as often as this, or as a quarter of what the venue's REST allows, if that is less.

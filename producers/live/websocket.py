@@ -5,17 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import websocket
 from websocket import ABNF
 
 from pipeline.core.errors import Unavailable
+from pipeline.core.stopping import Stopped, abandonable
 from producers.live.websocket_frames import FrameReader
-
-T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0  # of each step
 OPEN_S = 20.0  # all steps: name, TCP, TLS, handshake
@@ -25,45 +23,6 @@ READ_TIMEOUT_S = 0.5
 SEND_S = 1.0  # a venue that does not take a request of 300 bytes within this time takes none
 PONG_EVERY_S = 0.25
 _CHUNK = 65536
-
-
-class Stopped(Exception):
-    """The program should end; nothing went wrong."""
-
-
-def abandonable(
-    call: Callable[[], T], stop: threading.Event, name: str, within_s: float | None = None,
-    abandon: Callable[[], None] = lambda: None,
-) -> T:  # fmt: skip
-    """The result of `call`, which may block; when `stop` is set meanwhile, `Stopped` is raised and it is left alone.
-
-    A blocked connect or answer must not delay the end of the program by its own time-out. After `within_s` it is left
-    alone too, with `Unavailable`; `abandon` is then called, to make it end.
-    """
-    done = threading.Event()
-    result: list[T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result.append(call())
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            done.set()
-
-    until = None if within_s is None else time.monotonic() + within_s
-    # With our context, so that log lines from there name the program too.
-    threading.Thread(target=run, name=name, daemon=True).start()
-    while not done.wait(0.1):
-        if stop.is_set():
-            raise Stopped
-        if until is not None and time.monotonic() > until:
-            abandon()
-            raise Unavailable(f"{name}: not done after {within_s:.0f} s")
-    if failure:
-        raise failure[0]
-    return result[0]
 
 
 class _Counted:

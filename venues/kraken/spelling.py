@@ -23,7 +23,7 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongAnswer, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import canonical_product
-from producers.live.websocket import Stopped
+from pipeline.core.stopping import Stopped
 from venues.kraken.symbols import rest_pair, websocket_symbol
 from venues.rest.client import Answer, Client
 from venues.rest.rate_limit import RateLimit

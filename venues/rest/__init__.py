@@ -1,0 +1,1 @@
+"""REST of any venue: bounded answers, limits of rate, retries."""

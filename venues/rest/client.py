@@ -15,7 +15,7 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
-from producers.live.websocket import abandonable
+from pipeline.core.stopping import abandonable
 from venues.rest.bounded import BoundedSession, TooLate, TooMuch
 from venues.rest.date_clock import DateClock
 from venues.rest.rate_limit import RateLimit

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.core import metrics
 from pipeline.core.errors import WrongUse
-from producers.live.websocket import Stopped
+from pipeline.core.stopping import Stopped
 
 _MOMENT = struct.Struct("<d")
 # On its way to the venue a request may be overtaken in time by the next one: 10 % of distance against that.

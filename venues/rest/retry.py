@@ -9,7 +9,7 @@ import tenacity
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
-from producers.live.websocket import Stopped
+from pipeline.core.stopping import Stopped
 
 
 def retrying(what: str, attempts: int, stop: threading.Event, log: Any) -> tenacity.Retrying:

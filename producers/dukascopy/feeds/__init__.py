@@ -1,0 +1,1 @@
+"""Where hours of quotes come from: files of the vendor, its JSON, a folder."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.core import metrics
 from pipeline.core.errors import WrongUse
-from producers.live.websocket import Stopped
+from pipeline.core.stopping import Stopped
 
 START_RATE = 1.0
 LEAST_RATE = 0.05

@@ -15,9 +15,9 @@ import requests
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Throttled
 from pipeline.core.log import get_logger
+from pipeline.core.stopping import abandonable
 from producers.dukascopy.feeds.clock import VenueClock, monotonic_us
 from producers.dukascopy.feeds.limiter import AdaptiveLimit
-from producers.live.websocket import abandonable
 from venues.rest.bounded import BoundedSession
 from venues.rest.client import check, mapped
 
