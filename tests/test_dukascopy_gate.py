@@ -44,7 +44,7 @@ def test_a_load_pauses_while_the_writer_is_away_and_loses_nothing(
             assert counts(database_url) == {"EUR-USD": an_hour}
             with writer(environment):
                 assert loading.process.wait(100) == 0
-        assert "MB behind (PULSAR_HISTORY_BACKLOG_MB)" in _held(loading)[0]["text"]
+        assert "MB behind; PULSAR_HISTORY_BACKLOG_MB is 1" in _held(loading)[0]["text"]
     assert states(database_url, "EUR-USD") == {"present": 1 + HOURS}
     assert counts(database_url) == {"EUR-USD": an_hour * (1 + HOURS)}
     assert len(feed.asked) == len(set(feed.asked)) == 1 + HOURS

@@ -20,7 +20,7 @@ from consumers.gap_filler.gap_tracker import GapBook, Key
 from consumers.gap_filler.heads import Heads
 from consumers.gap_filler.health import GapHealth
 from pipeline.broker.admin import Admin
-from pipeline.broker.backpressure import WRITER, Brake
+from pipeline.broker.backpressure import WRITER, Backpressure
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
 from pipeline.broker.topics import GAPS_TOPIC, full_name
@@ -68,7 +68,7 @@ class GapFiller:
         self._control = bus.publisher_to(
             full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
         )
-        self._brake = Brake(stop)
+        self._backpressure = Backpressure(stop)
         self._conn: Connection | None = None
         self._book = GapBook(self._settings.reorder_seconds, self._settings.confirm_seconds)
         self._explanations = Explanations(self._unrepairable)
@@ -185,7 +185,7 @@ class GapFiller:
         if self._on_its_way(publisher.topic, cluster, due):
             self._book.put_off(key, cluster, 5.0)
             return
-        self._brake.wait(publisher.topic)
+        self._backpressure.wait(publisher.topic)
         before = self._ledger().trade_before(venue, product, cluster[0][0])
         # Of a trade that is far behind, the time says little about where to look.
         before_us = before[1] if before and cluster[0][0] - before[0] <= NEAR_IDS else None

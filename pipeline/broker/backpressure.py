@@ -1,10 +1,11 @@
-"""History holds back where it would hurt: a backlog that the writers cannot follow, or a disk that fills up."""
+"""History gives way to live data: it pauses while a writer is behind or the disk fills up."""
 
 from __future__ import annotations
 
 import shutil
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.broker.admin import Admin
@@ -14,43 +15,71 @@ from pipeline.core.log import get_logger
 from pipeline.core.settings import DatabaseSettings, LimitSettings, PulsarSettings, ServicesSettings, load
 
 WRITER = "writer"  # the subscription of `consumers.subscription`
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
+SAY_EVERY_S = 10.0
 
 
-class Brake:
-    """Asked before each piece of history; live data never asks."""
+class Backpressure:
+    """Asked before each piece of history; live data never asks. Thread-safe.
 
-    def __init__(self, stop: threading.Event) -> None:
+    `folders`: further ones whose disk must not fill up, beside that of the private services.
+    """
+
+    def __init__(self, stop: threading.Event, folders: Iterable[Path] = ()) -> None:
         self._stop = stop
-        self._pulsar, self._limits = load(PulsarSettings), load(LimitSettings)
-        private = self._pulsar.private or load(DatabaseSettings).private
-        self._folder: Path | None = load(ServicesSettings).data if private else None
-        self._admin = Admin(self._pulsar)
-        self._next_look: dict[str, float] = {}
+        pulsar, self._limits = load(PulsarSettings), load(LimitSettings)
+        private = pulsar.private or load(DatabaseSettings).private
+        self._folders = [*folders, *([load(ServicesSettings).data] if private else [])]
+        self._backlog_mb = pulsar.history_backlog_mb
+        self._admin = Admin(pulsar)
+        self._lock = threading.Lock()
+        self._looked: dict[str, tuple[float, str | None]] = {}  # by topic: when (monotonic), and what was found
+        self._said_at = 0.0
+        self.why: str | None = None
+        """What holds history back, as far as the last look knows."""
 
-    def wait(self, topic: str) -> None:
-        """Return when `topic` may be given more history, or when stopped."""
+    def wait(self, topic: str, until: float = float("inf")) -> bool:
+        """Return True when `topic` may be given more history; False when stopped, or when there is no room by `until`
+        (monotonic)."""
+        while not self._stop.is_set():
+            with self._lock:
+                looked_at, reason = self._looked.get(topic, (0.0, None))
+                if time.monotonic() - looked_at >= LOOK_EVERY_S:
+                    reason = self._look(topic)
+            if reason is None:
+                return True
+            if time.monotonic() >= until:
+                return False
+            self._stop.wait(0.2)
+        return False
+
+    def messages_behind(self, topic: str) -> int:
+        """Messages that the writer has not stored. Raises `PipelineError`."""
+        return self._admin.backlog(topic, WRITER)[0]
+
+    def _look(self, topic: str) -> str | None:
+        self.why = reason = self._full_disk() or self._backlog(topic)
         now = time.monotonic()
-        if now < self._next_look.get(topic, 0.0):
-            return
-        said = False
-        while (reason := self._reason(topic)) and not self._stop.is_set():
-            if not said:
-                get_logger().warning(events.WAITING, on="room for history", topic=topic, reason=reason)
-                said = True
-            self._stop.wait(LOOK_EVERY_S)
-        self._next_look[topic] = time.monotonic() + LOOK_EVERY_S
+        self._looked[topic] = now, reason
+        if reason and now - self._said_at >= SAY_EVERY_S:
+            self._said_at = now
+            get_logger().warning(events.WAITING, on="room for history", topic=topic, text=reason)
+        return reason
 
-    def _reason(self, topic: str) -> str | None:
-        if self._folder is not None:
-            there = next((path for path in (self._folder, *self._folder.parents) if path.exists()), Path("/"))
+    def _full_disk(self) -> str | None:
+        for folder in self._folders:
+            there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
             free_gb = shutil.disk_usage(there).free / 1e9
             if free_gb < self._limits.min_free_disk_gb:
-                return f"{free_gb:.1f} GB of disk are left; LIMITS_MIN_FREE_DISK_GB is {self._limits.min_free_disk_gb}"
+                least = self._limits.min_free_disk_gb
+                return f"only {free_gb:.1f} GB are free at {there}; LIMITS_MIN_FREE_DISK_GB is {least}"
+        return None
+
+    def _backlog(self, topic: str) -> str | None:
         try:
             _, size = self._admin.backlog(topic, WRITER)
-        except PipelineError:
-            return None  # who may not ask is not held back
-        if size > self._pulsar.history_backlog_mb * 1_000_000:
-            return f"backlog of {size // 1_000_000} MB; PULSAR_HISTORY_BACKLOG_MB is {self._pulsar.history_backlog_mb}"
-        return None
+        except (PipelineError, ValueError, KeyError):
+            return None  # the broker is away, or does not tell us: the publisher's own bound holds
+        if size <= self._backlog_mb * 1_000_000:
+            return None
+        return f"the writer is {size / 1e6:.0f} MB behind; PULSAR_HISTORY_BACKLOG_MB is {self._backlog_mb}"

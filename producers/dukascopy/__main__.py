@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.bootstrap import broker_when_ready
 from pipeline.broker.client import Bus
 from pipeline.core import events
@@ -20,13 +21,10 @@ from pipeline.core.settings import (
     CommonSettings,
     DatabaseSettings,
     DukascopySettings,
-    LimitSettings,
     PulsarSettings,
-    ServicesSettings,
     load,
 )
 from pipeline.database.migrate import database_when_ready
-from producers.dukascopy.backpressure import Gate
 from producers.dukascopy.candles_check import check_candles as compare_candles
 from producers.dukascopy.command import Wish, load_all, report_open
 from producers.dukascopy.dry_run import dry_run as dry_run_of
@@ -114,11 +112,9 @@ def _run(
 ) -> int:  # fmt: skip
     _give_way(feed)
     broker, database = load(PulsarSettings), load(DatabaseSettings)
-    folders = [state_dir, *([load(ServicesSettings).data] if broker.private or database.private else [])]
-    gate = Gate(broker, folders, load(LimitSettings).min_free_disk_gb, stop)
     bus = Bus(broker, stop)
     means = Means(
-        feed, gate, Lines() if follow else shown(), stop,
+        feed, Backpressure(stop, [state_dir]), Lines() if follow else shown(), stop,
         # With two threads on a folder hours come out of order, and the database takes 8 % more time for its indexes.
         workers=1 if feed.free else settings.connections,
         confirm_us=int(settings.empty_confirm_seconds * 1e6),

@@ -149,7 +149,7 @@ class Loader:
             if now != before:
                 before, moved_at = now, time.monotonic()
             elif not finished and time.monotonic() - moved_at > self._patience_s:
-                job.error = job.error or self.means.gate.why or "nothing could be published"
+                job.error = job.error or self.means.backpressure.why or "nothing could be published"
             if not finished:
                 self.stop.wait(LET_IN_S)
 
@@ -217,7 +217,7 @@ class Loader:
         least, since, said = None, time.monotonic(), False
         while not self.stop.is_set():
             try:
-                behind = self.means.gate.messages_behind(topic)
+                behind = self.means.backpressure.messages_behind(topic)
             except (PipelineError, ValueError, KeyError):
                 return  # no broker: the publisher waits for it
             if not behind:
@@ -290,7 +290,7 @@ class Loader:
     def _behind(self, topic: str) -> int | None:
         """How many messages the writer has not stored; None where the broker does not say."""
         try:
-            return self.means.gate.messages_behind(topic)
+            return self.means.backpressure.messages_behind(topic)
         except (PipelineError, ValueError, KeyError):
             return None
 

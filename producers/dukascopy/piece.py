@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Unavailable
@@ -16,7 +17,6 @@ from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
-from producers.dukascopy.backpressure import Gate
 from producers.dukascopy.feeds.feed import Feed, Fetched, reason
 from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE
@@ -35,7 +35,7 @@ class Means:
     """What loads work with. `confirm_us`: distance in time of the two looks that make an hour empty."""
 
     feed: Feed
-    gate: Gate
+    backpressure: Backpressure
     shown: Shown
     stop: threading.Event
     workers: int
@@ -89,7 +89,7 @@ class Piece:
         while (item := self._next()) is not None:
             hour_us, do = item
             try:
-                if not self._means.gate.wait(self._publisher.topic, self._until):
+                if not self._means.backpressure.wait(self._publisher.topic, self._until):
                     with self._lock:
                         self._queue.appendleft(item)
                     return

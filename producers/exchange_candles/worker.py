@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from pipeline.broker.backpressure import Brake
+from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
 from pipeline.core import events
@@ -89,7 +89,7 @@ class Worker:
         self._conn: Connection | None = None
         self._publishers: dict[str, Publisher] = {}
         self._books: dict[str, Book] = {}
-        self._brake = Brake(stop)
+        self._backpressure = Backpressure(stop)
         self._log = get_logger().bind(venue=self.venue)
         self._said = 0.0
 
@@ -233,7 +233,7 @@ class Worker:
                 "candles", self.venue, product_id, schema="candles", name=self._name, whole=True
             )
         publisher = self._publishers[product_id]
-        self._brake.wait(publisher.topic)
+        self._backpressure.wait(publisher.topic)
         rows = [
             {"bucket_us": bucket, **dict(zip(NAMES, values, strict=True)), "final": covered is not None}
             for bucket, values in sorted(found.items())

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import psycopg
 
-from pipeline.broker.backpressure import Brake
+from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.bootstrap import broker_when_ready
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
@@ -120,7 +120,7 @@ class _Load:
         self._log = get_logger().bind(venue=source.venue)
         self._publishers: dict[str, Publisher] = {}
         self._findings: dict[tuple[str, str], list[Span]] = {}
-        self._brake = Brake(stop)
+        self._backpressure = Backpressure(stop)
         gaps = load(GapFillerSettings)
         self._confirm_s = gaps.confirm_seconds
         self._filler = Filler(source, self._publisher, "history", gaps.confirm_seconds)
@@ -193,7 +193,7 @@ class _Load:
                         raise Stopped
                     self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: another process works on it")
                     return left
-                self._brake.wait(self._publisher(product).topic)
+                self._backpressure.wait(self._publisher(product).topic)
                 cluster = id_ranges.newest_cluster(ready, ONE_WALK)
                 before_us = self._before_us(product, cluster[0][0])
                 filled = self._filler.fill(
