@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from consumers.quote_hours import Hours
-from consumers.subscription import Inbox, Message
+from consumers.subscription import Message, Subscription
 from consumers.writer import Writer
 from pipeline.core.health import HealthServer
 from pipeline.core.programs import BY_NAME
@@ -27,7 +27,7 @@ class _Handle:
         return 0
 
 
-class MemoryInbox(Inbox):
+class MemorySubscription(Subscription):
     """Gives the messages of a list as fast as they are taken."""
 
     def __init__(self, messages: list[tuple[str, bytes]], *args: Any, **options: Any) -> None:
@@ -55,7 +55,7 @@ class MemoryInbox(Inbox):
 def main() -> int:
     messages = pickle.loads(Path(sys.argv[1]).read_bytes())
     stop = Stop().listen()
-    writer = Writer("quotes-writer", [Hours()], stop, inbox=partial(MemoryInbox, messages))
+    writer = Writer("quotes-writer", [Hours()], stop, subscription=partial(MemorySubscription, messages))
     HealthServer("quotes-writer", BY_NAME["quotes-writer"].port, writer.state.report)
     return writer.run()
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from consumers import consensus, fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Time, rows, write
-from consumers.sink import Letters, Part, Stored
+from consumers.sink import DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message, decoded
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
@@ -51,7 +51,7 @@ class Candles:
         fields.check_ahead("as_of_us", record["as_of_us"])
         return record, len(record["candles"]) + 1
 
-    def prepare(self, parts: Sequence[Part]) -> PreparedCandles:
+    def prepare(self, parts: Sequence[MessageSlice]) -> PreparedCandles:
         return PreparedCandles(parts, self.instruments)
 
 
@@ -67,10 +67,10 @@ def _check_statement(record: dict[str, Any]) -> None:
 class PreparedCandles:
     """Checked candles of a batch as columns."""
 
-    def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
+    def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
-        self.letters = Letters()
+        self.letters = DeadLetters()
         candles: list[dict[str, Any]] = []
         whose: list[int] = []  # row -> part
         for number, part in enumerate(parts):
@@ -89,7 +89,7 @@ class PreparedCandles:
         self.rows = int(self._good.sum())
         self._statements = [part for part in parts if part.end > len(part.record["candles"]) and self._says(part)]
 
-    def _says(self, part: Part) -> bool:
+    def _says(self, part: MessageSlice) -> bool:
         """Whether the message says something beside its candles that can be believed."""
         try:
             _check_statement(part.record)
@@ -98,7 +98,7 @@ class PreparedCandles:
             return False
         return bool(part.record["state"] or part.record["quorum"])
 
-    def _refuse_statement(self, part: Part, reason: str, detail: str) -> None:
+    def _refuse_statement(self, part: MessageSlice, reason: str, detail: str) -> None:
         content = {name: value for name, value in part.record.items() if name != "candles"}
         self.letters.add(part.message, reason, detail, len(part.record["candles"]), content)
 
@@ -125,12 +125,12 @@ class PreparedCandles:
         inside = part.first + row - int(np.searchsorted(self._whose, number))
         self.letters.add(part.message, reason, detail, inside, self._candles[row])
 
-    def store(self, conn: Connection) -> Stored:
+    def store(self, conn: Connection) -> WriteResult:
         records = [part.record for part in self._parts]
         ids = self._instruments.ids(conn, {Key(r["venue"], r["product_id"], r["asset_class"]) for r in records})
         conn.execute(_STAGE)
         consensus.prepare(conn)
-        stored = Stored()
+        stored = WriteResult()
         with conn.transaction():
             consensus.lock_products(conn, {r["product_id"] for r in records})
             self._instruments.lock(conn, ids, "instruments_share")

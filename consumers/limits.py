@@ -21,7 +21,7 @@ import pulsar
 
 from consumers.health import LaneState
 from consumers.post import Post
-from consumers.sink import Kind, Letter
+from consumers.sink import DeadLetter, Sink
 from consumers.subscription import SUBSCRIPTION, Message
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus
@@ -80,23 +80,23 @@ def _left_behind(folder: Path, name: str) -> Iterator[int]:
             file.unlink(missing_ok=True)
 
 
-def set_aside(name: str, kinds: Sequence[Kind], bus: Bus, stop: threading.Event) -> None:
+def set_aside(name: str, sinks: Sequence[Sink], bus: Bus, stop: threading.Event) -> None:
     """Find the messages that end a process which reads them, write letters about them, and acknowledge them."""
     settings = load(PulsarSettings)
     admin = Admin(settings)
-    for kind in kinds:
-        post = Post(name, bus, LaneState(kind.namespace), stop)
+    for sink in sinks:
+        post = Post(name, bus, LaneState(sink.namespace), stop)
         try:
-            starts = _starts(admin, f"{settings.tenant}/{kind.namespace}")
+            starts = _starts(admin, f"{settings.tenant}/{sink.namespace}")
             for _ in range(MOST_SET_ASIDE):
-                found = _deadly(admin, kind.namespace, starts)
+                found = _deadly(admin, sink.namespace, starts)
                 if found is None or stop.is_set():
                     break
                 topic, place = found
                 starts[topic] = place
-                _set_aside(topic, place, kind.namespace, bus.client, post)
+                _set_aside(topic, place, sink.namespace, bus.client, post)
         except (PipelineError, pulsar.PulsarException, ValueError, KeyError) as error:  # the next start tries again
-            get_logger().warning(events.BROKER_RETRY, on=kind.namespace, error=str(error))
+            get_logger().warning(events.BROKER_RETRY, on=sink.namespace, error=str(error))
 
 
 Place = tuple[int, int]  # ledger, entry
@@ -160,7 +160,7 @@ def _set_aside(topic: str, place: Place, namespace: str, client: pulsar.Client, 
     where = pulsar.MessageId(partition, *place, -1)
     message = Message(topic, b"", where)
     detail = "ended the program more than once when it was read (memory); left on its topic, not stored"
-    post.send(namespace, [Letter(message, "memory", detail)])
+    post.send(namespace, [DeadLetter(message, "memory", detail)])
     # Without a queue this consumer receives nothing, so it lives.
     consumer = client.subscribe(
         topic, SUBSCRIPTION, consumer_type=pulsar.ConsumerType.Failover, receiver_queue_size=0,

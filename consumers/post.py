@@ -11,7 +11,7 @@ import pulsar
 from prometheus_client import Counter
 
 from consumers.health import LaneState
-from consumers.sink import Letter, printable
+from consumers.sink import DeadLetter, printable
 from consumers.store import Stopping
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
@@ -41,7 +41,7 @@ class Post:
         self._stop = stop
         self._publisher: Publisher | None = None
 
-    def send(self, namespace: str, letters: Iterable[Letter]) -> None:
+    def send(self, namespace: str, letters: Iterable[DeadLetter]) -> None:
         """Return when the broker has all letters; tried again until then. Raises `Stopping`."""
         waiting = dict(enumerate(letters))
         self._say(namespace, list(waiting.values()))
@@ -53,7 +53,7 @@ class Post:
                 self._stuck(len(waiting), str(error))
         self._state.letters_since(None)
 
-    def _send(self, waiting: dict[int, Letter]) -> None:
+    def _send(self, waiting: dict[int, DeadLetter]) -> None:
         """One try; takes out of `waiting` what the broker has."""
         if self._publisher is None:
             self._publisher = self._bus.publisher_to(self._topic, "dead_letter", self._name)
@@ -86,7 +86,7 @@ class Post:
             self._publisher = None
         self._stop.wait(RETRY_S)
 
-    def _say(self, namespace: str, letters: list[Letter]) -> None:
+    def _say(self, namespace: str, letters: list[DeadLetter]) -> None:
         for letter in letters:
             LETTERS.labels(namespace, letter.reason).inc()
         for letter in letters[:MOST_LINES]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from consumers import fields, quote_copy
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import write
-from consumers.sink import Letter, Letters, Part, Stored
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message
 from consumers.validation import check_address
 from pipeline.core.errors import BadData
@@ -150,17 +150,17 @@ class Hours:
             raise BadData("status", f"an hour with status {header['status']} holds no quotes")
         return hour, len(hour)
 
-    def prepare(self, parts: Sequence[Part]) -> PreparedHours:
+    def prepare(self, parts: Sequence[MessageSlice]) -> PreparedHours:
         return PreparedHours(parts, self.instruments, self._confirm_s)
 
 
 class PreparedHours:
     """Checked hours of a batch; of several messages about one hour only the winner is kept."""
 
-    def __init__(self, parts: Sequence[Part], instruments: Instruments, confirm_s: float) -> None:
+    def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments, confirm_s: float) -> None:
         self._instruments = instruments
         self._confirm_s = confirm_s
-        self.letters = Letters()
+        self.letters = DeadLetters()
         self._winners: dict[Name, Candidate] = {}
         self._messages: dict[Name, Message] = {}
         for part in parts:
@@ -186,7 +186,7 @@ class PreparedHours:
         self._winners.clear()
         self.rows = 0
 
-    def _check(self, part: Part) -> Candidate:
+    def _check(self, part: MessageSlice) -> Candidate:
         quotes: QuoteHour = part.record
         header = quotes.header
         kept = self._good_rows(part, header["asset_class"])
@@ -203,7 +203,7 @@ class PreparedHours:
         )  # fmt: skip
         return Candidate(key, hour, kept, _running_number(kept.offset_ms), len(quotes) - len(kept))
 
-    def _good_rows(self, part: Part, asset_class: str) -> QuoteHour:
+    def _good_rows(self, part: MessageSlice, asset_class: str) -> QuoteHour:
         """The rows that may be stored; the others get their letters."""
         quotes: QuoteHour = part.record
         lowest = -MOST if asset_class in MAY_BE_NEGATIVE else 1
@@ -225,8 +225,8 @@ class PreparedHours:
             good &= ok
         return _chosen(quotes, good)
 
-    def store(self, conn: Connection) -> Stored:
-        stored = Stored()
+    def store(self, conn: Connection) -> WriteResult:
+        stored = WriteResult()
         wanted = self._fitting_scale(conn, stored)
         if not wanted:
             return stored
@@ -255,7 +255,7 @@ class PreparedHours:
                     cursor.executemany(statement("quote_hours_store"), ledger)
         return stored
 
-    def _fitting_scale(self, conn: Connection, stored: Stored) -> dict[Name, Candidate]:
+    def _fitting_scale(self, conn: Connection, stored: WriteResult) -> dict[Name, Candidate]:
         """Without the hours whose price scale is not the instrument's: a wrong one would be a factor in the prices."""
         fitting = {}
         for name, candidate in self._winners.items():
@@ -266,7 +266,7 @@ class PreparedHours:
                 detail = (
                     f"price scale {candidate.key.price_scale}, but {candidate.key.product_id} is stored with {scale}"
                 )
-                stored.letters.append(Letter(self._messages[name], "scale", detail))
+                stored.letters.append(DeadLetter(self._messages[name], "scale", detail))
             else:
                 fitting[name] = candidate
         return fitting

@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from consumers.sink import MOST_PAYLOAD, Batch, Kind, Part, Prepared
-from consumers.subscription import Inbox, Message
+from consumers.sink import MOST_PAYLOAD, Batch, MessageSlice, PreparedBatch, Sink
+from consumers.subscription import Message, Subscription
 from pipeline.core.errors import BadData
 
 # A batch is handed over when the database is idle, at the latest with this many rows. With hours of quotes 5 k, 30 k
@@ -31,7 +31,7 @@ class Ready:
     """A batch to be stored. `prepared` is None where preparing it failed: one of its messages is to blame."""
 
     batch: Batch
-    prepared: Prepared | None
+    prepared: PreparedBatch | None
     error: Exception | None = None
 
 
@@ -39,12 +39,17 @@ class Reader(threading.Thread):
     """Fills `handover` with checked batches of one kind."""
 
     def __init__(
-        self, inbox: Inbox, kind: Kind, handover: queue.Queue[Ready], idle: threading.Event, stop: threading.Event
+        self,
+        subscription: Subscription,
+        sink: Sink,
+        handover: queue.Queue[Ready],
+        idle: threading.Event,
+        stop: threading.Event,
     ) -> None:
-        super().__init__(name=f"read-{kind.namespace}", daemon=True)
-        self._inbox = inbox
-        self._kind = kind
-        self._most_bytes = MOST_SMALL_BYTES if kind.divisible else MOST_BYTES
+        super().__init__(name=f"read-{sink.namespace}", daemon=True)
+        self._subscription = subscription
+        self._sink = sink
+        self._most_bytes = MOST_SMALL_BYTES if sink.divisible else MOST_BYTES
         self._handover = handover
         self._idle = idle
         self._stop_event = stop
@@ -52,9 +57,9 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            if self._inbox.open():
+            if self._subscription.open():
                 while not self._stop_event.is_set():
-                    self._inbox.renew()
+                    self._subscription.renew()
                     self._one_batch()
         except BaseException as error:
             self.failure = error
@@ -62,17 +67,17 @@ class Reader(threading.Thread):
 
     def _one_batch(self) -> None:
         """Hand over what comes."""
-        batch = Batch(self._inbox)
-        most = BATCH_SMALL_ROWS if self._kind.divisible else BATCH_ROWS
-        first = self._inbox.receive(IDLE_MS)
+        batch = Batch(self._subscription)
+        most = BATCH_SMALL_ROWS if self._sink.divisible else BATCH_ROWS
+        first = self._subscription.receive(IDLE_MS)
         if first is None:
             return
         size = self._add(batch, [first])
         while batch.rows < most and size < BATCH_BYTES and not self._stop_event.is_set():
-            more = self._inbox.receive_more()
+            more = self._subscription.receive_more()
             size += self._add(batch, more)
             # Not only when nothing came: an unbroken stream of single messages would be held until the batch is full.
-            if len(more) < self._inbox.chunk and self._idle.is_set():
+            if len(more) < self._subscription.chunk and self._idle.is_set():
                 break
         ready = self._prepared(batch)
         self._idle.clear()
@@ -83,7 +88,7 @@ class Reader(threading.Thread):
 
     def _prepared(self, batch: Batch) -> Ready:
         try:
-            return Ready(batch, self._kind.prepare(batch.parts))
+            return Ready(batch, self._sink.prepare(batch.parts))
         except Exception as error:  # a value that no check knew: who stores the batch finds the message
             return Ready(batch, None, error)
 
@@ -97,8 +102,8 @@ class Reader(threading.Thread):
                 if (length := len(message.data)) > self._most_bytes:
                     message.data = message.data[:MOST_PAYLOAD]  # what its letter can hold
                     raise BadData("size", f"{length:,} bytes, more than {self._most_bytes:,}")
-                record, rows = self._kind.read(message)
-                batch.parts.append(Part(message, record, 0, rows))
+                record, rows = self._sink.read(message)
+                batch.parts.append(MessageSlice(message, record, 0, rows))
                 batch.rows += rows or 1
             except BadData as error:
                 batch.letters.add(message, error.reason, str(error))

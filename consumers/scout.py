@@ -26,7 +26,7 @@ from pipeline.core.settings import LimitSettings, PulsarSettings, load
 
 
 def main() -> int:
-    (kind,) = [made for made in (Trades(), Hours(), Tickers(), Candles()) if made.namespace == sys.argv[1]]
+    (sink,) = [made for made in (Trades(), Hours(), Tickers(), Candles()) if made.namespace == sys.argv[1]]
     bound_memory(load(LimitSettings).writer_memory_mb)
     client = new_client(load(PulsarSettings))
     for topic, (ledger, entry) in json.load(sys.stdin).items():
@@ -44,7 +44,7 @@ def main() -> int:
             place = handle.message_id()
             print(json.dumps([topic, place.ledger_id(), place.entry_id()]), flush=True)
             with suppress(BadData):  # a letter, when its turn comes
-                kind.read(Message(topic, handle.data(), place))
+                sink.read(Message(topic, handle.data(), place))
         reader.close()
     return 0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from consumers.subscription import Inbox, Message
+from consumers.subscription import Message, Subscription
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
 
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """A dead letter: row `row` of `message` (None: all of it) was refused for `reason`."""
 
     message: Message
@@ -48,11 +48,11 @@ class Letter:
         }  # fmt: skip
 
 
-class Letters:
+class DeadLetters:
     """Letters of a batch: `MOST_LETTERS` a message one by one, and one about how many more there are, and why."""
 
     def __init__(self) -> None:
-        self._kept: list[Letter] = []
+        self._kept: list[DeadLetter] = []
         self._count: Counter[int] = Counter()
         self._more: dict[int, tuple[Message, Counter[str]]] = {}
 
@@ -60,32 +60,32 @@ class Letters:
         key = id(message)  # the messages of a batch live as long as its letters
         if self._count[key] < MOST_LETTERS:
             self._count[key] += 1
-            self._kept.append(Letter(message, reason, detail, row, content))
+            self._kept.append(DeadLetter(message, reason, detail, row, content))
         else:
             self._more.setdefault(key, (message, Counter()))[1][reason] += 1
 
-    def take(self, more: Letters | Iterable[Letter]) -> None:
+    def take(self, more: DeadLetters | Iterable[DeadLetter]) -> None:
         """Add these, too."""
-        for letter in more._kept if isinstance(more, Letters) else more:
+        for letter in more._kept if isinstance(more, DeadLetters) else more:
             self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
-        for message, reasons in more._more.values() if isinstance(more, Letters) else ():
+        for message, reasons in more._more.values() if isinstance(more, DeadLetters) else ():
             self._more.setdefault(id(message), (message, Counter()))[1].update(reasons)
 
-    def __iter__(self) -> Iterator[Letter]:
+    def __iter__(self) -> Iterator[DeadLetter]:
         yield from self._kept
         for message, reasons in self._more.values():
             (most, _), *_ = reasons.most_common(1)
             why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(10))
-            yield Letter(message, most, f"{reasons.total():,} more rows of this message were refused: {why}")
+            yield DeadLetter(message, most, f"{reasons.total():,} more rows of this message were refused: {why}")
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
 
-class Prepared(Protocol):
+class PreparedBatch(Protocol):
     """Checked rows of a batch, ready for the database."""
 
-    letters: Letters
+    letters: DeadLetters
     """Rows that were refused when they were checked."""
 
     rows: int
@@ -95,20 +95,20 @@ class Prepared(Protocol):
         """The database refused this single row or message: turn it into a letter. Nothing is left to store."""
         ...
 
-    def store(self, conn: Connection) -> Stored:
+    def store(self, conn: Connection) -> WriteResult:
         """Write everything in one transaction. May be called again after a failure."""
         ...
 
 
 @dataclass
-class Stored:
+class WriteResult:
     """What a transaction did."""
 
     rows: int = 0
-    letters: list[Letter] = field(default_factory=list)  # rows that contradict what is stored
+    letters: list[DeadLetter] = field(default_factory=list)  # rows that contradict what is stored
 
 
-class Kind(Protocol):
+class Sink(Protocol):
     """How one namespace's messages become rows."""
 
     namespace: str
@@ -120,13 +120,13 @@ class Kind(Protocol):
         """The decoded message and how many rows it holds. Raises `BadData` when it is refused whole."""
         ...
 
-    def prepare(self, parts: Sequence[Part]) -> Prepared:
+    def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
         """Check and convert the rows of a batch."""
         ...
 
 
 @dataclass(slots=True)  # not frozen: see Message
-class Part:
+class MessageSlice:
     """Rows `first..end` of a message (all of them, but while a refused batch is being halved)."""
 
     message: Message
@@ -139,8 +139,8 @@ class Part:
 class Batch:
     """Messages received together, with where to acknowledge them."""
 
-    inbox: Inbox
-    parts: list[Part] = field(default_factory=list)
-    letters: Letters = field(default_factory=Letters)  # messages refused whole
+    subscription: Subscription
+    parts: list[MessageSlice] = field(default_factory=list)
+    letters: DeadLetters = field(default_factory=DeadLetters)  # messages refused whole
     last_of_topic: dict[str, Message] = field(default_factory=dict)
     rows: int = 0

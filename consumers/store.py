@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors as pg
 
 from consumers.health import LaneState
-from consumers.sink import Kind, Letters, Part, Prepared, Stored
+from consumers.sink import DeadLetters, MessageSlice, PreparedBatch, Sink, WriteResult
 from pipeline.core import events
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.log import get_logger
@@ -38,22 +38,24 @@ class Store:
     """Stores the batches of one namespace on a connection of its own."""
 
     def __init__(
-        self, name: str, settings: DatabaseSettings, kind: Kind, state: LaneState, stop: threading.Event
+        self, name: str, settings: DatabaseSettings, sink: Sink, state: LaneState, stop: threading.Event
     ) -> None:
         self._name = name
         self._settings = settings
-        self._kind = kind
+        self._sink = sink
         self._state = state
         self._stop = stop
         self._conn: Connection | None = None
         self._halving = False
 
-    def store(self, parts: Sequence[Part], prepared: Prepared | None, error: Exception | None) -> tuple[int, Letters]:
+    def store(
+        self, parts: Sequence[MessageSlice], prepared: PreparedBatch | None, error: Exception | None
+    ) -> tuple[int, DeadLetters]:
         """Write the batch, however often it takes; new rows, and letters about all that were refused.
 
         Raises `Stopping`.
         """
-        letters = Letters()
+        letters = DeadLetters()
         if prepared is not None:
             try:
                 stored = self._persist(prepared)
@@ -66,7 +68,7 @@ class Store:
                 letters.take(stored.letters)
                 return stored.rows, letters
         get_logger().warning(
-            events.BATCH_SPLIT, namespace=self._kind.namespace, messages=len(parts), error=_said(error)
+            events.BATCH_SPLIT, namespace=self._sink.namespace, messages=len(parts), error=_said(error)
         )
         self._halving = True
         try:
@@ -74,7 +76,7 @@ class Store:
         finally:
             self._halving = False
 
-    def _halved(self, parts: Sequence[Part], error: str, letters: Letters, found: Counter[int]) -> int:
+    def _halved(self, parts: Sequence[MessageSlice], error: str, letters: DeadLetters, found: Counter[int]) -> int:
         """Store all rows but those that cannot be; new rows. `found`: refused so far, by message."""
         halves = self._halves(parts, found) if parts else []
         if not halves:
@@ -85,7 +87,7 @@ class Store:
         rows = 0
         for half in halves:
             try:
-                prepared = self._kind.prepare(half)
+                prepared = self._sink.prepare(half)
                 stored = self._persist(prepared)
             except (Stopping, WrongUse):
                 raise
@@ -97,28 +99,28 @@ class Store:
                 letters.take(stored.letters)
         return rows
 
-    def _halves(self, parts: Sequence[Part], found: Counter[int]) -> list[Sequence[Part]]:
+    def _halves(self, parts: Sequence[MessageSlice], found: Counter[int]) -> list[Sequence[MessageSlice]]:
         """Two halves; none where there is nothing left to halve."""
         if len(parts) > 1:
             return [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
         (part,) = parts
-        if not self._kind.divisible or part.end - part.first <= 1 or found[id(part.message)] >= MOST_SINGLE:
+        if not self._sink.divisible or part.end - part.first <= 1 or found[id(part.message)] >= MOST_SINGLE:
             return []
         middle = (part.first + part.end) // 2
         return [
-            [Part(part.message, part.record, part.first, middle)],
-            [Part(part.message, part.record, middle, part.end)],
+            [MessageSlice(part.message, part.record, part.first, middle)],
+            [MessageSlice(part.message, part.record, middle, part.end)],
         ]
 
-    def _refuse(self, part: Part, error: str, letters: Letters) -> None:
+    def _refuse(self, part: MessageSlice, error: str, letters: DeadLetters) -> None:
         try:
-            prepared = self._kind.prepare([part])
+            prepared = self._sink.prepare([part])
             prepared.refuse("database", error)
             letters.take(prepared.letters)
         except Exception as why:  # not even that: the message as it is
             letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
 
-    def _persist(self, prepared: Prepared) -> Stored:
+    def _persist(self, prepared: PreparedBatch) -> WriteResult:
         """One transaction, tried until it succeeds. Raises `Stopping`, and whatever the data is to blame for."""
         delay, too_much = 0.1, 0
         while not self._stop.is_set():

@@ -72,7 +72,7 @@ def decoded(message: Message, schema: str) -> dict[str, Any]:
         raise BadData("schema", f"{type(error).__name__}: {error}") from None
 
 
-class Inbox:
+class Subscription:
     """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` may come from another."""
 
     def __init__(

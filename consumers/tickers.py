@@ -10,7 +10,7 @@ import numpy as np
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int4, Time, rows, write
-from consumers.sink import Letters, Part, Stored
+from consumers.sink import DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message, decoded
 from consumers.validation import Decimals, check_address, time_ok
 from pipeline.core.runtime import now_us
@@ -43,17 +43,17 @@ class Tickers:
         fields.check("ticker", record)
         return record, 1
 
-    def prepare(self, parts: Sequence[Part]) -> PreparedTickers:
+    def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTickers:
         return PreparedTickers(parts, self.instruments)
 
 
 class PreparedTickers:
     """Checked tickers of a batch as columns."""
 
-    def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
+    def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
-        self.letters = Letters()
+        self.letters = DeadLetters()
         records = [part.record for part in parts]
         self._ts = np.fromiter((r["timestamp_us"] for r in records), np.int64, len(records))
         self._seq = np.fromiter((r["seq"] for r in records), np.int64, len(records))
@@ -88,12 +88,12 @@ class PreparedTickers:
         self._missed = []
         self.rows = 0
 
-    def store(self, conn: Connection) -> Stored:
+    def store(self, conn: Connection) -> WriteResult:
         keys = [Key(r["venue"], r["product_id"], r["asset_class"]) for r in (part.record for part in self._parts)]
         ids = self._instruments.ids(conn, set(keys))
         row_ids = np.array([ids[key.venue, key.product_id] for key in keys], dtype=np.int64)
         conn.execute(_STAGE)
-        stored = Stored()
+        stored = WriteResult()
         with conn.transaction():
             self._instruments.lock(conn, ids, "instruments_lock")
             if self.rows:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
-from consumers.sink import Letter, Letters, Part, Stored
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message, decoded
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
@@ -51,19 +51,19 @@ class Trades:
         fields.check("trades", record)
         return record, len(record["trades"]) + len(record["holes"])
 
-    def prepare(self, parts: Sequence[Part]) -> PreparedTrades:
+    def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)
 
 
 class PreparedTrades:
     """Checked trades of a batch as columns."""
 
-    def __init__(self, parts: Sequence[Part], instruments: Instruments) -> None:
+    def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._instruments = instruments
         self._parts = parts
         trades: list[dict[str, Any]] = []
         self._whose: list[int] = []  # row -> part
-        self.letters = Letters()
+        self.letters = DeadLetters()
         self._findings: list[Finding] = []
         for number, part in enumerate(parts):
             taken = part.record["trades"][part.first : part.end]
@@ -79,7 +79,7 @@ class PreparedTrades:
         self._ids = instruments.known({key.name for key in self._keys})
         self._encoded = self._copy_rows(self._ids) if len(self._ids) == len(self._keys) else None
 
-    def _find(self, part: Part) -> None:
+    def _find(self, part: MessageSlice) -> None:
         """The findings of a part: a claim is checked like a row."""
         trades = len(part.record["trades"])
         for row in range(max(part.first, trades), part.end):
@@ -138,12 +138,12 @@ class PreparedTrades:
         inside = part.first + row - bisect_left(self._whose, number)
         return part.message, reason, text, inside, self._trades[row]
 
-    def store(self, conn: Connection) -> Stored:
+    def store(self, conn: Connection) -> WriteResult:
         ids = self._instruments.ids(conn, self._keys)
         conn.execute(_STAGE)
         with conn.transaction():
             self._instruments.lock(conn, ids, "trades_lock")
-            stored = Stored()
+            stored = WriteResult()
             if self.rows:
                 with conn.cursor().copy("COPY staged_trades FROM STDIN (FORMAT BINARY)") as copy:
                     known = self._encoded if ids == self._ids else None
@@ -177,13 +177,15 @@ class PreparedTrades:
             ]
         )
 
-    def _contradictions(self, conn: Connection) -> list[Letter]:
+    def _contradictions(self, conn: Connection) -> list[DeadLetter]:
         return [
-            Letter(*self._refused(row, "contradiction", f"stored with time {ts}, price {price}, quantity {quantity}"))
+            DeadLetter(
+                *self._refused(row, "contradiction", f"stored with time {ts}, price {price}, quantity {quantity}")
+            )
             for row, ts, price, quantity in conn.execute(statement("trades_contradictions"))
         ]
 
-    def _claims(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[Letter]:
+    def _claims(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
         """Store the findings; returns letters about those that reach above what is known of the venue."""
         found = self._findings
         claims = {
@@ -196,7 +198,7 @@ class PreparedTrades:
         }
         refused = conn.execute(statement("holes_ids_store"), claims).fetchall()
         return [
-            Letter(*found[number].refused("hole", f"finding: reaches above the newest id known, {newest}"))
+            DeadLetter(*found[number].refused("hole", f"finding: reaches above the newest id known, {newest}"))
             for number, newest in refused
         ]
 
@@ -205,7 +207,7 @@ class PreparedTrades:
 class Finding:
     """A message says that the venue does not have some ids. `row` counts on behind the trades of the message."""
 
-    part: Part
+    part: MessageSlice
     row: int
     hole: dict[str, Any]
 

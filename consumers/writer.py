@@ -19,9 +19,9 @@ from consumers import limits
 from consumers.health import LaneState, WriterState
 from consumers.post import Post
 from consumers.reader import Reader, Ready
-from consumers.sink import Kind
+from consumers.sink import Sink
 from consumers.store import Stopping, Store
-from consumers.subscription import Inbox
+from consumers.subscription import Subscription
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
 from pipeline.core import events
@@ -43,18 +43,18 @@ class Lane(threading.Thread):
     """One namespace from its topics to its tables."""
 
     def __init__(
-        self, kind: Kind, inbox: Inbox, store: Store, post: Post, state: LaneState, stop: threading.Event
+        self, sink: Sink, subscription: Subscription, store: Store, post: Post, state: LaneState, stop: threading.Event
     ) -> None:
-        super().__init__(name=f"store-{kind.namespace}", daemon=True)
-        self._namespace = kind.namespace
+        super().__init__(name=f"store-{sink.namespace}", daemon=True)
+        self._namespace = sink.namespace
         self._store, self._post, self._stop_event = store, post, stop
-        self._inbox = inbox
+        self._subscription = subscription
         self.state = state
-        state.subscription = lambda: inbox.trouble
+        state.subscription = lambda: subscription.trouble
         self._handover: queue.Queue[Ready] = queue.Queue(maxsize=1)
         self._idle = threading.Event()  # nothing is handed over, nothing is being stored
         self._idle.set()
-        self._reader = Reader(inbox, kind, self._handover, self._idle, stop)
+        self._reader = Reader(subscription, sink, self._handover, self._idle, stop)
 
     def run(self) -> None:
         self._reader.start()
@@ -87,7 +87,7 @@ class Lane(threading.Thread):
         get_logger().debug(events.BATCH_STORED, namespace=self._namespace, rows=batch.rows, new=rows)
         if batch.letters or refused:
             self._post.send(self._namespace, [*batch.letters, *refused])
-        batch.inbox.acknowledge(batch.last_of_topic)
+        batch.subscription.acknowledge(batch.last_of_topic)
         SEEN.labels(self._namespace).inc(batch.rows)
         BATCH_SECONDS.labels(self._namespace).observe(time.monotonic() - began)
         LAST_COMMIT.set_to_current_time()
@@ -97,31 +97,31 @@ class Lane(threading.Thread):
         """Wait for both threads, but not for ever: they are daemons."""
         self.join(3)
         self._reader.join(3)
-        self._inbox.close()
+        self._subscription.close()
 
 
 class Writer:
     """A lane for each kind. `careful`: how often this program died of late, see `consumers.limits`."""
 
     def __init__(
-        self, name: str, kinds: Sequence[Kind], stop: threading.Event, *, careful: int = 0,
-        inbox: Callable[..., Inbox] = Inbox,
+        self, name: str, sinks: Sequence[Sink], stop: threading.Event, *, careful: int = 0,
+        subscription: Callable[..., Subscription] = Subscription,
     ) -> None:  # fmt: skip
         self._stop = stop
-        self._make_inbox = inbox
+        self._make_inbox = subscription
         self._settings = load(PulsarSettings)
         self.bus = Bus(self._settings, stop)
-        self._lanes = [self._lane(name, kind, careful) for kind in kinds]
+        self._lanes = [self._lane(name, sink, careful) for sink in sinks]
         self.state = WriterState(self._settings, [lane.state for lane in self._lanes], stop)
         self.running = False
 
-    def _lane(self, name: str, kind: Kind, careful: int) -> Lane:
-        state = LaneState(kind.namespace)
-        inbox = self._make_inbox(
-            self._settings, kind.namespace, self._stop, schema=kind.schema, whole=not kind.divisible, careful=careful
+    def _lane(self, name: str, sink: Sink, careful: int) -> Lane:
+        state = LaneState(sink.namespace)
+        subscription = self._make_inbox(
+            self._settings, sink.namespace, self._stop, schema=sink.schema, whole=not sink.divisible, careful=careful
         )
-        store = Store(name, load(DatabaseSettings), kind, state, self._stop)
-        return Lane(kind, inbox, store, Post(name, self.bus, state, self._stop), state, self._stop)
+        store = Store(name, load(DatabaseSettings), sink, state, self._stop)
+        return Lane(sink, subscription, store, Post(name, self.bus, state, self._stop), state, self._stop)
 
     def run(self) -> int:
         """Until stopped. Raises what ended a lane: with some of its namespaces a program would look well."""
@@ -145,8 +145,8 @@ class Writer:
         return 0
 
 
-def run(name: str, kinds: Sequence[Kind], further: Sequence[Callable[[], str | None]] = ()) -> int:
-    """What `python -m consumers.<kind>` does: wait for the services, serve /health, store until stopped.
+def run(name: str, sinks: Sequence[Sink], further: Sequence[Callable[[], str | None]] = ()) -> int:
+    """What `python -m consumers.<sink>` does: wait for the services, serve /health, store until stopped.
 
     `further`: what else may not be well in this program, for `/health`.
     """
@@ -156,14 +156,14 @@ def run(name: str, kinds: Sequence[Kind], further: Sequence[Callable[[], str | N
     stop = Stop().listen()
     limits.bound_memory(load(LimitSettings).writer_memory_mb)
     life = limits.Life(load(CommonSettings).state_dir, name)
-    writer = Writer(name, kinds, stop, careful=life.deaths)
+    writer = Writer(name, sinks, stop, careful=life.deaths)
     writer.state.further += further
     health = HealthServer(name, BY_NAME[name].port, writer.state.report)
     get_logger().info(events.STARTED, health_port=health.port)
     bootstrap.broker_when_ready(load(PulsarSettings), stop)
     database_when_ready(load(DatabaseSettings), stop)
     if life.deaths >= limits.LOOK_AFTER and not stop.is_set():
-        limits.set_aside(name, kinds, writer.bus, stop)
+        limits.set_aside(name, sinks, writer.bus, stop)
     code = writer.run()
     life.end()
     get_logger().info(events.STOPPED)

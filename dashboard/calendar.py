@@ -7,7 +7,7 @@ from collections import OrderedDict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.queries import SQL, Instrument, Span, gaps
+from dashboard.queries import SQL, Instrument, Interval, gaps
 from dashboard.store import Store
 from pipeline.core.times import to_us
 from pipeline.ops.claim import EMPTY_AT_VENUE
@@ -95,7 +95,7 @@ def _between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _enter(days: dict[date, dict[str, Any]], span: Span, kind: str, first: date, last: date) -> None:
+def _enter(days: dict[date, dict[str, Any]], span: Interval, kind: str, first: date, last: date) -> None:
     """Onto each day that a span touches."""
     begins = datetime.fromtimestamp(span.from_s, UTC).date()
     ends = datetime.fromtimestamp(max(span.from_s, span.to_s - 0.001), UTC).date()

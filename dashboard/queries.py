@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from dashboard.charts.timeframes import FRAMES, Frame
+from dashboard.charts.timeframes import TIMEFRAMES, Timeframe
 from dashboard.store import Store
 from pipeline.core.settings import PROJECT
 from pipeline.core.times import from_us, to_us
@@ -70,11 +70,11 @@ _COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10), ticks"
 
 
 async def candles_between(
-    store: Store, venue: str, product_id: str, frame: Frame, from_us_: int, to_us_: int
+    store: Store, venue: str, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int
 ) -> list[list[Any]]:
     """Candles of `[from, to)`, ascending, `MOST_CANDLES` at most."""
     rows = await store.rows(
-        f"SELECT {_COLUMNS} FROM candles_{frame.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM candles_{timeframe.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
         " AND bucket >= %s AND bucket < %s ORDER BY bucket DESC LIMIT %s",
         (venue, product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
     )
@@ -82,7 +82,7 @@ async def candles_between(
 
 
 async def candles_before(
-    store: Store, one: Instrument, frame: Frame, before_us: int | None, limit: int, from_us_: int = 0
+    store: Store, one: Instrument, timeframe: Timeframe, before_us: int | None, limit: int, from_us_: int = 0
 ) -> tuple[list[list[Any]], bool]:
     """The last `limit` candles of `[from, before)` (None: up to the newest), and whether there are older ones in it.
 
@@ -95,7 +95,7 @@ async def candles_before(
     )
     first = from_us(from_us_ - from_us_ % 3_600_000_000)
     end = to_us(datetime(2200, 1, 1, tzinfo=UTC)) if before_us is None else before_us
-    span = limit * frame.width_us
+    span = limit * timeframe.width_us
     found: list[list[Any]] = []
     while len(found) < limit and end > from_us_:
         asked = {"end": from_us(end), "id": one.instrument_id, "first": first}
@@ -103,15 +103,15 @@ async def candles_before(
         if newest is None:
             return found[-limit:], len(found) > limit
         end = min(end, to_us(newest) + 3_600_000_000)  # across weekends and years without data in one step
-        begin = max(frame.bucket_us(to_us(oldest)), frame.bucket_us(end - span), frame.bucket_us(from_us_))
-        found = await candles_between(store, one.venue, one.product_id, frame, begin, end) + found
-        end, span = begin, min(span * 4, MOST_CANDLES * frame.width_us)
+        begin = max(timeframe.bucket_us(to_us(oldest)), timeframe.bucket_us(end - span), timeframe.bucket_us(from_us_))
+        found = await candles_between(store, one.venue, one.product_id, timeframe, begin, end) + found
+        end, span = begin, min(span * 4, MOST_CANDLES * timeframe.width_us)
     older = (await store.rows(query, {"end": from_us(end), "id": one.instrument_id, "first": first}))[0][0] is not None
     return found[-limit:], older or len(found) > limit
 
 
 @dataclass(frozen=True)
-class Span:
+class Interval:
     """Something missing: `state` is `missing` (will be asked for), `explained` (`reason` says why it never comes) or
     `partial`. Seconds since 1970; `count` of trades or hours."""
 
@@ -127,12 +127,12 @@ class Span:
         return asdict(self)
 
 
-def _span(row: tuple[Any, ...]) -> Span:
+def _span(row: tuple[Any, ...]) -> Interval:
     begin, end, state, reason, count, *ids = row
-    return Span(to_us(begin) / 1e6, to_us(end) / 1e6, state, reason, count, *ids)
+    return Interval(to_us(begin) / 1e6, to_us(end) / 1e6, state, reason, count, *ids)
 
 
-async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Span]:
+async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Interval]:
     """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
     the times of their neighbours."""
     query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
@@ -144,4 +144,4 @@ async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: 
 
 
 def frames() -> list[str]:
-    return list(FRAMES)
+    return list(TIMEFRAMES)

@@ -16,7 +16,7 @@ from dashboard import parameters, queries
 from dashboard.calendar import Calendar
 from dashboard.charts.feed import Feeds
 from dashboard.charts.stream import ChartStream
-from dashboard.charts.timeframes import FRAMES, frame_of
+from dashboard.charts.timeframes import TIMEFRAMES, timeframe_of
 from dashboard.files import Files
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
@@ -79,7 +79,7 @@ class Dashboard:
         self.store.close()
 
     async def _about(self, _request: web.Request) -> web.Response:
-        return answer({"demo": demo.active(), "frames": list(FRAMES), "library": charts_library.installed()})
+        return answer({"demo": demo.active(), "frames": list(TIMEFRAMES), "library": charts_library.installed()})
 
     async def _instruments(self, _request: web.Request) -> web.Response:
         return answer([asdict(one) for one in await queries.instruments(self.store)])
@@ -93,16 +93,16 @@ class Dashboard:
 
     async def _candles(self, request: web.Request) -> web.Response:
         """`before` and `limit`, or `from` and `to`; seconds since 1970."""
-        frame = frame_of(request.query.get("frame", "1m")[:20])
+        timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
         if "from" in request.query:
             begin, end = parameters.span(request)
             one = await self._one(request)
             most = queries.MOST_CANDLES
-            rows, _ = await queries.candles_before(self.store, one, frame, end, most, frame.bucket_us(begin))
+            rows, _ = await queries.candles_before(self.store, one, timeframe, end, most, timeframe.bucket_us(begin))
             return answer({"candles": rows})
         before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
-        rows, more = await queries.candles_before(self.store, await self._one(request), frame, before, limit)
+        rows, more = await queries.candles_before(self.store, await self._one(request), timeframe, before, limit)
         return answer({"candles": rows, "more": more})
 
     async def _gaps(self, request: web.Request) -> web.Response:
@@ -110,7 +110,7 @@ class Dashboard:
         return answer([found.json() for found in await queries.gaps(self.store, await self._one(request), *span)])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        frame = frame_of(request.query.get("frame", "1m")[:20])
+        timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         one = await self._one(request)
         if len(self._streams) >= CHARTS_MOST:
             raise Unavailable(f"{CHARTS_MOST} charts are open; close one")
@@ -120,7 +120,7 @@ class Dashboard:
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         try:
             await response.prepare(request)
-            await ChartStream(self.store, self.feeds, one, frame).run(response)
+            await ChartStream(self.store, self.feeds, one, timeframe).run(response)
         except (ConnectionError, asyncio.CancelledError):
             pass  # the browser went away, or we end
         finally:

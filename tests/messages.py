@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consumers.sink import Part
+from consumers.sink import MessageSlice
 from consumers.subscription import Message
 from schemas import encode
 from schemas.columns import encode_quote_hour
@@ -64,11 +64,11 @@ def received(schema: str, record: dict[str, Any] | bytes, topic: str | None = No
     return Message(topic or TOPIC[schema], data, "(1,2,-1,0)")
 
 
-def parts_of(kind: Any, messages: list[Message]) -> list[Part]:
+def parts_of(kind: Any, messages: list[Message]) -> list[MessageSlice]:
     made = []
     for message in messages:
         record, rows = kind.read(message)
-        made.append(Part(message, record, 0, rows))
+        made.append(MessageSlice(message, record, 0, rows))
     return made
 
 

@@ -28,7 +28,7 @@ from dashboard import gate, letters
 from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.charts.stream import ChartStream
-from dashboard.charts.timeframes import FRAMES
+from dashboard.charts.timeframes import TIMEFRAMES
 from dashboard.headers import HEADERS
 from dashboard.queries import Instrument
 from dashboard.server import Dashboard
@@ -217,7 +217,7 @@ def test_a_browser_that_takes_nothing_is_dropped(
     async def play() -> None:
         reader, feeds = Store(load(DatabaseSettings)), Feeds(load(PulsarSettings))
         try:
-            await ChartStream(reader, feeds, KRAKEN, FRAMES["1m"]).run(Asleep())  # type: ignore[arg-type]
+            await ChartStream(reader, feeds, KRAKEN, TIMEFRAMES["1m"]).run(Asleep())  # type: ignore[arg-type]
         finally:
             await asyncio.to_thread(feeds.close)
             reader.close()
@@ -348,7 +348,7 @@ def test_ticks_do_not_pile_up_while_the_database_is_away(
 
     async def play() -> tuple[Any, Any, Any]:
         reader = Store(load(DatabaseSettings))
-        live = LiveCandles(reader, KRAKEN, FRAMES["1m"])
+        live = LiveCandles(reader, KRAKEN, TIMEFRAMES["1m"])
         save(database_url, trades[:1])
         await live.sync()
         for one in trades:  # the database is asked for nothing meanwhile

@@ -17,7 +17,7 @@ from consumers.trades import Trades
 from dashboard import queries
 from dashboard.charts.feed import Tick
 from dashboard.charts.live_candle import LiveCandles
-from dashboard.charts.timeframes import FRAMES
+from dashboard.charts.timeframes import TIMEFRAMES
 from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.settings import DatabaseSettings, load
@@ -56,7 +56,7 @@ def test_shown_candle_is_the_databases_whatever_is_stored_when(
 
     async def play() -> dict[int, Any]:
         reader = Store(load(DatabaseSettings))
-        live = LiveCandles(reader, KRAKEN, FRAMES[frame])
+        live = LiveCandles(reader, KRAKEN, TIMEFRAMES[frame])
         stored, heard = 0, 0
         buckets: set[int] = set()
         with psycopg.connect(database_url, autocommit=True) as conn:
@@ -78,7 +78,7 @@ def test_shown_candle_is_the_databases_whatever_is_stored_when(
             buckets.update(await live.sync())
         shown = {bucket: live.row(bucket) for bucket in sorted(buckets)}
         first = await queries.candles_between(
-            reader, "kraken", "BTC-USD", FRAMES[frame], min(buckets), max(buckets) + FRAMES[frame].width_us
+            reader, "kraken", "BTC-USD", TIMEFRAMES[frame], min(buckets), max(buckets) + TIMEFRAMES[frame].width_us
         )
         reader.close()
         return {"shown": [row for row in shown.values() if row], "stored": first}
@@ -97,7 +97,7 @@ def test_candle_before_it_is_stored_is_the_candle_after(in_env: Callable[..., No
 
     async def play() -> tuple[Any, Any]:
         reader = Store(load(DatabaseSettings))
-        live = LiveCandles(reader, KRAKEN, FRAMES["1m"])
+        live = LiveCandles(reader, KRAKEN, TIMEFRAMES["1m"])
         with psycopg.connect(database_url, autocommit=True) as conn:
             store(Trades(), conn, [received("trades", trades_record(trades[:1]))])
             await live.sync()
@@ -124,7 +124,7 @@ def test_a_trade_that_the_writer_refused_leaves_the_candle(
 
     async def play() -> Any:
         reader = Store(load(DatabaseSettings))
-        live = LiveCandles(reader, KRAKEN, FRAMES["1m"])
+        live = LiveCandles(reader, KRAKEN, TIMEFRAMES["1m"])
         good = [trade(n, at_us=T0_US + n) for n in (1, 3)]
         with psycopg.connect(database_url, autocommit=True) as conn:
             for one in [*good, trade(2, at_us=T0_US + 2, price="999999")]:
@@ -153,7 +153,7 @@ def test_history_is_paged_without_gap_or_double(in_env: Callable[..., None], dat
         got: list[int] = []
         before, more = None, True
         while more:
-            rows, more = await queries.candles_before(reader, KRAKEN, FRAMES["1m"], before, 37)
+            rows, more = await queries.candles_before(reader, KRAKEN, TIMEFRAMES["1m"], before, 37)
             assert rows or not more
             got = [row[0] for row in rows] + got
             before = got[0] * 1_000_000

@@ -14,16 +14,16 @@ SPANS = st.lists(
 )
 
 
-def ids(of: list[id_ranges.Span]) -> set[int]:
+def ids(of: list[id_ranges.IdRange]) -> set[int]:
     return {number for first, last in of for number in range(first, last + 1)}
 
 
-def tidy(of: list[id_ranges.Span]) -> bool:
+def tidy(of: list[id_ranges.IdRange]) -> bool:
     return all(first <= last for first, last in of) and all(a[1] + 1 < b[0] for a, b in pairwise(of))
 
 
 @given(SPANS, SPANS)
-def test_like_sets(left: list[id_ranges.Span], right: list[id_ranges.Span]) -> None:
+def test_like_sets(left: list[id_ranges.IdRange], right: list[id_ranges.IdRange]) -> None:
     for made, expected in (
         (id_ranges.merged(left), ids(left)),
         (id_ranges.common(left, right), ids(left) & ids(right)),

@@ -143,10 +143,10 @@ def test_a_gap_shows_and_closes_and_findings_explain(conn: Any) -> None:
 
 
 TICK = st.tuples(st.integers(1, 60), st.integers(0, 3), st.integers(1, 10**6), st.integers(0, 10**6))
-FRAMES = st.lists(st.lists(TICK, min_size=1, max_size=8), min_size=1, max_size=12)
+TIMEFRAMES = st.lists(st.lists(TICK, min_size=1, max_size=8), min_size=1, max_size=12)
 
 
-@given(FRAMES, st.randoms(use_true_random=False), st.integers(1, 5))
+@given(TIMEFRAMES, st.randoms(use_true_random=False), st.integers(1, 5))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_any_batches_any_repetition_give_the_same_candles(
     conn: Any, frames: Any, rng: Any, batches: int

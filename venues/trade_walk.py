@@ -21,7 +21,7 @@ from pipeline.core.products import AssetClass, Origin
 from pipeline.core.runtime import now_us
 from venues import id_ranges
 from venues.events import Row
-from venues.id_ranges import Span
+from venues.id_ranges import IdRange
 from venues.rest.date_clock import DateClock
 from venues.rest.page import BadRow, Page
 
@@ -63,14 +63,16 @@ class Source(Protocol):
 class Filled:
     """What one walk brought."""
 
-    published: list[Span] = field(default_factory=list)
-    waiting: list[Span] = field(default_factory=list)  # seen once as absent, bad or unreachable; a second look follows
-    findings: dict[str, list[Span]] = field(default_factory=dict)  # by reason: seen twice, published as such
+    published: list[IdRange] = field(default_factory=list)
+    waiting: list[IdRange] = field(
+        default_factory=list
+    )  # seen once as absent, bad or unreachable; a second look follows
+    findings: dict[str, list[IdRange]] = field(default_factory=dict)  # by reason: seen twice, published as such
     bad: list[BadRow] = field(default_factory=list)
     complete: bool = False  # the walk was not cut short by its budget
 
     @property
-    def explained(self) -> list[Span]:
+    def explained(self) -> list[IdRange]:
         """The ids of all findings."""
         return id_ranges.merged(span for found in self.findings.values() for span in found)
 
@@ -80,9 +82,9 @@ class Proofs:
 
     def __init__(self, confirm_s: float) -> None:
         self._confirm_s = confirm_s
-        self._first: defaultdict[tuple[str, str], list[tuple[Span, float]]] = defaultdict(list)
+        self._first: defaultdict[tuple[str, str], list[tuple[IdRange, float]]] = defaultdict(list)
 
-    def confirm(self, product_id: str, seen: list[Span], now: float, what: str = VENUE_HAS_NONE) -> list[Span]:
+    def confirm(self, product_id: str, seen: list[IdRange], now: float, what: str = VENUE_HAS_NONE) -> list[IdRange]:
         """The part of `seen` that was seen as `what` at least `confirm_s` ago too; the rest is remembered from now."""
         key = (product_id, what)
         known = self._first[key]
@@ -93,12 +95,12 @@ class Proofs:
         ]
         return confirmed
 
-    def pending(self, product_id: str, wanted: list[Span]) -> bool:
+    def pending(self, product_id: str, wanted: list[IdRange]) -> bool:
         """Whether something was seen of some of these ids before."""
         known = [span for (product, _), seen in self._first.items() if product == product_id for span, _ in seen]
         return bool(id_ranges.common(wanted, known))
 
-    def forget(self, product_id: str, found: list[Span]) -> None:
+    def forget(self, product_id: str, found: list[IdRange]) -> None:
         """These ids turned up after all."""
         for key in [key for key in self._first if key[0] == product_id]:
             self._first[key] = [
@@ -119,7 +121,7 @@ class Filler:
         self._publisher_of, self._origin = publisher_of, origin
 
     def fill(
-        self, product_id: str, wanted: list[Span], before_us: int | None, after_us: int | None, *,
+        self, product_id: str, wanted: list[IdRange], before_us: int | None, after_us: int | None, *,
         budget_s: float, on_rows: Callable[[int], None] = lambda rows: None,
     ) -> Filled:  # fmt: skip
         """One walk over `wanted` (ascending), for about `budget_s` at most.
@@ -128,8 +130,8 @@ class Filler:
         """
         until = time.monotonic() + budget_s
         result = Filled()
-        absent: list[Span] = []
-        shown: list[Span] = []  # every id that an answer held, outside of what is wanted too
+        absent: list[IdRange] = []
+        shown: list[IdRange] = []  # every id that an answer held, outside of what is wanted too
         if before_us is not None and self.proofs.pending(product_id, wanted):
             before_us -= SECOND_LOOK_US
         walk = self.source.pages(product_id, wanted[0][0], wanted[-1][1], before_us, after_us)
@@ -158,7 +160,13 @@ class Filler:
         return result
 
     def _judge(
-        self, product_id: str, wanted: list[Span], absent: list[Span], shown: list[Span], passed: bool, result: Filled
+        self,
+        product_id: str,
+        wanted: list[IdRange],
+        absent: list[IdRange],
+        shown: list[IdRange],
+        passed: bool,
+        result: Filled,
     ) -> None:
         """Tell what was not published apart, and publish what two looks agree on."""
         bad = id_ranges.without(id_ranges.of_ids(one.trade_id for one in result.bad), result.published)
@@ -180,7 +188,7 @@ class Filler:
         for reason, found in result.findings.items():
             self.publish_findings(product_id, found, reason)
 
-    def publish_findings(self, product_id: str, found: list[Span], reason: str) -> None:
+    def publish_findings(self, product_id: str, found: list[IdRange], reason: str) -> None:
         """Claims about ids that will not come; they count when who looked signs them in the ledger."""
         if not found:
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from consumers.gap_filler.gap_tracker import Key
 from pipeline.database.ledger import IdGap, Ledger
 from venues import id_ranges
-from venues.id_ranges import Span
+from venues.id_ranges import IdRange
 
 
 class Explanations:
@@ -20,9 +20,9 @@ class Explanations:
     def __init__(self, tell: Callable[[IdGap, str], None]) -> None:
         self._tell = tell
         self._lock = threading.Lock()
-        self._mine: dict[tuple[str, str, str], list[Span]] = {}
+        self._mine: dict[tuple[str, str, str], list[IdRange]] = {}
 
-    def add(self, key: Key, found: list[Span], reason: str) -> None:
+    def add(self, key: Key, found: list[IdRange], reason: str) -> None:
         """These ids were looked for and their claim is published."""
         with self._lock:
             self._mine[(*key, reason)] = id_ranges.merged([*self._mine.get((*key, reason), []), *found])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.database.ledger import IdGap
 from venues import id_ranges
-from venues.id_ranges import Span
+from venues.id_ranges import IdRange
 
 Key = tuple[str, str]  # venue, product
 # What was published is stored within a second; after this long it counts as lost and is fetched again.
@@ -38,9 +38,9 @@ class GapBook:
         self._reorder_s, self._confirm_s = reorder_s, confirm_s
         self._lock = threading.Lock()
         self._known: dict[Key, list[_Known]] = {}
-        self._published: defaultdict[Key, list[tuple[Span, float]]] = defaultdict(list)
-        self._waiting: defaultdict[Key, list[tuple[Span, float]]] = defaultdict(list)
-        self._explained: defaultdict[Key, list[Span]] = defaultdict(list)
+        self._published: defaultdict[Key, list[tuple[IdRange, float]]] = defaultdict(list)
+        self._waiting: defaultdict[Key, list[tuple[IdRange, float]]] = defaultdict(list)
+        self._explained: defaultdict[Key, list[IdRange]] = defaultdict(list)
 
     def see(self, gaps: list[IdGap], now: float) -> Change:
         """Take the holes that the ledger shows now (of all products)."""
@@ -101,12 +101,12 @@ class GapBook:
                     made[key] = sorted(parts, key=lambda gap: gap.first_id)
             return made
 
-    def published(self, key: Key, what: list[Span], now: float) -> None:
+    def published(self, key: Key, what: list[IdRange], now: float) -> None:
         """These ids are on their way into the ledger."""
         with self._lock:
             self._published[key] += [(span, now) for span in what]
 
-    def put_off(self, key: Key, what: list[Span], seconds: float) -> None:
+    def put_off(self, key: Key, what: list[IdRange], seconds: float) -> None:
         """Do not ask for these ids before this time has passed."""
         with self._lock:
             until = time.monotonic() + seconds

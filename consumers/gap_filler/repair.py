@@ -34,7 +34,7 @@ from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import IdGap, Ledger
 from venues import id_ranges
 from venues.bad_rows import BadRowLetters
-from venues.id_ranges import Span
+from venues.id_ranges import IdRange
 from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
 
 LOOK_EVERY_S = 1.0
@@ -194,7 +194,7 @@ class GapFiller:
         self._letters.send(venue, product, filled.bad)
         self._note(key, due, cluster, filled)
 
-    def _on_its_way(self, topic: str, cluster: list[Span], due: list[IdGap]) -> bool:
+    def _on_its_way(self, topic: str, cluster: list[IdRange], due: list[IdGap]) -> bool:
         """Whether trades at the head are behind a backlog of the writer: fetched again, they would only lengthen it."""
         if any(gap.after_us is not None for gap in due if gap.last_id == cluster[-1][1]):
             return False
@@ -203,7 +203,7 @@ class GapFiller:
         except PipelineError:
             return False
 
-    def _note(self, key: Key, due: list[IdGap], cluster: list[Span], filled: Filled) -> None:
+    def _note(self, key: Key, due: list[IdGap], cluster: list[IdRange], filled: Filled) -> None:
         venue, product = key
         self._book.published(key, [*filled.published, *filled.explained], time.monotonic())
         for reason, found in filled.findings.items():
@@ -221,7 +221,7 @@ class GapFiller:
                 absent=id_ranges.size(filled.waiting), missing=id_ranges.size([_span(gap) for gap in due]),
             )  # fmt: skip
 
-    def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[Span]:
+    def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[IdRange]:
         """The spans to fill; what is further back than the setting allows is recorded as such.
 
         By the venue's clock, and only where ours agrees with it: a wrong clock must not explain anything. Never at the
@@ -229,7 +229,7 @@ class GapFiller:
         """
         venue, product = key
         source, newest = filler.source, self._heads.newest(key)
-        wanted: list[Span] = []
+        wanted: list[IdRange] = []
         for gap in due:
             first = gap.first_id
             before = self._ledger().trade_before(venue, product, gap.first_id)
@@ -270,7 +270,7 @@ class GapFiller:
             publisher.flush(0.3)
 
 
-def _span(gap: IdGap) -> Span:
+def _span(gap: IdGap) -> IdRange:
     return (gap.first_id, gap.last_id)
 
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from dashboard.charts.feed import Tick
-from dashboard.charts.timeframes import Frame
+from dashboard.charts.timeframes import Timeframe
 from dashboard.queries import SQL, Instrument, text_of
 from dashboard.store import Store
 from pipeline.core.runtime import now_us
@@ -75,10 +75,10 @@ class Candle:
 class LiveCandles:
     """Candles of one instrument and frame that are still moving, for one reader."""
 
-    def __init__(self, store: Store, instrument: Instrument, frame: Frame) -> None:
+    def __init__(self, store: Store, instrument: Instrument, timeframe: Timeframe) -> None:
         self._store = store
         self._one = instrument
-        self._frame = frame
+        self._timeframe = timeframe
         self._bases: dict[int, Candle | None] = {}
         self._pending: dict[int, dict[Key, Tick]] = {}
         self._count = 0  # of pending ticks
@@ -92,7 +92,7 @@ class LiveCandles:
 
     def _key(self, tick: Tick) -> Key:
         if self._one.kind == "trades":  # inside a stored candle by id, candles by time
-            return tick.timestamp_us - tick.timestamp_us % self._frame.source_us, tick.order
+            return tick.timestamp_us - tick.timestamp_us % self._timeframe.source_us, tick.order
         return tick.timestamp_us, tick.order
 
     def _stored(self, key: Key, tick: Tick) -> bool:
@@ -103,7 +103,7 @@ class LiveCandles:
 
     def add(self, tick: Tick) -> int:
         """Take a tick; returns the start of its candle, µs."""
-        bucket = self._frame.bucket_us(tick.timestamp_us)
+        bucket = self._timeframe.bucket_us(tick.timestamp_us)
         key = self._key(tick)
         if self._stored(key, tick):
             return bucket
@@ -168,16 +168,17 @@ class LiveCandles:
 
     async def sync(self) -> list[int]:
         """Read candles and ledger; returns the starts of the candles that are known now. Raises `Unavailable`."""
-        wanted = {*self._pending, self._newest_us, self._frame.bucket_us(now_us())} - {0}
+        wanted = {*self._pending, self._newest_us, self._timeframe.bucket_us(now_us())} - {0}
         ids = [t.order for ticks in self._pending.values() for t in ticks.values()]
         began = time.monotonic()
         rows = await self._store.rows(
             (SQL / ("live_trades.sql" if self._one.kind == "trades" else "live_quotes.sql")).read_text()
-            .replace(":source", self._frame.source),
+            .replace(":source", self._timeframe.source),
             {"id": self._one.instrument_id, "buckets": [from_us(b) for b in sorted(wanted)],
-             "width": f"{self._frame.width_us} microseconds", "low": min(ids) - SLACK if ids else None, "slack": SLACK},
+             "width": f"{self._timeframe.width_us} microseconds",
+             "low": min(ids) - SLACK if ids else None, "slack": SLACK},
         )  # fmt: skip
-        wanted |= {self._frame.bucket_us(to_us(row[2])) for row in rows if row[2] is not None}
+        wanted |= {self._timeframe.bucket_us(to_us(row[2])) for row in rows if row[2] is not None}
         self._bases = dict.fromkeys(wanted)
         self._shown.clear()
         for row in rows:
@@ -197,7 +198,7 @@ class LiveCandles:
         piece = Candle(
             open_, high, low, close, volume, turnover, ticks, (to_us(first_ts), first), (to_us(last_ts), last)
         )
-        start = self._frame.bucket_us(to_us(bucket))
+        start = self._timeframe.bucket_us(to_us(bucket))
         base = self._bases.get(start)
         if base is None:
             self._bases[start] = piece

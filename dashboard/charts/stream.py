@@ -18,7 +18,7 @@ from aiohttp import web
 
 from dashboard.charts.feed import Feeds, Gap, Item, Link, Past, Tick
 from dashboard.charts.live_candle import LiveCandles
-from dashboard.charts.timeframes import Frame
+from dashboard.charts.timeframes import Timeframe
 from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
@@ -42,9 +42,9 @@ NAMESPACES = {"trades": ("trades",), "tickers": ("tickers",), "quotes": ("quotes
 class ChartStream:
     """The life of one `EventSource`."""
 
-    def __init__(self, store: Store, feeds: Feeds, instrument: Instrument, frame: Frame) -> None:
-        self._store, self._feeds, self._one, self._frame = store, feeds, instrument, frame
-        self._live = LiveCandles(store, instrument, frame)
+    def __init__(self, store: Store, feeds: Feeds, instrument: Instrument, timeframe: Timeframe) -> None:
+        self._store, self._feeds, self._one, self._timeframe = store, feeds, instrument, timeframe
+        self._live = LiveCandles(store, instrument, timeframe)
         self._dirty: set[int] = set()
         self._events: list[tuple[str, Any]] = []
         self._past: Past | None = None

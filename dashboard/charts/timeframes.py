@@ -8,7 +8,7 @@ from pipeline.core.errors import WrongUse
 
 
 @dataclass(frozen=True)
-class Frame:
+class Timeframe:
     """A time frame. `source` names the candle table that its view is made of, `source_us` that table's width."""
 
     name: str
@@ -26,14 +26,14 @@ class Frame:
 
 
 _MINUTE = 60_000_000
-FRAMES = {
-    name: Frame(name, minutes * _MINUTE, "1m" if minutes < 60 else "1h")
+TIMEFRAMES = {
+    name: Timeframe(name, minutes * _MINUTE, "1m" if minutes < 60 else "1h")
     for name, minutes in {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "12h": 720, "1d": 1440}.items()
 }
 
 
-def frame_of(name: str) -> Frame:
+def timeframe_of(name: str) -> Timeframe:
     """Raises `WrongUse` for a name that is none."""
-    if name not in FRAMES:
-        raise WrongUse(f"{name!r} is no time frame; take one of {', '.join(FRAMES)}.")
-    return FRAMES[name]
+    if name not in TIMEFRAMES:
+        raise WrongUse(f"{name!r} is no time frame; take one of {', '.join(TIMEFRAMES)}.")
+    return TIMEFRAMES[name]

@@ -26,7 +26,7 @@ from pipeline.core.settings import (
 )
 from pipeline.database.migrate import database_when_ready
 from producers.dukascopy.candles_check import check_candles as compare_candles
-from producers.dukascopy.command import Wish, load_all, report_open
+from producers.dukascopy.command import Request, load_all, report_open
 from producers.dukascopy.dry_run import dry_run as dry_run_of
 from producers.dukascopy.feeds.choose import open_feed
 from producers.dukascopy.feeds.feed import Feed
@@ -72,18 +72,18 @@ def main(
         get_logger().info(events.DISABLED, text="DUKASCOPY_ENABLED is false")
         return 0
     wanted = chosen(settings.instruments, catalogue(settings.instruments_file))
-    wish = Wish(start or settings.start, end, "--from" if start else "DUKASCOPY_FROM")
+    request = Request(start or settings.start, end, "--from" if start else "DUKASCOPY_FROM")
     for instrument in wanted:
-        wish.span(instrument, now_us())  # wrong moments are refused before anything is waited for
+        request.span(instrument, now_us())  # wrong moments are refused before anything is waited for
     state_dir: Path = load(CommonSettings).state_dir
     source = open_feed(settings, state_dir, stop, use_cache=not refetch)
     database = load(DatabaseSettings)
     try:
         if dry_run:
-            return dry_run_of(source, settings, database, wanted, wish, refetch=refetch)
+            return dry_run_of(source, settings, database, wanted, request, refetch=refetch)
         if check_candles:
-            return compare_candles(source, database, wanted, wish, stop)
-        return _run(settings, state_dir, source, wanted, wish, stop, follow=follow, wait=wait, refetch=refetch)
+            return compare_candles(source, database, wanted, request, stop)
+        return _run(settings, state_dir, source, wanted, request, stop, follow=follow, wait=wait, refetch=refetch)
     except Unavailable:
         if stop.is_set():
             return 1
@@ -107,7 +107,7 @@ def _give_way(feed: Feed) -> None:
 
 
 def _run(
-    settings: DukascopySettings, state_dir: Path, feed: Feed, wanted: list[Instrument], wish: Wish, stop: Stop, *,
+    settings: DukascopySettings, state_dir: Path, feed: Feed, wanted: list[Instrument], request: Request, stop: Stop, *,
     follow: bool, wait: bool, refetch: bool,
 ) -> int:  # fmt: skip
     _give_way(feed)
@@ -122,7 +122,7 @@ def _run(
     # A single load waits long for a writer that is away; with several instruments one must not hold up the others.
     patience_s = FOLLOW_PATIENCE_S if follow else PATIENCE_S / min(len(wanted), 5)
     loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch, patience_s=patience_s)
-    following = Following(loader, wanted, wish, settings.poll_seconds, stop)
+    following = Following(loader, wanted, request, settings.poll_seconds, stop)
     server = HealthServer("dukascopy", BY_NAME["dukascopy"].port, following.report) if follow else None
     get_logger().info(
         events.STARTED, products=[one.product_id for one in wanted], feed=feed.name, health_port=server and server.port
@@ -136,7 +136,7 @@ def _run(
         if follow:
             following.run()
             return 0
-        jobs = load_all(loader, wanted, wish, stop)
+        jobs = load_all(loader, wanted, request, stop)
         means.shown.close()
         left = report_open(jobs, to_stderr=True)
         return 1 if left or stop.is_set() else 0

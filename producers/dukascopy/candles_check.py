@@ -15,7 +15,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.times import from_us
 from pipeline.database.connection import Connection, connect
-from producers.dukascopy.command import Wish
+from producers.dukascopy.command import Request
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE, Instrument
@@ -58,13 +58,13 @@ def by_minute(table: Column) -> dict[int, tuple[int, ...]]:
 
 
 def check_candles(
-    feed: Feed, database: DatabaseSettings, instruments: Iterable[Instrument], wish: Wish, stop: threading.Event
+    feed: Feed, database: DatabaseSettings, instruments: Iterable[Instrument], request: Request, stop: threading.Event
 ) -> int:
     """Compare day by day and print what differs. 0: all equal, 1: something differs or could not be compared."""
     bad = False
     with connect(database, "dukascopy candles", read_only=True) as conn:
         for instrument in instruments:
-            span, _ = wish.span(instrument, now_us())
+            span, _ = request.span(instrument, now_us())
             first = span.start - span.start % DAY_US
             for day_us in range(first, span.stop, DAY_US):
                 if stop.is_set():

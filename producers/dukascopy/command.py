@@ -27,7 +27,7 @@ GROUPS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What the user asked for, before "now" and the instrument's first tick are known."""
 
     start: str
@@ -68,7 +68,7 @@ def described(feed: Feed, instrument: Instrument) -> Instrument:
 
 
 def load_all(
-    loader: Loader, instruments: Iterable[Instrument], wish: Wish, stop: Stop, *, follow: bool = False
+    loader: Loader, instruments: Iterable[Instrument], request: Request, stop: Stop, *, follow: bool = False
 ) -> list[Job]:
     """One load of each instrument, in turn. What fails one is in its job's `error` and costs no other.
 
@@ -80,7 +80,7 @@ def load_all(
             break
         job = Job(instrument, (), 0)
         try:
-            job = _job(loader, instrument, wish, follow=follow) or job
+            job = _job(loader, instrument, request, follow=follow) or job
             if job.hours:
                 _load(loader, job)
         except Stopped:
@@ -95,13 +95,13 @@ def load_all(
     return jobs
 
 
-def _job(loader: Loader, instrument: Instrument, wish: Wish, *, follow: bool) -> Job | None:
+def _job(loader: Loader, instrument: Instrument, request: Request, *, follow: bool) -> Job | None:
     """What is to be done for an instrument, noted in the ledger; None when there is nothing."""
     feed = loader.means.feed
     instrument = described(feed, instrument)
-    if wish.ends_now and feed.clock.told_us() is None:
+    if request.ends_now and feed.clock.told_us() is None:
         feed.hear(instrument)  # what "now" is, the vendor says
-    span, optional_from_us = wish.span(instrument, feed.clock.now_us())
+    span, optional_from_us = request.span(instrument, feed.clock.now_us())
     if not len(span):
         first = us_to_iso(instrument.first_tick_us or 0)
         get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is of {first}")

@@ -13,7 +13,7 @@ from pipeline.core.settings import DatabaseSettings, DukascopySettings
 from pipeline.core.times import us_to_iso
 from pipeline.database.connection import connect
 from pipeline.database.ledger import Hour, Ledger
-from producers.dukascopy.command import Wish
+from producers.dukascopy.command import Request
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.plan import Plan, Rules, make_plan
@@ -25,14 +25,14 @@ BYTES = {"bi5": 5.3, "folder": 5.3, "json": 28.0, "auto": 28.0}
 
 
 def dry_run(
-    feed: Feed, settings: DukascopySettings, database: DatabaseSettings, instruments: Iterable[Instrument], wish: Wish,
-    *, refetch: bool,
+    feed: Feed, settings: DukascopySettings, database: DatabaseSettings, instruments: Iterable[Instrument],
+    request: Request, *, refetch: bool,
 ) -> int:  # fmt: skip
     """Print one line per instrument and the sum. Raises `Unavailable` when the database does not answer."""
     rules = Rules(now_us(), int(settings.empty_confirm_seconds * 1e6), refetch)
     calls = quotes = size = 0.0
     for instrument in instruments:
-        span, _ = wish.span(instrument, now_us())
+        span, _ = request.span(instrument, now_us())
         known = _known(database, instrument, span)
         plan = make_plan(instrument, feed, span, known, rules, {})
         here = sum(feed.at_hand(instrument, hour_us) for hour_us in plan.ask)

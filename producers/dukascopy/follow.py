@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core.runtime import Stop
 from producers.dukascopy import metrics
-from producers.dukascopy.command import Wish, load_all, report_open
+from producers.dukascopy.command import Request, load_all, report_open
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.job import Job
 from producers.dukascopy.loader import Loader
@@ -23,8 +23,10 @@ class Following:
     be had while others can is the hour's own trouble: it stands in `open_hours`.
     """
 
-    def __init__(self, loader: Loader, instruments: list[Instrument], wish: Wish, poll_s: float, stop: Stop) -> None:
-        self._loader, self._instruments, self._wish = loader, instruments, wish
+    def __init__(
+        self, loader: Loader, instruments: list[Instrument], request: Request, poll_s: float, stop: Stop
+    ) -> None:
+        self._loader, self._instruments, self._wish = loader, instruments, request
         self._poll_s, self._stop = poll_s, stop
         self._well_at = time.monotonic()
         self._open: dict[str, int] = {}

@@ -11,7 +11,7 @@ from pipeline.core import events
 from pipeline.core.log import configure, get_logger
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, ExchangeCandlesSettings, load
-from producers.exchange_candles.command import Wish, run
+from producers.exchange_candles.command import Request, run
 from producers.exchange_candles.prepare import PROGRAM
 
 _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
@@ -58,7 +58,7 @@ def main(
     if follow and not settings.enabled and not named:  # as supervisord starts it
         get_logger().info(events.DISABLED, text="EXCHANGE_CANDLES_ENABLED is false")
         return 0
-    return run(settings, Wish(follow, run_mode == "dry", dry_run_limit), Stop().listen())
+    return run(settings, Request(follow, run_mode == "dry", dry_run_limit), Stop().listen())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.core.times import us_to_iso
-from producers.exchange_candles.looks import Span, common, without
+from producers.exchange_candles.looks import Interval, common, without
 
 FIRST_S, LONGEST_S = 60.0, 3600.0
 SHOWN = 5  # of a list that a person reads
@@ -17,7 +17,7 @@ SHOWN = 5  # of a list that a person reads
 class Put:
     """One span. `next_at` is monotonic; `quiet`: no trouble yet, it is only not its time."""
 
-    span: Span
+    span: Interval
     why: str
     delay_s: float
     next_at: float
@@ -30,7 +30,7 @@ class Aside:
     def __init__(self) -> None:
         self._puts: list[Put] = []
 
-    def put(self, span: Span, why: str, *, first_s: float = FIRST_S, quiet: bool = False) -> None:
+    def put(self, span: Interval, why: str, *, first_s: float = FIRST_S, quiet: bool = False) -> None:
         """Ask for it again after `first_s`; where it was here before, after twice as long as the last time."""
         before = [one for one in self._puts if common([one.span], [span])]
         delay = max([first_s, *(min(LONGEST_S, 2 * one.delay_s) for one in before)])
@@ -38,17 +38,17 @@ class Aside:
         self.drop([span])
         self._puts.append(Put(span, why, delay, time.monotonic() + delay, quiet and not before))
 
-    def drop(self, spans: Iterable[Span]) -> None:
+    def drop(self, spans: Iterable[Interval]) -> None:
         """These are proven, or of no interest any more."""
         gone = list(spans)
         self._puts = [replace(one, span=rest) for one in self._puts for rest in without([one.span], gone)]
 
-    def keep(self, spans: Iterable[Span]) -> None:
+    def keep(self, spans: Iterable[Interval]) -> None:
         """Everything else is of no interest any more."""
         kept = list(spans)
         self._puts = [replace(one, span=rest) for one in self._puts for rest in common([one.span], kept)]
 
-    def blocked(self) -> list[Span]:
+    def blocked(self) -> list[Interval]:
         """What is not to be asked for now."""
         now = time.monotonic()
         return [one.span for one in self._puts if one.next_at > now]

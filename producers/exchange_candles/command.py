@@ -33,7 +33,7 @@ FLUSH_S = 10.0
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """How to run, beside the settings."""
 
     follow: bool = False
@@ -41,7 +41,7 @@ class Wish:
     dry_limit: int = 10
 
 
-def run(settings: ExchangeCandlesSettings, wish: Wish, stop: Stop) -> int:
+def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
     """Returns the exit code: 1 when something asked for is not there in the end."""
     began_us = now_us()
     venues = exchanges_of(settings.exchanges)
@@ -56,15 +56,15 @@ def run(settings: ExchangeCandlesSettings, wish: Wish, stop: Stop) -> int:
         start_us,
         {"exchanges": sorted(venues), "required": required, "as_of_us": began_us},
         int(settings.settle_seconds * 1e6),
-        wish.follow,
+        request.follow,
     )
     exchanges = exchanges_wanted(settings, venues, plan.granularity_s, stop)
-    if wish.dry:
-        return _dry(settings, exchanges, required, plan, wish, stop)
+    if request.dry:
+        return _dry(settings, exchanges, required, plan, request, stop)
     if settings.symbols or settings.symbols_file:
         read_symbols(settings.symbols, settings.symbols_file, None)  # what was typed is refused at once
     following = (
-        Following(settings, exchanges, required, stop) if wish.follow else None
+        Following(settings, exchanges, required, stop) if request.follow else None
     )  # answers on its port from now on
     try:
         broker_when_ready(load(PulsarSettings), stop)
@@ -161,7 +161,12 @@ def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
 
 
 def _dry(
-    settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, plan: Plan, wish: Wish, stop: Stop
+    settings: ExchangeCandlesSettings,
+    exchanges: Sequence[Exchange],
+    required: int,
+    plan: Plan,
+    request: Request,
+    stop: Stop,
 ) -> int:
     """Nothing is published and nothing written; a database is asked where there is one."""
     conn = None
@@ -178,7 +183,7 @@ def _dry(
         if stop.is_set():
             return 0
         good = check(products, exchanges, required)
-        problems = [text for exchange in exchanges for text in show(conn, exchange, good, plan, wish.dry_limit)]
+        problems = [text for exchange in exchanges for text in show(conn, exchange, good, plan, request.dry_limit)]
     except Stopped:
         return 0
     finally:

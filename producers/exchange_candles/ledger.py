@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
 
-Span = tuple[int, int]  # µs, the end excluded
+Interval = tuple[int, int]  # µs, the end excluded
 
 _COVERED = """
     coalesce((SELECT range_agg(covered) FROM exchange_candle_state s JOIN instruments i USING (instrument_id)
@@ -27,7 +27,9 @@ class Missing:
     left_out: list[str]  # exchanges far off the others
 
 
-def open_spans(conn: Connection, venue: str, product_id: str, granularity_s: int, from_: int, to: int) -> list[Span]:
+def open_spans(
+    conn: Connection, venue: str, product_id: str, granularity_s: int, from_: int, to: int
+) -> list[Interval]:
     """Spans of `[from, to)` that this exchange was not asked for, ascending."""
     if from_ >= to:
         return []
@@ -39,7 +41,7 @@ def open_spans(conn: Connection, venue: str, product_id: str, granularity_s: int
     return [(to_us(row[0]), to_us(row[1])) for row in rows]
 
 
-def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int, spans: Sequence[Span]) -> bool:
+def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int, spans: Sequence[Interval]) -> bool:
     """Whether the state has reached what was published."""
     row = conn.execute(
         f"SELECT coalesce(range_agg(tstzrange(a, b)), '{{}}') <@ {_COVERED}"  # noqa: S608

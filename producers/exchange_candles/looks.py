@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from producers.exchange_candles.rows import Rows, Values, floor_us, same
 
-Span = tuple[int, int]
+Interval = tuple[int, int]
 
 # An exchange closes a candle a little after its time.
 GRACE_US = 3_000_000
@@ -24,9 +24,9 @@ QUIET_US = 120_000_000
 FOREVER = 1 << 62
 
 
-def merged(*spans: Span) -> list[Span]:
+def merged(*spans: Interval) -> list[Interval]:
     """The same time, ascending and without overlap."""
-    made: list[Span] = []
+    made: list[Interval] = []
     for a, b in sorted(span for span in spans if span[0] < span[1]):
         if made and a <= made[-1][1]:
             made[-1] = (made[-1][0], max(made[-1][1], b))
@@ -35,10 +35,10 @@ def merged(*spans: Span) -> list[Span]:
     return made
 
 
-def common(left: Iterable[Span], right: Iterable[Span]) -> list[Span]:
+def common(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
     """Time that is in both."""
     ones, others = merged(*left), merged(*right)
-    made: list[Span] = []
+    made: list[Interval] = []
     i = j = 0
     while i < len(ones) and j < len(others):
         begin, end = max(ones[i][0], others[j][0]), min(ones[i][1], others[j][1])
@@ -51,11 +51,11 @@ def common(left: Iterable[Span], right: Iterable[Span]) -> list[Span]:
     return made
 
 
-def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
+def without(spans: Iterable[Interval], taken: Iterable[Interval]) -> list[Interval]:
     """Time of `spans` that is not in `taken`."""
     away = merged(*taken)
     ends = [b for _, b in away]
-    made: list[Span] = []
+    made: list[Interval] = []
     for a, b in merged(*spans):
         for off, on in away[bisect_right(ends, a) :]:
             if off >= b:
@@ -68,7 +68,7 @@ def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
     return made
 
 
-def holds(spans: list[Span], moment_us: int) -> bool:
+def holds(spans: list[Interval], moment_us: int) -> bool:
     """Of merged spans."""
     at = bisect_right(spans, (moment_us, FOREVER)) - 1
     return at >= 0 and moment_us < spans[at][1]
@@ -87,7 +87,7 @@ class Look:
     """See above."""
 
     at_us: int
-    spans: list[Span]
+    spans: list[Interval]
     rows: dict[int, Values]
 
 
@@ -100,7 +100,7 @@ def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
     present = sorted({*good, *(bucket for bucket in refused if bucket <= at_us)})
     lost = any(one.bucket_us is None for one in answer.rows.refused)  # a row that may belong anywhere
     running = floor_us(at_us, width_us)
-    spans: list[Span]
+    spans: list[Interval]
     if lost:
         spans = [(bucket, bucket + width_us) for bucket in present]
     elif not present or present[-1] < from_us:
@@ -130,14 +130,14 @@ class Memory:
 
     width_us: int
     settle_us: int
-    spans: list[Span] = field(default_factory=list)
+    spans: list[Interval] = field(default_factory=list)
     rows: dict[int, Values] = field(default_factory=dict)
 
     def settled_us(self, at_us: int) -> int:
         """The end of the last candle that a look at this moment can make final."""
         return floor_us(at_us - self.settle_us, self.width_us)
 
-    def add(self, look: Look) -> list[Span]:
+    def add(self, look: Look) -> list[Interval]:
         """Take over a look at what is closed; gives the spans that are final by it, with the look's candles."""
         closed = common(look.spans, [(0, floor_us(look.at_us, self.width_us))])
         both = common(self.spans, common(closed, [(0, self.settled_us(look.at_us))]))
@@ -153,18 +153,18 @@ class Memory:
         self.forget(final)
         return final
 
-    def forget(self, spans: Iterable[Span]) -> None:
+    def forget(self, spans: Iterable[Interval]) -> None:
         """These are final, or nobody asks for them any more."""
         self.spans = without(self.spans, spans)
         self.rows = {b: values for b, values in self.rows.items() if holds(self.spans, b)}
 
-    def agreeing(self, coarse: Look, coarse_us: int) -> tuple[list[Span], int]:
+    def agreeing(self, coarse: Look, coarse_us: int) -> tuple[list[Interval], int]:
         """Spans whose candles add up to the coarser candles of another answer, and how many of these they contradict.
 
         An hour with the same open, high, low, close and volume as its sixty minutes is a second look at all of them,
         for one call in the place of many.
         """
-        agreed: list[Span] = []
+        agreed: list[Interval] = []
         contradicted = 0
         whole = common(coarse.spans, [(0, self.settled_us(coarse.at_us))])
         by_hour: dict[int, list[int]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.exchange_candles.looks import Span, common
+from producers.exchange_candles.looks import Interval, common
 from producers.exchange_candles.rows import floor_us
 
 # Coarser candles are asked for, as a second look, where they save this many calls at least.
@@ -21,6 +21,6 @@ def coarse_us(width_us: int, offered_s: list[int]) -> int | None:
     return max((big for big in fit if big % width_us == 0 and 4 <= big // width_us <= 60), default=None)
 
 
-def whole(span: Span, width_us: int) -> list[Span]:
+def whole(span: Interval, width_us: int) -> list[Interval]:
     """The part of a span that consists of whole coarser candles."""
     return common([span], [(floor_us(span[0] + width_us - 1, width_us), floor_us(span[1], width_us))])

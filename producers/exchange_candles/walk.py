@@ -18,9 +18,9 @@ from producers.exchange_candles.looks import (
     FOREVER,
     QUIET_US,
     Answer,
+    Interval,
     Look,
     Memory,
-    Span,
     begins_with,
     common,
     holds,
@@ -56,7 +56,7 @@ class Book:
 class Sink:
     """Where results go: final candles with their span, others, and rows that are none."""
 
-    final: Callable[[dict[int, Values], Span, int], None]
+    final: Callable[[dict[int, Values], Interval, int], None]
     young: Callable[[dict[int, Values], int], None]
     refused: Callable[[RefusedRow], None]
 
@@ -74,16 +74,16 @@ class Walk:
         self._coarse: Look | None = None
         self._coarse_us: int | None = None
         self._coarse_end = 0
-        self._span: Span = (0, 0)
+        self._span: Interval = (0, 0)
         self._failed = 0
         self._answer = Answer(Rows(), 0)  # the last
         self.calls = self.candles = 0
-        self.final: list[Span] = []
+        self.final: list[Interval] = []
         self._short = (0, 0)  # where a short answer ended, and how many candles it had
-        self._seen: list[Span] = []  # by the looks of this walk
+        self._seen: list[Interval] = []  # by the looks of this walk
         self.bad: dict[tuple[int | None, str], str] = {}
 
-    def run(self, span: Span) -> None:
+    def run(self, span: Interval) -> None:
         """Raises `Unavailable` when two pages in a row fail, `Refused`, `Stopped`."""
         self._span = span
         begin, end = span
@@ -171,7 +171,7 @@ class Walk:
         self._aside.put((cursor, end), f"it gives no candles older than {text}, and no proof that there are none")
         return end
 
-    def _tried(self, since: int, limit: int, wanted: Span) -> Look | None:
+    def _tried(self, since: int, limit: int, wanted: Interval) -> Look | None:
         """`_look`; None where it failed once. Raises `Unavailable` when it fails a second time in a row."""
         try:
             look = self._look(since, limit, wanted)
@@ -187,7 +187,7 @@ class Walk:
         self._failed = 0
         return look
 
-    def _look(self, since: int, limit: int, wanted: Span) -> Look:
+    def _look(self, since: int, limit: int, wanted: Interval) -> Look:
         """Ask once, and publish what is final by it. What is outside `wanted` is a proof of the rest only."""
         answer = self._exchange.candles(self._product, self._width // 1_000_000, since, limit)
         self.calls += 1
@@ -203,7 +203,7 @@ class Walk:
         self._take(look, wanted)
         return look
 
-    def _take(self, look: Look, wanted: Span) -> None:
+    def _take(self, look: Look, wanted: Interval) -> None:
         spans = common(look.spans, [wanted])
         self._seen = merged(*self._seen, *spans)
         spans = without(common(spans, [(0, look.at_us)]), self.final)
@@ -218,7 +218,7 @@ class Walk:
                 self._aside.put(span, "its answers differ", first_s=self._memory.settle_us / 1e6, quiet=True)
         self._show(look, [*differs, (max(settled, self._span[0]), look.at_us + 1)])
 
-    def _publish(self, rows: dict[int, Values], final: list[Span], at_us: int) -> None:
+    def _publish(self, rows: dict[int, Values], final: list[Interval], at_us: int) -> None:
         buckets = sorted(rows)
         for begin, end in final:
             inside = buckets[bisect_left(buckets, begin) : bisect_left(buckets, end)]
@@ -228,7 +228,7 @@ class Walk:
             self._aside.drop(final)
             self._book.shown = {b: v for b, v in self._book.shown.items() if not holds(final, b)}
 
-    def _show(self, look: Look, unsure: list[Span]) -> None:
+    def _show(self, look: Look, unsure: list[Interval]) -> None:
         """Candles that may still change, when they did."""
         shown = self._book.shown
         news = {b: values for b, values in look.rows.items() if holds(unsure, b) and shown.get(b) != values}

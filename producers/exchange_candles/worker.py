@@ -31,7 +31,7 @@ from pipeline.database.ledger import Ledger
 from producers.exchange_candles import ledger
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.letters import Letters
-from producers.exchange_candles.looks import GRACE_US, Memory, Span, common, merged, without
+from producers.exchange_candles.looks import GRACE_US, Interval, Memory, common, merged, without
 from producers.exchange_candles.rows import NAMES, Values, floor_us
 from producers.exchange_candles.walk import Book, Sink, Walk
 
@@ -177,7 +177,7 @@ class Worker:
             if not wanted or (not plan.follow and rounds and sum(b - a for a, b in wanted) < CATCH_UP * width):
                 break
             rounds += 1
-            published: list[Span] = []
+            published: list[Interval] = []
             for span in wanted:
                 published += self._fetch(product_id, book, span, outcome, rows)
             if published and not self._wait_until_stored(conn, product_id, published, outcome):
@@ -195,13 +195,13 @@ class Worker:
         self._publish(product_id, {}, self._plan.quorum["as_of_us"])
         return self._wait_for(holds, lambda: 0, product_id, outcome)
 
-    def _fetch(self, product_id: str, book: Book, span: Span, outcome: Outcome, rows: list[str]) -> list[Span]:
+    def _fetch(self, product_id: str, book: Book, span: Interval, outcome: Outcome, rows: list[str]) -> list[Interval]:
         """Ask for a span and publish; gives the parts that are final now."""
         # What one call brings is caught up; more is back-filled.
         size = self.exchange.page_size
         kind = "backfill" if span[1] - span[0] > size * self._plan.width_us else "catch_up"
 
-        def final(found: dict[int, Values], covered: Span, at_us: int) -> None:
+        def final(found: dict[int, Values], covered: Interval, at_us: int) -> None:
             self.last_answer = time.monotonic()
             self._publish(product_id, found, at_us, f"{product_id}-{kind}", covered)
             self._say(product_id, kind, span, covered[1])
@@ -225,7 +225,7 @@ class Worker:
 
     def _publish(
         self, product_id: str, found: dict[int, Values], at_us: int, key: str | None = None,
-        covered: Span | None = None,
+        covered: Interval | None = None,
     ) -> None:  # fmt: skip
         """Candles that are final, with the span that they cover, or such as may still change."""
         if product_id not in self._publishers:
@@ -246,7 +246,7 @@ class Worker:
         }  # fmt: skip
         publisher.send(record, key=product_id, wait=True)
 
-    def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Span], outcome: Outcome) -> bool:
+    def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Interval], outcome: Outcome) -> bool:
         key = (self.venue, product_id, self._plan.granularity_s)
         return self._wait_for(
             lambda: ledger.is_stored(conn, *key, spans),
@@ -277,7 +277,7 @@ class Worker:
             self._stop.wait(POLL_S)
         return False
 
-    def _say(self, product_id: str, kind: str, span: Span, at_us: int) -> None:
+    def _say(self, product_id: str, kind: str, span: Interval, at_us: int) -> None:
         if self._may_say():
             share = min(1.0, (at_us - span[0]) / (span[1] - span[0]))
             self._log.info(

@@ -10,7 +10,7 @@ import click
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.runtime import now_us
-from producers.history.trades import Wish
+from producers.history.trades import Request
 
 DAY_US = 86_400_000_000
 
@@ -38,7 +38,7 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def wish_of(
     products: tuple[str, ...], default_days: int, *, last_n_days: int | None, from_: str | None, to: str | None,
     dry_run: bool, no_wait: bool, no_wait_for_ledger: bool,
-) -> Wish:  # fmt: skip
+) -> Request:  # fmt: skip
     """What the options ask for. Raises `WrongUse`."""
     if last_n_days is not None and (from_ or to):
         raise WrongUse("give either --last-n-days or --from and --to.")
@@ -51,7 +51,7 @@ def wish_of(
         raise WrongUse("--from must be earlier than --to.")
     if from_us >= now:
         raise WrongUse("--from lies in the future.")
-    return Wish(
+    return Request(
         products, from_us, min(to_us, now), dry_run=dry_run, wait_for_turn=not no_wait,
         wait_for_ledger=not no_wait_for_ledger,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from producers.history.progress import LoadProgress
 from venues import id_ranges
-from venues.id_ranges import Span
+from venues.id_ranges import IdRange
 from venues.trade_walk import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source
 
 # A piece of work is done under the instrument's lock; the gap filler gets its turn between two pieces.
@@ -44,7 +44,7 @@ MOST_IDLE = 5
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What is loaded: `[from_us, to_us)` of these products."""
 
     products: tuple[str, ...]
@@ -55,19 +55,19 @@ class Wish:
     wait_for_ledger: bool = True
 
 
-def run_load(source: Source, wish: Wish, stop: Stop) -> int:
+def run_load(source: Source, request: Request, stop: Stop) -> int:
     """Load, product by product; returns the exit code: 1 when something asked for is still open."""
     database = load(DatabaseSettings)
     database_when_ready(database, stop)
     conn = connect_when_ready(database, f"{source.venue}-history", stop)
-    if wish.dry_run:
-        return _estimate(source, wish, Ledger(conn))
+    if request.dry_run:
+        return _estimate(source, request, Ledger(conn))
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     bus = Bus(settings, stop)
     try:
-        loader = _Load(source, wish, stop, bus, conn)
-        return max([loader.one(product) for product in wish.products])
+        loader = _Load(source, request, stop, bus, conn)
+        return max([loader.one(product) for product in request.products])
     except (Stopped, Unavailable):
         if not stop.is_set():
             raise
@@ -78,19 +78,19 @@ def run_load(source: Source, wish: Wish, stop: Stop) -> int:
         conn.close()
 
 
-def _id_span(source: Source, wish: Wish, product: str) -> Span | None:
+def _id_span(source: Source, request: Request, product: str) -> IdRange | None:
     """The ids of the time asked for; None when there was no trade in it."""
-    first = source.first_id_at(product, wish.from_us)
-    last = source.first_id_at(product, wish.to_us) - 1
+    first = source.first_id_at(product, request.from_us)
+    last = source.first_id_at(product, request.to_us) - 1
     return (first, last) if first <= last else None
 
 
-def _estimate(source: Source, wish: Wish, ledger: Ledger) -> int:
+def _estimate(source: Source, request: Request, ledger: Ledger) -> int:
     """`--dry-run`: how many calls, how long."""
     calls = 0
-    for product in wish.products:
+    for product in request.products:
         try:
-            span = _id_span(source, wish, product)
+            span = _id_span(source, request, product)
         except Refused as error:
             click.echo(f"{product}: {error}")
             continue
@@ -115,11 +115,11 @@ def _duration(seconds: float) -> str:
 class _Load:
     """One run of the command."""
 
-    def __init__(self, source: Source, wish: Wish, stop: threading.Event, bus: Bus, conn: Connection) -> None:
-        self._source, self._wish, self._stop, self._bus, self._conn = source, wish, stop, bus, conn
+    def __init__(self, source: Source, request: Request, stop: threading.Event, bus: Bus, conn: Connection) -> None:
+        self._source, self._wish, self._stop, self._bus, self._conn = source, request, stop, bus, conn
         self._log = get_logger().bind(venue=source.venue)
         self._publishers: dict[str, Publisher] = {}
-        self._findings: dict[tuple[str, str], list[Span]] = {}
+        self._findings: dict[tuple[str, str], list[IdRange]] = {}
         self._backpressure = Backpressure(stop)
         gaps = load(GapFillerSettings)
         self._confirm_s = gaps.confirm_seconds
@@ -174,10 +174,10 @@ class _Load:
             )
         return 1 if open_ids or lost else 0
 
-    def _fetch(self, product: str, span: Span, missing: list[Span], progress: LoadProgress) -> list[Span]:
+    def _fetch(self, product: str, span: IdRange, missing: list[IdRange], progress: LoadProgress) -> list[IdRange]:
         """Fetch until nothing is missing; returns what stayed open."""
-        given: list[Span] = []  # published, not asked for again by this run
-        waits: list[tuple[Span, float]] = []  # seen once, and when to look again
+        given: list[IdRange] = []  # published, not asked for again by this run
+        waits: list[tuple[IdRange, float]] = []  # seen once, and when to look again
         idle = 0  # walks in a row that brought nothing at all
         while left := id_ranges.without(missing, given):
             now = time.monotonic()
@@ -229,7 +229,7 @@ class _Load:
         before = self._ledger().trade_before(self._source.venue, product, first_id)
         return max(self._wish.from_us, before[1] if before else 0)
 
-    def _pause(self, seconds: float, product: str, left: list[Span]) -> None:
+    def _pause(self, seconds: float, product: str, left: list[IdRange]) -> None:
         self._log.info(
             events.WAITING, on="a second answer", product=product, ids=id_ranges.size(left), seconds=round(seconds),
             text="the venue does not show them; what it says again is recorded as the reason",
@@ -263,7 +263,7 @@ class _Load:
             if self._stop.wait(POLL_S):
                 raise Stopped
 
-    def _missing(self, product: str, span: Span) -> list[Span]:
+    def _missing(self, product: str, span: IdRange) -> list[IdRange]:
         while True:
             try:
                 return self._ledger().missing_ids(self._source.venue, product, *span)
@@ -278,6 +278,6 @@ class _Load:
         return Ledger(self._conn)
 
 
-def describe(wish: Wish) -> dict[str, Any]:
+def describe(request: Request) -> dict[str, Any]:
     """The wish for the log."""
-    return {"products": wish.products, "from": us_to_iso(wish.from_us), "to": us_to_iso(wish.to_us)}
+    return {"products": request.products, "from": us_to_iso(request.from_us), "to": us_to_iso(request.to_us)}

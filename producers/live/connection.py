@@ -19,7 +19,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.stopping import Stopped
 from producers.live.backoff import Backoff
 from producers.live.heads import Head
-from producers.live.live_publisher import Outlet
+from producers.live.live_publisher import LivePublisher
 from producers.live.saying import Sayer
 from producers.live.subscriptions import Subscriptions
 from producers.live.watch import Watch
@@ -49,9 +49,20 @@ class Connection:
     """Runs one venue. What `/health` says of it is in `status`, `last_frame`, `clocks`, `subscriptions`."""
 
     def __init__(
-        self, venue: Venue, outlet: Outlet, heads: dict[str, Head], clock: VenueClock, stop: threading.Event
+        self,
+        venue: Venue,
+        publisher: LivePublisher,
+        heads: dict[str, Head],
+        clock: VenueClock,
+        stop: threading.Event,
     ) -> None:
-        self.venue, self._outlet, self._heads, self.clock, self._stop = venue, outlet, heads, clock, stop
+        self.venue, self._publisher, self._heads, self.clock, self._stop = (
+            venue,
+            publisher,
+            heads,
+            clock,
+            stop,
+        )
         self._log = get_logger().bind(venue=venue.name)
         now = time.monotonic()
         self.started = now
@@ -95,7 +106,7 @@ class Connection:
         """The connection is gone: note since when data is missed, and wait."""
         metrics.CONNECTION_ERRORS.inc()
         if opened is not None and self._last_frame_us:
-            self._outlet.missed(self._last_frame_us)
+            self._publisher.missed(self._last_frame_us)
         if opened is not None and self.last_data is not None:
             self._backoff.lived(self.last_data - opened)
         missing = any(clock.last_id for clock in self.clocks.values())
@@ -142,7 +153,7 @@ class Connection:
             try:
                 self._heard(said, received_us, now)
             except Exception as error:
-                self._outlet.unreadable(explained(error, frame), self.venue.url)
+                self._publisher.unreadable(explained(error, frame), self.venue.url)
         metrics.MESSAGES.inc()
         metrics.LAST_MESSAGE.set(received_us / 1_000_000)
         metrics.PROCESSING.observe(time.monotonic() - now)
@@ -157,11 +168,11 @@ class Connection:
                     self._count(said.product_id, "tickers", now)
                     if said.timestamp_us is not None and not said.snapshot:
                         self.clock.seen(said.timestamp_us, received_us)
-                    self._outlet.ticker(said, received_us)
+                    self._publisher.ticker(said, received_us)
             case CandleFrame():
                 if self._asked_for(said.product_id):
                     self._count(said.product_id, "candles", now)
-                    self._outlet.candles(said, received_us)
+                    self._publisher.candles(said, received_us)
             case VenueTime():
                 self.clock.seen(said.at_us, received_us)
             case Acknowledged():
@@ -176,7 +187,7 @@ class Connection:
                 if self._sayer.may_say("frames lost"):
                     self._log.warning(events.SEQUENCE_GAP, frames=said.count)
             case Unreadable():
-                self._outlet.unreadable(said, self.venue.url)
+                self._publisher.unreadable(said, self.venue.url)
 
     def _notice(self, said: VenueNotice, now: float) -> None:
         if said.kind == "error":
@@ -209,7 +220,7 @@ class Connection:
         if not frame.rows:
             return
         self._count(product, "trades", now)
-        self._outlet.trades(frame, received_us)
+        self._publisher.trades(frame, received_us)
         rows = frame.rows
         doubted = self._heads[product].streamed([row["trade_id"] for row in rows], received_us)
         if doubted:
@@ -240,7 +251,7 @@ class Connection:
     # -- what is due -------------------------------------------------------------------------------------------------
 
     def _look(self, socket: Socket, now: float) -> None:
-        metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._outlet.pending)
+        metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._publisher.pending)
         for text in self.subscriptions.texts(LOOK_EVERY_S, now):
             socket.send(text)
         self.subscriptions.look(now)
@@ -249,7 +260,7 @@ class Connection:
         if now - self._counted_since >= SAY_RATE_EVERY_S:
             seconds = now - self._counted_since
             rates = {product: round(self._counted[product] / seconds, 2) for product in self.venue.products}
-            self._log.info(events.TRADE_RATE, per_second=rates, pending=self._outlet.pending)
+            self._log.info(events.TRADE_RATE, per_second=rates, pending=self._publisher.pending)
             self._counted.clear()
             self._counted_since = now
 

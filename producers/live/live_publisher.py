@@ -29,7 +29,7 @@ MAX_DEAD_LETTERS_PER_S = 50.0
 _TICKER_CHANGES = ("bid", "ask", "bid_size", "ask_size", "last")
 
 
-class Outlet:
+class LivePublisher:
     """The publishers of one live venue, each opened by itself. Names of producers are `<venue>-live`."""
 
     def __init__(

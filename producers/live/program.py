@@ -18,7 +18,7 @@ from pipeline.core.runtime import Stop
 from pipeline.core.settings import PulsarSettings, load
 from producers.live.connection import Connection
 from producers.live.heads import Heads
-from producers.live.live_publisher import Outlet
+from producers.live.live_publisher import LivePublisher
 from venues.venue import Venue
 from venues.venue_clock import NOTABLE_US, VenueClock
 
@@ -36,7 +36,7 @@ class LiveHealth:
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.outlet: Outlet | None = None
+        self.publisher: LivePublisher | None = None
         self.heads: Heads | None = None
         self.bus: Bus | None = None
         self.died: list[str] = []  # threads that ended by an error
@@ -49,7 +49,7 @@ class LiveHealth:
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         now = time.monotonic()
-        connection, outlet = self.connection, self.outlet
+        connection, publisher = self.connection, self.publisher
         last = connection.last_frame if connection else None
         fresh = last is not None and now - last <= FRAME_WITHIN_S
         grace = now - self._started <= GRACE_S
@@ -60,16 +60,22 @@ class LiveHealth:
         }
         why = [*self.died] if fresh or grace else [*self.died, f"no frame within {FRAME_WITHIN_S:.0f} s"]
         notes: list[str] = []
-        if connection and outlet:
-            why += self._of_publishers(outlet)
-            body["products"] = products = {p: self._product(connection, outlet, p) for p in connection.venue.products}
+        if connection and publisher:
+            why += self._of_publishers(publisher)
+            body["products"] = products = {
+                p: self._product(connection, publisher, p) for p in connection.venue.products
+            }
             why += [
                 f"{product}: the stream is silent though the market moved"
                 for product in sorted(products) if connection.clocks[product].stale
             ]  # fmt: skip
             notes += [f"{product}: {one['reason']}" for product, one in sorted(products.items()) if "reason" in one]
             why += self._nothing_at_all(connection, products, now)
-            body |= {"unconfirmed": outlet.pending, "dropped": outlet.overflowed, "refused_sends": outlet.failed}
+            body |= {
+                "unconfirmed": publisher.pending,
+                "dropped": publisher.overflowed,
+                "refused_sends": publisher.failed,
+            }
             offset_us = connection.clock.offset_us
             body["clock_offset_s"] = None if offset_us is None else round(offset_us / 1e6, 3)
             if offset_us is not None and abs(offset_us) > NOTABLE_US:
@@ -79,14 +85,14 @@ class LiveHealth:
             why += [f"thread {name} died" for name in (owner.dead_threads() if owner else ())]
         return not why, body | {"why": why, "notes": notes}
 
-    def _of_publishers(self, outlet: Outlet) -> list[str]:
+    def _of_publishers(self, publisher: LivePublisher) -> list[str]:
         why = []
-        for (space, product), one in outlet.publishers.items():
+        for (space, product), one in publisher.publishers.items():
             if one.attempts and one.trouble and not one.elsewhere:
                 why.append(f"{product}: nothing can be published onto {space}: {one.trouble}")
             elif one.stalled_s() > STALLED_S:
                 why.append(f"{product}: the broker confirms nothing of {space} since {one.stalled_s():.0f} s")
-        others = [outlet.dead_letters] + ([self.heads.publisher] if self.heads else [])
+        others = [publisher.dead_letters] + ([self.heads.publisher] if self.heads else [])
         why += [f"nothing can be published onto {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
         return why
 
@@ -99,7 +105,7 @@ class LiveHealth:
         return []
 
     @staticmethod
-    def _product(connection: Connection, outlet: Outlet, product: str) -> dict[str, Any]:
+    def _product(connection: Connection, publisher: LivePublisher, product: str) -> dict[str, Any]:
         """`state`: live, quiet, silent (nothing since the start), stale, refused, unanswered, unpublished, elsewhere;
         with a `reason` where something is not as it should be."""
         clock, subscriptions = connection.clocks[product], connection.subscriptions
@@ -119,7 +125,7 @@ class LiveHealth:
             reasons.append("no data since the start" + (f"; REST: {said}" if said else ""))
         if primary := subscriptions.problem_of(product):
             state = primary.state
-        mine = [(space, one) for (space, of), one in outlet.publishers.items() if of == product and one.attempts]
+        mine = [(space, one) for (space, of), one in publisher.publishers.items() if of == product and one.attempts]
         for space, one in mine:
             if one.trouble:
                 state = "elsewhere" if one.elsewhere else "unpublished"
@@ -141,12 +147,12 @@ def run_live(program: str, venue: Venue, namespaces: tuple[str, ...], stop: Stop
     clock = VenueClock()
     heads = health.heads = Heads(settings, venue.name, ASSET_CLASS, venue.products, clock, stop)
     try:
-        outlet = health.outlet = Outlet(bus, venue.name, program, venue.products, namespaces, ASSET_CLASS)
-        outlet.ready(stop, READY_S)
-        connection = health.connection = Connection(venue, outlet, heads.heads, clock, stop)
+        publisher = health.publisher = LivePublisher(bus, venue.name, program, venue.products, namespaces, ASSET_CLASS)
+        publisher.ready(stop, READY_S)
+        connection = health.connection = Connection(venue, publisher, heads.heads, clock, stop)
         connection.run()
-        log.info(events.STOPPING, unconfirmed=outlet.pending)
-        lost = outlet.flush(FLUSH_S)
+        log.info(events.STOPPING, unconfirmed=publisher.pending)
+        lost = publisher.flush(FLUSH_S)
         log.info(events.STOPPED, unconfirmed=lost)
     except Unavailable:
         if not stop.is_set():

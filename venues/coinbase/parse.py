@@ -68,7 +68,7 @@ _TICKER_EXTRAS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Message:
     """A frame: its number on the connection, the venue's time, and what it says."""
 
     sequence: int | None
@@ -76,28 +76,28 @@ class Frame:
     said: list[Said]
 
 
-def read(frame: bytes) -> Frame:
+def read(frame: bytes) -> Message:
     """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
     bad = BadElements()
     try:
         message = parse_frame(frame)
         channel = message.get("channel")
         if channel is None:
-            return Frame(None, None, _without_channel(message))
+            return Message(None, None, _without_channel(message))
         sequence = _of_envelope(message, "sequence_num", whole_number, bad)
         at_us = _of_envelope(message, "timestamp", lambda text: sane_time(iso_to_us(text)), bad)
         said: list[Said] = []
         reader = _CHANNELS.get(channel)
         if reader is None:
-            return Frame(sequence, at_us, bad.all())
+            return Message(sequence, at_us, bad.all())
         for event in message["events"]:
             try:
                 said += reader(event, at_us, bad)
             except _READING as error:
                 bad.add(error, event)
-        return Frame(sequence, at_us, said + bad.all())
+        return Message(sequence, at_us, said + bad.all())
     except _READING as error:
-        return Frame(None, None, [explained(error, frame)])
+        return Message(None, None, [explained(error, frame)])
 
 
 def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any], int], bad: BadElements) -> int | None:
