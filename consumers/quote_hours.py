@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumers import fields, quote_copy
+from consumers import fields, quote_checks, quote_copy
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import write
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
@@ -25,15 +25,12 @@ from pipeline.core.errors import BadData
 from pipeline.core.settings import DukascopySettings, load
 from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
+from pipeline.database.hour_order import entry, same_content, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 from venues.market_hours import EMPTY_FINAL_AFTER_US, HOUR_US, closed_by_week, session_of
 
-HOUR_MS = 3_600_000
-MOST = 10**15 - 1  # of a price or a size as an integer
-MOST_SUM = 9 * 10**18  # what numpy adds up without going round
-MAY_BE_NEGATIVE = ("commodity",)  # oil has traded below zero
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {
     table: f"""
@@ -43,7 +40,6 @@ _COPY_CANDLES = {
     for table in quote_copy.WIDTHS_MS
 }
 Name = tuple[str, str, int]  # venue, product, hour in µs
-_RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
 
 
 @dataclass(frozen=True)
@@ -102,25 +98,6 @@ def earned(new: Candidate, known: Known | None, asset_class: str, confirm_s: flo
     ):  # fmt: skip
         return hour
     return replace(hour, state=first_state)
-
-
-def wins(new: Hour, old: Hour) -> bool:
-    """Whether `new` is to be stored in place of `old`. A total order, so that the order of arrival does not matter.
-
-    Quotes beat emptiness, a finished hour beats a running one, a later fetch beats an earlier one. The two feeds
-    agree in time, bid and ask but bi5's sizes are rounded by the vendor, so of equal content JSON's is kept.
-    """
-    if _RANK[new.state] != _RANK[old.state]:
-        return _RANK[new.state] > _RANK[old.state]
-    if new.state == "seen_empty":
-        return False  # the first sighting counts: the second must lie some time after it
-    if same_content(new, old):
-        return new.feed == "json" and old.feed != "json"
-    return (new.fetched_at_us, new.feed == "json", new.checksum) > (old.fetched_at_us, old.feed == "json", old.checksum)
-
-
-def same_content(new: Hour, old: Hour) -> bool:
-    return new.state == old.state and new.checksum == old.checksum and new.ticks == old.ticks
 
 
 class Hours:
@@ -189,10 +166,13 @@ class PreparedHours:
     def _check(self, part: MessageSlice) -> Candidate:
         quotes: QuoteHour = part.record
         header = quotes.header
-        kept = self._good_rows(part, header["asset_class"])
-        if (kept.offset_ms[1:] < kept.offset_ms[:-1]).any():
-            kept = _chosen(kept, np.argsort(kept.offset_ms, kind="stable"))
-        _check_sums(kept)
+
+        def refuse(reason: str, row: int) -> None:
+            content = {name: int(getattr(quotes, name)[row]) for name in COLUMNS}
+            self.letters.add(part.message, reason, f"{reason} out of range", row, content)
+
+        kept = quote_checks.in_order(quote_checks.good_rows(quotes, header["asset_class"], refuse))
+        quote_checks.check_sums(kept)
         # What has no prices says nothing about their scale.
         key = Key(
             header["venue"], header["product_id"], header["asset_class"], header["price_scale"] if len(kept) else None
@@ -201,29 +181,7 @@ class PreparedHours:
             header["hour_start_us"], state_of(header), len(kept), header["feed"], header["fetched_at_us"],
             header["checksum"], 0,
         )  # fmt: skip
-        return Candidate(key, hour, kept, _running_number(kept.offset_ms), len(quotes) - len(kept))
-
-    def _good_rows(self, part: MessageSlice, asset_class: str) -> QuoteHour:
-        """The rows that may be stored; the others get their letters."""
-        quotes: QuoteHour = part.record
-        lowest = -MOST if asset_class in MAY_BE_NEGATIVE else 1
-        bounds = (
-            ("time", quotes.offset_ms, 0, HOUR_MS - 1),
-            ("price", quotes.bid, lowest, MOST),
-            ("price", quotes.ask, lowest, MOST),
-            ("size", quotes.bid_size, 0, MOST),
-            ("size", quotes.ask_size, 0, MOST),
-        )
-        if not len(quotes) or all(low <= c.min() and c.max() <= high for _, c, low, high in bounds):
-            return quotes  # the usual case, told by the extremes alone
-        good = np.ones(len(quotes), dtype=bool)
-        for reason, column, low, high in bounds:
-            ok = (column >= low) & (column <= high)
-            for row in np.flatnonzero(good & ~ok).tolist():
-                content = {name: int(getattr(quotes, name)[row]) for name in COLUMNS}
-                self.letters.add(part.message, reason, f"{reason} out of range", row, content)
-            good &= ok
-        return _chosen(quotes, good)
+        return Candidate(key, hour, kept, quote_checks.running_number(kept.offset_ms), len(quotes) - len(kept))
 
     def store(self, conn: Connection) -> WriteResult:
         stored = WriteResult()
@@ -241,9 +199,8 @@ class PreparedHours:
                 before = known.get(place)
                 old = before.hour if before else None
                 candidate = replace(claimed, hour=earned(claimed, before, classes[place[0]], self._confirm_s))
-                row = _ledger_row(place[0], candidate, old)
-                if row is not None:
-                    ledger.append(row)
+                if (kept := entry(candidate.hour, old, refused=candidate.refused > 0)) is not None:
+                    ledger.append(_ledger_row(place[0], kept))
                 if old is None or wins(candidate.hour, old):
                     fresh[name] = candidate
                     if old is not None and old.ticks:
@@ -289,32 +246,9 @@ class PreparedHours:
                     write(copy, bodies)
 
 
-def _check_sums(quotes: QuoteHour) -> None:
-    """Raise `BadData` where a candle's sums leave the integers of 64 bits. In floats: only their size matters."""
-    for reason, column in (
-        ("size", quotes.bid_size), ("size", quotes.ask_size), ("price", quotes.ask - quotes.bid)
-    ):  # fmt: skip
-        if len(column) * MOST * 2 > MOST_SUM and np.abs(column).sum(dtype=np.float64) > MOST_SUM:
-            raise BadData(reason, f"the {reason}s of this hour add up to more than {MOST_SUM:,}")
-
-
 def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
     """Instrument ids of the hours that have quotes, as far as they are known."""
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
-
-
-def _chosen(quotes: QuoteHour, rows: npt.NDArray[Any]) -> QuoteHour:
-    """Some rows, by mask or by index."""
-    return QuoteHour(quotes.header, *(getattr(quotes, name)[rows] for name in COLUMNS))
-
-
-def _running_number(offset_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """0 for each new millisecond, counting up within one."""
-    place = np.arange(len(offset_ms), dtype=np.int64)
-    if len(offset_ms) < 2 or (offset_ms[1:] != offset_ms[:-1]).all():
-        return np.zeros(len(offset_ms), dtype=np.int64)
-    starts = np.r_[True, offset_ms[1:] != offset_ms[:-1]]
-    return place - np.maximum.accumulate(np.where(starts, place, 0))
 
 
 def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Known]:
@@ -324,26 +258,9 @@ def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[
     }
 
 
-def _ledger_row(instrument_id: int, new: Candidate, old: Hour | None) -> tuple[Any, ...] | None:
-    """The ledger's row after this message, or None where it stays."""
-    hour = new.hour
-    revision, fetched_at_us, feed = 0, hour.fetched_at_us, hour.feed
-    if old is not None:
-        if same_content(hour, old):
-            # The content did not change; that it was seen later counts, or an older correction could come back.
-            fetched_at_us = max(fetched_at_us, old.fetched_at_us)
-            feed = "json" if "json" in (feed, old.feed) else old.feed
-            if (fetched_at_us, feed) == (old.fetched_at_us, old.feed) or hour.state == "seen_empty":
-                return None
-            if new.refused and hour.state == "partial":
-                return None  # the first telling counts, as with emptiness
-            revision = old.revision
-        elif not wins(hour, old):
-            return None
-        else:
-            revision = old.revision + (old.state == "present")
-    at, fetched_at = from_us(hour.hour_us), from_us(fetched_at_us)
-    return instrument_id, at, hour.state, hour.ticks, feed, fetched_at, hour.checksum, revision
+def _ledger_row(instrument_id: int, hour: Hour) -> tuple[Any, ...]:
+    at, fetched_at = from_us(hour.hour_us), from_us(hour.fetched_at_us)
+    return instrument_id, at, hour.state, hour.ticks, hour.feed, fetched_at, hour.checksum, hour.revision
 
 
 def _clear(conn: Connection, place: tuple[int, int]) -> None:

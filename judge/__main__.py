@@ -72,14 +72,12 @@ def main(
             stage.start()
             stage.wait_up(START_S)
             say(f"seed {seed}; up after {time.monotonic() - began:.0f} s; log {stage.log}")
-            if not stage.disk_can_fill:
+            if not stage.disk.there:
                 say("a small disk cannot be mounted here: that fault is left out")
             first = first_ids(stage)
             if planned is None:
                 count = faults if faults is not None else round(8 * minutes)
-                planned = schedule.make(
-                    seed, seconds, count, disk=stage.disk_can_fill, longest_s=longest, without=without
-                )
+                planned = schedule.make(seed, seconds, count, disk=stage.disk.there, longest_s=longest, without=without)
             striker = Striker(stage, say)
             truth = Truth(simulator, stage.database_url, first, OLDER_S)
             detector = Detector(

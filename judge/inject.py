@@ -129,10 +129,10 @@ class Striker:
         self._stage.simulator.fault("hole", fault.target, **fault.options)
 
     def _disk_full(self, fault: Fault) -> bool:
-        if not self._stage.disk_can_fill:
+        if not self._stage.disk.there:
             return False
-        self._stage.fill_disk()
-        self._later(fault, self._stage.empty_disk)
+        self._stage.disk.fill()
+        self._later(fault, self._stage.disk.empty)
         return True
 
     def _terminate(self, fault: Fault) -> None:

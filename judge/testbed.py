@@ -24,6 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from judge.proxy import Proxy
 from judge.schedule import LOADS
+from judge.small_disk import SmallDisk
 from pipeline.core.settings import PREFIXES, PROJECT
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
@@ -31,7 +32,6 @@ from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
 from simulator.testing import Simulator, urls
 
-DISK_MB = 1500  # enough for the load; small enough to be filled in a moment
 LOADED_HOURS = 26  # those that the simulator has recorded
 OFF = ("dukascopy", "exchange-candles", "retention")
 SKEWED = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "dashboard", *LOADS)  # what has a clock
@@ -56,7 +56,7 @@ class Stage:
         self.metrics_base = free_range(30)
         self.tenant = "market-data"
         self._supervisord: subprocess.Popen[bytes] | None = None
-        self._disk = self._small_disk()
+        self.disk = SmallDisk(self.folder / "data" / "database")
         self._conf = self._write_conf()
 
     # -- ground -------------------------------------------------------------------------------------------------------
@@ -87,29 +87,6 @@ class Stage:
             operation_timeout_seconds=5,
             logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),  # it is struck often, and says so each time
         )
-
-    @property
-    def disk_can_fill(self) -> bool:
-        return self._disk is not None
-
-    def _small_disk(self) -> Path | None:
-        """A small file system under the database. Needs the right to mount: without it that fault is left out."""
-        folder = self.folder / "data" / "database"
-        folder.mkdir(parents=True)
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0700", "tmpfs", str(folder)], capture_output=True
-        )
-        return folder if done.returncode == 0 else None
-
-    def fill_disk(self) -> None:
-        assert self._disk is not None
-        with contextlib.suppress(OSError), (self._disk / "filler").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 20))
-
-    def empty_disk(self) -> None:
-        if self._disk is not None:
-            (self._disk / "filler").unlink(missing_ok=True)
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
@@ -231,7 +208,7 @@ class Stage:
     def restore_database(self) -> None:
         """The copy in place of what is there. What was loaded since is loaded again, as after any restore."""
         with self._database_down() as data:
-            self.empty_disk()
+            self.disk.empty()
             shutil.rmtree(data)
             _copy(self.folder / "backup", data)
         for name in [s["name"] for s in self.states() if s["name"] in LOADS and s["statename"] == "EXITED"]:
@@ -290,8 +267,7 @@ class Stage:
                 self._supervisord.kill()
                 self._supervisord.wait()
         end(working_in(self.folder / "data" / "database" / "postgresql"), signal.SIGTERM, 5)
-        if self._disk is not None:
-            subprocess.run(["umount", "-l", str(self._disk)], check=False)
+        self.disk.close()
         if keep:
             print(f"left for a look: {self.folder}", file=sys.stderr)
         else:

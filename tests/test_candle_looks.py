@@ -16,11 +16,12 @@ import pytest
 
 from pipeline.core.errors import BadData, Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
+from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.looks import Answer, Look, Memory, common, look_of, merged, without
 from producers.exchange_candles.pages import coarse_us
 from producers.exchange_candles.rows import Refused, Rows, Units, Values, floor_us, read_rows
-from producers.exchange_candles.walk import Book, Sink, Walk
+from producers.exchange_candles.walk import Walk
 from simulator.binance_rest import BinanceRest
 from simulator.config import Config
 from simulator.world import World
@@ -153,8 +154,8 @@ class Found:
             self.final |= rows
             self.spans = merged(*self.spans, span)
 
-        sink = Sink(final, lambda rows, at_us: self.young.update(rows), self.letters.append)
-        made = Walk(self.exchange, "BTC-USD", self.book, sink, threading.Event(), patient=False)
+        results = Results(final, lambda rows, at_us: self.young.update(rows), self.letters.append)
+        made = Walk(self.exchange, "BTC-USD", self.book, results, threading.Event(), patient=False)
         made.run(self.span)
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,11 +18,11 @@ from pipeline.broker.budget import Budget
 from pipeline.broker.chunked_publisher import WholePublisher
 from pipeline.broker.client_log import client_logger
 from pipeline.broker.opener import Opener
-from pipeline.broker.publisher import Publisher, encoder
+from pipeline.broker.publisher import Publisher, Record
 from pipeline.broker.topics import topic_of
 from pipeline.core import events
 from pipeline.core.admission import let_in, shut_out
-from pipeline.core.errors import Refused, Unavailable, WrongUse
+from pipeline.core.errors import BadData, Refused, Unavailable, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import keep_trying
 from pipeline.core.settings import PulsarSettings
@@ -103,11 +104,11 @@ class Bus:
         shared = (max_pending, self._stop, self.budget, self._opener, labels or ("", "/".join(topic.split("/")[-2:])))
         publisher: Publisher
         if whole:
-            publisher = WholePublisher(connect, topic, encoder(record_schema.encode), name, *shared)
+            publisher = WholePublisher(connect, topic, _encoder(record_schema.encode), name, *shared)
         else:
             # a live trade waits at most 2 ms
             once = partial(connect, name, batching_enabled=True, batching_max_publish_delay_ms=2)
-            publisher = Publisher(once, topic, encoder(record_schema.encode), *shared)
+            publisher = Publisher(once, topic, _encoder(record_schema.encode), *shared)
         self._opener.start()
         if lazy:
             publisher.open_later()
@@ -181,3 +182,15 @@ class Bus:
         closing = threading.Thread(target=close, name="close", daemon=True)
         closing.start()
         closing.join(within_s)
+
+
+def _encoder(encode: Callable[[Record], bytes]) -> Callable[[Record], bytes]:
+    """The same, raising `BadData("encoding")` for whatever it cannot encode."""
+
+    def safe(record: Record) -> bytes:
+        try:
+            return encode(record)
+        except Exception as error:  # fastavro raises all kinds
+            raise BadData("encoding", f"{type(error).__name__}: {error}") from None
+
+    return safe

@@ -18,13 +18,12 @@ import structlog
 from pipeline.broker.budget import OVERHEAD_BYTES, Budget
 from pipeline.broker.opener import Opener
 from pipeline.core import events, metrics
-from pipeline.core.errors import BadData, PipelineError, Unavailable
+from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.runtime import now_us
 
-REOPEN_FIRST_S, REOPEN_CAP_S = 0.2, 10.0
+REOPEN_FIRST_S, REOPEN_CAP_S, SAY_EVERY_S = 0.2, 10.0, 30.0
 # Another process publishes the topic. It may end at any moment, so it is not asked less and less often.
 ELSEWHERE_S = 5.0
-SAY_EVERY_S = 30.0
 # So long a sender that waits for room waits for a publisher that is being opened again.
 PATIENCE_S = 30.0
 # What the broker says of one message, not of the producer.
@@ -299,15 +298,3 @@ def _sentence(error: Any) -> str:
     if isinstance(error, Exception):
         return f"{type(error).__name__}: {error}"
     return str(error).removeprefix("Result.")
-
-
-def encoder(encode: Callable[[Record], bytes]) -> Callable[[Record], bytes]:
-    """The same, raising `BadData("encoding")` for whatever it cannot encode."""
-
-    def safe(record: Record) -> bytes:
-        try:
-            return encode(record)
-        except Exception as error:  # fastavro raises all kinds
-            raise BadData("encoding", f"{type(error).__name__}: {error}") from None
-
-    return safe

@@ -99,10 +99,8 @@ class PulsarSettings(Section):
     @property
     def admin(self) -> str:
         """Base address of the admin REST interface, derived from `PULSAR_URL` unless given."""
-        if self.admin_url:
-            return self.admin_url
-        if self.url is None:
-            return f"http://127.0.0.1:{self.admin_port}"
+        if self.admin_url or self.url is None:
+            return self.admin_url or f"http://127.0.0.1:{self.admin_port}"
         scheme, _, rest = self.url.partition("://")
         host = re.sub(r":\d+$", "", rest.split(",")[0])
         return f"https://{host}:8443" if scheme == "pulsar+ssl" else f"http://{host}:8080"
@@ -270,13 +268,9 @@ class LimitSettings(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, KrakenSettings, CoinbaseSettings,
-    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings,
-    LimitSettings,
+    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings, LimitSettings,
 )  # fmt: skip
-PREFIXES = (
-    "PULSAR_", "DATABASE_", "SERVICES_", "KRAKEN_", "COINBASE_", "DUKASCOPY_", "EXCHANGE_CANDLES_", "GAP_FILLER_",
-    "DASHBOARD_", "SIMULATOR_", "LIMITS_", "TRADES_", "METRICS_",
-)  # fmt: skip
+PREFIXES = (*(str(one.model_config["env_prefix"]) for one in SECTIONS[1:]), "TRADES_", "METRICS_")
 # Names that Pulsar's own scripts read from the environment: not ours, not refused.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.database.hour_order import RANK
 from pipeline.database.ledger import Hour
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.plan import Open
-
-_RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Sent:
 
         The checksum does not tell: it leaves out sizes, which one feed rounds, so the look before may have it too.
         """
-        if hour is None or _RANK[hour.state] != _RANK[self.state]:
-            return hour is not None and _RANK[hour.state] > _RANK[self.state]
+        if hour is None or RANK[hour.state] != RANK[self.state]:
+            return hour is not None and RANK[hour.state] > RANK[self.state]
         # Of what is not final the first look counts, and a later one like it leaves the ledger as it is.
         first_counts = self.state in ("seen_empty", "partial") and hour.checksum == self.checksum
         return first_counts or hour.fetched_at_us >= self.fetched_at_us
@@ -64,6 +63,22 @@ class Job:
     @property
     def hours(self) -> int:
         return sum(len(span) for span in self.spans)
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Grows with everything that this run got done."""
+        return len(self.done), self.published, len(self.not_closed)
+
+    def refuse_sent(self, known: Mapping[int, Hour]) -> None:
+        """The writer has read what was published and did not store it; `known` is the ledger."""
+        refused, self.sent = self.sent, {}
+        for hour_us, sent in refused.items():
+            if sent.state == "closed":  # its calendar knows better: the hour is asked like others
+                self.not_closed.add(hour_us)
+            elif sent.state == "confirmed_empty" and hour_us in known:  # by its clock it was too early
+                self.done[hour_us] = Open("empty at first sight, to be asked once more")
+            else:
+                self.unusable(hour_us, "the writer refused it, see the topics dead-letters/*")
 
     def unusable(self, hour_us: int, why: str) -> None:
         """The hour cannot be stored as it is; after some, and none that could be, neither can the instrument."""

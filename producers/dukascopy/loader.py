@@ -134,7 +134,7 @@ class Loader:
     def _window(self, job: Job, window: range) -> None:
         """One part of the span, piece by piece."""
         finished, lost = False, 0
-        before, moved_at = _progress(job), time.monotonic()
+        before, moved_at = job.progress, time.monotonic()
         while not finished and not self.stop.is_set() and job.error is None:
             try:
                 finished = self._piece(job, window)
@@ -145,7 +145,7 @@ class Loader:
                 lost, moved_at = lost + 1, time.monotonic()
                 if lost >= LEDGER_TRIES:
                     job.error = f"its ledger cannot be read: {' '.join(str(error).split())}"
-            now = _progress(job)
+            now = job.progress
             if now != before:
                 before, moved_at = now, time.monotonic()
             elif not finished and time.monotonic() - moved_at > self._patience_s:
@@ -254,7 +254,7 @@ class Loader:
             behind = None if stored else self._behind(publisher.topic)
             idle_since = (idle_since or time.monotonic()) if behind == 0 else None
             if idle_since is not None and time.monotonic() - idle_since > IDLE_S:
-                _refused(job, known)
+                job.refuse_sent(known)
                 break
             if stored or (behind is not None and (least is None or behind < least)):
                 least, moved_at = behind, time.monotonic()
@@ -293,19 +293,3 @@ class Loader:
             return self.means.backpressure.messages_behind(topic)
         except (PipelineError, ValueError, KeyError):
             return None
-
-
-def _progress(job: Job) -> tuple[int, ...]:
-    return len(job.done), job.published, len(job.not_closed)
-
-
-def _refused(job: Job, known: Mapping[int, Hour]) -> None:
-    """The writer has read what was published and did not store it."""
-    refused, job.sent = job.sent, {}
-    for hour_us, sent in refused.items():
-        if sent.state == "closed":  # its calendar knows better: the hour is asked like others
-            job.not_closed.add(hour_us)
-        elif sent.state == "confirmed_empty" and hour_us in known:  # by its clock it was too early
-            job.done[hour_us] = Open("empty at first sight, to be asked once more")
-        else:
-            job.unusable(hour_us, "the writer refused it, see the topics dead-letters/*")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from pipeline.core import events
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.times import us_to_iso
 from producers.exchange_candles import pages
-from producers.exchange_candles.aside import SHOWN, Aside
+from producers.exchange_candles.aside import SHOWN
+from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.looks import (
     FOREVER,
@@ -20,7 +19,6 @@ from producers.exchange_candles.looks import (
     Answer,
     Interval,
     Look,
-    Memory,
     begins_with,
     common,
     holds,
@@ -28,7 +26,6 @@ from producers.exchange_candles.looks import (
     merged,
     without,
 )
-from producers.exchange_candles.rows import Refused as RefusedRow
 from producers.exchange_candles.rows import Rows, Values, floor_us
 
 # How far back a row is looked for that shows where the wanted span begins.
@@ -42,33 +39,14 @@ SHORT = 0.9
 MOST_ASIDE = 50  # spans of one walk; more of them are set aside as one
 
 
-@dataclass
-class Book:
-    """What is known of one product beside the database."""
-
-    memory: Memory
-    aside: Aside = field(default_factory=Aside)
-    shown: dict[int, Values] = field(default_factory=dict)  # candles published as not final
-    coarse_fits: bool = True  # its hours are what its minutes say
-
-
-@dataclass(frozen=True)
-class Sink:
-    """Where results go: final candles with their span, others, and rows that are none."""
-
-    final: Callable[[dict[int, Values], Interval, int], None]
-    young: Callable[[dict[int, Values], int], None]
-    refused: Callable[[RefusedRow], None]
-
-
 class Walk:
     """One span. `calls` and `candles` count; `final` are the spans that were published as final."""
 
     def __init__(
-        self, exchange: Exchange, product_id: str, book: Book, sink: Sink, stop: threading.Event, *, patient: bool
+        self, exchange: Exchange, product_id: str, book: Book, results: Results, stop: threading.Event, *, patient: bool
     ) -> None:
         """`patient`: whoever answers differently is asked again later, not at once."""
-        self._exchange, self._product, self._book, self._sink, self._stop = exchange, product_id, book, sink, stop
+        self._exchange, self._product, self._book, self._results, self._stop = exchange, product_id, book, results, stop
         self._memory, self._aside, self._patient = book.memory, book.aside, patient
         self._width = book.memory.width_us
         self._coarse: Look | None = None
@@ -194,7 +172,7 @@ class Walk:
         running = floor_us(answer.at_us, self._width)
         for row in answer.rows.refused:
             if row.bucket_us is None or row.bucket_us < running:
-                self._sink.refused(row)
+                self._results.refused(row)
                 if row.bucket_us is None or self._span[0] <= row.bucket_us < self._span[1]:
                     self.bad[row.bucket_us, row.reason] = row.detail
         self._answer = answer
@@ -222,7 +200,7 @@ class Walk:
         buckets = sorted(rows)
         for begin, end in final:
             inside = buckets[bisect_left(buckets, begin) : bisect_left(buckets, end)]
-            self._sink.final({bucket: rows[bucket] for bucket in inside}, (begin, end), at_us)
+            self._results.final({bucket: rows[bucket] for bucket in inside}, (begin, end), at_us)
         if final:
             self.final = merged(*self.final, *final)
             self._aside.drop(final)
@@ -233,7 +211,7 @@ class Walk:
         shown = self._book.shown
         news = {b: values for b, values in look.rows.items() if holds(unsure, b) and shown.get(b) != values}
         if news:
-            self._sink.young(news, look.at_us)
+            self._results.young(news, look.at_us)
             shown |= news
 
     def _ask_coarse(self) -> None:
@@ -306,12 +284,9 @@ class Walk:
         rest = without([(self._span[0], settled)], [*self.final, *self._aside.blocked()])
         for a, b in rest if len(rest) <= MOST_ASIDE else [(rest[0][0], rest[-1][1])]:
             bad = list(dict.fromkeys(text for (at, _), text in self.bad.items() if at is None or a <= at < b))
+            why = "its answers differ" if common(self._memory.spans, [(a, b)]) else "no answer proves it"
             if bad:
                 why = "refused rows, " + "; ".join(bad[:SHOWN])
-            elif common(self._memory.spans, [(a, b)]):
-                why = "its answers differ"
-            else:
-                why = "no answer proves it"
             self._aside.put((a, b), why, quiet=not bad and a >= young_from)
 
     def refused_rows(self) -> list[str]:

@@ -29,11 +29,12 @@ from pipeline.core.times import us_to_iso
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
 from producers.exchange_candles import ledger
+from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.looks import GRACE_US, Interval, Memory, common, merged, without
 from producers.exchange_candles.rows import NAMES, Values, floor_us
-from producers.exchange_candles.walk import Book, Sink, Walk
+from producers.exchange_candles.walk import Walk
 
 # The writer needs well under a second for a page. A run that ends gives up after this long without progress.
 PATIENCE_S = 120.0
@@ -208,7 +209,7 @@ class Worker:
 
         walk = Walk(
             self.exchange, product_id, book,
-            Sink(
+            Results(
                 final, lambda found, at_us: self._publish(product_id, found, at_us),
                 lambda row: self._letters.row(self.venue, product_id, row),
             ),

@@ -1,0 +1,34 @@
+"""A small file system under the database, which can be filled within a moment."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+SIZE_MB = 1500  # enough for the load; small enough to be filled in a moment
+
+
+class SmallDisk:
+    """Mounted on `folder`, if this process has the right to mount; `there` says whether."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        options = f"size={SIZE_MB}m,mode=0700"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+        self.there = done.returncode == 0
+
+    def fill(self) -> None:
+        assert self.there
+        with suppress(OSError), (self._folder / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+
+    def empty(self) -> None:
+        if self.there:
+            (self._folder / "filler").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self.there:
+            subprocess.run(["umount", "-l", str(self._folder)], check=False)
