@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench import baselines, drain, history, live, load, views
+from bench import drain, history, live, load, plain, views
 from bench.environment import Figures, Ground, ground
 from pipeline.core.errors import PipelineError
 
@@ -20,7 +20,7 @@ def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) ->
     return {
         "history": lambda g: history.measure(g, data, rounds),
         "load": lambda g: load.measure(g, rounds),
-        "plain": baselines.measure,
+        "plain": plain.measure,
         "live": lambda g: live.measure(g, seconds),
         "drain": drain.measure,
         "soak": lambda g: live.soak(g, minutes),

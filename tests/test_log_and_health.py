@@ -76,8 +76,9 @@ def test_an_exception_is_one_line_without_secrets(capsys: pytest.CaptureFixture[
 # The client takes one logger for a whole process, so this is one of its own.
 CLIENT = """
 import threading
-from pipeline import bus, log
-from pipeline.settings import CommonSettings, PulsarSettings
+from pipeline.broker import client as bus
+from pipeline.core import log
+from pipeline.core.settings import CommonSettings, PulsarSettings
 log.configure(CommonSettings(log_format="json"), "test")
 client = bus.new_client(PulsarSettings(url="pulsar://127.0.0.1:1"))
 def refused():

@@ -26,8 +26,8 @@ from venues.rest.rate_limit import MARGIN, RateLimit
 ASKER = """
 import sys, threading, time
 from pathlib import Path
-from producers.kraken.rest import KrakenRest
-from producers.rate_limit import RateLimit
+from venues.kraken.rest import KrakenRest
+from venues.rest.rate_limit import RateLimit
 limit = RateLimit(Path(sys.argv[1]), "venue-x", float(sys.argv[2]))
 for _ in range(int(sys.argv[3])):
     limit.wait(threading.Event())

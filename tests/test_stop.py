@@ -49,7 +49,7 @@ def run(text: str) -> subprocess.Popen[str]:
 
 HANGING = """
 import ctypes, sys, threading, time
-from pipeline.process import Stop, program
+from pipeline.core.runtime import Stop, program
 @program("kraken")
 def main():
     Stop().listen()

@@ -80,8 +80,9 @@ def test_the_demo_is_apart_from_live(
 def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
     """Ports and folders of a checkout's demo, as its programs and the tools with `--demo` read them."""
     script = (
-        "import json, os; from pipeline import demo; demo.enter_demo(); from pipeline.services import gate, private\n"
-        "print(json.dumps([list(gate.needed_ports()), [str(private.data_folder()),"
+        "import json, os; from pipeline.services import demo; demo.enter_demo()\n"
+        "from pipeline.services import preflight, local\n"
+        "print(json.dumps([list(preflight.needed_ports()), [str(local.data_folder()),"
         " os.environ['STATE_DIR'], os.environ['KRAKEN_REST_URL'].split('/')[2]]]))"
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
