@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 
 from pipeline.core.programs import BY_NAME
-from pipeline.core.settings import PREFIXES, PROJECT
+from pipeline.core.settings import PROJECT, prefixes
 from pipeline.database.migrate import migrate
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -92,7 +92,7 @@ class Place:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Settings of a process; none of the caller's own."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         instance = self.ground.instance
         return kept | {
             "PULSAR_URL": instance.pulsar_url,

@@ -1,4 +1,4 @@
-"""What goes through a writer: messages, the rows made of them, and the letters about what was refused."""
+"""Types shared by all sinks: message slices, prepared batches, dead letters."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from dashboard.charts.timeframes import TIMEFRAMES, Timeframe
 from dashboard.store import Store
 from pipeline.core.settings import PROJECT
+from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us, to_us
 
 SQL = PROJECT / "sql" / "dashboard"

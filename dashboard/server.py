@@ -16,7 +16,6 @@ from dashboard import parameters, queries
 from dashboard.calendar import Calendar
 from dashboard.charts.feed import Feeds
 from dashboard.charts.stream import ChartStream
-from dashboard.charts.timeframes import TIMEFRAMES, timeframe_of
 from dashboard.files import Files
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
@@ -25,6 +24,7 @@ from dashboard.store import Store
 from pipeline.broker.client import new_client
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.core.timeframes import TIMEFRAMES, timeframe_of
 from pipeline.services import charts_library, demo
 
 PROBE_EVERY_S = 3.0

@@ -20,7 +20,7 @@ from bench.market import messages, symbol
 from judge.cluster import Cluster
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
-from pipeline.core.settings import PREFIXES, PROJECT, PulsarSettings, load
+from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
 from pipeline.database.migrate import migrate
 from pipeline.services.database import Database
 from pipeline.services.instance import Service
@@ -74,7 +74,7 @@ def run(say: Callable[[str], None]) -> list[str]:
 
 
 def _writer(settings: PulsarSettings, url: str, folder: Path) -> subprocess.Popen[bytes]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
     environment = kept | {
         "PULSAR_URL": settings.service_url, "PULSAR_ADMIN_URL": settings.admin, "PULSAR_TENANT": settings.tenant,
         "PULSAR_TOPIC_PARTITIONS": str(PARTITIONS), "DATABASE_URL": url, "METRICS_BASE_PORT": "0",

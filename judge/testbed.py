@@ -25,7 +25,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from judge.proxy import Proxy
 from judge.schedule import LOADS
 from judge.small_disk import SmallDisk
-from pipeline.core.settings import PREFIXES, PROJECT
+from pipeline.core.settings import PROJECT, prefixes
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -89,7 +89,7 @@ class Stage:
         )
 
     def _environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
             venue: ",".join(p.symbol for p in self.simulator.config.products_of(venue))

@@ -17,7 +17,14 @@ from rich.text import Text
 from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.runtime import program
 from pipeline.core.setting_sources import env_file
-from pipeline.core.settings import PROJECT, SECTIONS, DatabaseSettings, LimitSettings, PulsarSettings, load
+from pipeline.core.settings import (
+    PROJECT,
+    DatabaseSettings,
+    LimitSettings,
+    PulsarSettings,
+    load,
+    sections,
+)
 from pipeline.ops import collect
 from pipeline.ops.doctor_database import database
 from pipeline.ops.doctor_services import Finding, broker, live_clocks, ok, venues
@@ -30,7 +37,7 @@ from pipeline.services.processes import port_is_free
 def settings() -> Iterator[Finding]:
     """Every section can be read; a wrong value is a sentence of its own."""
     try:
-        for section in SECTIONS:
+        for section in sections():
             load(section)
     except WrongUse as error:
         for line in str(error).splitlines():

@@ -23,16 +23,16 @@ from psycopg import sql
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
-from pipeline.core.products import canonical_product, canonical_venue, short
+from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, load
+from pipeline.core.timeframes import timeframe_of
 from pipeline.core.times import from_us
 from pipeline.database.connection import connect
 
 Moment = str | date | datetime | None
 Array = npt.NDArray[Any]
 
-FRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "12h", "1d")
 # PostgreSQL counts microseconds from 2000-01-01.
 _PG_EPOCH_US = 946_684_800_000_000
 _HEADER = 19  # bytes before the first row of a binary COPY: signature, flags, length of an extension
@@ -124,14 +124,13 @@ def quotes(venue: str, product: str, start: Moment = None, end: Moment = None, *
 def _candles(
     view: str, numbers: tuple[str, ...], venue: str, product: str, frame: str, start: Moment, end: Moment, exact: bool
 ) -> Columns:
-    if frame not in FRAMES:
-        raise WrongUse(f"{short(frame)} is no time frame; take one of {', '.join(FRAMES)}.")
     source = sql.SQL(
         "FROM {view} WHERE venue = {venue} AND product_id = {product}"
         " AND bucket >= {start} AND bucket < {end} AND {id} IS NOT NULL ORDER BY bucket"
     )
+    relation = sql.Identifier(f"{view}_{timeframe_of(frame).name}")
     columns = {"time": sql.SQL("bucket"), **dict.fromkeys(numbers), "ticks": sql.SQL("ticks")}
-    return Columns(_fetch(source, columns, venue, product, start, end, exact, sql.Identifier(f"{view}_{frame}")))
+    return Columns(_fetch(source, columns, venue, product, start, end, exact, relation))
 
 
 def _moment(value: Moment, default: datetime) -> datetime:

@@ -26,7 +26,7 @@ from psycopg import sql
 
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
-from pipeline.core.settings import PREFIXES, PROJECT, PulsarSettings, load
+from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
 from pipeline.database.migrate import migrate, protect
 from pipeline.database.sql import statement
 from pipeline.services import credentials
@@ -71,7 +71,7 @@ def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
     """Neither the developer's `.env` nor settings in the shell reach a test; the token of its broker does."""
     for name in list(os.environ):
-        if name.startswith(PREFIXES):
+        if name.startswith(prefixes()):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
     # A program that is called inside the tests' own process must not decide how that ends.
@@ -209,7 +209,7 @@ def env(
     """`env(KRAKEN_WS_URL=...)`: the environment of a subprocess in which all addresses are this test's."""
 
     def make(**overrides: object) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(PREFIXES)}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         if request.path.stem.removeprefix("test_") in UNMEASURED_FILES:
             kept |= UNMEASURED
         return kept | {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,6 +42,9 @@ class Source(Protocol):
     page_rows: int
     calls_per_s: float
     clock: DateClock
+
+    def prepare(self, products: Sequence[str]) -> None:
+        """Learn what is needed to ask about these products, all at once. Raises `Refused` for one that there is not."""
 
     def newest_trade(self, product_id: str) -> int:
         """Its id. Raises `Refused` where the product has never traded."""

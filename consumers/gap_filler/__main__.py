@@ -14,26 +14,15 @@ from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop, program
-from pipeline.core.settings import (
-    CoinbaseSettings,
-    CommonSettings,
-    DatabaseSettings,
-    KrakenSettings,
-    PulsarSettings,
-    load,
-)
+from pipeline.core.settings import CommonSettings, DatabaseSettings, PulsarSettings, load
 from pipeline.database.migrate import database_when_ready
-from venues.coinbase.rest import CoinbaseRest
-from venues.coinbase.stream import products_of as coinbase_products
-from venues.kraken.rest import KrakenRest
-from venues.kraken.stream import products_of as kraken_products
-from venues.trade_walk import Source
+from venues.registry import adapters
 
 
 @click.command()
 @program("gap-filler")
 def main() -> int:
-    """Repair missing trades of Kraken and Coinbase."""
+    """Repair missing trades of all live venues."""
     stop = Stop().listen()
     log = get_logger()
     health = GapHealth()
@@ -41,15 +30,9 @@ def main() -> int:
     log.info(events.STARTED, health_port=server.port)
     state_dir = load(CommonSettings).state_dir
     # Few attempts: a worker that waits long for one hole keeps the newer ones waiting.
-    kraken, coinbase = load(KrakenSettings), load(CoinbaseSettings)
-    sources: list[Source] = [
-        KrakenRest(kraken, state_dir, stop, attempts=3),
-        CoinbaseRest(coinbase, state_dir, stop, attempts=3),
-    ]
-    configured = [
-        *(("kraken", product) for product in kraken_products(kraken) if kraken.enabled),
-        *(("coinbase", product) for product in coinbase_products(coinbase) if coinbase.enabled),
-    ]
+    venues = {one: load(one.settings) for one in adapters().values()}
+    sources = [one.rest(its, state_dir, stop, attempts=3) for one, its in venues.items()]
+    configured = [(one.name, product) for one, its in venues.items() if its.enabled for product in one.products(its)]
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     database_when_ready(load(DatabaseSettings), stop)

@@ -19,10 +19,10 @@ from decimal import Decimal
 from typing import Any
 
 from dashboard.charts.feed import Tick
-from dashboard.charts.timeframes import Timeframe
 from dashboard.queries import SQL, Instrument, text_of
 from dashboard.store import Store
 from pipeline.core.runtime import now_us
+from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us, to_us
 
 # Ticks that are kept beside the database's candle; a piece of 2,000 is merged in 2 ms.

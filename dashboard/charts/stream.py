@@ -18,11 +18,11 @@ from aiohttp import web
 
 from dashboard.charts.feed import Feeds, Gap, Item, Link, Past, Tick
 from dashboard.charts.live_candle import LiveCandles
-from dashboard.charts.timeframes import Timeframe
 from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import redact
+from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us
 
 # One event in this time is enough for the eye, and 1,000 frames a second are 25 events.

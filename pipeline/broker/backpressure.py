@@ -12,7 +12,13 @@ from pipeline.broker.admin import Admin
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
-from pipeline.core.settings import DatabaseSettings, LimitSettings, PulsarSettings, ServicesSettings, load
+from pipeline.core.settings import (
+    DatabaseSettings,
+    LimitSettings,
+    PulsarSettings,
+    ServicesSettings,
+    load,
+)
 
 WRITER = "writer"  # the subscription of `consumers.subscription`
 LOOK_EVERY_S = 1.0

@@ -58,4 +58,4 @@ class Throttled(Unavailable):
 
 
 class WrongAnswer(Unavailable):
-    """An answer arrived that is none: HTML, truncated, empty where something must be."""
+    """The body of an answer is not what was asked for: HTML, truncated, empty where something must be."""

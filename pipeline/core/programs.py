@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.core.settings import (
-    CoinbaseSettings,
     CommonSettings,
     DukascopySettings,
     ExchangeCandlesSettings,
-    KrakenSettings,
     Section,
     load,
+    venue_sections,
 )
 
 
@@ -31,10 +30,18 @@ class Program:
         return self.switch is None or bool(getattr(load(self.switch), "enabled", True))
 
     @property
+    def own_port(self) -> int | None:
+        """Where a section says it itself."""
+        if self.switch is None or "metrics_port" not in self.switch.model_fields:
+            return None
+        own: int | None = getattr(load(self.switch), "metrics_port")  # noqa: B009
+        return own
+
+    @property
     def port(self) -> int:
         """Local port of `/health` and `/metrics`; 0 where the base is 0: any free one."""
-        if self.name == "coinbase" and (own := load(CoinbaseSettings).metrics_port) is not None:
-            return own
+        if self.own_port is not None:
+            return self.own_port
         base = load(CommonSettings).metrics_base_port
         return base + self.offset if base else 0
 
@@ -44,8 +51,7 @@ PROGRAMS = (
     Program("quotes-writer", "consumers.quotes", 2),
     Program("candles-writer", "consumers.candles", 3),
     Program("gap-filler", "consumers.gap_filler", 4),
-    Program("kraken", "producers.kraken", 5, switch=KrakenSettings),
-    Program("coinbase", "producers.coinbase", 6, switch=CoinbaseSettings),
+    *(Program(name, f"producers.{name}", one.metrics_offset, switch=one) for name, one in venue_sections().items()),
     Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), DukascopySettings),
     Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), ExchangeCandlesSettings),
     Program("dashboard", "dashboard", 9),

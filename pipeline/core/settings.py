@@ -9,8 +9,10 @@ with a known prefix that no section knows is refused with the nearest name, so t
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, FilePath, SecretStr
@@ -149,46 +151,18 @@ class ServicesSettings(Section):
         return self.data.resolve() / "database" / "passwords"
 
 
-class KrakenSettings(Section):
-    """Kraken trades and tickers (the old service's `TRADES_` names still work)."""
+class VenueSettings(Section):
+    """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
 
-    model_config = SettingsConfigDict(env_prefix="KRAKEN_")
+    metrics_offset: ClassVar[int]
+    """Of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`."""
+    demo_products: ClassVar[str]
+    """What the demonstration streams."""
+
     enabled: bool = True
-    product_ids: t.Products = Field(("BTC/USD",), validation_alias=either("KRAKEN_PRODUCT_IDS", "TRADES_PRODUCT_IDS"))
-    live_or_historical: Annotated[Literal["live", "historical"], t.Lower] = Field(
-        "live", validation_alias=either("KRAKEN_LIVE_OR_HISTORICAL", "TRADES_LIVE_OR_HISTORICAL")
-    )
-    last_n_days: t.Days = Field(1, gt=0, validation_alias=either("KRAKEN_LAST_N_DAYS", "TRADES_LAST_N_DAYS"))
-    ticker: bool = True
-    ws_url: t.WebSocketUrl = "wss://ws.kraken.com/v2"
-    rest_url: t.HttpUrl = "https://api.kraken.com/0/public"
-    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which the link is dead.")
-    rest_rate: t.Rate = Field(1.0, description="REST calls a second and pair that Kraken allows.")
-    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
-
-
-class CoinbaseSettings(Section):
-    """Coinbase Advanced Trade stream, Exchange REST for history."""
-
-    model_config = SettingsConfigDict(env_prefix="COINBASE_")
-    enabled: bool = True
-    product_ids: t.Products = Field(
-        ("BTC-USD", "ETH-USD"), validation_alias=either("COINBASE_PRODUCT_IDS", "PRODUCT_IDS")
-    )
-    channels: t.SomeNames = Field(
-        ("market_trades", "ticker", "candles"), validation_alias=either("COINBASE_CHANNELS", "CHANNELS")
-    )
-    ws_timeout: t.Seconds = Field(30, gt=0, validation_alias=either("COINBASE_WS_TIMEOUT", "WS_TIMEOUT"))
-    metrics_port: int | None = Field(
-        None, ge=0, le=65535, validation_alias=either("COINBASE_METRICS_PORT", "METRICS_PORT")
-    )
-    last_n_days: t.Days = Field(1, gt=0)
-    api_key: SecretStr | None = None
-    api_secret: SecretStr | None = None
-    ws_url: t.WebSocketUrl = "wss://advanced-trade-ws.coinbase.com"
-    rest_url: t.HttpUrl = "https://api.exchange.coinbase.com"
-    rest_rate: t.Rate = Field(8.0, description="REST calls a second; Coinbase allows 10 per address.")
-    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+    rest_url: t.HttpUrl
+    rest_rate: t.Rate
+    last_n_days: t.Days
 
 
 class DukascopySettings(Section):
@@ -266,11 +240,32 @@ class LimitSettings(Section):
     )
 
 
-SECTIONS: tuple[type[Section], ...] = (
-    CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, KrakenSettings, CoinbaseSettings,
-    DukascopySettings, ExchangeCandlesSettings, GapFillerSettings, DashboardSettings, SimulatorSettings, LimitSettings,
+_SECTIONS: tuple[type[Section], ...] = (
+    CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, DukascopySettings, ExchangeCandlesSettings,
+    GapFillerSettings, DashboardSettings, SimulatorSettings, LimitSettings,
 )  # fmt: skip
-PREFIXES = (*(str(one.model_config["env_prefix"]) for one in SECTIONS[1:]), "TRADES_", "METRICS_")
+
+
+@cache
+def venue_sections() -> dict[str, type[VenueSettings]]:
+    """By the venue's name: whatever folder of `venues/` has a `settings.py`, in the order of their ports."""
+    names = [file.parent.name for file in (PROJECT / "venues").glob("*/settings.py")]
+    found = {name: import_module(f"venues.{name}.settings").SETTINGS for name in names}
+    return dict(sorted(found.items(), key=lambda one: one[1].metrics_offset))
+
+
+@cache
+def sections() -> tuple[type[Section], ...]:
+    """All of them."""
+    return *_SECTIONS, *venue_sections().values()
+
+
+@cache
+def prefixes() -> tuple[str, ...]:
+    """What the names of our settings begin with."""
+    return *filter(None, (str(one.model_config["env_prefix"]) for one in sections())), "TRADES_", "METRICS_"
+
+
 # Names that Pulsar's own scripts read from the environment: not ours, not refused.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
 
@@ -283,17 +278,17 @@ def load(section: type[S], **overrides: Any) -> S:
     Raises `WrongUse` when the section cannot be made or a name is unknown, with one sentence for everything that is
     wrong in any section. What is wrong in another section alone does not concern who loads this one.
     """
-    found = Found(SECTIONS, PREFIXES, FOREIGN)
+    found = Found(sections(), prefixes(), FOREIGN)
     made, wrong = found.make(section, overrides)
     if made is None or found.wrong:
-        others = [text for other in SECTIONS if other is not section for text in found.make(other)[1]]
+        others = [text for other in sections() if other is not section for text in found.make(other)[1]]
         raise WrongUse("\n".join([*found.wrong, *wrong, *others]))
     return made
 
 
 def check_all() -> None:
     """Raise `WrongUse` for everything that is wrong in any section: before anything starts."""
-    found = Found(SECTIONS, PREFIXES, FOREIGN)
-    wrong = [*found.wrong, *(text for section in SECTIONS for text in found.make(section)[1])]
+    found = Found(sections(), prefixes(), FOREIGN)
+    wrong = [*found.wrong, *(text for section in sections() for text in found.make(section)[1])]
     if wrong:
         raise WrongUse("\n".join(wrong))

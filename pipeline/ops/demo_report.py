@@ -17,13 +17,13 @@ from pipeline.core.errors import Unavailable
 from pipeline.core.settings import PROJECT, DashboardSettings, DatabaseSettings, load
 from pipeline.database.connection import connect
 from pipeline.ops.claim import complete_text
+from venues.registry import adapters
 
 # Rows of the recorded Dukascopy hours (simulator/recordings) and a first sign of life of what streams.
 EXPECTED = {
     "EUR-USD quotes of 2019-02-04 (136,741)": ("quotes", "dukascopy", "EUR-USD", 136_741),
     "BTC-USD quotes of two hours (14,716)": ("quotes", "dukascopy", "BTC-USD", 14_716),
-    "live Kraken BTC-USD trades": ("trades", "kraken", "BTC-USD", 10),
-    "live Coinbase BTC-USD trades": ("trades", "coinbase", "BTC-USD", 10),
+    **{f"live {one.title} BTC-USD trades": ("trades", one.name, "BTC-USD", 10) for one in adapters().values()},
 }
 
 

@@ -19,8 +19,9 @@ from pipeline.broker.bootstrap import wrong_policies
 from pipeline.broker.client import new_client
 from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import PipelineError, Refused, Unavailable
-from pipeline.core.settings import CoinbaseSettings, DukascopySettings, KrakenSettings, PulsarSettings, load
+from pipeline.core.settings import DukascopySettings, PulsarSettings, load
 from pipeline.services import demo
+from venues.registry import adapters
 
 CLOCK_OFF_S = 2.0  # by the `Date` of an answer, which is a whole second
 LIVE_CLOCK_OFF_S = 1.0  # by the times in a venue's frames
@@ -113,12 +114,9 @@ def _schemas(admin: Admin, tenant: str) -> Iterator[Finding]:
 
 def venues() -> Iterator[Finding]:
     """Each enabled venue's REST address answers, and its clock agrees with ours."""
-    kraken, coinbase, dukascopy = load(KrakenSettings), load(CoinbaseSettings), load(DukascopySettings)
-    asked = []
-    if kraken.enabled:
-        asked.append(("Kraken", f"{kraken.rest_url}/SystemStatus", "KRAKEN_REST_URL"))
-    if coinbase.enabled:
-        asked.append(("Coinbase", f"{coinbase.rest_url}/products/BTC-USD/ticker", "COINBASE_REST_URL"))
+    live = [(one, load(one.settings)) for one in adapters().values()]
+    asked = [(one.title, one.alive(its), f"{one.name.upper()}_REST_URL") for one, its in live if its.enabled]
+    dukascopy = load(DukascopySettings)
     if dukascopy.enabled and dukascopy.feed in ("auto", "json"):
         asked.append(("Dukascopy JSON", f"{dukascopy.json_url}/instruments", "DUKASCOPY_JSON_URL"))
     if dukascopy.enabled and dukascopy.feed in ("auto", "bi5"):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipeline.core.programs import BY_NAME, Program
 from pipeline.core.settings import (
-    PREFIXES,
     CommonSettings,
     DashboardSettings,
     DatabaseSettings,
@@ -16,6 +15,8 @@ from pipeline.core.settings import (
     ServicesSettings,
     SimulatorSettings,
     load,
+    prefixes,
+    venue_sections,
 )
 from pipeline.services import conf
 
@@ -68,13 +69,12 @@ def enter_demo() -> None:
         "METRICS_BASE_PORT": _shifted(common.metrics_base_port or 9100),
         "DASHBOARD_PORT": _shifted(load(DashboardSettings).port or 8500),
         "SIMULATOR_PORT": str(simulator),
-        "KRAKEN_PRODUCT_IDS": "BTC/USD,ETH/USD",
-        "COINBASE_PRODUCT_IDS": "BTC-USD,ETH-USD",
+        **{f"{name.upper()}_PRODUCT_IDS": one.demo_products for name, one in venue_sections().items()},
         "DUKASCOPY_FEED": "bi5",
         "DUKASCOPY_CACHE": "false",
     }
     for name in list(os.environ):
-        if name.startswith(PREFIXES):
+        if name.startswith(prefixes()):
             del os.environ[name]
     from simulator.testing import urls
 

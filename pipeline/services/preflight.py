@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.settings import CoinbaseSettings, DashboardSettings, check_all, load
+from pipeline.core.settings import DashboardSettings, check_all, load
 from pipeline.services import demo, local
 from pipeline.services.cache import locked
 from pipeline.services.place import check_place
@@ -46,8 +46,8 @@ def _wanted() -> Iterator[tuple[int, str]]:
         yield from service.ports.items() if service else ()
     for program in demo.programs().values():
         if program.enabled and program.port and demo.exists(program):
-            own = program.name == "coinbase" and load(CoinbaseSettings).metrics_port is not None
-            yield program.port, "COINBASE_METRICS_PORT" if own else "METRICS_BASE_PORT"
+            own = program.own_port is not None
+            yield program.port, f"{program.name.upper()}_METRICS_PORT" if own else "METRICS_BASE_PORT"
     if demo.active():
         yield demo.simulator_port(), "SIMULATOR_PORT"
     if (port := load(DashboardSettings).port) and demo.exists(demo.programs()["dashboard"]):

@@ -88,7 +88,7 @@ def _bucket(made: Any) -> int:
         raise BadData("shape", "no row of time, open, high, low, close, volume")
     stamp = made[0]
     if isinstance(stamp, bool) or not isinstance(stamp, int) or not OLDEST_US <= stamp * 1000 < END_US:
-        raise BadData("time", f"{str(stamp)[:40]} is no time of a candle")
+        raise BadData("time", f"{str(stamp)[:40]} is not the time of a candle")
     return stamp * 1000
 
 

@@ -35,7 +35,7 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def wish_of(
+def request_of(
     products: tuple[str, ...], default_days: int, *, last_n_days: int | None, from_: str | None, to: str | None,
     dry_run: bool, no_wait: bool, no_wait_for_ledger: bool,
 ) -> Request:  # fmt: skip

@@ -134,7 +134,7 @@ class LiveHealth:
         return shown | ({"reason": "; ".join(dict.fromkeys(reasons))} if reasons else {})
 
 
-def run_live(program: str, venue: Venue, namespaces: tuple[str, ...], stop: Stop) -> int:
+def run_live(program: str, venue: Venue, stop: Stop) -> int:
     """Until stopped; returns the exit code."""
     log = get_logger()
     health = LiveHealth()
@@ -147,7 +147,8 @@ def run_live(program: str, venue: Venue, namespaces: tuple[str, ...], stop: Stop
     clock = VenueClock()
     heads = health.heads = Heads(settings, venue.name, ASSET_CLASS, venue.products, clock, stop)
     try:
-        publisher = health.publisher = LivePublisher(bus, venue.name, program, venue.products, namespaces, ASSET_CLASS)
+        publisher = LivePublisher(bus, venue.name, program, venue.products, venue.spaces, ASSET_CLASS)
+        health.publisher = publisher
         publisher.ready(stop, READY_S)
         connection = health.connection = Connection(venue, publisher, heads.heads, clock, stop)
         connection.run()

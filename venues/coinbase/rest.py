@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import Refused, WrongAnswer
-from pipeline.core.settings import CoinbaseSettings
 from venues.coinbase import parse
+from venues.coinbase.settings import CoinbaseSettings
 from venues.events import Row
 from venues.rest.client import Client
 from venues.rest.page import Page
@@ -34,6 +34,9 @@ class CoinbaseRest:
         self.clock = self._client.clock
         self._limit = RateLimit(state_dir, "coinbase-exchange", settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
+
+    def prepare(self, products: Sequence[str]) -> None:
+        """See `Source`: Coinbase writes products as we do."""
 
     def page(self, product_id: str, after: int | None, limit: int = PAGE) -> Page:
         """Up to `limit` trades ascending: those with ids below `after`, or the newest where it is None."""

@@ -12,10 +12,10 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import canonical_product
 from pipeline.core.runtime import now_us
-from pipeline.core.settings import CoinbaseSettings
 from venues.coinbase import parse
 from venues.coinbase.candles import CandleBook
 from venues.coinbase.rest import CoinbaseRest
+from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.token import tokens_of
 from venues.events import CandleFrame, FramesLost, Said, VenueNotice
 
@@ -44,7 +44,6 @@ class CoinbaseVenue:
             if channel not in NAMESPACES:
                 raise WrongUse(f"COINBASE_CHANNELS: {channel!r} is not handled; choose from {', '.join(NAMESPACES)}.")
         self.channels = tuple(sorted(wanted, key=lambda channel: channel != "market_trades"))
-        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
         self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
         self.rest_per_s = settings.rest_rate
         self.watches_trades = "market_trades" in wanted

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import Refused
-from pipeline.core.settings import KrakenSettings
 from venues.kraken import parse
+from venues.kraken.settings import KrakenSettings
 from venues.kraken.spelling import Spelling
 from venues.kraken.symbols import rest_pair
 from venues.rest.client import Client
@@ -41,6 +41,10 @@ class KrakenRest:
             name = f"kraken-{rest_pair(product_id)}"
             self._limits[product_id] = RateLimit(self._state_dir, name, self._settings.rest_rate)
         return self._limits[product_id]
+
+    def prepare(self, products: Sequence[str]) -> None:
+        """See `Source`: how Kraken spells them."""
+        self.spelling.learn(products)
 
     def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
         """(page ascending, `last`): up to `count` trades after `since_ns`, or the newest where it is None."""

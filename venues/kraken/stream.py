@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.core.settings import KrakenSettings
 from venues.events import Said
 from venues.kraken import parse
 from venues.kraken.rest import KrakenRest
+from venues.kraken.settings import KrakenSettings
 from venues.kraken.symbols import product_of
 
 SYMBOLS_PER_REQUEST = 50
@@ -34,7 +34,6 @@ class KrakenVenue:
         self.url = settings.ws_url
         self.products = products_of(settings)
         self.channels: tuple[str, ...] = ("trade", "ticker") if settings.ticker else ("trade",)
-        self.namespaces = tuple(NAMESPACES[channel] for channel in self.channels)
         self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.ws_timeout

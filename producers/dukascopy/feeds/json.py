@@ -80,7 +80,7 @@ def _whole(value: Any, what: str, decimals: int = 0) -> int:
     """A number as a multiple of 10^-decimals. It may carry binary noise (1.0860400000000001), which is rounded off;
     half a unit is no noise. Raises `WrongAnswer` that names the value."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise WrongAnswer(f"{what} {value!r} is no number")
+        raise WrongAnswer(f"{what} {value!r} is not a number")
     exact = Decimal(repr(value)).scaleb(decimals)
     if not exact.is_finite() or abs(exact) > MAX_UNITS:
         raise WrongAnswer(f"{what} {value!r} is out of range")

@@ -1,4 +1,4 @@
-"""Asking the vendor over HTTP: limited, kept on disk, and never taking for an answer what is none."""
+"""The vendor over HTTP: rate limited and cached on disk; rejects HTML, truncated and empty bodies."""
 
 from __future__ import annotations
 

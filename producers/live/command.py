@@ -1,0 +1,45 @@
+"""`python -m producers.<venue>`: the same command for every live venue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipeline.core import events
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import Stop, program
+from pipeline.core.settings import CommonSettings, load
+from producers.history.options import history_options, request_of
+from producers.history.trades import describe, run_load
+from producers.live.program import run_live
+from venues.registry import adapter_of
+
+
+def command_of(name: str) -> click.Command:
+    """The command of the venue of that name."""
+    adapter = adapter_of(name)
+    prefix = name.upper()
+
+    @click.command(help=f"Stream {adapter.title} onto the topics */{name}.*, or load its history of trades.")
+    @click.option("--products", metavar="LIST", help=f"Comma list or JSON list [{prefix}_PRODUCT_IDS].")
+    @history_options
+    @program(name)
+    def main(products: str | None, historical: bool, live: bool, **options: Any) -> int:
+        settings = load(adapter.settings, product_ids=products, last_n_days=options["last_n_days"])
+        state_dir = load(CommonSettings).state_dir
+        stop = Stop().listen()
+        by_setting = getattr(settings, "live_or_historical", "live") == "historical"
+        if (historical or by_setting) and not live:
+            request = request_of(adapter.products(settings), settings.last_n_days, **options)
+            get_logger().info(events.STARTED, mode="historical", **describe(request))
+            source = adapter.rest(settings, state_dir, stop)
+            source.prepare(request.products)
+            return run_load(source, request, stop)
+        if not settings.enabled:
+            get_logger().info(events.DISABLED, text=f"{prefix}_ENABLED is false")
+            return 0
+        venue = adapter.stream(settings, state_dir, stop)
+        return run_live(name, venue, stop)
+
+    return main

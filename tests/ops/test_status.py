@@ -1,0 +1,117 @@
+"""scripts/status: that its exit code can be trusted and its screen fits what it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from messages import received, store, trade, trades_record
+from rich.console import Console
+
+from consumers.trades import Trades
+from pipeline import status
+from pipeline.broker import bootstrap
+from pipeline.core.health import HealthServer
+from pipeline.core.programs import Program
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import PulsarSettings, load
+from pipeline.ops import collect
+from pipeline.ops.claim import complete_text
+from venues.coinbase.settings import CoinbaseSettings
+
+
+def test_age_and_share_never_promise_too_much() -> None:
+    """Prevents 99.99996 % from reading as complete, and ages that nobody can compare."""
+    at = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
+    assert complete_text("trades", 0.9999999, None, True, at) == "99.9999 %"
+    assert complete_text("trades", 1.0, {"venue_has_none": 5}, True, at) == "100 %"
+    assert complete_text("trades", 1.0, {"too_old": 490, "venue_has_none": 5}, True, at) == "100 %, 490 too old"
+    assert complete_text("trades", None, None, True, at) == "not known since 12:03:04"
+    assert complete_text("trades", None, None, True, None) == "not known yet"
+    assert complete_text("tickers", None, None, None, None) == "sampled"
+    assert [status.age(s) for s in (None, -1, 0.44, 12, 600, 7300, 864_000)] == [
+        "-", "0.0 s", "0.4 s", "12 s", "10 min", "2 h", "10 d",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("well", "expected"), [(True, "ok"), (False, "unwell")])
+def test_a_program_is_what_its_health_says(
+    in_env: Callable[..., None], free_port: Callable[[], int], well: bool, expected: str
+) -> None:
+    """Prevents a program that answers 503 from counting as running."""
+    port = free_port()
+    in_env(METRICS_BASE_PORT=port - 1)
+    server = HealthServer("trades-writer", port, lambda: (well, {"why": ["the database does not answer"]}))
+    try:
+        found = collect.program_state(Program("trades-writer", "consumers.trades", 1), None)
+        assert (found.state, found.why) == (expected, ["the database does not answer"])
+    finally:
+        server.close()
+
+
+def test_off_done_and_down_are_told_apart(in_env: Callable[..., None], free_port: Callable[[], int]) -> None:
+    """Prevents alarms about what is switched off, and silence about what crashed."""
+    in_env(METRICS_BASE_PORT=free_port(), COINBASE_ENABLED="false")
+    off = Program("coinbase", "producers.coinbase", 6, switch=CoinbaseSettings)
+    loader = Program("load-eurusd", "producers.dukascopy", 21, once=True)
+    loading = {"statename": "RUNNING", "pid": 1, "now": 5, "start": 2}
+    assert collect.program_state(loader, loading).state == "ok"
+    assert collect.program_state(off, None).state == "off"
+    assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 0}).state == "done"
+    assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 1}).state == "down"
+    assert collect.program_state(loader, None).why == ["not running"]
+
+
+def test_status_of_stored_trades_names_what_is_missing(
+    in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
+) -> None:
+    """Prevents an exit code 0 while trades are missing."""
+    in_env()
+    bootstrap.broker(load(PulsarSettings))
+    now = now_us()
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        store(Trades(), conn, [received("trades", trades_record([trade(n, at_us=now) for n in (1, 2, 6)]))])
+    done = subprocess.run([python, "-m", "pipeline.status", "--json"], env=env(), capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert "kraken BTC-USD: 3 trades missing" in found["problems"]
+    (one,) = found["instruments"]
+    assert (one["rows"], one["missing"], one["backlog"]) == (3, 3, 0)
+
+
+def test_without_services_it_says_so_and_ends(env: Callable[..., dict[str, str]], python: str) -> None:
+    """Prevents a status that hangs or breaks when everything is down."""
+    done = subprocess.run(
+        [python, "-m", "pipeline.status"], capture_output=True, text=True,
+        env=env(PULSAR_ADMIN_URL="http://127.0.0.1:9", DATABASE_URL="postgresql://x@127.0.0.1:9/x"),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "broker: Pulsar admin" in done.stdout
+    assert "database: the database does not answer" in done.stdout
+    assert "\x1b" not in done.stdout, "colours are for terminals"
+
+
+def test_the_screen_is_not_wider_than_a_terminal() -> None:
+    """Prevents columns that are cut off or wrapped."""
+    health = {"backlog_messages": 1_234_567, "last_commit_age_s": 1.0}
+    found = collect.State(
+        [collect.ProgramState("exchange-candles", "ok", 9108, health=health)],
+        [
+            collect.InstrumentState(
+                "dukascopy", "BRENTCMD-USD", "quotes", 123_456_789, 1234.5, 3, 12, 1234, 0.9999, 1234
+            )
+        ],
+        {},
+        [],
+    )
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(status.render(found))
+    text = console.export_text()
+    assert "123,456,789" in text
+    assert "99.9900 %" in text
+    assert "…" not in text

@@ -1,0 +1,129 @@
+"""The stock tools reach the right services, and no password shows in the list of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import Environment
+
+from pipeline.core.errors import WrongUse
+from pipeline.core.programs import BY_NAME
+from pipeline.core.settings import (
+    PROJECT,
+    DatabaseSettings,
+    PulsarSettings,
+    ServicesSettings,
+    load,
+    prefixes,
+)
+from pipeline.services import demo, preflight
+from pipeline.services.instance import Instance
+
+
+def _tool(name: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PROJECT / "scripts" / name), *arguments], env=env, capture_output=True, text=True)
+
+
+def test_psql_is_on_the_configured_database(env: Environment, database_url: str) -> None:
+    """Prevents psql on another database than the pipeline's."""
+    done = _tool("psql", "-At", "-c", "SELECT current_database()", env=env())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == database_url.rsplit("/", 1)[1]
+
+
+def test_psql_gets_the_password_but_not_on_its_command_line(env: Environment, database_url: str) -> None:
+    """Prevents a password that everybody on the machine reads with ps."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        password = connection.info.password
+    look = "\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD"
+    done = _tool("psql", "-At", "-c", look, env=env())
+    line, given = done.stdout.strip().splitlines()
+    assert "psql" in line
+    assert password
+    assert password not in line
+    assert given == password
+
+
+def test_pulsar_admin_and_client_reach_the_configured_broker(env: Environment, services: Instance) -> None:
+    """Prevents the tools from talking to the default port, where another broker may be."""
+    done = _tool("pulsar-admin", "brokers", "list", "standalone", env=env())
+    assert done.returncode == 0, done.stderr
+    assert services.pulsar_admin_url.removeprefix("http://") in done.stdout
+    sent = _tool("pulsar-client", "produce", "-m", "hello", "public/default/tools", env=env())
+    assert sent.returncode == 0, sent.stderr
+
+
+def test_the_demo_is_apart_from_live(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_env: Callable[..., None]
+) -> None:
+    """Prevents a demo that writes into live data, or that cannot run beside the live pipeline."""
+    in_env(PULSAR_PORT="7000", SERVICES_DATA=str(tmp_path / "data"), KRAKEN_WS_URL="wss://real.example/v2")
+    live = load(PulsarSettings), load(DatabaseSettings), load(ServicesSettings)
+    before = dict(os.environ)
+    try:
+        demo.enter_demo()
+        pulsar, database, services = load(PulsarSettings), load(DatabaseSettings), load(ServicesSettings)
+        assert pulsar.private
+        assert database.private
+        assert pulsar.port == 17_000
+        assert services.data == tmp_path / "demo"
+        assert {pulsar.port, pulsar.admin_port, database.port}.isdisjoint(
+            {live[0].port, live[0].admin_port, live[1].port}
+        )
+        assert "real.example" not in str(os.environ)
+        assert "127.0.0.1" in os.environ["KRAKEN_WS_URL"]
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
+    """Ports and folders of a checkout's demo, as its programs and the tools with `--demo` read them."""
+    script = (
+        "import json, os; from pipeline.services import demo; demo.enter_demo()\n"
+        "from pipeline.services import preflight, local\n"
+        "print(json.dumps([list(preflight.needed_ports()), [str(local.data_folder()),"
+        " os.environ['STATE_DIR'], os.environ['KRAKEN_REST_URL'].split('/')[2]]]))"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+    env |= {"ENV_FILE": os.devnull, "SERVICES_DATA": str(checkout / ".services" / "data")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True,
+                          env=env | {name: str(port) for name, port in ports.items()})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return set(found[0]), set(found[1])
+
+
+def test_two_demos_of_two_checkouts_share_nothing(tmp_path: Path) -> None:
+    """Prevents a demo that uses the other one's ports, data or counts, whatever the message about a port advised."""
+    moved = {"PULSAR_PORT": 6651, "PULSAR_ADMIN_PORT": 8081, "DATABASE_PORT": 5434, "METRICS_BASE_PORT": 9200,
+             "DASHBOARD_PORT": 8501, "SIMULATOR_PORT": 18901}  # fmt: skip
+    first, second = _demo_of(tmp_path / "one"), _demo_of(tmp_path / "two", **moved)
+    assert first[0].isdisjoint(second[0])
+    assert first[1].isdisjoint(second[1])
+    assert {16_651, 18_081, 15_434, 19_201, 18_501, 18_901} <= second[0]
+
+
+def test_two_settings_with_one_port_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a program that never starts because another one of ours holds its port."""
+    monkeypatch.setenv("DASHBOARD_PORT", str(BY_NAME["kraken"].port))
+    with pytest.raises(WrongUse, match=r"taken by both METRICS_BASE_PORT and DASHBOARD_PORT"):
+        preflight.check_ports()
+
+
+def test_every_program_has_a_section_of_its_own() -> None:
+    """Prevents a program that the table knows and supervisord does not."""
+    text = (PROJECT / "supervisord.conf").read_text()
+    group = next(
+        line for line in text.splitlines() if line.startswith("programs=") and "," in line and "kraken" in line
+    )
+    listed = set(group.removeprefix("programs=").split(","))
+    assert listed == set(demo.programs())
+    assert all(f"[program:{name}]\ncommand=/usr/bin/env scripts/run {name}\n" in text for name in listed)

@@ -1,0 +1,168 @@
+"""Requests to venues: never faster than all processes together may, never a wrong answer taken for a right one."""
+
+from __future__ import annotations
+
+import inspect
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+import requests
+
+from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.stopping import Stopped
+from simulator.testing import Simulator, running_simulator
+from venues.kraken.rest import KrakenRest
+from venues.kraken.settings import KrakenSettings
+from venues.rest.client import Client, check, mapped
+from venues.rest.rate_limit import MARGIN, RateLimit
+
+ASKER = """
+import sys, threading, time
+from pathlib import Path
+from venues.kraken.rest import KrakenRest
+from venues.rest.rate_limit import RateLimit
+limit = RateLimit(Path(sys.argv[1]), "venue-x", float(sys.argv[2]))
+for _ in range(int(sys.argv[3])):
+    limit.wait(threading.Event())
+    print(time.monotonic(), flush=True)
+"""
+
+
+def test_several_processes_share_one_limit(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ASKER, str(tmp_path), "20", "8"]
+    askers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    moments = sorted(float(line) for asker in askers for line in asker.communicate()[0].split())
+    assert len(moments) == 24
+    # A process may wake up late, which moves two moments together; the whole run can only be longer.
+    assert moments[-1] - moments[0] >= 23 * 0.9 / 20
+
+
+def test_a_process_killed_in_its_turn_blocks_nobody(tmp_path: Path) -> None:
+    asker = subprocess.Popen([sys.executable, "-c", ASKER, str(tmp_path), "50", "1000"], stdout=subprocess.PIPE)
+    assert asker.stdout
+    asker.stdout.readline()
+    asker.kill()
+    asker.wait()
+    asker.stdout.close()
+    assert RateLimit(tmp_path, "venue-x", 50).wait(threading.Event()) < 1.0
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"xx", struct.pack("<d", 1e18), struct.pack("<d", float("nan")), struct.pack("<d", -5e9)]
+)
+def test_a_file_from_before_a_reboot_or_damaged_means_no_wait(tmp_path: Path, content: bytes) -> None:
+    limit = RateLimit(tmp_path, "venue-x", 1)
+    next(tmp_path.iterdir()).write_bytes(content)
+    assert limit.wait(threading.Event()) == 0.0
+
+
+def _set() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def test_hold_keeps_everybody_away(tmp_path: Path) -> None:
+    RateLimit(tmp_path, "venue-x", 100).hold(30)
+    with pytest.raises(Stopped):
+        RateLimit(tmp_path, "venue-x", 100).wait(_set())
+    assert RateLimit(tmp_path, "venue-y", 100).wait(threading.Event()) == 0.0
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WrongUse, match="STATE_DIR"):
+        RateLimit(tmp_path / "file" / "below", "venue-x", 1)
+
+
+def test_every_exception_of_requests_has_a_reaction() -> None:
+    """One that is forgotten would end a producer."""
+    found = [
+        kind
+        for _, kind in inspect.getmembers(requests.exceptions, inspect.isclass)
+        if issubclass(kind, requests.RequestException) and kind is not requests.exceptions.JSONDecodeError
+    ]
+    assert len(found) > 15
+    retryable = {kind.__name__ for kind in found if mapped("u", kind()).retryable}
+    assert {
+        "ConnectionError",
+        "SSLError",
+        "ReadTimeout",
+        "ConnectTimeout",
+        "ProxyError",
+        "ChunkedEncodingError",
+    } <= retryable
+    assert not {"InvalidURL", "MissingSchema", "InvalidSchema"} & retryable
+    assert all(isinstance(mapped("u", kind()), PipelineError) for kind in found)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "error"),
+    [
+        (429, {"Retry-After": "7"}, b"", Throttled),
+        (500, {}, b"{}", Unavailable),
+        (520, {}, b"<html>", Unavailable),
+        (408, {}, b"", Unavailable),
+        (403, {"Content-Type": "text/html"}, b"<html>", Unavailable),
+        (403, {}, b'{"message":"no"}', Refused),
+        (404, {}, b'{"message":"NotFound"}', Refused),
+        (302, {}, b"", WrongAnswer),
+        (200, {}, b"  <!DOCTYPE html>", WrongAnswer),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, b"{}", WrongAnswer),
+        (200, {}, b"", WrongAnswer),
+    ],
+)
+def test_what_is_no_answer(status: int, headers: dict[str, str], body: bytes, error: type[PipelineError]) -> None:
+    with pytest.raises(error) as caught:
+        check("u", status, headers, body)
+    assert type(caught.value) is error
+
+
+def test_patience_asked_for_is_understood() -> None:
+    for text, least, most in (("7", 7, 7), (formatdate(time.time() + 60, usegmt=True), 55, 61), ("soon", None, None)):
+        with pytest.raises(Throttled) as caught:
+            check("u", 429, {"Retry-After": text}, b"")
+        wish = caught.value.retry_after_s
+        assert wish is None if least is None else least <= (wish or 0) <= (most or 0)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with running_simulator(seed=3) as running:
+        yield running
+
+
+@pytest.mark.parametrize("fault", ["429", "5xx", "html", "empty", "truncated-body", "wrong-length", "rate-limit"])
+def test_a_fault_of_rest_is_retried_until_it_is_over(simulator: Simulator, tmp_path: Path, fault: str) -> None:
+    settings = KrakenSettings(rest_url=simulator.environment()["KRAKEN_REST_URL"], rest_rate=3)
+    rest = KrakenRest(settings, tmp_path, threading.Event())
+    simulator.fault(fault, "kraken", count=1)
+    page, _ = rest.page("BTC-USD", None)
+    assert len(page.ids) == 1000
+    assert simulator.faults()["struck"][f"kraken/{fault}"] >= 1
+
+
+def test_an_unknown_pair_is_not_asked_for_again(simulator: Simulator, tmp_path: Path) -> None:
+    rest = KrakenRest(KrakenSettings(rest_url=simulator.environment()["KRAKEN_REST_URL"]), tmp_path, threading.Event())
+    simulator.reset_stats()
+    with pytest.raises(Refused, match="Unknown asset pair"):
+        rest.page("NOPE-USD", None)
+    assert simulator.stats()["totals"]["kraken"]["requests"] == 1
+
+
+def test_a_venue_that_is_not_there_is_given_up_after_the_attempts_and_at_once_when_stopped(tmp_path: Path) -> None:
+    stop = threading.Event()
+    client = Client("x", "http://127.0.0.1:1", stop, attempts=2)
+    limit = RateLimit(tmp_path, "x", 100 * MARGIN)
+    with pytest.raises(Unavailable):
+        client.get("y", {}, limit, lambda answer: answer)
+    stop.set()
+    with pytest.raises(Stopped):
+        client.get("y", {}, limit, lambda answer: answer)

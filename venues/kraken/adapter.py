@@ -1,0 +1,19 @@
+"""Kraken, for the registry."""
+
+from __future__ import annotations
+
+from venues.adapter import Adapter, Proof
+from venues.kraken.rest import KrakenRest
+from venues.kraken.settings import KrakenSettings
+from venues.kraken.stream import KrakenVenue, products_of
+
+ADAPTER = Adapter(
+    name="kraken",
+    title="Kraken",
+    proof=Proof.IDS,
+    settings=KrakenSettings,
+    products=products_of,
+    stream=KrakenVenue,
+    rest=KrakenRest,
+    alive=lambda settings: f"{settings.rest_url}/SystemStatus",
+)

@@ -1,0 +1,34 @@
+"""Settings of Kraken."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from pipeline.core import setting_types as t
+from pipeline.core.settings import VenueSettings, either
+
+
+class KrakenSettings(VenueSettings):
+    """Kraken trades and tickers (the old service's `TRADES_` names still work)."""
+
+    model_config = SettingsConfigDict(env_prefix="KRAKEN_")
+    metrics_offset: ClassVar[int] = 5
+    demo_products: ClassVar[str] = "BTC/USD,ETH/USD"
+
+    product_ids: t.Products = Field(("BTC/USD",), validation_alias=either("KRAKEN_PRODUCT_IDS", "TRADES_PRODUCT_IDS"))
+    live_or_historical: Annotated[Literal["live", "historical"], t.Lower] = Field(
+        "live", validation_alias=either("KRAKEN_LIVE_OR_HISTORICAL", "TRADES_LIVE_OR_HISTORICAL")
+    )
+    last_n_days: t.Days = Field(1, gt=0, validation_alias=either("KRAKEN_LAST_N_DAYS", "TRADES_LAST_N_DAYS"))
+    ticker: bool = True
+    ws_url: t.WebSocketUrl = "wss://ws.kraken.com/v2"
+    rest_url: t.HttpUrl = "https://api.kraken.com/0/public"
+    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which the link is dead.")
+    rest_rate: t.Rate = Field(1.0, description="REST calls a second and pair that Kraken allows.")
+    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+
+
+SETTINGS = KrakenSettings
