@@ -30,8 +30,11 @@ def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) ->
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Any folder of bi5 files [the recorded EURUSD day, put under twenty weekdays].")  # fmt: skip
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Any folder of bi5 files [the recorded EURUSD day, put under twenty weekdays].",
+)
 @click.option("--rounds", default=5, show_default=True, help="Runs of `history` either way; the median counts.")
 @click.option("--seconds", default=60.0, show_default=True, help="Length of `live`, after 5 s of warm-up.")
 @click.option("--minutes", default=2.0, show_default=True, help="Length of `soak`; 60 for the figure in the docs.")

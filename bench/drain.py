@@ -28,9 +28,12 @@ def measure(ground: Ground, count: int = 1_000_000) -> Figures:
         peak, spent = writer.peak_mb(), cpu_per("trade", count - before, cpu, ground.cpu_seconds())
     say(f"drain: {(count - before) / seconds:,.0f} trades/s, writer at most {peak:.0f} MB")
     return {
-        "trades": count, "trades_per_s": (count - before) / seconds, "writer_peak_mb": peak,
-        "broker_publish_us_per_trade": published / count * 1e6, **spent,
-    }  # fmt: skip
+        "trades": count,
+        "trades_per_s": (count - before) / seconds,
+        "writer_peak_mb": peak,
+        "broker_publish_us_per_trade": published / count * 1e6,
+        **spent,
+    }
 
 
 def watch(children: dict[str, Child], minutes: float, stop: threading.Event) -> dict[str, list[float]]:

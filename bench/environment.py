@@ -116,8 +116,12 @@ class Place:
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *args],
-                env=environment, cwd=PROJECT, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.PIPE,
-            )  # fmt: skip
+                env=environment,
+                cwd=PROJECT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE,
+            )
         child = Child(process, port, log, program)
         self.ground.children.append(child)
         return child

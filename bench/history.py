@@ -83,12 +83,20 @@ def through_pulsar(place: Place, data: Path) -> Run:
     root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
     producers = [
         place.start(
-            "bench.start_on_signal", "producers.dukascopy", "--feed", str(root), "--instruments", one.symbol,
-            "--from", one.start, "--to", one.end,
+            "bench.start_on_signal",
+            "producers.dukascopy",
+            "--feed",
+            str(root),
+            "--instruments",
+            one.symbol,
+            "--from",
+            one.start,
+            "--to",
+            one.end,
             LIMITS_MIN_FREE_DISK_GB="0",
         )
         for one in spans(data)
-    ]  # fmt: skip
+    ]
     for producer in producers:
         until(lambda log=producer.log: READY in log.read_text(), 60, "a producer did not start", producer.log)
     for producer in producers:

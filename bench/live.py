@@ -115,9 +115,13 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         f" p50 {spread[0]:.1f}, p99 {spread[1]:.1f}, p99.9 {spread[2]:.1f} ms"
     )
     return {
-        "frames_per_s": len(delays) / seconds, "p50_ms": float(spread[0]), "p99_ms": float(spread[1]),
-        "p999_ms": float(spread[2]), "max_ms": float(spread[3]), **cpu_per("frame", len(delays), before, after),
-    }  # fmt: skip
+        "frames_per_s": len(delays) / seconds,
+        "p50_ms": float(spread[0]),
+        "p99_ms": float(spread[1]),
+        "p999_ms": float(spread[2]),
+        "max_ms": float(spread[3]),
+        **cpu_per("frame", len(delays), before, after),
+    }
 
 
 def soak(ground: Ground, minutes: float = 60.0, frames_per_s: float = 500.0) -> Figures:

@@ -22,10 +22,17 @@ def producer(place: Place, data: Path) -> Child:
     """A load of all hours of a folder with one instrument."""
     (span,) = spans(data)
     return place.start(
-        "producers.dukascopy", "--feed", str(data), "--instruments", span.symbol,
-        "--from", span.start, "--to", span.end,
+        "producers.dukascopy",
+        "--feed",
+        str(data),
+        "--instruments",
+        span.symbol,
+        "--from",
+        span.start,
+        "--to",
+        span.end,
         LIMITS_MIN_FREE_DISK_GB="0",
-    )  # fmt: skip
+    )
 
 
 def published(place: Place, data: Path) -> float:
@@ -87,9 +94,12 @@ def year(place: Place, data: Path) -> Figures:
     quotes = writer.metric(_STORED)
     early, late = seen[len(seen) // 6], max(seen[-len(seen) // 6 - 1 : -1])  # the last may be of its end
     return {
-        "year_quotes": quotes, "year_quotes_per_s": quotes / seconds, "year_producer_mb": max(seen),
-        "year_producer_growth_mb": late - early, "year_writer_mb": writer.peak_mb(),
-    }  # fmt: skip
+        "year_quotes": quotes,
+        "year_quotes_per_s": quotes / seconds,
+        "year_producer_mb": max(seen),
+        "year_producer_growth_mb": late - early,
+        "year_writer_mb": writer.peak_mb(),
+    }
 
 
 def measure(ground: Ground, rounds: int = 3) -> Figures:

@@ -48,6 +48,11 @@ def messages(number: int, count: int, per_message: int) -> Iterator[dict[str, An
     source = trades(number, count)
     while chunk := list(itertools.islice(source, per_message)):
         yield {
-            "venue": "kraken", "product_id": f"{symbol(number)}-USD", "asset_class": "crypto", "origin": "history",
-            "received_at_us": now_us(), "trades": chunk, "holes": [],
-        }  # fmt: skip
+            "venue": "kraken",
+            "product_id": f"{symbol(number)}-USD",
+            "asset_class": "crypto",
+            "origin": "history",
+            "received_at_us": now_us(),
+            "trades": chunk,
+            "holes": [],
+        }

@@ -36,8 +36,9 @@ def _rows(message: pulsar.Message) -> Iterable[tuple[Any, ...]]:
         yield record["product_id"], t["trade_id"], t["timestamp_us"], t["price"], t["quantity"], t["taker_side"]
 
 
-def _loop(place: Place, store: Callable[[psycopg.Connection[Any], list[pulsar.Message]], None], batch: int,
-          total: int) -> float:  # fmt: skip
+def _loop(
+    place: Place, store: Callable[[psycopg.Connection[Any], list[pulsar.Message]], None], batch: int, total: int
+) -> float:
     """Receive, store, acknowledge each; rows per second from the first message on."""
     client = place.ground.instance.pulsar_client()
     topics = [f"persistent://{place.tenant}/trades/kraken.{symbol(n).lower()}-usd" for n in range(PRODUCTS)]

@@ -174,8 +174,9 @@ class PreparedCandles:
             }
             for part in self._statements
             if (record := part.record)["state"]
-            and record["covered_from_us"] is not None and record["covered_from_us"] < (record["covered_to_us"] or 0)
-        ]  # fmt: skip
+            and record["covered_from_us"] is not None
+            and record["covered_from_us"] < (record["covered_to_us"] or 0)
+        ]
         if spans:
             with conn.cursor() as cursor:
                 cursor.executemany(statement("candles_state"), spans)

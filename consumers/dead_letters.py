@@ -53,9 +53,15 @@ class Replay:
             raise Refused(f"the row is none of {schema}.avsc: {type(error).__name__}") from None
         self._publish(letter.topic, schema, data)
         note = {
-            "source": letter.source, "topic": letter.topic, "message_id": letter.id, "row": letter.row,
-            "reason": REPLAYED, "detail": what, "payload": b"", "at_us": now_us(),
-        }  # fmt: skip
+            "source": letter.source,
+            "topic": letter.topic,
+            "message_id": letter.id,
+            "row": letter.row,
+            "reason": REPLAYED,
+            "detail": what,
+            "payload": b"",
+            "at_us": now_us(),
+        }
         self._publish(full_name(self._settings.tenant, NAMESPACE, letter.source), "dead_letter", note)
         return what
 
@@ -91,9 +97,14 @@ class Replay:
             raise Refused("it is a finding about missing ids: the gap filler looks for them again")
         venue, product = venue_and_product(letter.topic)
         return {
-            "venue": venue, "product_id": product, "asset_class": _asset_class(venue, product), "origin": "repair",
-            "received_at_us": now_us(), "trades": [row], "holes": [],
-        }, "the trade"  # fmt: skip
+            "venue": venue,
+            "product_id": product,
+            "asset_class": _asset_class(venue, product),
+            "origin": "repair",
+            "received_at_us": now_us(),
+            "trades": [row],
+            "holes": [],
+        }, "the trade"
 
     def _row(self, letter: DeadLetter) -> dict[str, Any]:
         try:

@@ -92,8 +92,12 @@ RULES: dict[str, dict[str, Rule]] = {
     "hole": {"first_id": ID, "last_id": ID, "reason": HOLE, "confirmed_at_us": TIME},
     "ticker": {"received_at_us": TIME},
     "quotes": {
-        "received_at_us": TIME, "hour_start_us": TIME, "fetched_at_us": TIME, "feed": FEED,
-        "price_scale": SCALE, "size_scale": SCALE,
+        "received_at_us": TIME,
+        "hour_start_us": TIME,
+        "fetched_at_us": TIME,
+        "feed": FEED,
+        "price_scale": SCALE,
+        "size_scale": SCALE,
     },
     "candles": {"received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
     "statement": {  # what a message of candles says beside its candles
@@ -102,7 +106,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "covered_to_us": Whole("time", OLDEST_US, END_US - 1, optional=True),
     },
     "quorum": {"required": Whole("quorum", 1, 63), "as_of_us": TIME},
-}  # fmt: skip
+}
 EXCHANGE = Text("quorum")
 
 

@@ -109,9 +109,13 @@ def topics(settings: PulsarSettings) -> list[str]:
 
 
 def read(
-    settings: PulsarSettings, client: pulsar.Client | None = None, *, limit: int = NEWEST, most_bytes: int = MOST_BYTES,
+    settings: PulsarSettings,
+    client: pulsar.Client | None = None,
+    *,
+    limit: int = NEWEST,
+    most_bytes: int = MOST_BYTES,
     seconds: float = MOST_S,
-) -> list[DeadLetter]:  # fmt: skip
+) -> list[DeadLetter]:
     """The newest letters, at most `limit`, oldest first, with whether they were sent again. Raises `Unavailable`."""
     with _client(settings, client) as own:
         end = time.monotonic() + seconds
@@ -228,4 +232,4 @@ def _letter(name: str, data: bytes, published_us: int) -> DeadLetter:
     )
     return DeadLetter(
         name, topic, message_id, record["row"], reason, detail, record["payload"], record["at_us"], published_us
-    )  # fmt: skip
+    )

@@ -127,9 +127,13 @@ def _deadly(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str
 def _scouted(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
     """Let another process read on from there. Topic and place of the message that ended it."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "consumers.scout", namespace], cwd=PROJECT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "consumers.scout", namespace],
+        cwd=PROJECT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         said, _ = child.communicate(json.dumps(starts), timeout=SCOUT_S)
     except subprocess.TimeoutExpired:
@@ -163,8 +167,11 @@ def _set_aside(topic: str, place: Place, namespace: str, client: pulsar.Client, 
     post.send(namespace, [DeadLetter(message, "memory", detail)])
     # Without a queue this consumer receives nothing, so it lives.
     consumer = client.subscribe(
-        topic, SUBSCRIPTION, consumer_type=pulsar.ConsumerType.Failover, receiver_queue_size=0,
+        topic,
+        SUBSCRIPTION,
+        consumer_type=pulsar.ConsumerType.Failover,
+        receiver_queue_size=0,
         initial_position=pulsar.InitialPosition.Earliest,
-    )  # fmt: skip
+    )
     consumer.acknowledge(where)
     consumer.close()

@@ -18,9 +18,13 @@ LOOK_EVERY_S = 1
 
 
 def subscribe(
-    client: pulsar.Client, pattern: re.Pattern[str], name: str, *, places: int,
+    client: pulsar.Client,
+    pattern: re.Pattern[str],
+    name: str,
+    *,
+    places: int,
     batch: pulsar.ConsumerBatchReceivePolicy,
-) -> pulsar.Consumer:  # fmt: skip
+) -> pulsar.Consumer:
     """A Failover consumer from the earliest message on; `places` messages of each topic wait in memory."""
     conf = _pulsar.ConsumerConfiguration()
     conf.consumer_type(pulsar.ConsumerType.Failover)

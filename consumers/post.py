@@ -91,8 +91,12 @@ class Post:
             LETTERS.labels(namespace, letter.reason).inc()
         for letter in letters[:MOST_LINES]:
             get_logger().warning(
-                events.DEAD_LETTER, topic=letter.message.topic, message_id=letter.message.id_text, row=letter.row,
-                reason=letter.reason, detail=printable(letter.detail[:200]),
-            )  # fmt: skip
+                events.DEAD_LETTER,
+                topic=letter.message.topic,
+                message_id=letter.message.id_text,
+                row=letter.row,
+                reason=letter.reason,
+                detail=printable(letter.detail[:200]),
+            )
         if len(letters) > MOST_LINES:
             get_logger().warning(events.DEAD_LETTER, namespace=namespace, more=len(letters) - MOST_LINES)

@@ -47,9 +47,7 @@ def in_order(quotes: QuoteHour) -> QuoteHour:
 
 def check_sums(quotes: QuoteHour) -> None:
     """Raise `BadData` where a candle's sums leave the integers of 64 bits. In floats: only their size matters."""
-    for reason, column in (
-        ("size", quotes.bid_size), ("size", quotes.ask_size), ("price", quotes.ask - quotes.bid)
-    ):  # fmt: skip
+    for reason, column in (("size", quotes.bid_size), ("size", quotes.ask_size), ("price", quotes.ask - quotes.bid)):
         if len(column) * MOST * 2 > MOST_SUM and np.abs(column).sum(dtype=np.float64) > MOST_SUM:
             raise BadData(reason, f"the {reason}s of this hour add up to more than {MOST_SUM:,}")
 

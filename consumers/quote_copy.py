@@ -63,11 +63,16 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
     made.quotes.append(
         rows(
             [
-                Int4(instrument), Time(ts), Int4(seq),
-                Scaled(bid, price), Scaled(ask, price), Scaled(bid_size, size), Scaled(ask_size, size),
+                Int4(instrument),
+                Time(ts),
+                Int4(seq),
+                Scaled(bid, price),
+                Scaled(ask, price),
+                Scaled(bid_size, size),
+                Scaled(ask_size, size),
             ]
         )
-    )  # fmt: skip
+    )
     spread = ask - bid
     for table, width_ms in WIDTHS_MS.items():
         bucket = start_us + offset_ms // width_ms * (width_ms * 1000)
@@ -77,15 +82,24 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
         made.candles[table].append(
             rows(
                 [
-                    Int4(instrument[first]), Time(bucket[first]),
-                    Scaled(bid[first], price), Scaled(np.maximum.reduceat(bid, first), price),
-                    Scaled(np.minimum.reduceat(bid, first), price), Scaled(bid[last], price),
-                    Scaled(ask[first], price), Scaled(np.maximum.reduceat(ask, first), price),
-                    Scaled(np.minimum.reduceat(ask, first), price), Scaled(ask[last], price),
-                    Scaled(np.add.reduceat(bid_size, first), size), Scaled(np.add.reduceat(ask_size, first), size),
+                    Int4(instrument[first]),
+                    Time(bucket[first]),
+                    Scaled(bid[first], price),
+                    Scaled(np.maximum.reduceat(bid, first), price),
+                    Scaled(np.minimum.reduceat(bid, first), price),
+                    Scaled(bid[last], price),
+                    Scaled(ask[first], price),
+                    Scaled(np.maximum.reduceat(ask, first), price),
+                    Scaled(np.minimum.reduceat(ask, first), price),
+                    Scaled(ask[last], price),
+                    Scaled(np.add.reduceat(bid_size, first), size),
+                    Scaled(np.add.reduceat(ask_size, first), size),
                     Scaled(np.add.reduceat(spread, first), price),
                     Int8(last - first + 1),
-                    Time(ts[first]), Int4(seq[first]), Time(ts[last]), Int4(seq[last]),
+                    Time(ts[first]),
+                    Int4(seq[first]),
+                    Time(ts[last]),
+                    Int4(seq[last]),
                 ]
             )
-        )  # fmt: skip
+        )

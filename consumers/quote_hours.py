@@ -92,10 +92,13 @@ def earned(new: Candidate, known: Known | None, asset_class: str, confirm_s: flo
         return hour
     late_enough = hour.state != "confirmed_empty" or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
     if (
-        known is not None and old is not None and late_enough
+        known is not None
+        and old is not None
+        and late_enough
         and (old.state, old.ticks, old.checksum) == (first_state, hour.ticks, hour.checksum)
-        and known.age_s >= confirm_s and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
-    ):  # fmt: skip
+        and known.age_s >= confirm_s
+        and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
+    ):
         return hour
     return replace(hour, state=first_state)
 
@@ -178,9 +181,14 @@ class PreparedHours:
             header["venue"], header["product_id"], header["asset_class"], header["price_scale"] if len(kept) else None
         )
         hour = Hour(
-            header["hour_start_us"], state_of(header), len(kept), header["feed"], header["fetched_at_us"],
-            header["checksum"], 0,
-        )  # fmt: skip
+            header["hour_start_us"],
+            state_of(header),
+            len(kept),
+            header["feed"],
+            header["fetched_at_us"],
+            header["checksum"],
+            0,
+        )
         return Candidate(key, hour, kept, quote_checks.running_number(kept.offset_ms), len(quotes) - len(kept))
 
     def store(self, conn: Connection) -> WriteResult:

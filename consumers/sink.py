@@ -43,9 +43,15 @@ class DeadLetter:
             detail += f" (the first {MOST_PAYLOAD:,} of {len(payload):,} bytes)"
             payload = payload[:MOST_PAYLOAD]
         return {
-            "source": source, "topic": self.message.topic, "message_id": self.message.id_text, "row": self.row,
-            "reason": self.reason, "detail": detail, "payload": payload, "at_us": now_us(),
-        }  # fmt: skip
+            "source": source,
+            "topic": self.message.topic,
+            "message_id": self.message.id_text,
+            "row": self.row,
+            "reason": self.reason,
+            "detail": detail,
+            "payload": payload,
+            "at_us": now_us(),
+        }
 
 
 class DeadLetters:

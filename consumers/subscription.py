@@ -76,9 +76,15 @@ class Subscription:
     """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` may come from another."""
 
     def __init__(
-        self, settings: PulsarSettings, namespace: str, stop: threading.Event, *, schema: str, whole: bool = False,
+        self,
+        settings: PulsarSettings,
+        namespace: str,
+        stop: threading.Event,
+        *,
+        schema: str,
+        whole: bool = False,
         careful: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`careful`: how often the last processes died; each time a quarter of the messages is held in memory."""
         self.namespace = namespace
         self._schema = schema

@@ -104,9 +104,14 @@ class Writer:
     """A lane for each kind. `careful`: how often this program died of late, see `consumers.limits`."""
 
     def __init__(
-        self, name: str, sinks: Sequence[Sink], stop: threading.Event, *, careful: int = 0,
+        self,
+        name: str,
+        sinks: Sequence[Sink],
+        stop: threading.Event,
+        *,
+        careful: int = 0,
         subscription: Callable[..., Subscription] = Subscription,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._stop = stop
         self._make_inbox = subscription
         self._settings = load(PulsarSettings)

@@ -87,8 +87,17 @@ def _query(name: str) -> str:
 
 
 def _day(day: date, rows: int = 0, repaired: int = 0) -> dict[str, Any]:
-    return {"day": day.isoformat(), "rows": rows, "repaired": repaired, "missing": 0, "explained": 0, "lost": 0,
-            "partial": False, "unknown": False, "reasons": []}  # fmt: skip
+    return {
+        "day": day.isoformat(),
+        "rows": rows,
+        "repaired": repaired,
+        "missing": 0,
+        "explained": 0,
+        "lost": 0,
+        "partial": False,
+        "unknown": False,
+        "reasons": [],
+    }
 
 
 def _between(first: date, last: date) -> list[date]:

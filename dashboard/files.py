@@ -11,9 +11,13 @@ from pipeline.services import charts_library
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {
-    ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml", ".js": "text/javascript",
-    ".mjs": "text/javascript", "": "text/plain",
-}  # fmt: skip
+    ".html": "text/html",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    "": "text/plain",
+}
 
 
 class Files:
@@ -23,8 +27,11 @@ class Files:
         self._files = {"/": STATIC / "index.html"}
         roots = {"/static": STATIC, **({"/vendor": charts_library.FOLDER} if charts_library.installed() else {})}
         for root, folder in roots.items():
-            self._files |= {f"{root}/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*")
-                            if file.is_file() and file.suffix in _TYPES}  # fmt: skip
+            self._files |= {
+                f"{root}/{file.relative_to(folder).as_posix()}": file
+                for file in folder.rglob("*")
+                if file.is_file() and file.suffix in _TYPES
+            }
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         file = self._files.get(request.path)

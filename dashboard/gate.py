@@ -33,9 +33,17 @@ class Connections:
         self.open: dict[Connection, None] = {}  # in the order in which they fell idle, or were opened
 
     def __call__(self) -> Connection:
-        return Connection(self, self._server, loop=asyncio.get_running_loop(), access_log=None,
-                          max_line_size=LINE_BYTES, max_field_size=LINE_BYTES, max_headers=HEADERS_MOST,
-                          lingering_time=1.0, auto_decompress=False)  # fmt: skip
+        return Connection(
+            self,
+            self._server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            max_line_size=LINE_BYTES,
+            max_field_size=LINE_BYTES,
+            max_headers=HEADERS_MOST,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
 
     def make_room(self) -> None:
         """Close the one that has been idle longest where there are too many; all busy: close the newest."""

@@ -91,8 +91,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status in (301, 302, 304):
             raise
-        return refusal(error.status, {404: "nothing is here", 405: "only GET is answered here"}.get(
-            error.status, error.reason))  # fmt: skip
+        return refusal(
+            error.status, {404: "nothing is here", 405: "only GET is answered here"}.get(error.status, error.reason)
+        )
     except Exception as error:
         get_logger().error(events.FAILED, path=request.path[:200], error=repr(error)[:500])
         return refusal(500, "internal error; the log says more")

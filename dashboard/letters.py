@@ -73,10 +73,15 @@ def shown_letter(one: DeadLetter) -> dict[str, Any]:
     whole = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False)
     words = {name: _cut(getattr(one, name), WORD_MOST) for name in ("topic", "message_id", "reason", "detail")}
     return words | {
-        "id": one.id, "source": one.source, "row": one.row, "at_us": min(max(one.at_us, 0), _EXACT), "replayed": False,
-        "bytes": len(one.payload), "text": _cut(whole, TEXT_MOST),
+        "id": one.id,
+        "source": one.source,
+        "row": one.row,
+        "at_us": min(max(one.at_us, 0), _EXACT),
+        "replayed": False,
+        "bytes": len(one.payload),
+        "text": _cut(whole, TEXT_MOST),
         "payload": content if len(whole) <= TEXT_MOST else _cut(whole, TEXT_MOST),
-    }  # fmt: skip
+    }
 
 
 def _cut(text: str, most: int) -> str:

@@ -53,8 +53,11 @@ class Overview:
             self._kept = began, plain(found)
         except Exception as error:  # one program's odd answer must not hide all others for ever
             text = f"the state cannot be told: {type(error).__name__}: {str(error)[:LONGEST]}"
-            last = self._kept[1] if self._kept else {"programs": [], "instruments": [], "dead_letters": {},
-                                                     "products": [], "exchange_candles": []}  # fmt: skip
+            last = (
+                self._kept[1]
+                if self._kept
+                else {"programs": [], "instruments": [], "dead_letters": {}, "products": [], "exchange_candles": []}
+            )
             self._kept = began, {**last, "ok": False, "problems": [text]}
 
     def close(self) -> None:

@@ -51,19 +51,21 @@ class Dashboard:
         self._streams: set[asyncio.Task[Any]] = set()
         files = Files()
         self.app = web.Application(middlewares=[guard])
-        self.app.add_routes([
-            web.get("/", files.answer),
-            web.get("/api/about", self._about),
-            web.get("/api/instruments", self._instruments),
-            web.get("/api/candles", self._candles),
-            web.get("/api/gaps", self._gaps),
-            web.get("/api/stream", self._stream, allow_head=False),
-            web.get("/api/days", self._days),
-            web.get("/api/state", self._state_of),
-            web.get("/api/dead-letters", self._dead_letters),
-            web.get("/static/{path:.*}", files.answer),
-            web.get("/vendor/{path:.*}", files.answer),
-        ])  # fmt: skip
+        self.app.add_routes(
+            [
+                web.get("/", files.answer),
+                web.get("/api/about", self._about),
+                web.get("/api/instruments", self._instruments),
+                web.get("/api/candles", self._candles),
+                web.get("/api/gaps", self._gaps),
+                web.get("/api/stream", self._stream, allow_head=False),
+                web.get("/api/days", self._days),
+                web.get("/api/state", self._state_of),
+                web.get("/api/dead-letters", self._dead_letters),
+                web.get("/static/{path:.*}", files.answer),
+                web.get("/vendor/{path:.*}", files.answer),
+            ]
+        )
         self.app.cleanup_ctx.append(self._watch)
         self.app.on_response_prepare.append(add_headers)
         self.app.on_shutdown.append(self._end)

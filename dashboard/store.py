@@ -93,10 +93,18 @@ class Store:
 
         # Nobody asks while nothing is open, so there is nothing to keep at hand; `reconnect_timeout`: an attempt that
         # failed is not repeated by the pool but by the next question.
-        self._pool = cast("ConnectionPool[Connection]", ConnectionPool(
-            connection_class=Ours, min_size=0, max_size=CONNECTIONS, timeout=LOOK_S, reconnect_timeout=0.0, open=True,
-            name="dashboard",
-        ))  # fmt: skip
+        self._pool = cast(
+            "ConnectionPool[Connection]",
+            ConnectionPool(
+                connection_class=Ours,
+                min_size=0,
+                max_size=CONNECTIONS,
+                timeout=LOOK_S,
+                reconnect_timeout=0.0,
+                open=True,
+                name="dashboard",
+            ),
+        )
 
     def _answer(self, question: _Question) -> Rows:
         """In a thread. Raises `Unavailable`, `PoolClosed`, `psycopg.Error`."""

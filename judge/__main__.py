@@ -47,9 +47,17 @@ def say(text: str) -> None:
 @click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
 @click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
 def main(
-    minutes: float, seed: int | None, faults: int | None, longest: float, settle: float, replay: Path | None,
-    report: Path | None, without: tuple[str, ...], cluster: bool, keep: bool,
-) -> None:  # fmt: skip
+    minutes: float,
+    seed: int | None,
+    faults: int | None,
+    longest: float,
+    settle: float,
+    replay: Path | None,
+    report: Path | None,
+    without: tuple[str, ...],
+    cluster: bool,
+    keep: bool,
+) -> None:
     """Run the whole pipeline against the simulator, strike it, and compare tables with the tape.
 
     Exit code 0: every promise held. 1: not; seed, faults and the first difference are printed, and the plan is written.
@@ -81,9 +89,13 @@ def main(
             striker = Striker(stage, say)
             truth = Truth(simulator, stage.database_url, first, OLDER_S)
             detector = Detector(
-                truth, stage.database_url, stage.dashboard_port, stage.metrics_base + BY_NAME["gap-filler"].offset,
-                stage.asking_environment(), striker.excused,
-            )  # fmt: skip
+                truth,
+                stage.database_url,
+                stage.dashboard_port,
+                stage.metrics_base + BY_NAME["gap-filler"].offset,
+                stage.asking_environment(),
+                striker.excused,
+            )
             detector.start()
             striker.run(planned, seconds, stop)
             last = simulator.now()
@@ -104,9 +116,14 @@ def main(
 
 
 def _tell(
-    verdict: Verdict, striker: Striker, detector: Detector, seed: int, seconds: float, planned: list[schedule.Fault],
+    verdict: Verdict,
+    striker: Striker,
+    detector: Detector,
+    seed: int,
+    seconds: float,
+    planned: list[schedule.Fault],
     report: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
     checked = ", ".join(f"{who} {count:,}" for who, count in sorted(detector.claims.checked.items()))
     say(f"{sum(detector.claims.checked.values()):,} claims checked ({checked}), {detector.claims.told} of them lies")
@@ -126,10 +143,14 @@ def _tell(
         )
     if report or verdict.differences:
         data = schedule.as_json(seed, seconds, planned) | {
-            "differences": verdict.differences, "trades": verdict.trades, "quotes": verdict.quotes,
-            "settled_s": verdict.settled_s, "struck": striker.struck, "during_load": striker.during_load,
+            "differences": verdict.differences,
+            "trades": verdict.trades,
+            "quotes": verdict.quotes,
+            "settled_s": verdict.settled_s,
+            "struck": striker.struck,
+            "during_load": striker.during_load,
             **detector.json(),
-        }  # fmt: skip
+        }
         (report or Path(f"judge-{seed}.json")).write_text(json.dumps(data, indent=1))
 
 

@@ -80,8 +80,11 @@ def load_from(venue: BadVenue, environment: dict[str, str], peak: dict[str, int]
         address = {f"{name.upper()}_REST_URL": f"http://127.0.0.1:{venue.port}"}
         program = subprocess.Popen(
             [sys.executable, "-m", f"producers.{name}", "--historical", "--last-n-days", "1"],
-            env=environment | address, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=environment | address,
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         killer = threading.Timer(LASTS_S, program.terminate)
         killer.start()
         _, _, used = os.wait4(program.pid, 0)

@@ -136,9 +136,14 @@ class Detector:
     """
 
     def __init__(
-        self, truth: Truth, database_url: str, dashboard_port: int, gap_filler_port: int,
-        environment: Mapping[str, str], excused: Callable[[], bool],
-    ) -> None:  # fmt: skip
+        self,
+        truth: Truth,
+        database_url: str,
+        dashboard_port: int,
+        gap_filler_port: int,
+        environment: Mapping[str, str],
+        excused: Callable[[], bool],
+    ) -> None:
         self._truth, self._url, self._environment, self._excused = truth, database_url, environment, excused
         self._dashboard = f"http://127.0.0.1:{dashboard_port}/api/state"
         self._filler = f"http://127.0.0.1:{gap_filler_port}/health"
@@ -156,9 +161,13 @@ class Detector:
     def start(self) -> None:
         self._truth.sample()
         self._asking = subprocess.Popen(
-            [sys.executable, "-m", "judge.asking"], env=dict(self._environment), cwd=PROJECT, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "judge.asking"],
+            env=dict(self._environment),
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         for thread in self._threads:
             thread.start()
 

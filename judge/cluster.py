@@ -43,37 +43,66 @@ class Cluster:
     def start(self) -> None:
         metadata = f"zk:127.0.0.1:{self._zookeeper}"
         data = self.folder / "zookeeper"
-        conf = self._conf("zookeeper", "zookeeper.conf", {
-            "clientPort": self._zookeeper, "clientPortAddress": "127.0.0.1", "dataDir": data,
-            "admin.enableServer": "false", "metricsProvider.httpPort": free_ports(1)[0],
-        })  # fmt: skip
+        conf = self._conf(
+            "zookeeper",
+            "zookeeper.conf",
+            {
+                "clientPort": self._zookeeper,
+                "clientPortAddress": "127.0.0.1",
+                "dataDir": data,
+                "admin.enableServer": "false",
+                "metricsProvider.httpPort": free_ports(1)[0],
+            },
+        )
         self._run("zookeeper", "zookeeper", {"PULSAR_ZK_CONF": str(conf)})
         self._initialise(metadata)
         for number in range(BOOKIES):
             own = self.folder / f"bookie-{number}"
-            conf = self._conf(f"bookie-{number}", "bookkeeper.conf", {
-                "bookiePort": self._bookies[2 * number], "prometheusStatsHttpPort": self._bookies[2 * number + 1],
-                "httpServerPort": self._bookies[2 * number + 1],
-                "journalDirectory": own / "journal", "ledgerDirectories": own / "ledgers",
-                "metadataServiceUri": f"zk+hierarchical://127.0.0.1:{self._zookeeper}/ledgers",
-                "allowLoopback": "true", "advertisedAddress": "127.0.0.1", "listeningInterface": "lo",
-                "dbStorage_writeCacheMaxSizeMb": 32, "dbStorage_readAheadCacheMaxSizeMb": 16,
-                "dbStorage_rocksDB_blockCacheSize": 16 << 20, "journalMaxSizeMB": 64, "journalPreAllocSizeMB": 4,
-            })  # fmt: skip
+            conf = self._conf(
+                f"bookie-{number}",
+                "bookkeeper.conf",
+                {
+                    "bookiePort": self._bookies[2 * number],
+                    "prometheusStatsHttpPort": self._bookies[2 * number + 1],
+                    "httpServerPort": self._bookies[2 * number + 1],
+                    "journalDirectory": own / "journal",
+                    "ledgerDirectories": own / "ledgers",
+                    "metadataServiceUri": f"zk+hierarchical://127.0.0.1:{self._zookeeper}/ledgers",
+                    "allowLoopback": "true",
+                    "advertisedAddress": "127.0.0.1",
+                    "listeningInterface": "lo",
+                    "dbStorage_writeCacheMaxSizeMb": 32,
+                    "dbStorage_readAheadCacheMaxSizeMb": 16,
+                    "dbStorage_rocksDB_blockCacheSize": 16 << 20,
+                    "journalMaxSizeMB": 64,
+                    "journalPreAllocSizeMB": 4,
+                },
+            )
             variables = {"PULSAR_BOOKKEEPER_CONF": str(conf), "BOOKIE_CONF": str(conf)}
             self._run(f"bookie-{number}", "bookie", variables)
         for number, (port, admin) in enumerate(zip(self.broker_ports, self.admin_ports, strict=True)):
-            conf = self._conf(f"broker-{number}", "broker.conf", {
-                "metadataStoreUrl": metadata, "configurationMetadataStoreUrl": metadata, "clusterName": _NAME,
-                "brokerServicePort": port, "webServicePort": admin,
-                "bindAddress": "127.0.0.1", "advertisedAddress": "127.0.0.1",
-                "managedLedgerDefaultEnsembleSize": 2, "managedLedgerDefaultWriteQuorum": 2,
-                "managedLedgerDefaultAckQuorum": 2,
-                # shipped: 30 s, for which the topics of a dead broker stay without one
-                "metadataStoreSessionTimeoutMillis": 6000,
-                "brokerDeleteInactiveTopicsEnabled": "false", "managedLedgerCacheSizeMB": 32,
-                "numHttpServerThreads": 8, "webSocketServiceEnabled": "false",
-            })  # fmt: skip
+            conf = self._conf(
+                f"broker-{number}",
+                "broker.conf",
+                {
+                    "metadataStoreUrl": metadata,
+                    "configurationMetadataStoreUrl": metadata,
+                    "clusterName": _NAME,
+                    "brokerServicePort": port,
+                    "webServicePort": admin,
+                    "bindAddress": "127.0.0.1",
+                    "advertisedAddress": "127.0.0.1",
+                    "managedLedgerDefaultEnsembleSize": 2,
+                    "managedLedgerDefaultWriteQuorum": 2,
+                    "managedLedgerDefaultAckQuorum": 2,
+                    # shipped: 30 s, for which the topics of a dead broker stay without one
+                    "metadataStoreSessionTimeoutMillis": 6000,
+                    "brokerDeleteInactiveTopicsEnabled": "false",
+                    "managedLedgerCacheSizeMB": 32,
+                    "numHttpServerThreads": 8,
+                    "webSocketServiceEnabled": "false",
+                },
+            )
             self._run(f"broker-{number}", "broker", {"PULSAR_BROKER_CONF": str(conf)})
         if not wait_until(self._ready, START_S, 0.5):
             raise RuntimeError(f"the cluster did not come up; see {self.folder}")
@@ -90,10 +119,19 @@ class Cluster:
     def _initialise(self, metadata: str) -> None:
         end = time.monotonic() + START_S
         command = [
-            str(layout.PULSAR_HOME / "bin" / "pulsar"), "initialize-cluster-metadata", "--cluster", _NAME,
-            "--metadata-store", metadata, "--configuration-metadata-store", metadata,
-            "--web-service-url", self.admin_url(), "--broker-service-url", f"pulsar://127.0.0.1:{self.broker_ports[0]}",
-        ]  # fmt: skip
+            str(layout.PULSAR_HOME / "bin" / "pulsar"),
+            "initialize-cluster-metadata",
+            "--cluster",
+            _NAME,
+            "--metadata-store",
+            metadata,
+            "--configuration-metadata-store",
+            metadata,
+            "--web-service-url",
+            self.admin_url(),
+            "--broker-service-url",
+            f"pulsar://127.0.0.1:{self.broker_ports[0]}",
+        ]
         while True:
             done = subprocess.run(command, env=self._environment("zookeeper", {}), capture_output=True, text=True)
             if done.returncode == 0:
@@ -118,18 +156,26 @@ class Cluster:
         memory = _MEMORY[kind]
         options = f"-Xms64m -Xmx{memory} -XX:MaxDirectMemorySize={memory}"
         return kept | {
-            "JAVA_HOME": str(layout.java_home()), "PULSAR_MEM": options, "BOOKIE_MEM": options,
-            "PULSAR_GC": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1", "BOOKIE_GC": "-XX:+UseSerialGC",
-            "PULSAR_GC_LOG": "-Xlog:disable", "BOOKIE_GC_LOG": "-Xlog:disable",
-            "PULSAR_LOG_DIR": str(self.folder / "logs"), **variables,
-        }  # fmt: skip
+            "JAVA_HOME": str(layout.java_home()),
+            "PULSAR_MEM": options,
+            "BOOKIE_MEM": options,
+            "PULSAR_GC": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+            "BOOKIE_GC": "-XX:+UseSerialGC",
+            "PULSAR_GC_LOG": "-Xlog:disable",
+            "BOOKIE_GC_LOG": "-Xlog:disable",
+            "PULSAR_LOG_DIR": str(self.folder / "logs"),
+            **variables,
+        }
 
     def _run(self, name: str, kind: str, variables: dict[str, str]) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", str(layout.PULSAR_HOME / "bin" / "pulsar"), kind],
-                env=self._environment(kind, variables), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                env=self._environment(kind, variables),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def kill(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGKILL)

@@ -53,8 +53,11 @@ def run(say: Callable[[str], None]) -> list[str]:
             migrate(conn)
         settings = load(
             PulsarSettings,
-            url=cluster.pulsar_url, admin_url=cluster.admin_url(1), tenant="cluster", topic_partitions=PARTITIONS,
-        )  # fmt: skip
+            url=cluster.pulsar_url,
+            admin_url=cluster.admin_url(1),
+            tenant="cluster",
+            topic_partitions=PARTITIONS,
+        )
         stop = threading.Event()
         bootstrap.broker_when_ready(settings, stop)
         writers += [_writer(settings, url, folder) for _ in range(2)]
@@ -76,10 +79,15 @@ def run(say: Callable[[str], None]) -> list[str]:
 def _writer(settings: PulsarSettings, url: str, folder: Path) -> subprocess.Popen[bytes]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
     environment = kept | {
-        "PULSAR_URL": settings.service_url, "PULSAR_ADMIN_URL": settings.admin, "PULSAR_TENANT": settings.tenant,
-        "PULSAR_TOPIC_PARTITIONS": str(PARTITIONS), "DATABASE_URL": url, "METRICS_BASE_PORT": "0",
-        "ENV_FILE": os.devnull, "PYTHONPATH": str(PROJECT),
-    }  # fmt: skip
+        "PULSAR_URL": settings.service_url,
+        "PULSAR_ADMIN_URL": settings.admin,
+        "PULSAR_TENANT": settings.tenant,
+        "PULSAR_TOPIC_PARTITIONS": str(PARTITIONS),
+        "DATABASE_URL": url,
+        "METRICS_BASE_PORT": "0",
+        "ENV_FILE": os.devnull,
+        "PYTHONPATH": str(PROJECT),
+    }
     with (folder / "writers.log").open("ab") as log:
         return subprocess.Popen([sys.executable, "-m", "consumers.trades"], env=environment, stdout=log, stderr=log)
 

@@ -33,9 +33,13 @@ from simulator.testing import running_simulator
 
 SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
 TOPICS = (
-    "trades/kraken.btc-usd", "trades/coinbase.eth-usd", "tickers/kraken.eth-usd", "quotes/dukascopy.eur-usd",
-    "control/heads", "control/gaps",
-)  # fmt: skip
+    "trades/kraken.btc-usd",
+    "trades/coinbase.eth-usd",
+    "tickers/kraken.eth-usd",
+    "quotes/dukascopy.eur-usd",
+    "control/heads",
+    "control/gaps",
+)
 BATCH = 50
 HALF_OPEN = 300
 SWOLLEN = 60_000_000
@@ -123,9 +127,14 @@ class Doors:
         """One message of trades that cannot be stored."""
         row = {"trade_id": 1, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
         record = {
-            "venue": "kraken", "product_id": "BTC-USD", "asset_class": "crypto", "origin": "live",
-            "received_at_us": now_us(), "trades": [row] * ROWS, "holes": [],
-        }  # fmt: skip
+            "venue": "kraken",
+            "product_id": "BTC-USD",
+            "asset_class": "crypto",
+            "origin": "live",
+            "received_at_us": now_us(),
+            "trades": [row] * ROWS,
+            "holes": [],
+        }
         self.counts["bad rows"] += ROWS * self._send(TOPICS[0], "trades", [schemas.encode("trades", record)])
 
     def half_open(self) -> None:
@@ -190,9 +199,12 @@ def _throw(doors: Doors, dice: random.Random, seconds: float, stage: Stage, stop
 def _tell(verdict: Verdict, weights: Weights, doors: Doors, venue: BadVenue) -> bool:
     thrown = doors.counts | {"bad answers of a venue": venue.answers}
     say("thrown: " + ", ".join(f"{count:,} {what}" for what, count in thrown.items()))
-    say("peak memory, MB (processes): " + ", ".join(
-        f"{name} {peak} ({len(weights.starts.get(name, {0}))})" for name, peak in sorted(weights.peak.items())
-    ))  # fmt: skip
+    say(
+        "peak memory, MB (processes): "
+        + ", ".join(
+            f"{name} {peak} ({len(weights.starts.get(name, {0}))})" for name, peak in sorted(weights.peak.items())
+        )
+    )
     say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters:,} letters")
     wrong = [*verdict.differences, *(f"{n} took {mb} MB" for n, mb in weights.peak.items() if mb > MOST_MB)]
     for text in wrong[:20]:

@@ -18,9 +18,28 @@ DAY_US = 86_400_000_000
 _LONGS = (0, -1, 1, 255, 1 << 31, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63))
 _INTS = (0, -1, 1, 18, 19, 400, (1 << 31) - 1, -(1 << 31))
 _TEXTS = (
-    "", "\x00", "a\x00b", "NaN", "-NaN", "Infinity", "-Infinity", "1e400", "1E-9999", "-0", "-1", "0x10", "1_000", " 1",
-    "9" * 400, "0." + "0" * 400 + "1", "é\u202e\U0001f600", "'; DROP TABLE trades; --", "{}", "BTC-USD", "x" * 70_000,
-)  # fmt: skip
+    "",
+    "\x00",
+    "a\x00b",
+    "NaN",
+    "-NaN",
+    "Infinity",
+    "-Infinity",
+    "1e400",
+    "1E-9999",
+    "-0",
+    "-1",
+    "0x10",
+    "1_000",
+    " 1",
+    "9" * 400,
+    "0." + "0" * 400 + "1",
+    "é\u202e\U0001f600",
+    "'; DROP TABLE trades; --",
+    "{}",
+    "BTC-USD",
+    "x" * 70_000,
+)
 _SAMPLES: dict[str, Sequence[Any]] = {"long": _LONGS, "int": _INTS, "string": _TEXTS, "boolean": (True, False)}
 _REASONS = ("venue_has_none", "too_old", "rejected", "unreachable", "not_listening", "because", "\x00")
 # Recorded hours of the instrument that the judge loads: a finding that one of them is empty would be believed gladly.
@@ -79,33 +98,51 @@ def _aimed(dice: random.Random, name: str, now_us: int, newest_id: int) -> dict[
         wrong = dice.choice(({"checksum": 7, "count": 1}, {"count": 5, "checksum": 0}, {"count": -1, "checksum": 0}))
         found = dice.choice(({"status": "empty"}, {"status": "absent"}, {"status": "ticks", **wrong}))
         return empty | {
-            "hour_start_us": hour_us, "count": 0, "checksum": 0, "final": True, "price_scale": 5, "size_scale": 0,
-            "feed": "bi5", "fetched_at_us": now_us, "received_at_us": now_us, **found,
-        }  # fmt: skip
+            "hour_start_us": hour_us,
+            "count": 0,
+            "checksum": 0,
+            "final": True,
+            "price_scale": 5,
+            "size_scale": 0,
+            "feed": "bi5",
+            "fetched_at_us": now_us,
+            "received_at_us": now_us,
+            **found,
+        }
     return {}
 
 
 def _bad_trade(dice: random.Random, now_us: int, newest_id: int) -> dict[str, Any]:
     """One that looks like the venue's, but for one field."""
     row = {
-        "trade_id": newest_id + dice.randint(-500, 50), "timestamp_us": now_us, "price": "1", "quantity": "1",
+        "trade_id": newest_id + dice.randint(-500, 50),
+        "timestamp_us": now_us,
+        "price": "1",
+        "quantity": "1",
         "taker_side": "buy",
-    }  # fmt: skip
-    return row | dice.choice((
-        {"trade_id": dice.choice((-1, 1 << 62, (1 << 63) - 1, -(1 << 63)))},
-        {"timestamp_us": dice.choice((0, -1, now_us + 40 * DAY_US, (1 << 63) - 1, -(1 << 63)))},
-        {"price": dice.choice(("NaN", "-1", "0", "1e400", "", "\x00", "Infinity", "9" * 400))},
-        {"quantity": dice.choice(("NaN", "-1", "1e400", "", "\x00", "-Infinity"))},
-    ))  # fmt: skip
+    }
+    return row | dice.choice(
+        (
+            {"trade_id": dice.choice((-1, 1 << 62, (1 << 63) - 1, -(1 << 63)))},
+            {"timestamp_us": dice.choice((0, -1, now_us + 40 * DAY_US, (1 << 63) - 1, -(1 << 63)))},
+            {"price": dice.choice(("NaN", "-1", "0", "1e400", "", "\x00", "Infinity", "9" * 400))},
+            {"quantity": dice.choice(("NaN", "-1", "1e400", "", "\x00", "-Infinity"))},
+        )
+    )
 
 
 def _finding(dice: random.Random, now_us: int, newest_id: int) -> dict[str, Any]:
     """That the venue has none of some ids, most of which it has, or will have."""
     first = newest_id + dice.randint(-800, 2_000)
     spans: Sequence[tuple[int, int]] = (
-        (first, first), (first, first + dice.randint(1, 500)), (first, first - 1), (0, 1 << 61), (first, (1 << 63) - 1),
-        (-5, first), (-(1 << 63), (1 << 63) - 1),
-    )  # fmt: skip
+        (first, first),
+        (first, first + dice.randint(1, 500)),
+        (first, first - 1),
+        (0, 1 << 61),
+        (first, (1 << 63) - 1),
+        (-5, first),
+        (-(1 << 63), (1 << 63) - 1),
+    )
     span = dice.choice(spans)
     confirmed_us = dice.choice((now_us, 0, now_us - 40 * DAY_US, now_us + 40 * DAY_US, (1 << 63) - 1))
     return {"first_id": span[0], "last_id": span[1], "reason": dice.choice(_REASONS), "confirmed_at_us": confirmed_us}

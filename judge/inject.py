@@ -204,9 +204,14 @@ class Striker:
         product = self._stage.simulator.config.products_of(fault.target)[0].canonical
         row = {"trade_id": trade_id, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
         record = {
-            "venue": fault.target, "product_id": product, "asset_class": "crypto", "origin": "live",
-            "received_at_us": now_us(), "trades": [row], "holes": [],
-        }  # fmt: skip
+            "venue": fault.target,
+            "product_id": product,
+            "asset_class": "crypto",
+            "origin": "live",
+            "received_at_us": now_us(),
+            "trades": [row],
+            "holes": [],
+        }
         client = self._stage.client()
         try:
             topic = topic_of(self._stage.tenant, "trades", fault.target, product)

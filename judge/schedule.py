@@ -19,16 +19,36 @@ PRODUCTS = ("btc-usd", "eth-usd", "sol-usd")
 # Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there.
 TOPICS = (
     *(f"trades/{venue}.{product}" for venue in ("kraken", "coinbase") for product in PRODUCTS),
-    "quotes/dukascopy.eur-usd", "tickers/kraken.btc-usd", "control/heads", "control/gaps",
-)  # fmt: skip
+    "quotes/dukascopy.eur-usd",
+    "tickers/kraken.btc-usd",
+    "control/heads",
+    "control/gaps",
+)
 # By how many seconds our clock goes wrong. The tape begins an hour ago, so -3690 puts the venue 90 s ahead of us.
 SKEWS_S = (-31 * 86_400, -2 * 86_400, -3690, -120, 120, 3600, 31 * 86_400)
 # How often each kind strikes, in relation to the others.
 _WEIGHTS = {
-    "kill": 26, "freeze": 14, "freeze_for_ever": 3, "kill_supervisord": 3, "cut": 10, "stall": 8, "stream": 16,
-    "rest": 10, "poison": 5, "clock": 3, "hole": 2, "disk_full": 2, "terminate": 4, "delete": 4, "unload": 3,
-    "refuse": 4, "hostile": 10, "skew": 6, "ignore": 5, "restore": 2,
-}  # fmt: skip
+    "kill": 26,
+    "freeze": 14,
+    "freeze_for_ever": 3,
+    "kill_supervisord": 3,
+    "cut": 10,
+    "stall": 8,
+    "stream": 16,
+    "rest": 10,
+    "poison": 5,
+    "clock": 3,
+    "hole": 2,
+    "disk_full": 2,
+    "terminate": 4,
+    "delete": 4,
+    "unload": 3,
+    "refuse": 4,
+    "hostile": 10,
+    "skew": 6,
+    "ignore": 5,
+    "restore": 2,
+}
 KINDS = tuple(_WEIGHTS)
 # Venues that leave out a product exist where the simulator knows how.
 IGNORING = tuple(kind for kind in ("ignore", "rename") if kind in SIMULATED)

@@ -95,29 +95,33 @@ class Stage:
             venue: ",".join(p.symbol for p in self.simulator.config.products_of(venue))
             for venue in ("kraken", "coinbase")
         }
-        return kept | urls(self.proxies["venues"].port) | {
-            demo.MARK: "1",  # the loaders of the recorded hours are programs of the demonstration
-            "ENV_FILE": os.devnull,
-            "SERVICES_DATA": str(self.folder / "data"),
-            "STATE_DIR": str(self.folder / "state"),
-            "PULSAR_PORT": str(self.pulsar_port),
-            "PULSAR_ADMIN_PORT": str(self.admin_port),
-            "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
-            "DATABASE_PORT": str(self.database_port),
-            "METRICS_BASE_PORT": str(base),
-            "DASHBOARD_PORT": str(self.dashboard_port),
-            "SIMULATOR_PORT": str(free_ports(1)[0]),  # the demonstration's own, which does not run here
-            "KRAKEN_PRODUCT_IDS": symbols["kraken"],
-            "COINBASE_PRODUCT_IDS": symbols["coinbase"],
-            "DUKASCOPY_FEED": "bi5",
-            "DUKASCOPY_CACHE": "false",
-            "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
-            "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
-            "GAP_FILLER_CONFIRM_SECONDS": "20",
-            "LIMITS_MIN_FREE_DISK_GB": "0",
-            "LOG_FORMAT": "json",
-            "PYTHONPATH": str(PROJECT),
-        }  # fmt: skip
+        return (
+            kept
+            | urls(self.proxies["venues"].port)
+            | {
+                demo.MARK: "1",  # the loaders of the recorded hours are programs of the demonstration
+                "ENV_FILE": os.devnull,
+                "SERVICES_DATA": str(self.folder / "data"),
+                "STATE_DIR": str(self.folder / "state"),
+                "PULSAR_PORT": str(self.pulsar_port),
+                "PULSAR_ADMIN_PORT": str(self.admin_port),
+                "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
+                "DATABASE_PORT": str(self.database_port),
+                "METRICS_BASE_PORT": str(base),
+                "DASHBOARD_PORT": str(self.dashboard_port),
+                "SIMULATOR_PORT": str(free_ports(1)[0]),  # the demonstration's own, which does not run here
+                "KRAKEN_PRODUCT_IDS": symbols["kraken"],
+                "COINBASE_PRODUCT_IDS": symbols["coinbase"],
+                "DUKASCOPY_FEED": "bi5",
+                "DUKASCOPY_CACHE": "false",
+                "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
+                "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
+                "GAP_FILLER_CONFIRM_SECONDS": "20",
+                "LIMITS_MIN_FREE_DISK_GB": "0",
+                "LOG_FORMAT": "json",
+                "PYTHONPATH": str(PROJECT),
+            }
+        )
 
     def _write_conf(self) -> Path:
         """As the demonstration's, but the programs reach database and broker through the proxies."""
@@ -161,9 +165,14 @@ class Stage:
     def _start_supervisord(self) -> None:
         with self.log.open("ab") as log:
             self._supervisord = subprocess.Popen(
-                conf.supervisord(self._conf), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=PROJECT, env=self.environment, start_new_session=True,
-            )  # fmt: skip
+                conf.supervisord(self._conf),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=PROJECT,
+                env=self.environment,
+                start_new_session=True,
+            )
 
     def kill_supervisord(self) -> None:
         """And start it again, as a service manager would."""

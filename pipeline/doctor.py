@@ -155,8 +155,18 @@ def ports() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    settings, secrets, packages, disk, java, installed, ports, broker, database, venues, live_clocks,
-)  # fmt: skip
+    settings,
+    secrets,
+    packages,
+    disk,
+    java,
+    installed,
+    ports,
+    broker,
+    database,
+    venues,
+    live_clocks,
+)
 
 
 def examine() -> Iterator[Finding]:

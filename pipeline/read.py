@@ -95,8 +95,19 @@ def quote_candles(
     venue: str, product: str, frame: str, start: Moment = None, end: Moment = None, *, exact: bool = False
 ) -> Columns:
     """Candles of `quote_candles_<frame>`: the bid's open, high, low, close, the ask's, sizes, mean spread, ticks."""
-    numbers = ("open", "high", "low", "close", "ask_open", "ask_high", "ask_low", "ask_close", "bid_size", "ask_size",
-               "spread")  # fmt: skip
+    numbers = (
+        "open",
+        "high",
+        "low",
+        "close",
+        "ask_open",
+        "ask_high",
+        "ask_low",
+        "ask_close",
+        "bid_size",
+        "ask_size",
+        "spread",
+    )
     return _candles("quote_candles", numbers, venue, product, frame, start, end, exact)
 
 
@@ -106,19 +117,29 @@ def trades(venue: str, product: str, start: Moment = None, end: Moment = None, *
     found = _fetch(
         sql.SQL("FROM trades WHERE instrument_id = {id} AND ts >= {start} AND ts < {end} ORDER BY ts, trade_id"),
         {"time": sql.SQL("ts"), "trade_id": sql.SQL("trade_id"), "price": None, "quantity": None, "taker_side": side},
-        venue, product, start, end, exact,
-    )  # fmt: skip
+        venue,
+        product,
+        start,
+        end,
+        exact,
+    )
     found["taker_side"] = np.array(_SIDES)[found["taker_side"] - 1]
     return Columns(found)
 
 
 def quotes(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Columns:
     """Quotes (and tickers) by time: time, bid, ask, bid_size, ask_size."""
-    return Columns(_fetch(
-        sql.SQL("FROM quotes WHERE instrument_id = {id} AND ts >= {start} AND ts < {end} ORDER BY ts, seq"),
-        {"time": sql.SQL("ts"), "bid": None, "ask": None, "bid_size": None, "ask_size": None},
-        venue, product, start, end, exact,
-    ))  # fmt: skip
+    return Columns(
+        _fetch(
+            sql.SQL("FROM quotes WHERE instrument_id = {id} AND ts >= {start} AND ts < {end} ORDER BY ts, seq"),
+            {"time": sql.SQL("ts"), "bid": None, "ask": None, "bid_size": None, "ask_size": None},
+            venue,
+            product,
+            start,
+            end,
+            exact,
+        )
+    )
 
 
 def _candles(
@@ -144,9 +165,15 @@ def _moment(value: Moment, default: datetime) -> datetime:
 
 
 def _fetch(
-    source: sql.SQL, columns: dict[str, sql.SQL | None], venue: str, product: str, start: Moment, end: Moment,
-    exact: bool, view: sql.Identifier | None = None,
-) -> dict[str, Array]:  # fmt: skip
+    source: sql.SQL,
+    columns: dict[str, sql.SQL | None],
+    venue: str,
+    product: str,
+    start: Moment,
+    end: Moment,
+    exact: bool,
+    view: sql.Identifier | None = None,
+) -> dict[str, Array]:
     """`columns`: name -> expression of a time or an integer; None: the number of that name."""
     begin, stop = _moment(start, datetime(1970, 1, 1, tzinfo=UTC)), _moment(end, datetime(2200, 1, 1, tzinfo=UTC))
     venue = canonical_venue(venue)
@@ -160,9 +187,13 @@ def _fetch(
         if row is None:
             raise WrongUse(f"nothing is stored of {venue} {name}; the view completeness says what there is.")
         where = source.format(
-            id=sql.Literal(row[0]), start=sql.Literal(begin), end=sql.Literal(stop), venue=sql.Literal(venue),
-            product=sql.Literal(name), view=view or sql.SQL(""),
-        )  # fmt: skip
+            id=sql.Literal(row[0]),
+            start=sql.Literal(begin),
+            end=sql.Literal(stop),
+            venue=sql.Literal(venue),
+            product=sql.Literal(name),
+            view=view or sql.SQL(""),
+        )
         if exact:
             listed = sql.SQL(", ").join(expression or sql.Identifier(n) for n, expression in columns.items())
             rows = conn.execute(sql.SQL("SELECT {} {}").format(listed, where)).fetchall()

@@ -66,10 +66,16 @@ def render(found: collect.State) -> Group:
             missing = "?"
         backlog = "-" if row.backlog is None else f"{row.backlog:,}"
         stored.add_row(
-            f"{row.venue} {row.product_id}", row.kind, f"{row.rows:,}", f"{row.rate_per_s:.1f}", age(row.age_s),
-            backlog, Text(missing, style="red" if row.missing or missing == "?" else ""), f"{row.explained:,}",
+            f"{row.venue} {row.product_id}",
+            row.kind,
+            f"{row.rows:,}",
+            f"{row.rate_per_s:.1f}",
+            age(row.age_s),
+            backlog,
+            Text(missing, style="red" if row.missing or missing == "?" else ""),
+            f"{row.explained:,}",
             row.complete,
-        )  # fmt: skip
+        )
     parts: list[Any] = [running, Text(), stored if found.instruments else Text("Nothing is stored yet.")]
     if found.exchange_candles:
         candles = _table("candles of exchanges", "minutes>", "covered>", "newest final", "age>")

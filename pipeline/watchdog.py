@@ -148,9 +148,12 @@ class Watch:
         return sorted(name for name, one in self.heard.items() if one.answered and not one.silent_s)
 
     def look(
-        self, processes: Mapping[str, Process], answered: Callable[[str, float, float], bool], serving: bool,
+        self,
+        processes: Mapping[str, Process],
+        answered: Callable[[str, float, float], bool],
+        serving: bool,
         now_s: float,
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         """Note one look; returns the names of those that were silent too long.
 
         `answered` is `Asker.answered` of the one that is named. `serving`: whether broker and database serve, without

@@ -16,9 +16,20 @@ from simulator.world import World
 PREFIX = "/binance"
 MAX_LIMIT = 1000
 WIDTHS_S = {
-    "1s": 1, "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "4h": 14400,
-    "6h": 21600, "8h": 28800, "12h": 43200, "1d": 86400,
-}  # fmt: skip
+    "1s": 1,
+    "1m": 60,
+    "3m": 180,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "2h": 7200,
+    "4h": 14400,
+    "6h": 21600,
+    "8h": 28800,
+    "12h": 43200,
+    "1d": 86400,
+}
 
 
 def error(code: int, text: str, status: int = 400) -> web.Response:
@@ -50,17 +61,26 @@ class BinanceRest:
     def _market(self, product: Product) -> dict[str, Any]:
         tick, step = fixed(1, product.price_decimals), fixed(1, product.quantity_decimals)
         return {
-            "symbol": product.symbol, "status": "TRADING", "baseAsset": product.base, "baseAssetPrecision": 8,
-            "quoteAsset": product.quote, "quotePrecision": 8, "quoteAssetPrecision": 8,
-            "orderTypes": ["LIMIT", "MARKET"], "icebergAllowed": True, "ocoAllowed": True,
-            "isSpotTradingAllowed": True, "isMarginTradingAllowed": False, "permissions": [],
+            "symbol": product.symbol,
+            "status": "TRADING",
+            "baseAsset": product.base,
+            "baseAssetPrecision": 8,
+            "quoteAsset": product.quote,
+            "quotePrecision": 8,
+            "quoteAssetPrecision": 8,
+            "orderTypes": ["LIMIT", "MARKET"],
+            "icebergAllowed": True,
+            "ocoAllowed": True,
+            "isSpotTradingAllowed": True,
+            "isMarginTradingAllowed": False,
+            "permissions": [],
             "permissionSets": [["SPOT"]],
             "filters": [
                 {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "10000000.00000000", "tickSize": tick},
                 {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "900000.00000000", "stepSize": step},
                 {"filterType": "NOTIONAL", "minNotional": "5.00000000", "maxNotional": "9000000.00000000"},
             ],
-        }  # fmt: skip
+        }
 
     def _info(self, symbols: list[dict[str, Any]]) -> web.Response:
         now_ms = self.world.now_ns() // 1_000_000
@@ -100,10 +120,20 @@ class BinanceRest:
             volume, half = fixed(candle.volume, 8), fixed(candle.volume // 2, 8)
             rows.append(
                 [
-                    candle.start_s * 1000, o, h, low, c, volume, (candle.start_s + width_s) * 1000 - 1,
-                    fixed(paid, 8), candle.trades, half, fixed(paid // 2, 8), "0",
+                    candle.start_s * 1000,
+                    o,
+                    h,
+                    low,
+                    c,
+                    volume,
+                    (candle.start_s + width_s) * 1000 - 1,
+                    fixed(paid, 8),
+                    candle.trades,
+                    half,
+                    fixed(paid // 2, 8),
+                    "0",
                 ]
-            )  # fmt: skip
+            )
         return web.json_response(spoilt(self.world.faults, product, rows, width_s, 0, 4, 5))
 
     async def time(self, request: web.Request) -> web.Response:

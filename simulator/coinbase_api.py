@@ -24,16 +24,26 @@ PREFIX = "/coinbase/api"
 MARKET = f"{PREFIX}/api/v3/brokerage/market"
 MAX_CANDLES = 350
 WIDTHS_S = {
-    "ONE_MINUTE": 60, "FIVE_MINUTE": 300, "FIFTEEN_MINUTE": 900, "THIRTY_MINUTE": 1800, "ONE_HOUR": 3600,
-    "TWO_HOUR": 7200, "SIX_HOUR": 21600, "ONE_DAY": 86400,
-}  # fmt: skip
+    "ONE_MINUTE": 60,
+    "FIVE_MINUTE": 300,
+    "FIFTEEN_MINUTE": 900,
+    "THIRTY_MINUTE": 1800,
+    "ONE_HOUR": 3600,
+    "TWO_HOUR": 7200,
+    "SIX_HOUR": 21600,
+    "ONE_DAY": 86400,
+}
 
 
 def policy(config: Config) -> Policy:
     return Policy(
-        "coinbase", PREFIX, lambda: message(429, "Too many requests"), lambda request: "api",
-        config.coinbase_rest_rate, config.coinbase_rest_burst,
-    )  # fmt: skip
+        "coinbase",
+        PREFIX,
+        lambda: message(429, "Too many requests"),
+        lambda request: "api",
+        config.coinbase_rest_rate,
+        config.coinbase_rest_burst,
+    )
 
 
 class CoinbaseApi:
@@ -67,12 +77,20 @@ class CoinbaseApi:
         price = trimmed(tape.last_price(self.world.now_ns()), product.price_decimals)
         increment = fixed(1, product.price_decimals)
         return self._example | {
-            "product_id": product.symbol, "price": price, "quote_increment": increment, "price_increment": increment,
-            "base_increment": fixed(1, product.quantity_decimals), "base_name": product.base,
-            "quote_name": product.quote, "quote_currency_id": product.quote, "base_currency_id": product.base,
-            "base_display_symbol": product.base, "quote_display_symbol": product.quote, "alias_to": [],
+            "product_id": product.symbol,
+            "price": price,
+            "quote_increment": increment,
+            "price_increment": increment,
+            "base_increment": fixed(1, product.quantity_decimals),
+            "base_name": product.base,
+            "quote_name": product.quote,
+            "quote_currency_id": product.quote,
+            "base_currency_id": product.base,
+            "base_display_symbol": product.base,
+            "quote_display_symbol": product.quote,
+            "alias_to": [],
             "display_name": product.symbol,
-        }  # fmt: skip
+        }
 
     async def products(self, request: web.Request) -> web.Response:
         spot = request.query.get("product_type", "SPOT") == "SPOT"
@@ -119,13 +137,18 @@ class CoinbaseApi:
         limit = int(request.query.get("limit", 100))
         rows = [
             {
-                "trade_id": str(row.trade_id), "product_id": product.symbol,
+                "trade_id": str(row.trade_id),
+                "product_id": product.symbol,
                 "price": trimmed(row.price, product.price_decimals),
-                "size": trimmed(row.quantity, product.quantity_decimals), "time": rfc3339_go(row.ts_ns),
-                "side": "SELL" if row.buy else "BUY", "bid": "", "ask": "", "exchange": "coinbase",
+                "size": trimmed(row.quantity, product.quantity_decimals),
+                "time": rfc3339_go(row.ts_ns),
+                "side": "SELL" if row.buy else "BUY",
+                "bid": "",
+                "ask": "",
+                "exchange": "coinbase",
             }
             for row in reversed(tape.trades(last - limit + 1, last).rows())
-        ]  # fmt: skip
+        ]
         bid, ask = (trimmed(price, product.price_decimals) for price in tape.bid_ask(until_ns))
         return web.json_response({"trades": rows, "best_bid": bid, "best_ask": ask})
 

@@ -29,18 +29,24 @@ def message(status: int, text: str) -> web.Response:
 
 def policy(config: Config) -> Policy:
     return Policy(
-        "coinbase", PREFIX, lambda: message(429, "Public rate limit exceeded"), rate=config.coinbase_rest_rate,
+        "coinbase",
+        PREFIX,
+        lambda: message(429, "Public rate limit exceeded"),
+        rate=config.coinbase_rest_rate,
         burst=config.coinbase_rest_burst,
-    )  # fmt: skip
+    )
 
 
 def trade_json(product: Product, trade: Trade) -> dict[str, Any]:
     """`side` is the maker's; prices and sizes are written with eight decimals."""
     price = fixed(trade.price * 10 ** (8 - product.price_decimals), 8)
     return {
-        "trade_id": trade.trade_id, "side": "sell" if trade.buy else "buy",
-        "size": fixed(trade.quantity, product.quantity_decimals), "price": price, "time": rfc3339_go(trade.ts_ns),
-    }  # fmt: skip
+        "trade_id": trade.trade_id,
+        "side": "sell" if trade.buy else "buy",
+        "size": fixed(trade.quantity, product.quantity_decimals),
+        "price": price,
+        "time": rfc3339_go(trade.ts_ns),
+    }
 
 
 def moment_s(text: str) -> float:
@@ -82,13 +88,25 @@ class CoinbaseRest:
         fault = self.world.faults.active("coinbase", "maintenance", product.symbol)
         status = str(fault.options.get("status", "offline")) if fault else "online"
         return {
-            "id": product.symbol, "base_currency": product.base, "quote_currency": product.quote,
-            "quote_increment": fixed(1, product.price_decimals), "base_increment": fixed(1, product.quantity_decimals),
-            "display_name": product.symbol, "min_market_funds": "1", "margin_enabled": False, "post_only": False,
-            "limit_only": False, "cancel_only": False, "status": status, "status_message": "",
-            "trading_disabled": fault is not None, "fx_stablecoin": False, "max_slippage_percentage": "0.02",
-            "auction_mode": False, "high_bid_limit_percentage": "",
-        }  # fmt: skip
+            "id": product.symbol,
+            "base_currency": product.base,
+            "quote_currency": product.quote,
+            "quote_increment": fixed(1, product.price_decimals),
+            "base_increment": fixed(1, product.quantity_decimals),
+            "display_name": product.symbol,
+            "min_market_funds": "1",
+            "margin_enabled": False,
+            "post_only": False,
+            "limit_only": False,
+            "cancel_only": False,
+            "status": status,
+            "status_message": "",
+            "trading_disabled": fault is not None,
+            "fx_stablecoin": False,
+            "max_slippage_percentage": "0.02",
+            "auction_mode": False,
+            "high_bid_limit_percentage": "",
+        }
 
     async def products(self, request: web.Request) -> web.Response:
         return web.json_response([self._product_json(product) for product in self.world.products("coinbase")])
@@ -128,11 +146,15 @@ class CoinbaseRest:
         bid, ask = tape.bid_ask(until_ns)
         volume = int(product.rate * 86400 * product.typical_quantity * 10**product.quantity_decimals)
         fields = {
-            "ask": trimmed(ask, product.price_decimals), "bid": trimmed(bid, product.price_decimals),
-            "volume": fixed(volume, product.quantity_decimals), "trade_id": row.trade_id,
+            "ask": trimmed(ask, product.price_decimals),
+            "bid": trimmed(bid, product.price_decimals),
+            "volume": fixed(volume, product.quantity_decimals),
+            "trade_id": row.trade_id,
             "price": trimmed(row.price, product.price_decimals),
-            "size": trimmed(row.quantity, product.quantity_decimals), "time": rfc3339_go(row.ts_ns), "rfq_volume": "0",
-        }  # fmt: skip
+            "size": trimmed(row.quantity, product.quantity_decimals),
+            "time": rfc3339_go(row.ts_ns),
+            "rfq_volume": "0",
+        }
         return web.json_response(fields)
 
     async def candles(self, request: web.Request) -> web.Response:

@@ -43,16 +43,60 @@ from simulator.limits import TokenBucket
 STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame")
 TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
-    "cut", "silence", "mute", "ignore", "rename", *STREAM_FRAME_KINDS, "maintenance", "rate-limit", "429", "5xx", "404",
-    "html", "empty", "truncated-body", "wrong-length", "slow", "lag", "throttle", "corrected", *TAPE_KINDS,
-    "venue-down", "wrong-price", "missing-candles", "settling", "newest-only", "nan-row", "odd-bucket",
+    "cut",
+    "silence",
+    "mute",
+    "ignore",
+    "rename",
+    *STREAM_FRAME_KINDS,
+    "maintenance",
+    "rate-limit",
+    "429",
+    "5xx",
+    "404",
+    "html",
+    "empty",
+    "truncated-body",
+    "wrong-length",
+    "slow",
+    "lag",
+    "throttle",
+    "corrected",
+    *TAPE_KINDS,
+    "venue-down",
+    "wrong-price",
+    "missing-candles",
+    "settling",
+    "newest-only",
+    "nan-row",
+    "odd-bucket",
     "float-noise",
-)  # fmt: skip
+)
 VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
-    ("refuse_for", "heartbeats", "products", "endpoint", "status", "stall", "lag", "rate", "jump", "factor", "share",
-     "probability", "count", "seconds", "as", "settle", "most", "every", "value", "off")
-)  # fmt: skip
+    (
+        "refuse_for",
+        "heartbeats",
+        "products",
+        "endpoint",
+        "status",
+        "stall",
+        "lag",
+        "rate",
+        "jump",
+        "factor",
+        "share",
+        "probability",
+        "count",
+        "seconds",
+        "as",
+        "settle",
+        "most",
+        "every",
+        "value",
+        "off",
+    )
+)
 DEFAULT_SECONDS = 10.0
 
 

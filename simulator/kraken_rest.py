@@ -58,9 +58,14 @@ def _pair_of(request: web.Request) -> str:
 
 def policy(config: Config) -> Policy:
     return Policy(
-        "kraken", PREFIX, lambda: answer(error="EAPI:Rate limit exceeded"), _pair_of, config.kraken_rest_rate,
-        config.kraken_rest_burst, penalty_s=1.0,
-    )  # fmt: skip
+        "kraken",
+        PREFIX,
+        lambda: answer(error="EAPI:Rate limit exceeded"),
+        _pair_of,
+        config.kraken_rest_rate,
+        config.kraken_rest_burst,
+        penalty_s=1.0,
+    )
 
 
 def since_ns(text: str) -> int:
@@ -76,9 +81,14 @@ def trade_row(product: Product, trade: Trade) -> list[Any]:
     decimals = max(5, product.price_decimals)
     price = fixed(trade.price * 10 ** (decimals - product.price_decimals), decimals)
     return [
-        price, fixed(trade.quantity, product.quantity_decimals), trade.ts_ns / 1e9, "b" if trade.buy else "s",
-        "m" if trade.market else "l", "", trade.trade_id,
-    ]  # fmt: skip
+        price,
+        fixed(trade.quantity, product.quantity_decimals),
+        trade.ts_ns / 1e9,
+        "b" if trade.buy else "s",
+        "m" if trade.market else "l",
+        "",
+        trade.trade_id,
+    ]
 
 
 class KrakenRest:
@@ -164,10 +174,15 @@ class KrakenRest:
                 product = tape.product
                 spelled = names(product)
                 result[spelled["canonical"]] = self._pair_example | {
-                    "altname": spelled["altname"], "wsname": spelled["wsname"], "base": spelled["base"],
-                    "quote": spelled["quote"], "aclass_base": wanted, "pair_decimals": product.price_decimals,
-                    "tick_size": fixed(1, product.price_decimals), "lot_decimals": product.quantity_decimals,
-                }  # fmt: skip
+                    "altname": spelled["altname"],
+                    "wsname": spelled["wsname"],
+                    "base": spelled["base"],
+                    "quote": spelled["quote"],
+                    "aclass_base": wanted,
+                    "pair_decimals": product.price_decimals,
+                    "tick_size": fixed(1, product.price_decimals),
+                    "lot_decimals": product.quantity_decimals,
+                }
         return answer(result)
 
     async def assets(self, request: web.Request) -> web.Response:

@@ -89,9 +89,13 @@ class KrakenStream(StreamVenue):
     def _status_frame(self, system: str) -> str:
         number = int(key_of(self.world.config.seed, "connection", self._connections_made))
         status = {
-            "version": "2.0.10", "system": system, "api_version": "v2", "connection_id": number,
-            "upcoming_maintenance": [], "emergency": [],
-        }  # fmt: skip
+            "version": "2.0.10",
+            "system": system,
+            "api_version": "v2",
+            "connection_id": number,
+            "upcoming_maintenance": [],
+            "emergency": [],
+        }
         return json.dumps({"channel": "status", "type": "update", "data": [status]}, separators=(",", ":"))
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -166,9 +170,13 @@ class KrakenStream(StreamVenue):
                 elif result["snapshot"]:
                     snapshots.append((channel, tape, result))
             self._reply(
-                connection, now_ns, method=method, req_id=req_id, success=True,
+                connection,
+                now_ns,
+                method=method,
+                req_id=req_id,
+                success=True,
                 result={key: result[key] for key in sorted(result)},
-            )  # fmt: skip
+            )
         for of, tape, result in snapshots:
             connection.send_data(self._snapshot(of, tape, result), of, tape.product.symbol)
 

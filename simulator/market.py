@@ -119,11 +119,18 @@ def default_products(venue: str, scale: float = 1.0) -> list[Product]:
             symbol = base + {"kraken": "/", "coinbase": "-", "binance": ""}[venue] + quote
             products.append(
                 Product(
-                    venue, symbol, base, quote, int(row[column]), rate=rate * scale / (1 if quote == "USD" else 4),
-                    level=level, typical_quantity=typical, time_step_ns=1 if venue == "kraken" else 1000,
+                    venue,
+                    symbol,
+                    base,
+                    quote,
+                    int(row[column]),
+                    rate=rate * scale / (1 if quote == "USD" else 4),
+                    level=level,
+                    typical_quantity=typical,
+                    time_step_ns=1 if venue == "kraken" else 1000,
                     offset=_VENUE_OFFSET[venue] + (0.0 if quote == "USD" else 0.0002),
                 )
-            )  # fmt: skip
+            )
     return products
 
 

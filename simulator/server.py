@@ -126,12 +126,14 @@ class Control:
             rows = tape.trades(start, min(last, start + _PAGE - 1)).rows()
             lines = (
                 {
-                    "id": row.trade_id, "ts_ns": row.ts_ns, "price": fixed(row.price, product.price_decimals),
+                    "id": row.trade_id,
+                    "ts_ns": row.ts_ns,
+                    "price": fixed(row.price, product.price_decimals),
                     "quantity": fixed(row.quantity, product.quantity_decimals),
                     "taker_side": "buy" if row.buy else "sell",
                 }
                 for row in rows
-            )  # fmt: skip
+            )
             await response.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         return response
 

@@ -38,17 +38,34 @@ Environment = Callable[..., dict[str, str]]
 # whose programs run the same lines in other files too.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 UNMEASURED_FILES = (
-    "exchange_candles_faults", "live_faults", "dukascopy_load", "dukascopy_empty", "settings", "silent_stop", "whole",
-)  # fmt: skip
+    "exchange_candles_faults",
+    "live_faults",
+    "dukascopy_load",
+    "dukascopy_empty",
+    "settings",
+    "silent_stop",
+    "whole",
+)
 
 
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
 # Files that take longest, so that none of them is begun last while the other worker has nothing left to do.
 LONGEST = (
-    "exchange_candles", "judge", "trade_repair", "exchange_candles_faults", "live_faults", "dukascopy_load",
-    "supervision", "live_producers", "writer_poison", "writer_faults", "dukascopy_feeds", "pipeline", "dukascopy_empty",
-)  # fmt: skip
+    "exchange_candles",
+    "judge",
+    "trade_repair",
+    "exchange_candles_faults",
+    "live_faults",
+    "dukascopy_load",
+    "supervision",
+    "live_producers",
+    "writer_poison",
+    "writer_faults",
+    "dukascopy_feeds",
+    "pipeline",
+    "dukascopy_empty",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -52,8 +52,12 @@ def load(environment: Mapping[str, str], *flags: str) -> subprocess.CompletedPro
     """`python -m producers.dukascopy <flags>` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "producers.dukascopy", *flags],
-        env=dict(environment), capture_output=True, text=True, timeout=100, cwd=PROJECT,
-    )  # fmt: skip
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=PROJECT,
+    )
 
 
 Body = bytes | None

@@ -15,10 +15,32 @@ from tests.messages import T0_US, ticker_record, trade, trades_record
 LONGS = [0, 1, -1, T0_US, 1 << 31, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63), 4_000_000_000_000_000]
 INTS = [0, 1, -1, 12, 13, 60, (1 << 31) - 1, -(1 << 31)]
 TEXTS = [
-    "", "\0", "a\0b", "\x1b[2J\x07", "\u202e", "\ud7ff\ue000", "9" * 10_000, "1e9999", "1e-9999", "1E+15", "-1", "0",
-    "NaN", "Infinity", "1_0", "\u0661", "1.", ".5", "1" * 16, "0." + "1" * 19, "BTC-USD", "nobody", "<script>", "{}",
+    "",
+    "\0",
+    "a\0b",
+    "\x1b[2J\x07",
+    "\u202e",
+    "\ud7ff\ue000",
+    "9" * 10_000,
+    "1e9999",
+    "1e-9999",
+    "1E+15",
+    "-1",
+    "0",
+    "NaN",
+    "Infinity",
+    "1_0",
+    "\u0661",
+    "1.",
+    ".5",
+    "1" * 16,
+    "0." + "1" * 19,
+    "BTC-USD",
+    "nobody",
+    "<script>",
+    "{}",
     "x" * 100_000,
-]  # fmt: skip
+]
 
 
 def values(kind: Any) -> list[Any]:
@@ -55,28 +77,55 @@ def hole(first: int = 3, last: int = 4, reason: str = "venue_has_none") -> dict[
 
 def candle(number: int = 0) -> dict[str, Any]:
     return {
-        "bucket_us": T0_US + number * 60_000_000, "open": "1", "high": "2", "low": "1", "close": "1.5", "volume": "3",
+        "bucket_us": T0_US + number * 60_000_000,
+        "open": "1",
+        "high": "2",
+        "low": "1",
+        "close": "1.5",
+        "volume": "3",
         "final": True,
-    }  # fmt: skip
+    }
 
 
 BASE: dict[str, dict[str, Any]] = {
     "trades": trades_record([trade(1), trade(2), trade(5)], holes=[hole()]),
     "ticker": ticker_record(missed_since_us=T0_US - 1_000_000, last="1"),
     "quotes": {
-        "venue": "dukascopy", "product_id": "EUR-USD", "asset_class": "forex", "origin": "history",
-        "received_at_us": T0_US, "hour_start_us": T0_US, "status": "ticks", "feed": "bi5", "fetched_at_us": T0_US,
-        "final": True, "price_scale": 5, "size_scale": 0, "count": 2, "checksum": 0, "offset_ms": [0, 5],
-        "bid": [110_000, 110_001], "ask": [110_002, 110_003], "bid_size": [1, 2], "ask_size": [3, 4],
+        "venue": "dukascopy",
+        "product_id": "EUR-USD",
+        "asset_class": "forex",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "hour_start_us": T0_US,
+        "status": "ticks",
+        "feed": "bi5",
+        "fetched_at_us": T0_US,
+        "final": True,
+        "price_scale": 5,
+        "size_scale": 0,
+        "count": 2,
+        "checksum": 0,
+        "offset_ms": [0, 5],
+        "bid": [110_000, 110_001],
+        "ask": [110_002, 110_003],
+        "bid_size": [1, 2],
+        "ask_size": [3, 4],
     },
     "candles": {
-        "venue": "kraken", "product_id": "BTC-USD", "asset_class": "crypto", "origin": "history",
-        "received_at_us": T0_US, "as_of_us": T0_US + 3_600_000_000, "granularity_s": 60,
-        "candles": [candle(0), candle(1)], "state": "BTC-USD-backfill", "covered_from_us": T0_US,
+        "venue": "kraken",
+        "product_id": "BTC-USD",
+        "asset_class": "crypto",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "as_of_us": T0_US + 3_600_000_000,
+        "granularity_s": 60,
+        "candles": [candle(0), candle(1)],
+        "state": "BTC-USD-backfill",
+        "covered_from_us": T0_US,
         "covered_to_us": T0_US + 120_000_000,
         "quorum": {"exchanges": ["kraken", "binance"], "required": 1, "as_of_us": T0_US},
     },
-}  # fmt: skip
+}
 NAMESPACE = {"trades": "trades", "ticker": "tickers", "quotes": "quotes", "candles": "candles"}
 VENUE = {"trades": "kraken", "ticker": "kraken", "quotes": "dukascopy", "candles": "kraken"}
 PRODUCT = {"trades": "BTC-USD", "ticker": "BTC-USD", "quotes": "EUR-USD", "candles": "BTC-USD"}

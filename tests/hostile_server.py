@@ -33,8 +33,9 @@ def shake_hands(peer: socket.socket) -> None:
     accept = base64.b64encode(hashlib.sha1(key + _MAGIC).digest())
     peer.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-        + accept + b"\r\n\r\n"
-    )  # fmt: skip
+        + accept
+        + b"\r\n\r\n"
+    )
 
 
 @contextmanager

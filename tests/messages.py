@@ -23,19 +23,35 @@ def trade(
 
 def trades_record(trades: list[Any], product: str = "BTC-USD", venue: str = "kraken", **fields: Any) -> dict[str, Any]:
     return {
-        "venue": venue, "product_id": product, "asset_class": "crypto", "origin": "live", "received_at_us": T0_US,
-        "trades": trades, "holes": [], **fields,
-    }  # fmt: skip
+        "venue": venue,
+        "product_id": product,
+        "asset_class": "crypto",
+        "origin": "live",
+        "received_at_us": T0_US,
+        "trades": trades,
+        "holes": [],
+        **fields,
+    }
 
 
 def ticker_record(
     at_us: int = T0_US, seq: int = 0, bid: str = "100", ask: str = "101", **fields: Any
 ) -> dict[str, Any]:
     return {
-        "venue": "kraken", "product_id": "BTC-USD", "asset_class": "crypto", "origin": "live", "received_at_us": at_us,
-        "timestamp_us": at_us, "timestamp_is_received": False, "seq": seq, "bid": bid, "ask": ask, "bid_size": "1",
-        "ask_size": "2", **fields,
-    }  # fmt: skip
+        "venue": "kraken",
+        "product_id": "BTC-USD",
+        "asset_class": "crypto",
+        "origin": "live",
+        "received_at_us": at_us,
+        "timestamp_us": at_us,
+        "timestamp_is_received": False,
+        "seq": seq,
+        "bid": bid,
+        "ask": ask,
+        "bid_size": "1",
+        "ask_size": "2",
+        **fields,
+    }
 
 
 def hour_bytes(
@@ -44,10 +60,19 @@ def hour_bytes(
     """An hour of EUR-USD. Prices have 5 decimals, sizes none; ask defaults to bid + 2, sizes to 1000000."""
     columns = [offset_ms, bid, ask or [b + 2 for b in bid], *[size or [1_000_000] * len(bid)] * 2]
     fields = {
-        "venue": "dukascopy", "product_id": "EUR-USD", "asset_class": "forex", "origin": "history",
-        "received_at_us": T0_US, "hour_start_us": T0_US, "status": "ticks" if offset_ms else "empty", "feed": "bi5",
-        "fetched_at_us": T0_US, "price_scale": 5, "size_scale": 0, **header,
-    }  # fmt: skip
+        "venue": "dukascopy",
+        "product_id": "EUR-USD",
+        "asset_class": "forex",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "hour_start_us": T0_US,
+        "status": "ticks" if offset_ms else "empty",
+        "feed": "bi5",
+        "fetched_at_us": T0_US,
+        "price_scale": 5,
+        "size_scale": 0,
+        **header,
+    }
     return encode_quote_hour(fields, *(np.array(column, dtype=np.int64) for column in columns))
 
 

@@ -52,16 +52,24 @@ class Authority:
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, signer: ec.EllipticCurvePrivateKey,
-    host: str | None, valid_h: float = 24,
-) -> x509.Certificate:  # fmt: skip
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    signer: ec.EllipticCurvePrivateKey,
+    host: str | None,
+    valid_h: float = 24,
+) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=2)).not_valid_after(now + datetime.timedelta(hours=valid_h))
+        .not_valid_before(now - datetime.timedelta(hours=2))
+        .not_valid_after(now + datetime.timedelta(hours=valid_h))
         .add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
-    )  # fmt: skip
+    )
     if host is not None:
         try:
             name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
@@ -120,10 +128,13 @@ class SecureBroker(Broker):
         try:
             return (
                 requests.get(
-                    f"{self.admin_url}/admin/v2/brokers/health", timeout=10, verify=str(self.authority),
+                    f"{self.admin_url}/admin/v2/brokers/health",
+                    timeout=10,
+                    verify=str(self.authority),
                     headers={"Authorization": f"Bearer {token_of(self.key, ADMIN)}"},
-                ).status_code == 200
-            )  # fmt: skip
+                ).status_code
+                == 200
+            )
         except requests.RequestException:
             return False
 

@@ -31,15 +31,25 @@ class BadRowLetters:
             if key in self._sent or len(self._sent) >= MOST_REMEMBERED:
                 continue
             get_logger().warning(
-                events.DEAD_LETTER, venue=venue, product=product_id, trade_id=row.trade_id, reason=row.reason,
+                events.DEAD_LETTER,
+                venue=venue,
+                product=product_id,
+                trade_id=row.trade_id,
+                reason=row.reason,
                 detail=row.detail,
-            )  # fmt: skip
+            )
             if self._publisher is None:
                 topic = full_name(self._bus.settings.tenant, "dead-letters", self._program)
                 self._publisher = self._bus.publisher_to(topic, "dead_letter", self._program)
             letter = {
-                "source": self._program, "topic": f"{venue} REST trades of {product_id}", "message_id": "",
-                "row": None, "reason": row.reason, "detail": row.detail, "payload": row.payload, "at_us": now_us(),
-            }  # fmt: skip
+                "source": self._program,
+                "topic": f"{venue} REST trades of {product_id}",
+                "message_id": "",
+                "row": None,
+                "reason": row.reason,
+                "detail": row.detail,
+                "payload": row.payload,
+                "at_us": now_us(),
+            }
             if self._publisher.send(letter):
                 self._sent.add(key)

@@ -112,9 +112,16 @@ class VenueTime:
 
 
 Said = (
-    TradeFrame | TickerFrame | CandleFrame | Acknowledged | SubscriptionRefused | VenueNotice | FramesLost | VenueTime
+    TradeFrame
+    | TickerFrame
+    | CandleFrame
+    | Acknowledged
+    | SubscriptionRefused
+    | VenueNotice
+    | FramesLost
+    | VenueTime
     | Unreadable
-)  # fmt: skip
+)
 
 
 def parse_frame(frame: bytes) -> Any:

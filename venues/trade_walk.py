@@ -117,16 +117,26 @@ class Filler:
     """Fills spans of one venue's products. `publisher_of` gives the publisher of a product's trades topic."""
 
     def __init__(
-        self, source: Source, publisher_of: Callable[[str], Publisher], origin: Origin, confirm_s: float,
+        self,
+        source: Source,
+        publisher_of: Callable[[str], Publisher],
+        origin: Origin,
+        confirm_s: float,
         asset_class: AssetClass = "crypto",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.proofs, self.asset_class = source, Proofs(confirm_s), asset_class
         self._publisher_of, self._origin = publisher_of, origin
 
     def fill(
-        self, product_id: str, wanted: list[IdRange], before_us: int | None, after_us: int | None, *,
-        budget_s: float, on_rows: Callable[[int], None] = lambda rows: None,
-    ) -> Filled:  # fmt: skip
+        self,
+        product_id: str,
+        wanted: list[IdRange],
+        before_us: int | None,
+        after_us: int | None,
+        *,
+        budget_s: float,
+        on_rows: Callable[[int], None] = lambda rows: None,
+    ) -> Filled:
         """One walk over `wanted` (ascending), for about `budget_s` at most.
 
         What was published before an error is not lost, but the error is raised.
@@ -204,9 +214,14 @@ class Filler:
 
     def _publish(self, product_id: str, rows: list[Row], holes: list[dict[str, Any]]) -> None:
         record = {
-            "venue": self.source.venue, "product_id": product_id, "asset_class": self.asset_class,
-            "origin": self._origin, "received_at_us": now_us(), "trades": rows, "holes": holes,
-        }  # fmt: skip
+            "venue": self.source.venue,
+            "product_id": product_id,
+            "asset_class": self.asset_class,
+            "origin": self._origin,
+            "received_at_us": now_us(),
+            "trades": rows,
+            "holes": holes,
+        }
         publisher = self._publisher_of(product_id)
         if not publisher.send(record, key=product_id, wait=True):
             raise Unavailable(f"the broker does not take messages for {publisher.topic}")

@@ -89,14 +89,16 @@ class GapBook:
                 away = [span for span, _ in (*self._published[key], *self._waiting[key])]
                 parts = [
                     replace(
-                        one.gap, first_id=first, last_id=last,
+                        one.gap,
+                        first_id=first,
+                        last_id=last,
                         before_us=one.gap.before_us if first == one.gap.first_id else None,
                         after_us=one.gap.after_us if last == one.gap.last_id else None,
                     )
                     for one in known
                     if now - one.since >= self._reorder_s
                     for first, last in id_ranges.without([(one.gap.first_id, one.gap.last_id)], away)
-                ]  # fmt: skip
+                ]
                 if parts:
                     made[key] = sorted(parts, key=lambda gap: gap.first_id)
             return made

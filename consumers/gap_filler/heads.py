@@ -232,9 +232,16 @@ class Heads:
             head.settle(now)
         ledger.write_heads(
             Head(
-                venue, product, head.asset_class, head.from_id, head.newest_id, max(head.settled_id, head.from_id - 1),
-                now - head.seen, now - head.proven, head.witness,
+                venue,
+                product,
+                head.asset_class,
+                head.from_id,
+                head.newest_id,
+                max(head.settled_id, head.from_id - 1),
+                now - head.seen,
+                now - head.proven,
+                head.witness,
             )
             for (venue, product), head in self._known.items()
             if head.proven is not None and head.real
-        )  # fmt: skip
+        )

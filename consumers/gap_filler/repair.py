@@ -52,7 +52,7 @@ class GapFiller:
 
     def __init__(
         self, sources: list[Source], bus: Bus, configured: Iterable[Key], health: GapHealth, stop: threading.Event
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bus, self._stop = bus, stop
         self._heads = Heads(sources, bus, configured, stop)
         self._letters = BadRowLetters(bus, "gap-filler")
@@ -146,9 +146,16 @@ class GapFiller:
 
     def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:
         record = {
-            "event": event, "venue": gap.venue, "product_id": gap.product_id, "first_id": gap.first_id,
-            "last_id": gap.last_id, "from_us": None, "to_us": None, "reason": reason, "at_us": now_us(),
-        }  # fmt: skip
+            "event": event,
+            "venue": gap.venue,
+            "product_id": gap.product_id,
+            "first_id": gap.first_id,
+            "last_id": gap.last_id,
+            "from_us": None,
+            "to_us": None,
+            "reason": reason,
+            "at_us": now_us(),
+        }
         self._control.send(record, key=gap.product_id)
 
     # -- one product -------------------------------------------------------------------------------------------------
@@ -217,9 +224,13 @@ class GapFiller:
             self._book.put_off(key, cluster, 5.0)
         if filled.published:
             self._log.info(
-                events.GAP_FILLED, venue=venue, product=product, ids=id_ranges.size(filled.published),
-                absent=id_ranges.size(filled.waiting), missing=id_ranges.size([_span(gap) for gap in due]),
-            )  # fmt: skip
+                events.GAP_FILLED,
+                venue=venue,
+                product=product,
+                ids=id_ranges.size(filled.published),
+                absent=id_ranges.size(filled.waiting),
+                missing=id_ranges.size([_span(gap) for gap in due]),
+            )
 
     def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[IdRange]:
         """The spans to fill; what is further back than the setting allows is recorded as such.
@@ -276,6 +287,9 @@ def _span(gap: IdGap) -> IdRange:
 
 def _ids(gap: IdGap) -> dict[str, Any]:
     return {
-        "venue": gap.venue, "product": gap.product_id, "first_id": gap.first_id, "last_id": gap.last_id,
+        "venue": gap.venue,
+        "product": gap.product_id,
+        "first_id": gap.first_id,
+        "last_id": gap.last_id,
         "missing": gap.missing,
-    }  # fmt: skip
+    }

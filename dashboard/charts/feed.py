@@ -150,9 +150,13 @@ class Feed:
     """One topic, read by a thread as long as anybody listens."""
 
     def __init__(
-        self, client: pulsar.Client, there: Callable[[str], bool], topic: str, namespace: str,
+        self,
+        client: pulsar.Client,
+        there: Callable[[str], bool],
+        topic: str,
+        namespace: str,
         loop: asyncio.AbstractEventLoop,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.topic = topic
         self._client, self._there = client, there
         self._parse = PARSERS[namespace]

@@ -128,8 +128,11 @@ class LiveCandles:
         return Candle(tick.price, tick.price, tick.price, tick.price, tick.size, turnover, 1, key, key)
 
     def _overflow(self) -> None:
-        greatest = max((key[1], key) if self._one.kind == "trades" else (key[0], key)
-                       for ticks in self._pending.values() for key in ticks)[1]  # fmt: skip
+        greatest = max(
+            (key[1], key) if self._one.kind == "trades" else (key[0], key)
+            for ticks in self._pending.values()
+            for key in ticks
+        )[1]
         self._let_go = greatest, time.monotonic()
         self._pending.clear()
         self._shown.clear()
@@ -172,12 +175,17 @@ class LiveCandles:
         ids = [t.order for ticks in self._pending.values() for t in ticks.values()]
         began = time.monotonic()
         rows = await self._store.rows(
-            (SQL / ("live_trades.sql" if self._one.kind == "trades" else "live_quotes.sql")).read_text()
+            (SQL / ("live_trades.sql" if self._one.kind == "trades" else "live_quotes.sql"))
+            .read_text()
             .replace(":source", self._timeframe.source),
-            {"id": self._one.instrument_id, "buckets": [from_us(b) for b in sorted(wanted)],
-             "width": f"{self._timeframe.width_us} microseconds",
-             "low": min(ids) - SLACK if ids else None, "slack": SLACK},
-        )  # fmt: skip
+            {
+                "id": self._one.instrument_id,
+                "buckets": [from_us(b) for b in sorted(wanted)],
+                "width": f"{self._timeframe.width_us} microseconds",
+                "low": min(ids) - SLACK if ids else None,
+                "slack": SLACK,
+            },
+        )
         wanted |= {self._timeframe.bucket_us(to_us(row[2])) for row in rows if row[2] is not None}
         self._bases = dict.fromkeys(wanted)
         self._shown.clear()

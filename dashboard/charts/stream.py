@@ -54,8 +54,9 @@ class ChartStream:
 
     async def run(self, response: web.StreamResponse) -> None:
         """Until the browser goes away. Raises `ConnectionError` when it does."""
-        leave = [self._feeds.listen(n, self._one.venue, self._one.product_id, self._take)
-                 for n in NAMESPACES[self._one.kind]]  # fmt: skip
+        leave = [
+            self._feeds.listen(n, self._one.venue, self._one.product_id, self._take) for n in NAMESPACES[self._one.kind]
+        ]
         leave.append(self._feeds.listen_to_gaps(self._take_gap))
         tasks = [asyncio.create_task(self._sync()), asyncio.create_task(self._reload())]
         sending = asyncio.create_task(self._send(response))

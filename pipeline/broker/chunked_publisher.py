@@ -13,8 +13,9 @@ from functools import partial
 import pulsar
 
 from pipeline.broker.budget import Budget
+from pipeline.broker.link import Link
 from pipeline.broker.opener import Opener
-from pipeline.broker.publisher import Link, Publisher, Record
+from pipeline.broker.publisher import Publisher, Record
 from pipeline.core import events
 from pipeline.core.runtime import keep_trying
 
@@ -33,9 +34,17 @@ class WholePublisher(Publisher):
     """
 
     def __init__(
-        self, connect: Callable[..., pulsar.Producer], topic: str, encode: Callable[[Record], bytes], name: str,
-        max_pending: int, stop: threading.Event, budget: Budget, opener: Opener, labels: tuple[str, str],
-    ) -> None:  # fmt: skip
+        self,
+        connect: Callable[..., pulsar.Producer],
+        topic: str,
+        encode: Callable[[Record], bytes],
+        name: str,
+        max_pending: int,
+        stop: threading.Event,
+        budget: Budget,
+        opener: Opener,
+        labels: tuple[str, str],
+    ) -> None:
         """`connect(name, **options)` makes one attempt."""
         sharing = partial(
             connect,

@@ -30,10 +30,14 @@ from pipeline.core.settings import PulsarSettings
 CLOSE_S = 1.0
 # It may be mended while we run, and concerns nobody else.
 _OF_THE_TOPIC = (
-    pulsar.TopicTerminated, pulsar.TopicNotFound, pulsar.ProducerBlockedQuotaExceededError,
-    pulsar.ProducerBlockedQuotaExceededException, pulsar.ProducerFenced, pulsar.NotAllowedError,
+    pulsar.TopicTerminated,
+    pulsar.TopicNotFound,
+    pulsar.ProducerBlockedQuotaExceededError,
+    pulsar.ProducerBlockedQuotaExceededException,
+    pulsar.ProducerFenced,
+    pulsar.NotAllowedError,
     pulsar.OperationNotSupported,
-)  # fmt: skip
+)
 
 
 def new_client(settings: PulsarSettings) -> pulsar.Client:
@@ -68,9 +72,17 @@ class Bus:
         return f"{name}-{self._token}"
 
     def publisher(
-        self, namespace: str, venue: str, product_id: str, schema: str, name: str, *, whole: bool = False,
-        max_pending: int = 20_000, lazy: bool = False,
-    ) -> Publisher:  # fmt: skip
+        self,
+        namespace: str,
+        venue: str,
+        product_id: str,
+        schema: str,
+        name: str,
+        *,
+        whole: bool = False,
+        max_pending: int = 20_000,
+        lazy: bool = False,
+    ) -> Publisher:
         """A publisher for one product's topic, which is created where it is new.
 
         `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
@@ -90,9 +102,17 @@ class Bus:
         )
 
     def publisher_to(
-        self, topic: str, schema: str, name: str, *, whole: bool = False, max_pending: int = 20_000,
-        lazy: bool = False, create: bool = False, labels: tuple[str, str] | None = None,
-    ) -> Publisher:  # fmt: skip
+        self,
+        topic: str,
+        schema: str,
+        name: str,
+        *,
+        whole: bool = False,
+        max_pending: int = 20_000,
+        lazy: bool = False,
+        create: bool = False,
+        labels: tuple[str, str] | None = None,
+    ) -> Publisher:
         """A publisher for a topic given by its full name.
 
         `lazy`: returned at once and opened in the background; nothing about this topic holds up others. Otherwise it

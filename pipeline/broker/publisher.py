@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import pulsar
 import structlog
 
 from pipeline.broker.budget import OVERHEAD_BYTES, Budget
+from pipeline.broker.link import Link
 from pipeline.broker.opener import Opener
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Unavailable
@@ -32,23 +32,6 @@ _OF_THE_MESSAGE = (pulsar.Result.MessageTooBig, pulsar.Result.InvalidMessage, pu
 Record = Mapping[str, Any] | bytes
 
 
-class Link:
-    """A producer and what is on its way over it."""
-
-    def __init__(self, producer: pulsar.Producer) -> None:
-        self.producer = producer
-        self.large: pulsar.Producer | None = None  # see `pipeline.broker.chunked_publisher`
-        self.pending = 0
-        self.bytes = 0
-        self.over = False  # accounted for: confirmations that come later are not counted
-
-    def close(self) -> None:
-        for producer in (self.producer, self.large):
-            if producer is not None:
-                with suppress(pulsar.PulsarException):  # already closed, or no broker
-                    producer.close()
-
-
 class Publisher:
     """Sends records of one topic without waiting; counts what the broker confirmed. Thread-safe.
 
@@ -57,9 +40,16 @@ class Publisher:
     """
 
     def __init__(
-        self, connect: Callable[[], pulsar.Producer], topic: str, encode: Callable[[Record], bytes], max_pending: int,
-        stop: threading.Event, budget: Budget, opener: Opener, labels: tuple[str, str],
-    ) -> None:  # fmt: skip
+        self,
+        connect: Callable[[], pulsar.Producer],
+        topic: str,
+        encode: Callable[[Record], bytes],
+        max_pending: int,
+        stop: threading.Event,
+        budget: Budget,
+        opener: Opener,
+        labels: tuple[str, str],
+    ) -> None:
         """`connect` makes one attempt; it raises what the client or the admin interface says."""
         self.topic = topic
         self.labels = labels
@@ -175,9 +165,13 @@ class Publisher:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def send(
-        self, record: Record, *, key: str | None = None, wait: bool = False,
+        self,
+        record: Record,
+        *,
+        key: str | None = None,
+        wait: bool = False,
         on_confirmed: Callable[[], None] | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Hand one record to the client; True where it was taken. Raises `BadData` for one that the schema cannot hold.
 
         Without `wait` (live data) it returns False at once where there is no room or the publisher is not open; the

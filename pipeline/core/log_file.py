@@ -72,9 +72,12 @@ def set_aside_if_full(path: Path, max_bytes: int = MAX_BYTES) -> None:
 def writer(path: Path) -> subprocess.Popen[bytes]:
     """A process that writes its `stdin` to `path`; it ends when nobody has that open any more."""
     return subprocess.Popen(
-        [sys.executable, "-m", __name__, str(path.absolute())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        start_new_session=True, cwd=Path(__file__).resolve().parents[2],
-    )  # fmt: skip
+        [sys.executable, "-m", __name__, str(path.absolute())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
 
 
 def main() -> int:

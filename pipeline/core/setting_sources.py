@@ -103,10 +103,13 @@ def _flag(field: str, value: Any) -> str:
     """The option of the running command that carries `value`."""
     context = click.get_current_context(silent=True)
     carriers = [
-        option for option in (context.command.params if context else [])
-        if context and option.name and context.params.get(option.name) is value
+        option
+        for option in (context.command.params if context else [])
+        if context
+        and option.name
+        and context.params.get(option.name) is value
         and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
-    ]  # fmt: skip
+    ]
     if not carriers:
         return "--" + field.replace("_", "-")
     likeness = {option: difflib.SequenceMatcher(None, option.name or "", field).ratio() for option in carriers}

@@ -120,8 +120,13 @@ def _brokers(text: str) -> str:
 
 
 _LIBPQ_NUMBERS = (
-    "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-)  # fmt: skip
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
 
 
 def _conninfo(value: SecretStr) -> SecretStr:

@@ -154,15 +154,14 @@ class ServicesSettings(Section):
 class VenueSettings(Section):
     """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
 
-    metrics_offset: ClassVar[int]
-    """Of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`."""
-    demo_products: ClassVar[str]
-    """What the demonstration streams."""
+    metrics_offset: ClassVar[int]  # of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`
+    demo_products: ClassVar[str]  # what the demonstration streams
 
     enabled: bool = True
+    product_ids: t.Products
+    last_n_days: t.Days
     rest_url: t.HttpUrl
     rest_rate: t.Rate
-    last_n_days: t.Days
 
 
 class DukascopySettings(Section):
@@ -235,15 +234,21 @@ class LimitSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
     min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
-    writer_memory_mb: int = Field(
-        1024, ge=0, le=1_000_000, description="A writer whose data grows beyond ends; 0: no bound."
-    )
+    writer_memory_mb: int = Field(1024, ge=0, le=1_000_000, description="A writer that outgrows it ends; 0: no bound.")
 
 
 _SECTIONS: tuple[type[Section], ...] = (
-    CommonSettings, PulsarSettings, DatabaseSettings, ServicesSettings, DukascopySettings, ExchangeCandlesSettings,
-    GapFillerSettings, DashboardSettings, SimulatorSettings, LimitSettings,
-)  # fmt: skip
+    CommonSettings,
+    PulsarSettings,
+    DatabaseSettings,
+    ServicesSettings,
+    DukascopySettings,
+    ExchangeCandlesSettings,
+    GapFillerSettings,
+    DashboardSettings,
+    SimulatorSettings,
+    LimitSettings,
+)
 
 
 @cache

@@ -17,9 +17,12 @@ class Stopped(Exception):
 
 
 def abandonable(
-    call: Callable[[], T], stop: threading.Event, name: str, within_s: float | None = None,
+    call: Callable[[], T],
+    stop: threading.Event,
+    name: str,
+    within_s: float | None = None,
     abandon: Callable[[], None] = lambda: None,
-) -> T:  # fmt: skip
+) -> T:
     """The result of `call`, which may block; when `stop` is set meanwhile, `Stopped` is raised and it is left alone.
 
     A blocked connect or answer must not delay the end of the program by its own time-out. After `within_s` it is left

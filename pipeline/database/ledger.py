@@ -185,10 +185,11 @@ class Ledger:
             """,
             {
                 "instrument": self.instrument(venue, product_id, asset_class),
-                "from": from_us(from_us_), "to": from_us(max(from_us_, to_us_)),
+                "from": from_us(from_us_),
+                "to": from_us(max(from_us_, to_us_)),
                 "follow": from_us(from_us_) if follow else None,
             },
-        )  # fmt: skip
+        )
 
     def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
         """Its id; the instrument is made where it is new."""
@@ -224,12 +225,16 @@ class Ledger:
                 [
                     {
                         "instrument": self.instrument(head.venue, head.product_id, head.asset_class),
-                        "from_id": head.from_id, "newest_id": head.newest_id, "settled_id": head.settled_id,
-                        "seen_age_s": head.seen_age_s, "checked_age_s": head.checked_age_s, "witness": head.witness,
+                        "from_id": head.from_id,
+                        "newest_id": head.newest_id,
+                        "settled_id": head.settled_id,
+                        "seen_age_s": head.seen_age_s,
+                        "checked_age_s": head.checked_age_s,
+                        "witness": head.witness,
                     }
                     for head in sorted(heads, key=lambda head: (head.venue, head.product_id))
                 ],
-            )  # fmt: skip
+            )
 
     def retire(self, venue: str, product_id: str) -> None:
         """The product is not live any more: accounted for is what its stream was asked for up to now."""

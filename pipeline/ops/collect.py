@@ -172,10 +172,12 @@ def programs() -> list[ProgramState]:
     """Every program of this pipeline (or of the demo), asked at once."""
     known = supervised()
     asked = [
-        one for one in demo.programs().values()
-        if not (demo.active() and one.name in demo.WITHOUT) and one.name != "simulator"
+        one
+        for one in demo.programs().values()
+        if not (demo.active() and one.name in demo.WITHOUT)
+        and one.name != "simulator"
         and (one.port or one.name in known)
-    ]  # fmt: skip
+    ]
     with ThreadPoolExecutor(max(1, len(asked))) as pool:
         return list(pool.map(lambda one: program_state(one, known.get(one.name)), asked))
 
@@ -210,11 +212,23 @@ def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentSt
         backlog = None if waiting is None else waiting.get((SPACES[kind], local_name(venue, product)), 0)
         made.append(
             InstrumentState(
-                venue, product, kind, int(count), float(rate), None if age is None else float(age),
-                None if missing is None else int(missing), int(explained), None if share is None else float(share),
-                backlog, first, last, live, until, reasons,
+                venue,
+                product,
+                kind,
+                int(count),
+                float(rate),
+                None if age is None else float(age),
+                None if missing is None else int(missing),
+                int(explained),
+                None if share is None else float(share),
+                backlog,
+                first,
+                last,
+                live,
+                until,
+                reasons,
             )
-        )  # fmt: skip
+        )
     return made
 
 
@@ -249,8 +263,9 @@ def collect() -> State:
     stored: list[InstrumentState] = []
     candles: list[CandleState] = []
     ran = programs()
-    problems += [f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran
-                 if one.state not in FINE]  # fmt: skip
+    problems += [
+        f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran if one.state not in FINE
+    ]
     if not ran:
         problems.append("programs: cannot be asked, METRICS_BASE_PORT is 0")
     try:

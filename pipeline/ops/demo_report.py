@@ -58,10 +58,13 @@ def show(console: Console, conf: Path) -> None:
         ("scripts/psql --demo -c 'SELECT * FROM candles_1h ORDER BY bucket DESC LIMIT 10'", "candles"),
         ("scripts/psql --demo", "all tables and views: \\d"),
         ("scripts/pulsar-admin --demo topics list market-data/trades", "topics"),
-        ("scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "
-         "market-data/trades/kraken.btc-usd", "messages"),
+        (
+            "scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "
+            "market-data/trades/kraken.btc-usd",
+            "messages",
+        ),
         (f".venv/bin/supervisorctl -c {ctl} status", "processes"),
-    ):  # fmt: skip
+    ):
         console.print(f"  {command}   [dim]{what}[/dim]", soft_wrap=True)
     console.print(f"  http://127.0.0.1:{load(DashboardSettings).port}   [dim]dashboard[/dim]")
 

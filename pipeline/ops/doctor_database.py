@@ -91,8 +91,11 @@ def _alarms(conn: Connection, server: str, number: str) -> Iterator[Finding]:
 # for it: one release in each line that still gets any. 2.29, 2.30 and 2.32.0 never were.
 _JOBS_FAIL_FROM = {15: 20, 16: 16, 17: 12, 18: 7}
 _MENDED: dict[tuple[int, ...], tuple[int, ...]] = {
-    (2, 27): (2, 27, 3), (2, 28): (2, 28, 5), (2, 31): (2, 31, 2), (2, 32): (2, 32, 1),
-}  # fmt: skip
+    (2, 27): (2, 27, 3),
+    (2, 28): (2, 28, 5),
+    (2, 31): (2, 31, 2),
+    (2, 32): (2, 32, 1),
+}
 
 
 def jobs_fail(server: str, number: str) -> str | None:

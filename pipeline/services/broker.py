@@ -194,10 +194,17 @@ class Broker:
     def command(self) -> list[str]:
         """The command line; `bin/pulsar` ends in `exec java`, so signals reach the JVM."""
         return [
-            str(layout.PULSAR_HOME / "bin" / "pulsar"), "standalone", "-nfw", "-nss", "-a", "127.0.0.1",
-            "--metadata-dir", str(self.folder / "metadata"),
-            "--bookkeeper-dir", str(self.folder / "bookkeeper"),
-        ]  # fmt: skip
+            str(layout.PULSAR_HOME / "bin" / "pulsar"),
+            "standalone",
+            "-nfw",
+            "-nss",
+            "-a",
+            "127.0.0.1",
+            "--metadata-dir",
+            str(self.folder / "metadata"),
+            "--bookkeeper-dir",
+            str(self.folder / "bookkeeper"),
+        ]
 
     def environment(self) -> dict[str, str]:
         """The caller's environment with what Pulsar's scripts read."""

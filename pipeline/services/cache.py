@@ -66,6 +66,8 @@ def run(command: Sequence[str], failure: str, setting: str) -> str:
         if any("No space left" in line for line in said):
             raise OSError(errno.ENOSPC, "No space left on device")
         wrong = [line for line in said if line.startswith(("E:", "[ERROR]", "Err:"))] or said[-1:]
-        raise WrongUse(f"{failure} ({wrong[0][:300] if wrong else f'exit code {done.returncode}'}); "
-                       f"check the network and run it again, {ALTERNATIVE.format(setting=setting)}.")  # fmt: skip
+        raise WrongUse(
+            f"{failure} ({wrong[0][:300] if wrong else f'exit code {done.returncode}'}); "
+            f"check the network and run it again, {ALTERNATIVE.format(setting=setting)}."
+        )
     return done.stdout

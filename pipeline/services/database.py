@@ -179,8 +179,20 @@ class Database:
         fresh.mkdir(mode=0o700)
         self._give(fresh)
         # nobody gets in by what initdb writes; ours comes below
-        self._run("initdb", "-D", str(fresh), "-U", ADMIN_ROLE, "--auth=reject", "--locale-provider=builtin",
-                  "--locale=C.UTF-8", "-E", "UTF8", "--no-sync", "--no-instructions")  # fmt: skip
+        self._run(
+            "initdb",
+            "-D",
+            str(fresh),
+            "-U",
+            ADMIN_ROLE,
+            "--auth=reject",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--no-instructions",
+        )
         with (fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude 'pipeline.conf'\n")
         self._configure(fresh)
@@ -210,8 +222,11 @@ class Database:
     def _run(self, program: str, *args: str, text: str | None = None) -> None:
         done = subprocess.run(
             [*unprivileged(), str(layout.postgres_program(program)), *args],
-            input=text, capture_output=True, text=True, env=self.environment(),
-        )  # fmt: skip
+            input=text,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+        )
         if done.returncode or "ERROR" in done.stderr or "FATAL" in done.stderr:
             raise WrongUse(f"{program} failed in {self.folder}: {(done.stderr or done.stdout).strip()[-600:]}")
 

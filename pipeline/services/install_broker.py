@@ -103,9 +103,20 @@ def _kept(cache: Path, download: Download) -> Path:
             plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
             # The plugin, which is run, is of one version, and its parts have to fit their checksums (-C); what it
             # fetches has to fit ours.
-            run(["mvn", "-B", "-q", "-C", f"-Dmaven.repo.local={repository}", f"{plugin}:get",
-                 f"-Dartifact={download.artifact}", "-Dtransitive=false"],
-                f"Maven could not download {download.what}", SETTING)  # fmt: skip
+            run(
+                [
+                    "mvn",
+                    "-B",
+                    "-q",
+                    "-C",
+                    f"-Dmaven.repo.local={repository}",
+                    f"{plugin}:get",
+                    f"-Dartifact={download.artifact}",
+                    "-Dtransitive=false",
+                ],
+                f"Maven could not download {download.what}",
+                SETTING,
+            )
         group, name, version = download.artifact.split(":")[:3]
         kind = "".join(file.suffixes[-2:]) if file.name.endswith(".tar.gz") else file.suffix
         (got,) = repository.glob(f"{group.replace('.', '/')}/{name}/{version}/*{kind}")

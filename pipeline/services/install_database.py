@@ -203,8 +203,11 @@ def _unpack(packages: list[Path]) -> None:
         for package in packages:
             script = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
             # what a package may do as root (other owners) is neither needed nor possible for everybody
-            run(["sh", "-c", f"{script} --no-same-owner --no-same-permissions", "sh", str(package), str(fresh)],
-                f"{package.name} could not be unpacked", SETTING)  # fmt: skip
+            run(
+                ["sh", "-c", f"{script} --no-same-owner --no-same-permissions", "sh", str(package), str(fresh)],
+                f"{package.name} could not be unpacked",
+                SETTING,
+            )
         root = layout.POSTGRES_ROOT
         found = [file for file in fresh.glob(f"**/{loader}") if file.parent.name in ("lib", "lib64", libraries)]
         interpreter = root / found[0].relative_to(fresh)
@@ -214,8 +217,11 @@ def _unpack(packages: list[Path]) -> None:
             with program.open("rb") as head:
                 if head.read(4) != b"\x7fELF":
                     continue
-            subprocess.run([patchelf, "--set-interpreter", str(interpreter), "--force-rpath", "--set-rpath", search,
-                            str(program)], check=True, capture_output=True)  # fmt: skip
+            subprocess.run(
+                [patchelf, "--set-interpreter", str(interpreter), "--force-rpath", "--set-rpath", search, str(program)],
+                check=True,
+                capture_output=True,
+            )
         (fresh / STAMP.name).write_text(str(root))
         fresh.chmod(0o755)
         fresh.rename(root)

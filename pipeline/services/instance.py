@@ -58,9 +58,15 @@ class Service:
             set_aside_if_full(self.log_file)
             with open(self.log_file, "ab", opener=_for_us_alone) as log:
                 # A session of its own: Ctrl-C in the terminal is for the tests, which then stop it in order.
-                child = subprocess.Popen(self._command(), env=self.what.environment(), stdin=subprocess.DEVNULL,
-                                         stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                                         umask=0o077)  # fmt: skip
+                child = subprocess.Popen(
+                    self._command(),
+                    env=self.what.environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    umask=0o077,
+                )
             threading.Thread(target=child.wait, daemon=True).start()  # no zombie may stay
             started = Process.of(child.pid)
             if started is not None:

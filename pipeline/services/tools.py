@@ -27,11 +27,21 @@ from pipeline.services.demo import enter_demo
 
 # psql reads these names in place of a connection string
 _PSQL = {
-    "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE", "user": "PGUSER",
-    "password": "PGPASSWORD", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY", "options": "PGOPTIONS", "passfile": "PGPASSFILE", "service": "PGSERVICE",
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+    "service": "PGSERVICE",
     "connect_timeout": "PGCONNECT_TIMEOUT",
-}  # fmt: skip
+}
 
 
 # Our own tools, for which only the addresses matter.
@@ -88,11 +98,19 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
     logging.write_text(JAVA_LOG_CONF)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
     logs = str(layout.INSTALLED / "logs")
-    os.execve(str(tool), [str(tool), *arguments],
-              inherited | {"JAVA_HOME": str(java), "PULSAR_CLIENT_CONF": str(keep), "PULSAR_LOG_DIR": logs,
-                           "PULSAR_LOG_LEVEL": "error",
-                           "PULSAR_EXTRA_OPTS": f"-Djava.util.logging.config.file={logging}",
-                           "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr"})  # fmt: skip
+    os.execve(
+        str(tool),
+        [str(tool), *arguments],
+        inherited
+        | {
+            "JAVA_HOME": str(java),
+            "PULSAR_CLIENT_CONF": str(keep),
+            "PULSAR_LOG_DIR": logs,
+            "PULSAR_LOG_LEVEL": "error",
+            "PULSAR_EXTRA_OPTS": f"-Djava.util.logging.config.file={logging}",
+            "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr",
+        },
+    )
 
 
 def main() -> int:

@@ -54,9 +54,17 @@ FOLLOW_PATIENCE_S = 60.0
 @click.option("--wait/--no-wait", default=True, help="Wait where another process loads the same instrument [wait].")
 @program("dukascopy")
 def main(
-    instruments: str | None, start: str | None, end: str | None, feed: str | None, fill_gaps: bool, follow: bool,
-    dry_run: bool, check_candles: bool, refetch: bool, wait: bool,
-) -> int:  # fmt: skip
+    instruments: str | None,
+    start: str | None,
+    end: str | None,
+    feed: str | None,
+    fill_gaps: bool,
+    follow: bool,
+    dry_run: bool,
+    check_candles: bool,
+    refetch: bool,
+    wait: bool,
+) -> int:
     """Fetch the hours of quotes that the ledger does not account for, and only those.
 
     Exit code 0 when every hour asked for is accounted for, 1 when some are open: they are listed with the reason and
@@ -107,18 +115,29 @@ def _give_way(feed: Feed) -> None:
 
 
 def _run(
-    settings: DukascopySettings, state_dir: Path, feed: Feed, wanted: list[Instrument], request: Request, stop: Stop, *,
-    follow: bool, wait: bool, refetch: bool,
-) -> int:  # fmt: skip
+    settings: DukascopySettings,
+    state_dir: Path,
+    feed: Feed,
+    wanted: list[Instrument],
+    request: Request,
+    stop: Stop,
+    *,
+    follow: bool,
+    wait: bool,
+    refetch: bool,
+) -> int:
     _give_way(feed)
     broker, database = load(PulsarSettings), load(DatabaseSettings)
     bus = Bus(broker, stop)
     means = Means(
-        feed, Backpressure(stop, [state_dir]), Lines() if follow else shown(), stop,
+        feed,
+        Backpressure(stop, [state_dir]),
+        Lines() if follow else shown(),
+        stop,
         # With two threads on a folder hours come out of order, and the database takes 8 % more time for its indexes.
         workers=1 if feed.free else settings.connections,
         confirm_us=int(settings.empty_confirm_seconds * 1e6),
-    )  # fmt: skip
+    )
     # A single load waits long for a writer that is away; with several instruments one must not hold up the others.
     patience_s = FOLLOW_PATIENCE_S if follow else PATIENCE_S / min(len(wanted), 5)
     loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch, patience_s=patience_s)

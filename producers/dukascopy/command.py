@@ -61,9 +61,11 @@ def described(feed: Feed, instrument: Instrument) -> Instrument:
         return instrument
     except PipelineError as error:
         get_logger().warning(
-            events.REQUEST_RETRY, product=instrument.product_id, error=str(error),
+            events.REQUEST_RETRY,
+            product=instrument.product_id,
+            error=str(error),
             text="going on without the vendor's description (holidays)",
-        )  # fmt: skip
+        )
         return instrument
 
 
@@ -115,10 +117,15 @@ def _load(loader: Loader, job: Job) -> None:
     started = time.monotonic()
     loader.load(job)
     get_logger().info(
-        events.LOAD_DONE, product=job.instrument.product_id, hours=job.hours, hours_stored=job.published,
-        quotes=job.quotes, hours_accounted_before=len(job.accounted - job.done.keys()),
-        hours_open=len(job.open_hours), seconds=round(time.monotonic() - started, 2),
-    )  # fmt: skip
+        events.LOAD_DONE,
+        product=job.instrument.product_id,
+        hours=job.hours,
+        hours_stored=job.published,
+        quotes=job.quotes,
+        hours_accounted_before=len(job.accounted - job.done.keys()),
+        hours_open=len(job.open_hours),
+        seconds=round(time.monotonic() - started, 2),
+    )
 
 
 def report_open(jobs: Iterable[Job], *, to_stderr: bool) -> bool:

@@ -25,9 +25,14 @@ BYTES = {"bi5": 5.3, "folder": 5.3, "json": 28.0, "auto": 28.0}
 
 
 def dry_run(
-    feed: Feed, settings: DukascopySettings, database: DatabaseSettings, instruments: Iterable[Instrument],
-    request: Request, *, refetch: bool,
-) -> int:  # fmt: skip
+    feed: Feed,
+    settings: DukascopySettings,
+    database: DatabaseSettings,
+    instruments: Iterable[Instrument],
+    request: Request,
+    *,
+    refetch: bool,
+) -> int:
     """Print one line per instrument and the sum. Raises `Unavailable` when the database does not answer."""
     rules = Rules(now_us(), int(settings.empty_confirm_seconds * 1e6), refetch)
     calls = quotes = size = 0.0

@@ -94,7 +94,10 @@ class Following:
         why = self._why if self._waiting_for is None else [f"waiting for {self._waiting_for}"]
         offset_s = self._loader.means.feed.clock.offset_s
         return well, {
-            "last_success_age_s": round(age, 1), "interval_s": self._poll_s, "open_hours": dict(self._open),
-            "failing": dict(self._failing), "clock_offset_s": None if offset_s is None else round(offset_s, 1),
+            "last_success_age_s": round(age, 1),
+            "interval_s": self._poll_s,
+            "open_hours": dict(self._open),
+            "failing": dict(self._failing),
+            "clock_offset_s": None if offset_s is None else round(offset_s, 1),
             "why": list(why),
-        }  # fmt: skip
+        }

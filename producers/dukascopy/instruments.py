@@ -80,10 +80,16 @@ def _instrument(symbol: str, entry: _Entry) -> Instrument:
     product = canonical_product(symbol)
     first = entry.first_tick
     return Instrument(
-        symbol, (entry.code or product).upper(), product, entry.asset_class, entry.price_scale, _session(entry),
+        symbol,
+        (entry.code or product).upper(),
+        product,
+        entry.asset_class,
+        entry.price_scale,
+        _session(entry),
         int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 1_000_000 if first else None,
-        entry.band, entry.holidays,
-    )  # fmt: skip
+        entry.band,
+        entry.holidays,
+    )
 
 
 def symbol_of(name: str) -> str:

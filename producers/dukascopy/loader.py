@@ -64,9 +64,15 @@ class Loader:
     """
 
     def __init__(
-        self, means: Means, bus: Bus, database: DatabaseSettings, *, wait_turn: bool = True, refetch: bool = False,
+        self,
+        means: Means,
+        bus: Bus,
+        database: DatabaseSettings,
+        *,
+        wait_turn: bool = True,
+        refetch: bool = False,
         patience_s: float = 600.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.means, self.stop = means, means.stop
         self._bus = bus
         self.on_progress: Callable[[], None] = lambda: None
@@ -160,8 +166,6 @@ class Loader:
             for hour_us in chain.from_iterable(job.spans):
                 if not (hour_us in job.done or hour_us in job.accounted or hour_us in job.waiting):
                     job.done[hour_us] = Open(why)
-
-    # -- one piece ----------------------------------------------------------------------------------------------------
 
     def _piece(self, job: Job, window: range) -> bool:
         """Some seconds of work in our turn. True when nothing is left to do."""

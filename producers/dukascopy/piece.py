@@ -50,9 +50,10 @@ class Piece:
         self._feed, self._stop = means.feed, means.stop
         self._lock = threading.Lock()
         self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
-            [(h, self._closed) for h in plan.closed] + [(h, self._ask) for h in plan.ask]
+            [(h, self._closed) for h in plan.closed]
+            + [(h, self._ask) for h in plan.ask]
             + [(h, self._running) for h in plan.running]
-        )  # fmt: skip
+        )
         self._tries: dict[int, int] = {}
         self._empty: dict[int, Fetched] = {}  # hours called empty that are not believed without a proof
         self._busy = 0

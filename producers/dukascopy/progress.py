@@ -58,9 +58,14 @@ class Lines:
         done, total = self._done[product], self._total[product]
         passed = max(1e-3, now - self._since[product])
         get_logger().info(
-            events.LOAD_PROGRESS, product=product, hours_done=done, hours=total, quotes=self._quotes[product],
-            quotes_per_s=round(self._quotes[product] / passed), seconds_left=round(passed / done * (total - done)),
-        )  # fmt: skip
+            events.LOAD_PROGRESS,
+            product=product,
+            hours_done=done,
+            hours=total,
+            quotes=self._quotes[product],
+            quotes_per_s=round(self._quotes[product] / passed),
+            seconds_left=round(passed / done * (total - done)),
+        )
 
     def close(self) -> None:
         return
@@ -71,9 +76,14 @@ class Bars:
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn("hours"),
-            TextColumn("{task.fields[rate]:>9} quotes/s"), TimeRemainingColumn(), console=console,
-        )  # fmt: skip
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("hours"),
+            TextColumn("{task.fields[rate]:>9} quotes/s"),
+            TimeRemainingColumn(),
+            console=console,
+        )
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
         self._state: dict[str, list[Any]] = {}  # hours done, quotes, since, hours in all

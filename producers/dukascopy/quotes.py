@@ -59,9 +59,10 @@ def judged(quotes: Quotes) -> Quotes:
     Raises `WrongAnswer`."""
     bad = 0
     if len(quotes) and not (
-        quotes.offset_ms.min() >= 0 and quotes.offset_ms.max() < HOUR_MS
+        quotes.offset_ms.min() >= 0
+        and quotes.offset_ms.max() < HOUR_MS
         and quotes.bid_size.min() >= 0 <= quotes.ask_size.min()
-    ):  # fmt: skip
+    ):
         rows = (quotes.offset_ms < 0) | (quotes.offset_ms >= HOUR_MS) | (quotes.bid_size < 0) | (quotes.ask_size < 0)
         bad = int(rows.sum())
     return bearable(quotes, bad, "have times outside of the hour, or sizes that are none")
@@ -131,9 +132,8 @@ def decimals_of_units(*columns: npt.NDArray[np.float64]) -> tuple[list[Column], 
     for scale in range(13):
         scaled = [np.rint(size * 10**scale) for size in sizes]
         close = all(
-            (np.abs(whole / 10**scale - size) <= size * NOISE).all()
-            for whole, size in zip(scaled, sizes, strict=True)
-        )  # fmt: skip
+            (np.abs(whole / 10**scale - size) <= size * NOISE).all() for whole, size in zip(scaled, sizes, strict=True)
+        )
         if close or scale == 12 or most * 10 ** (scale + 1) > _MAX_SUM:
             break
     exact = [whole.astype(np.int64) for whole in scaled]

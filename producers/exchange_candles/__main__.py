@@ -32,10 +32,19 @@ _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 @click.option("--verbosity", type=int, help="1: debug, 0: info, -1: warnings, -2: errors.")
 @program(PROGRAM)
 def main(
-    *, exchanges: str | None, symbols: str | None, symbols_file: Path | None, candle_granularity_minutes: int | None,
-    backfill_start_date: str | None, min_exchanges_required: int | None, run_mode: str, dry_run_limit: int,
-    api_call_delay_seconds: float | None, follow: bool, verbosity: int | None,
-) -> int:  # fmt: skip
+    *,
+    exchanges: str | None,
+    symbols: str | None,
+    symbols_file: Path | None,
+    candle_granularity_minutes: int | None,
+    backfill_start_date: str | None,
+    min_exchanges_required: int | None,
+    run_mode: str,
+    dry_run_limit: int,
+    api_call_delay_seconds: float | None,
+    follow: bool,
+    verbosity: int | None,
+) -> int:
     """Fetch candles of exchanges: back-fill from a date, then catch up. Once, or with --follow for ever.
 
     Flags may be written with - or _. Each has a setting EXCHANGE_CANDLES_...; see .env.example.

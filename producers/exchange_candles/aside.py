@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.core.times import us_to_iso
-from producers.exchange_candles.looks import Interval, common, without
+from producers.exchange_candles.intervals import Interval, common, without
 
 FIRST_S, LONGEST_S = 60.0, 3600.0
 SHOWN = 5  # of a list that a person reads

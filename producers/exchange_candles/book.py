@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from producers.exchange_candles.aside import Aside
-from producers.exchange_candles.looks import Interval, Memory
+from producers.exchange_candles.intervals import Interval
+from producers.exchange_candles.looks import Memory
 from producers.exchange_candles.rows import Refused as RefusedRow
 from producers.exchange_candles.rows import Values
 

@@ -24,9 +24,10 @@ from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.follow import Following
 from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.names import exchanges_of
+from producers.exchange_candles.plan import Outcome, Plan
 from producers.exchange_candles.prepare import PROGRAM, check, exchanges_wanted, load_markets, together
 from producers.exchange_candles.symbols import read_symbols, required_of
-from producers.exchange_candles.worker import Outcome, Plan, Worker
+from producers.exchange_candles.worker import Worker
 
 MOST_EXCHANGES = 63  # consumers.consensus has one bit for each
 FLUSH_S = 10.0
@@ -83,9 +84,13 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
 
 
 def _work(
-    settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, plan: Plan,
-    following: Following | None, stop: Stop,
-) -> int:  # fmt: skip
+    settings: ExchangeCandlesSettings,
+    exchanges: Sequence[Exchange],
+    required: int,
+    plan: Plan,
+    following: Following | None,
+    stop: Stop,
+) -> int:
     products = following.products() if following else _products(settings, exchanges, required, stop)
     if stop.is_set():
         return 0
@@ -152,11 +157,15 @@ def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
                 continue
             if found:
                 get_logger().warning(
-                    events.CONSENSUS_MISSING, product=product, candles=found.candles, required=found.required,
-                    missing=found.missing, left_out=found.left_out,
+                    events.CONSENSUS_MISSING,
+                    product=product,
+                    candles=found.candles,
+                    required=found.required,
+                    missing=found.missing,
+                    left_out=found.left_out,
                     text=f"{found.candles} candles of {product} have no consensus of {found.required}: "
                     f"missing {', '.join(found.missing) or 'none'}, left out {', '.join(found.left_out) or 'none'}",
-                )  # fmt: skip
+                )
     return problems
 
 

@@ -12,8 +12,8 @@ from pipeline.core.times import us_to_iso
 from pipeline.database.connection import Connection
 from producers.exchange_candles import ledger, pages
 from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.plan import Plan
 from producers.exchange_candles.rows import NAMES, floor_us
-from producers.exchange_candles.worker import Plan
 
 
 def show(conn: Connection | None, exchange: Exchange, products: Iterable[str], plan: Plan, limit: int) -> list[str]:

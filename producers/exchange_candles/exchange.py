@@ -37,9 +37,13 @@ MAX_CANDLES_BYTES = 4 * 1024 * 1024  # a page of 1,000 has 150 kB; all markets o
 # An exchange whose clock is this far behind ours: one of the two is wrong, and nothing could be called closed.
 CLOCKS_APART_US = 900_000_000
 _REFUSALS = (
-    ccxt.BadSymbol, ccxt.BadRequest, ccxt.NotSupported, ccxt.AuthenticationError, ccxt.PermissionDenied,
+    ccxt.BadSymbol,
+    ccxt.BadRequest,
+    ccxt.NotSupported,
+    ccxt.AuthenticationError,
+    ccxt.PermissionDenied,
     ccxt.ArgumentsRequired,
-)  # fmt: skip
+)
 # Numbers stay the text that the exchange wrote. NaN becomes a text too, so that it costs its row and not the answer.
 _JSON = json.JSONDecoder(
     parse_float=str, parse_int=lambda text: int(text) if len(text) < 19 else text, parse_constant=str
@@ -51,13 +55,16 @@ class Exchange:
 
     def __init__(
         self, venue: str, stop: threading.Event, state_dir: Path, *, base_url: str | None = None, delay_s: float = 0.0
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.venue = venue
         self._stop, self._delay_s = stop, delay_s
         self._session = BoundedSession()
         options = {
-            "enableRateLimit": True, "timeout": TIMEOUT_MS, "enableLastJsonResponse": True, "session": self._session,
-        }  # fmt: skip
+            "enableRateLimit": True,
+            "timeout": TIMEOUT_MS,
+            "enableLastJsonResponse": True,
+            "session": self._session,
+        }
         self._api: Any = getattr(ccxt, venue)(options)
         if base_url:
             self._api.urls["api"] = _moved(self._api.urls["api"], base_url.rstrip("/"))
@@ -128,9 +135,14 @@ class Exchange:
         return self._ask(f"candles of {product_id}", fetch, limited=True)
 
     def _keep(
-        self, rows: Any, market: Any = None, timeframe: str = "1m", since: Any = None, limit: Any = None,
+        self,
+        rows: Any,
+        market: Any = None,
+        timeframe: str = "1m",
+        since: Any = None,
+        limit: Any = None,
         tail: bool = False,
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         """In place of ccxt's `parse_ohlcvs`, which one odd row ends, and which drops rows without a word."""
         self._seen = self._seen or []
         for raw in rows if isinstance(rows, list) else []:

@@ -30,7 +30,7 @@ class Following:
 
     def __init__(
         self, settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, stop: Stop
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings, self._exchanges, self._required, self._stop = settings, exchanges, required, stop
         self._workers: Sequence[Worker] = ()
         self.waiting_for: str | None = "the broker"
@@ -107,5 +107,8 @@ class Following:
         problems = {worker.venue: worker.problems for worker in self._workers if worker.problems}
         behind = {one.venue: round(one.behind_us / 1e6) for one in self._exchanges if one.behind_us}
         return not late, {
-            "why": why or ["all well"], "last_answer_age_s": ages, "problems": problems, "clock_behind_s": behind,
-        }  # fmt: skip
+            "why": why or ["all well"],
+            "last_answer_age_s": ages,
+            "problems": problems,
+            "clock_behind_s": behind,
+        }

@@ -52,9 +52,12 @@ class Letters:
             if now - self._said.get(kind, -SAY_EVERY_S) >= SAY_EVERY_S:
                 self._said[kind] = now
                 get_logger().error(
-                    events.PARSE_ERROR, venue=venue, product=product_id, reason=refused.reason,
+                    events.PARSE_ERROR,
+                    venue=venue,
+                    product=product_id,
+                    reason=refused.reason,
                     detail=where + refused.detail,
-                )  # fmt: skip
+                )
             self._budget = min(BURST, self._budget + (now - self._budget_at) * PER_S)
             self._budget_at = now
             if self._budget < 1.0:
@@ -63,9 +66,15 @@ class Letters:
             self._budget -= 1.0
         # An address instead of a topic: it never was a message, so there is nothing to send again.
         letter: dict[str, object] = {
-            "source": SOURCE, "topic": f"ccxt {venue} {product_id}", "message_id": "", "row": None,
-            "reason": refused.reason, "detail": where + refused.detail, "payload": refused.payload, "at_us": now_us(),
-        }  # fmt: skip
+            "source": SOURCE,
+            "topic": f"ccxt {venue} {product_id}",
+            "message_id": "",
+            "row": None,
+            "reason": refused.reason,
+            "detail": where + refused.detail,
+            "payload": refused.payload,
+            "at_us": now_us(),
+        }
         self._send(letter)
 
     def _send(self, letter: dict[str, object]) -> None:

@@ -8,70 +8,17 @@ them only where nothing else explains it. Pure functions; times in µs, spans wi
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from producers.exchange_candles.intervals import Interval, common, holds, merged, without
 from producers.exchange_candles.rows import Rows, Values, floor_us, same
-
-Interval = tuple[int, int]
 
 # An exchange closes a candle a little after its time.
 GRACE_US = 3_000_000
 # A closed candle with none after it that is not there yet may still come; later than this it does not exist.
 QUIET_US = 120_000_000
-FOREVER = 1 << 62
-
-
-def merged(*spans: Interval) -> list[Interval]:
-    """The same time, ascending and without overlap."""
-    made: list[Interval] = []
-    for a, b in sorted(span for span in spans if span[0] < span[1]):
-        if made and a <= made[-1][1]:
-            made[-1] = (made[-1][0], max(made[-1][1], b))
-        else:
-            made.append((a, b))
-    return made
-
-
-def common(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
-    """Time that is in both."""
-    ones, others = merged(*left), merged(*right)
-    made: list[Interval] = []
-    i = j = 0
-    while i < len(ones) and j < len(others):
-        begin, end = max(ones[i][0], others[j][0]), min(ones[i][1], others[j][1])
-        if begin < end:
-            made.append((begin, end))
-        if ones[i][1] < others[j][1]:
-            i += 1
-        else:
-            j += 1
-    return made
-
-
-def without(spans: Iterable[Interval], taken: Iterable[Interval]) -> list[Interval]:
-    """Time of `spans` that is not in `taken`."""
-    away = merged(*taken)
-    ends = [b for _, b in away]
-    made: list[Interval] = []
-    for a, b in merged(*spans):
-        for off, on in away[bisect_right(ends, a) :]:
-            if off >= b:
-                break
-            if off > a:
-                made.append((a, off))
-            a = on
-        if a < b:
-            made.append((a, b))
-    return made
-
-
-def holds(spans: list[Interval], moment_us: int) -> bool:
-    """Of merged spans."""
-    at = bisect_right(spans, (moment_us, FOREVER)) - 1
-    return at >= 0 and moment_us < spans[at][1]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producers.exchange_candles.looks import Interval, common
+from producers.exchange_candles.intervals import Interval, common
 from producers.exchange_candles.rows import floor_us
 
 # Coarser candles are asked for, as a second look, where they save this many calls at least.

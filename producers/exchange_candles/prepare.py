@@ -56,9 +56,11 @@ def load_markets(exchanges: Sequence[Exchange]) -> None:
             exchange.load_markets(ATTEMPTS_AGAIN)
         except PipelineError as error:
             get_logger().error(
-                events.EXCHANGE_DOWN, venue=exchange.venue, error=str(error),
+                events.EXCHANGE_DOWN,
+                venue=exchange.venue,
+                error=str(error),
                 text=f"{exchange.venue} does not answer: its symbols are not checked",
-            )  # fmt: skip
+            )
         except Stopped:
             pass
 

@@ -67,9 +67,11 @@ def required_of(exchanges: Sequence[str], wish: int) -> int:
         )
     if wish == 0:
         get_logger().info(
-            events.SYMBOLS_CHECKED, text=f"Auto-detected min exchanges required: {len(exchanges)}",
-            required=len(exchanges), single_mode=len(exchanges) == 1,
-        )  # fmt: skip
+            events.SYMBOLS_CHECKED,
+            text=f"Auto-detected min exchanges required: {len(exchanges)}",
+            required=len(exchanges),
+            single_mode=len(exchanges) == 1,
+        )
     return wish or len(exchanges)
 
 
@@ -87,8 +89,10 @@ def check_symbols(
     log.info(
         events.SYMBOLS_CHECKED,
         text=f"Symbol validation: {len(good)}/{len(products)} symbols meet minimum {required} exchange requirement",
-        symbols=len(products), good=len(good), required=required,
-    )  # fmt: skip
+        symbols=len(products),
+        good=len(good),
+        required=required,
+    )
     short = {product: venues for product, venues in where.items() if product not in good}
     if short:
         named = "; ".join(f"{p} ({', '.join(v) or 'on none'})" for p, v in short.items())

@@ -13,19 +13,8 @@ from producers.exchange_candles import pages
 from producers.exchange_candles.aside import SHOWN
 from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
-from producers.exchange_candles.looks import (
-    FOREVER,
-    QUIET_US,
-    Answer,
-    Interval,
-    Look,
-    begins_with,
-    common,
-    holds,
-    look_of,
-    merged,
-    without,
-)
+from producers.exchange_candles.intervals import FOREVER, Interval, common, holds, merged, without
+from producers.exchange_candles.looks import QUIET_US, Answer, Look, begins_with, look_of
 from producers.exchange_candles.rows import Rows, Values, floor_us
 
 # How far back a row is looked for that shows where the wanted span begins.
@@ -49,6 +38,7 @@ class Walk:
         self._exchange, self._product, self._book, self._results, self._stop = exchange, product_id, book, results, stop
         self._memory, self._aside, self._patient = book.memory, book.aside, patient
         self._width = book.memory.width_us
+        self._log = get_logger().bind(venue=exchange.venue, product=product_id)
         self._coarse: Look | None = None
         self._coarse_us: int | None = None
         self._coarse_end = 0
@@ -141,10 +131,12 @@ class Walk:
         if (known := self._known_until(cursor)) > cursor:
             return known
         text = us_to_iso(first)
-        get_logger().warning(
-            events.HISTORY_BEGINS, venue=self._exchange.venue, product=self._product, asked_from=us_to_iso(cursor),
-            first=text, text=f"{self._exchange.venue} gives no older candles of {self._product} than {text}",
-        )  # fmt: skip
+        self._log.warning(
+            events.HISTORY_BEGINS,
+            asked_from=us_to_iso(cursor),
+            first=text,
+            text=f"{self._exchange.venue} gives no older candles of {self._product} than {text}",
+        )
         end = min(first, self._span[1])
         self._aside.put((cursor, end), f"it gives no candles older than {text}, and no proof that there are none")
         return end
@@ -157,10 +149,12 @@ class Walk:
             self._failed += 1
             if self._failed > 1:
                 raise
-            get_logger().error(
-                events.REQUEST_FAILED, venue=self._exchange.venue, product=self._product, asked_from=us_to_iso(since),
-                error=str(error), text="the other pages go on",
-            )  # fmt: skip
+            self._log.error(
+                events.REQUEST_FAILED,
+                asked_from=us_to_iso(since),
+                error=str(error),
+                text="the other pages go on",
+            )
             return None
         self._failed = 0
         return look
@@ -219,8 +213,11 @@ class Walk:
         if self._coarse_us is None:
             return
         limit_us = min(self._span[1], self._memory.settled_us(self._exchange.now_us()))
-        looked = [span for one in common(self._memory.spans, [(self._span[0], limit_us)])
-                  for span in pages.whole(one, self._coarse_us)]  # fmt: skip
+        looked = [
+            span
+            for one in common(self._memory.spans, [(self._span[0], limit_us)])
+            for span in pages.whole(one, self._coarse_us)
+        ]
         if not looked:
             return
         if looked[0][0] >= self._coarse_end:
@@ -229,10 +226,11 @@ class Walk:
             try:
                 answer = self._exchange.candles(self._product, self._coarse_us // 1_000_000, since, limit)
             except (Unavailable, Refused) as error:
-                get_logger().warning(
-                    events.REQUEST_FAILED, venue=self._exchange.venue, product=self._product, error=str(error),
+                self._log.warning(
+                    events.REQUEST_FAILED,
+                    error=str(error),
                     text="each candle is asked for twice instead",
-                )  # fmt: skip
+                )
                 self._coarse_us = None
                 return
             self.calls += 1

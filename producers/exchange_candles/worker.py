@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -31,13 +30,13 @@ from pipeline.database.ledger import Ledger
 from producers.exchange_candles import ledger
 from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
+from producers.exchange_candles.intervals import Interval, common, merged, without
 from producers.exchange_candles.letters import Letters
-from producers.exchange_candles.looks import GRACE_US, Interval, Memory, common, merged, without
+from producers.exchange_candles.looks import GRACE_US, Memory
+from producers.exchange_candles.plan import Outcome, Plan
 from producers.exchange_candles.rows import NAMES, Values, floor_us
 from producers.exchange_candles.walk import Walk
 
-# The writer needs well under a second for a page. A run that ends gives up after this long without progress.
-PATIENCE_S = 120.0
 POLL_S = 0.1
 SAY_EVERY_S = 10.0
 # So many products in a row that an exchange does not answer for: it is down, and the others wait for the next pass.
@@ -45,42 +44,19 @@ DOWN_AFTER = 2
 CATCH_UP = 3  # candles that are worth another round of a run that ends
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run is about."""
-
-    granularity_s: int
-    start_us: int
-    quorum: dict[str, Any]
-    settle_us: int
-    follow: bool = False
-
-    @property
-    def width_us(self) -> int:
-        return self.granularity_s * 1_000_000
-
-    @property
-    def patience_s(self) -> float | None:
-        """None: wait for the writer as long as it takes."""
-        return None if self.follow else PATIENCE_S
-
-
-@dataclass
-class Outcome:
-    """What a pass did."""
-
-    calls: int = 0
-    candles: int = 0  # published, also those that were stored before
-    problems: list[str] = field(default_factory=list)
-
-
 class Worker:
     """One exchange."""
 
     def __init__(
-        self, exchange: Exchange, plan: Plan, bus: Bus, database: DatabaseSettings, letters: Letters, name: str,
+        self,
+        exchange: Exchange,
+        plan: Plan,
+        bus: Bus,
+        database: DatabaseSettings,
+        letters: Letters,
+        name: str,
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`name`: of the Pulsar producers, one of this process."""
         self.exchange, self._plan, self._bus, self._database, self._stop = exchange, plan, bus, database, stop
         self._letters, self._name = letters, name
@@ -208,13 +184,17 @@ class Worker:
             self._say(product_id, kind, span, covered[1])
 
         walk = Walk(
-            self.exchange, product_id, book,
+            self.exchange,
+            product_id,
+            book,
             Results(
-                final, lambda found, at_us: self._publish(product_id, found, at_us),
+                final,
+                lambda found, at_us: self._publish(product_id, found, at_us),
                 lambda row: self._letters.row(self.venue, product_id, row),
             ),
-            self._stop, patient=self._plan.follow,
-        )  # fmt: skip
+            self._stop,
+            patient=self._plan.follow,
+        )
         try:
             walk.run(span)
         finally:
@@ -225,9 +205,13 @@ class Worker:
         return walk.final
 
     def _publish(
-        self, product_id: str, found: dict[int, Values], at_us: int, key: str | None = None,
+        self,
+        product_id: str,
+        found: dict[int, Values],
+        at_us: int,
+        key: str | None = None,
         covered: Interval | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Candles that are final, with the span that they cover, or such as may still change."""
         if product_id not in self._publishers:
             self._publishers[product_id] = self._bus.publisher(
@@ -240,11 +224,19 @@ class Worker:
             for bucket, values in sorted(found.items())
         ]
         record = {
-            "venue": self.venue, "product_id": product_id, "asset_class": "crypto", "origin": "history",
-            "received_at_us": now_us(), "as_of_us": at_us, "granularity_s": self._plan.granularity_s, "candles": rows,
-            "state": key, "covered_from_us": covered and covered[0], "covered_to_us": covered and covered[1],
+            "venue": self.venue,
+            "product_id": product_id,
+            "asset_class": "crypto",
+            "origin": "history",
+            "received_at_us": now_us(),
+            "as_of_us": at_us,
+            "granularity_s": self._plan.granularity_s,
+            "candles": rows,
+            "state": key,
+            "covered_from_us": covered and covered[0],
+            "covered_to_us": covered and covered[1],
             "quorum": self._plan.quorum,
-        }  # fmt: skip
+        }
         publisher.send(record, key=product_id, wait=True)
 
     def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Interval], outcome: Outcome) -> bool:
@@ -282,9 +274,12 @@ class Worker:
         if self._may_say():
             share = min(1.0, (at_us - span[0]) / (span[1] - span[0]))
             self._log.info(
-                events.LOAD_PROGRESS, product=product_id, state=f"{product_id}-{kind}", up_to=us_to_iso(at_us),
+                events.LOAD_PROGRESS,
+                product=product_id,
+                state=f"{product_id}-{kind}",
+                up_to=us_to_iso(at_us),
                 share=round(share, 3),
-            )  # fmt: skip
+            )
 
     def _may_say(self) -> bool:
         if time.monotonic() - self._said < SAY_EVERY_S:

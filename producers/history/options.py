@@ -36,9 +36,16 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def request_of(
-    products: tuple[str, ...], default_days: int, *, last_n_days: int | None, from_: str | None, to: str | None,
-    dry_run: bool, no_wait: bool, no_wait_for_ledger: bool,
-) -> Request:  # fmt: skip
+    products: tuple[str, ...],
+    default_days: int,
+    *,
+    last_n_days: int | None,
+    from_: str | None,
+    to: str | None,
+    dry_run: bool,
+    no_wait: bool,
+    no_wait_for_ledger: bool,
+) -> Request:
     """What the options ask for. Raises `WrongUse`."""
     if last_n_days is not None and (from_ or to):
         raise WrongUse("give either --last-n-days or --from and --to.")
@@ -52,6 +59,10 @@ def request_of(
     if from_us >= now:
         raise WrongUse("--from lies in the future.")
     return Request(
-        products, from_us, min(to_us, now), dry_run=dry_run, wait_for_turn=not no_wait,
+        products,
+        from_us,
+        min(to_us, now),
+        dry_run=dry_run,
+        wait_for_turn=not no_wait,
         wait_for_ledger=not no_wait_for_ledger,
-    )  # fmt: skip
+    )

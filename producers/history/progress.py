@@ -24,9 +24,12 @@ class LoadProgress:
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}/s"), TimeRemainingColumn(),
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}/s"),
+                TimeRemainingColumn(),
+            )
             self._task = self._bar.add_task(what, total=total, completed=already, rate=0)
 
     def __enter__(self) -> LoadProgress:
@@ -54,6 +57,10 @@ class LoadProgress:
             self._next_log = time.monotonic() + LOG_EVERY_S
             left = self.total - self.done
             get_logger().info(
-                events.LOAD_PROGRESS, load=self.what, done=self.done, total=self.total, rows_per_s=round(self.rate),
+                events.LOAD_PROGRESS,
+                load=self.what,
+                done=self.done,
+                total=self.total,
+                rows_per_s=round(self.rate),
                 seconds_left=round(left / self.rate) if self.rate else None,
-            )  # fmt: skip
+            )

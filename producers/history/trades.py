@@ -157,9 +157,14 @@ class _Load:
             open_ids = self._fetch(product, span, missing, progress)
             self._flush(product)
         self._log.info(
-            events.LOAD_DONE, product=product, trades=asked, first_id=span[0], last_id=span[1],
-            open=id_ranges.size(open_ids), rows_per_s=round(progress.rate),
-        )  # fmt: skip
+            events.LOAD_DONE,
+            product=product,
+            trades=asked,
+            first_id=span[0],
+            last_id=span[1],
+            open=id_ranges.size(open_ids),
+            rows_per_s=round(progress.rate),
+        )
         for first, last in open_ids:
             click.echo(
                 f"{product}: trades {first} to {last} are still open; the gap filler asks again within a minute",
@@ -231,9 +236,13 @@ class _Load:
 
     def _pause(self, seconds: float, product: str, left: list[IdRange]) -> None:
         self._log.info(
-            events.WAITING, on="a second answer", product=product, ids=id_ranges.size(left), seconds=round(seconds),
+            events.WAITING,
+            on="a second answer",
+            product=product,
+            ids=id_ranges.size(left),
+            seconds=round(seconds),
             text="the venue does not show them; what it says again is recorded as the reason",
-        )  # fmt: skip
+        )
         if self._stop.wait(max(0.1, seconds)):
             raise Stopped
 

@@ -102,9 +102,14 @@ class Heads:
     """Tells the heads of one venue onto `control/heads`, until stopped."""
 
     def __init__(
-        self, settings: PulsarSettings, venue: str, asset_class: str, products: Iterable[str], clock: VenueClock,
+        self,
+        settings: PulsarSettings,
+        venue: str,
+        asset_class: str,
+        products: Iterable[str],
+        clock: VenueClock,
         stop: threading.Event,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.heads = {product: Head() for product in products}
         self._venue, self._asset_class, self._clock, self._stop = venue, asset_class, clock, stop
         self._bus = Bus(settings, stop, budget_bytes=1 << 20)
@@ -139,9 +144,14 @@ class Heads:
             if told is not None and again and (said_us == told[2] or now - told[3] < REPEAT_EVERY_S):
                 continue
             record: dict[str, Any] = {
-                "venue": self._venue, "product_id": product, "asset_class": self._asset_class, "from_id": from_id,
-                "newest_id": newest_id, "clock_offset_us": self._clock.offset_us, "at_us": said_us,
-            }  # fmt: skip
+                "venue": self._venue,
+                "product_id": product,
+                "asset_class": self._asset_class,
+                "from_id": from_id,
+                "newest_id": newest_id,
+                "clock_offset_us": self._clock.offset_us,
+                "at_us": said_us,
+            }
             if self.publisher.send(record, key=product):
                 self._told[product] = (from_id, newest_id, said_us, now)
 

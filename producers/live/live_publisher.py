@@ -33,9 +33,14 @@ class LivePublisher:
     """The publishers of one live venue, each opened by itself. Names of producers are `<venue>-live`."""
 
     def __init__(
-        self, bus: Bus, venue: str, program: str, products: Iterable[str], namespaces: Iterable[str],
+        self,
+        bus: Bus,
+        venue: str,
+        program: str,
+        products: Iterable[str],
+        namespaces: Iterable[str],
         asset_class: AssetClass = "crypto",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._venue, self._program, self._asset_class = venue, program, asset_class
         self.publishers = {
             (space, product): bus.publisher(
@@ -139,9 +144,15 @@ class LivePublisher:
             detail += f" (the first {MAX_LETTER_BYTES} of {len(payload)} bytes)"
             payload = payload[:MAX_LETTER_BYTES]
         letter = {
-            "source": self._program, "topic": source, "message_id": "", "row": None, "reason": what.reason,
-            "detail": detail.encode(errors="replace").decode(), "payload": payload, "at_us": now_us(),
-        }  # fmt: skip
+            "source": self._program,
+            "topic": source,
+            "message_id": "",
+            "row": None,
+            "reason": what.reason,
+            "detail": detail.encode(errors="replace").decode(),
+            "payload": payload,
+            "at_us": now_us(),
+        }
         try:
             sent = self.dead_letters.send(letter)
         except PipelineError:
@@ -150,9 +161,11 @@ class LivePublisher:
             metrics.LETTERS_LOST.labels(self._venue).inc()
             if self._sayer.may_say("lost dead letters"):
                 self._log.error(
-                    events.BROKER_OVERFLOW, topic=self.dead_letters.topic, dropped=self.dead_letters.overflowed,
+                    events.BROKER_OVERFLOW,
+                    topic=self.dead_letters.topic,
+                    dropped=self.dead_letters.overflowed,
                     reason=self.dead_letters.trouble,
-                )  # fmt: skip
+                )
 
     @property
     def pending(self) -> int:

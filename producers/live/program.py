@@ -67,8 +67,9 @@ class LiveHealth:
             }
             why += [
                 f"{product}: the stream is silent though the market moved"
-                for product in sorted(products) if connection.clocks[product].stale
-            ]  # fmt: skip
+                for product in sorted(products)
+                if connection.clocks[product].stale
+            ]
             notes += [f"{product}: {one['reason']}" for product, one in sorted(products.items()) if "reason" in one]
             why += self._nothing_at_all(connection, products, now)
             body |= {

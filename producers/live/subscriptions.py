@@ -252,9 +252,13 @@ class Subscriptions:
 
     def _said_for_another_channel(self, key: Key, problem: Problem) -> bool:
         return any(
-            of != key and of[1] == key[1] and other.state == problem.state and problem.state == "refused"
-            and other.reason == problem.reason for of, other in self.problems.items()
-        )  # fmt: skip
+            of != key
+            and of[1] == key[1]
+            and other.state == problem.state
+            and problem.state == "refused"
+            and other.reason == problem.reason
+            for of, other in self.problems.items()
+        )
 
     def _measure(self, product: str) -> None:
         states = {problem.state for key, problem in self.problems.items() if key[1] == product}

@@ -46,10 +46,16 @@ def test_no_text_lies_on_a_mark_or_outside(factor: float) -> None:
     root = ElementTree.fromstring(chart.draw(chart.panels(figures)))
     space = {"svg": root.tag[1:].split("}")[0]}
     texts = [one for one in root.iterfind("svg:text", space) if "class" not in one.attrib]
-    marks = [(float(one.attrib["x"]) + float(one.attrib["width"]), float(one.attrib["y"]) + chart.BAR / 2)
-             for one in root.iterfind("svg:rect", space) if one.attrib["class"] != "page"]  # fmt: skip
-    marks += [(float(one.attrib["x2"]), (float(one.attrib["y1"]) + float(one.attrib["y2"])) / 2)
-              for one in root.iterfind("svg:line", space) if one.attrib["class"] == "goal"]  # fmt: skip
+    marks = [
+        (float(one.attrib["x"]) + float(one.attrib["width"]), float(one.attrib["y"]) + chart.BAR / 2)
+        for one in root.iterfind("svg:rect", space)
+        if one.attrib["class"] != "page"
+    ]
+    marks += [
+        (float(one.attrib["x2"]), (float(one.attrib["y1"]) + float(one.attrib["y2"])) / 2)
+        for one in root.iterfind("svg:line", space)
+        if one.attrib["class"] == "goal"
+    ]
     assert len(texts) == 8
     for text in texts:
         x, y = float(text.attrib["x"]), float(text.attrib["y"])
@@ -61,8 +67,9 @@ def test_figures_that_are_missing_are_named(python: str, tmp_path: Path) -> None
     """Prevents: a traceback, or half a chart, for the record of one part only."""
     file, made = tmp_path / "figures.json", tmp_path / "chart.svg"
     file.write_text(json.dumps({part: one for part, one in FIGURES.items() if part != "live"}))
-    done = subprocess.run([python, "-m", "bench.chart", str(file), str(made)], capture_output=True, text=True,
-                          cwd=PROJECT)  # fmt: skip
+    done = subprocess.run(
+        [python, "-m", "bench.chart", str(file), str(made)], capture_output=True, text=True, cwd=PROJECT
+    )
     assert done.returncode == 2
     assert "no 'live.frames_per_s'" in done.stderr
     assert not made.exists()

@@ -30,9 +30,15 @@ def candle(number: int = 0, close: str = "100", volume: str = "1", final: bool =
 
 def record(venue: str, candles: list[dict[str, Any]], required: int | None = 3, **fields: Any) -> dict[str, Any]:
     made = {
-        "venue": venue, "product_id": "BTC-USD", "asset_class": "crypto", "origin": "history",
-        "received_at_us": T0_US, "as_of_us": T0_US + 86_400_000_000, "granularity_s": 60, "candles": candles,
-    }  # fmt: skip
+        "venue": venue,
+        "product_id": "BTC-USD",
+        "asset_class": "crypto",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "as_of_us": T0_US + 86_400_000_000,
+        "granularity_s": 60,
+        "candles": candles,
+    }
     if required:
         made["quorum"] = {"exchanges": list(VENUES), "required": required, "as_of_us": T0_US}
     return made | fields
@@ -261,9 +267,15 @@ def test_frames_are_rolled_up_from_the_minutes(conn: psycopg.Connection[Any], ke
     for part in (minutes[:60], minutes[60:120], minutes[120:]):
         volume = sum(3 * Decimal(c["volume"]) for c in part)
         expected.append(
-            (Decimal(part[0]["open"]), max(Decimal(c["high"]) for c in part), min(Decimal(c["low"]) for c in part),
-             Decimal(part[-1]["close"]), volume, len(part))
-        )  # fmt: skip
+            (
+                Decimal(part[0]["open"]),
+                max(Decimal(c["high"]) for c in part),
+                min(Decimal(c["low"]) for c in part),
+                Decimal(part[-1]["close"]),
+                volume,
+                len(part),
+            )
+        )
     assert hours == expected
     assert consensus(conn, "candles", "1d") == [(120,), (5,)]  # it begins at 22:00 UTC
 

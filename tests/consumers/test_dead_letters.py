@@ -22,11 +22,19 @@ from tests.writer_help import Raw
 
 def letter(bus: Bus, payload: bytes, namespace: str = "trades", local: str = "kraken.btc-usd", **fields: Any) -> None:
     publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
-    publisher.send({
-        "source": "trades-writer", "topic": full_name(bus.settings.tenant, namespace, local),
-        "message_id": "(1,2,-1,0)",
-        "row": None, "reason": "price", "detail": "zero", "payload": payload, "at_us": T0_US, **fields,
-    })  # fmt: skip
+    publisher.send(
+        {
+            "source": "trades-writer",
+            "topic": full_name(bus.settings.tenant, namespace, local),
+            "message_id": "(1,2,-1,0)",
+            "row": None,
+            "reason": "price",
+            "detail": "zero",
+            "payload": payload,
+            "at_us": T0_US,
+            **fields,
+        }
+    )
     assert publisher.flush(30)
     publisher.close()
 
@@ -38,9 +46,10 @@ def call(*arguments: str) -> Result:
 def messages(bus: Bus, namespace: str, local: str, schema: str) -> list[Any]:
     client = new_client(bus.settings)
     reader = client.create_reader(
-        full_name(bus.settings.tenant, namespace, local), dead_letters.pulsar.MessageId.earliest,
+        full_name(bus.settings.tenant, namespace, local),
+        dead_letters.pulsar.MessageId.earliest,
         schema=schemas.registered(schema),
-    )  # fmt: skip
+    )
     found = []
     while reader.has_message_available():
         found.append(reader.read_next(timeout_millis=5000).value())
@@ -122,18 +131,31 @@ def test_without_letters_the_list_says_so(bus: Bus, tmp_path: Path) -> None:
 
 
 HOSTILE_PAYLOADS = [
-    b"[" * 60_000 + b"]" * 60_000, b"{" * 60_000, b'{"a": "\\ud800"}', b'{"a": ' + b"9" * 30 + b"}", b"NaN",
+    b"[" * 60_000 + b"]" * 60_000,
+    b"{" * 60_000,
+    b'{"a": "\\ud800"}',
+    b'{"a": ' + b"9" * 30 + b"}",
+    b"NaN",
     b"[1e999]",
-    b'{"a": ' + b"9" * 6_000 + b"}", b'"\x1b[2J\x07"', '"\u202e\\u001b[31m"'.encode(), b"\xff\xfe\0", b"",
+    b'{"a": ' + b"9" * 6_000 + b"}",
+    b'"\x1b[2J\x07"',
+    '"\u202e\\u001b[31m"'.encode(),
+    b"\xff\xfe\0",
+    b"",
     b"[red]x[/nowhere]",
-    json.dumps({"a": ["x" * 100_000] * 5}).encode(), b"[" + b"1," * 500_000 + b"1]",
-]  # fmt: skip
+    json.dumps({"a": ["x" * 100_000] * 5}).encode(),
+    b"[" + b"1," * 500_000 + b"1]",
+]
 HOSTILE_FIELDS: list[dict[str, Any]] = [
-    {"reason": "[bold]a[/nowhere]", "detail": "\x1b[2J\x07[link=http://x]y[/link]"}, {"topic": "persistent://\x1b]0;x\x07"},
-    {"at_us": 1 << 62}, {"at_us": -(1 << 63)}, {"message_id": "(9" * 5_000}, {"row": -(1 << 31)},
+    {"reason": "[bold]a[/nowhere]", "detail": "\x1b[2J\x07[link=http://x]y[/link]"},
+    {"topic": "persistent://\x1b]0;x\x07"},
+    {"at_us": 1 << 62},
+    {"at_us": -(1 << 63)},
+    {"message_id": "(9" * 5_000},
+    {"row": -(1 << 31)},
     {"detail": "\0\u202e" * 999},
     {"message_id": "(999999999999999999,999999999999999999,999999999,999999999)", "row": 5, "topic": "quotes"},
-]  # fmt: skip
+]
 
 
 def test_letters_that_strangers_wrote_are_shown_and_refused_like_others(bus: Bus) -> None:
@@ -173,10 +195,14 @@ def test_a_replay_goes_to_our_own_topics_of_market_data_only(bus: Bus) -> None:
     data = schemas.encode("trades", trades_record([trade(1)]))
     mine = bus.settings.tenant
     for topic in (
-        "persistent://other/trades/kraken.btc-usd", "persistent://public/default/x", "persistent://public/x/assignments",
-        full_name(mine, "control", "gaps"), full_name(mine, "dead-letters", "trades-writer"),
-        full_name(mine, "trades", "nonsense"), full_name(mine + "x", "trades", "kraken.btc-usd"),
-    ):  # fmt: skip
+        "persistent://other/trades/kraken.btc-usd",
+        "persistent://public/default/x",
+        "persistent://public/x/assignments",
+        full_name(mine, "control", "gaps"),
+        full_name(mine, "dead-letters", "trades-writer"),
+        full_name(mine, "trades", "nonsense"),
+        full_name(mine + "x", "trades", "kraken.btc-usd"),
+    ):
         letter(bus, data, topic=topic)
     result = call("replay", "--all")
     assert (result.exit_code, "0 sent again, 7 not." in result.output) == (1, True)
@@ -195,9 +221,15 @@ def test_the_newest_are_read_from_the_end(bus: Bus) -> None:
     """Prevents a page that reads all letters of seven days every three seconds: 150,000 took 7 s and 3.3 GB."""
     publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
     record = {
-        "source": "trades-writer", "topic": "x", "message_id": "", "row": None, "reason": "price", "detail": "",
-        "payload": b"x" * 1000, "at_us": T0_US,
-    }  # fmt: skip
+        "source": "trades-writer",
+        "topic": "x",
+        "message_id": "",
+        "row": None,
+        "reason": "price",
+        "detail": "",
+        "payload": b"x" * 1000,
+        "at_us": T0_US,
+    }
     for number in range(3_000):
         publisher.send({**record, "at_us": T0_US + number}, wait=True)
         if number % 7 == 0:

@@ -88,8 +88,10 @@ def test_messages_become_rows_once_and_everything_is_acknowledged(
     until(lambda: one(conn, "SELECT count(*) FROM quotes") == 302)
     admin = Admin(load(PulsarSettings))
     for namespace, venue, product in (
-        ("trades", "kraken", "BTC-USD"), ("tickers", "kraken", "BTC-USD"), ("quotes", "dukascopy", "EUR-USD"),
-    ):  # fmt: skip
+        ("trades", "kraken", "BTC-USD"),
+        ("tickers", "kraken", "BTC-USD"),
+        ("quotes", "dukascopy", "EUR-USD"),
+    ):
         topic = topic_of(tenant, namespace, venue, product)
         until(lambda topic=topic: admin.backlog(topic, SUBSCRIPTION)[0] == 0)
     assert one(conn, "SELECT sum(ticks)::int FROM trade_candle_1h") == 600

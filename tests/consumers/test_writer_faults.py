@@ -77,12 +77,20 @@ def start(
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """`start()`: a trades writer of its own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
-    environment = kept | UNMEASURED | {
-        "PULSAR_URL": fault_services.pulsar_url, "PULSAR_ADMIN_URL": fault_services.pulsar_admin_url,
-        "PULSAR_TOKEN_FILE": str(fault_services.pulsar_token),
-        "PULSAR_TENANT": tenant, "DATABASE_URL": fault_database_url, "METRICS_BASE_PORT": "0",
-        "STATE_DIR": str(tmp_path), "PYTHONPATH": str(PROJECT),
-    }  # fmt: skip
+    environment = (
+        kept
+        | UNMEASURED
+        | {
+            "PULSAR_URL": fault_services.pulsar_url,
+            "PULSAR_ADMIN_URL": fault_services.pulsar_admin_url,
+            "PULSAR_TOKEN_FILE": str(fault_services.pulsar_token),
+            "PULSAR_TENANT": tenant,
+            "DATABASE_URL": fault_database_url,
+            "METRICS_BASE_PORT": "0",
+            "STATE_DIR": str(tmp_path),
+            "PYTHONPATH": str(PROJECT),
+        }
+    )
     started: list[subprocess.Popen[bytes]] = []
 
     def run() -> subprocess.Popen[bytes]:

@@ -75,9 +75,10 @@ def test_bombs_end_the_writer_twice_and_are_set_aside(
             assert writer.wait(30) == 0
     assert deaths == LOOK_AFTER
     letters = bus.client.create_reader(
-        full_name(bus.settings.tenant, "dead-letters", "trades-writer"), pulsar.MessageId.earliest,
+        full_name(bus.settings.tenant, "dead-letters", "trades-writer"),
+        pulsar.MessageId.earliest,
         schema=schemas.registered("dead_letter"),
-    )  # fmt: skip
+    )
     found = []
     while letters.has_message_available():
         found.append(letters.read_next(5000).value())

@@ -127,9 +127,14 @@ def test_sums_beyond_64_bits_are_refused_and_never_go_round(rig: Rig) -> None:
 def test_findings_are_claims_below_the_newest_id_that_is_known(rig: Rig) -> None:
     """Prevents one trade with a future id, or one message, from explaining ids that will be lost later."""
     holes = [
-        hostile.hole(2, 3), hostile.hole(9, 8), hostile.hole(5, (1 << 63) - 1), hostile.hole(-1, 2),
-        hostile.hole(6, 7, "because"), hostile.hole(12_000_000, 12_000_001), hostile.hole(0, 9),
-    ]  # fmt: skip
+        hostile.hole(2, 3),
+        hostile.hole(9, 8),
+        hostile.hole(5, (1 << 63) - 1),
+        hostile.hole(-1, 2),
+        hostile.hole(6, 7, "because"),
+        hostile.hole(12_000_000, 12_000_001),
+        hostile.hole(0, 9),
+    ]
     rig.send("trades", schemas.encode("trades", trades_record([trade(i) for i in (1, 4, 10)], holes=holes)))
     rig.send_good("trades")
     rig.settled()
@@ -162,9 +167,11 @@ def test_bytes_are_read_by_the_schema_that_they_were_written_with(rig: Rig) -> N
     extra = {"name": "extra", "type": ["null", "string"], "default": None}
     nothing = {"name": "nothing", "default": [], "type": {"type": "array", "items": "null"}}
     layouts = {
-        "behind": [*ours["fields"], extra], "before": [extra, *ours["fields"]], "nothing": [nothing, *ours["fields"]],
+        "behind": [*ours["fields"], extra],
+        "before": [extra, *ours["fields"]],
+        "nothing": [nothing, *ours["fields"]],
         "older": ours["fields"][:-1],
-    }  # fmt: skip
+    }
     for number, (layout, fields) in enumerate(layouts.items()):
         schema = pulsar.schema.AvroSchema(None, schema_definition={**ours, "fields": fields})
         record = {k: v for k, v in trades_record([trade(number)]).items() if layout != "older" or k != "holes"}
@@ -186,9 +193,11 @@ def test_what_is_encrypted_is_refused_and_holds_up_nothing(rig: Rig, tmp_path: P
     (tmp_path / "public").write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
     (tmp_path / "private").write_text("")
     producer = rig.client.create_producer(
-        rig.topic("trades"), schema=schemas.registered("trades"), encryption_key="key",
+        rig.topic("trades"),
+        schema=schemas.registered("trades"),
+        encryption_key="key",
         crypto_key_reader=pulsar.CryptoKeyReader(str(tmp_path / "public"), str(tmp_path / "private")),
-    )  # fmt: skip
+    )
     producer.send(trades_record([trade(1)]))
     rig.send_good("trades")
     rig.settled()

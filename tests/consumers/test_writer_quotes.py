@@ -99,10 +99,12 @@ SATURDAY_US = T0_US // (24 * HOUR) * 24 * HOUR + 4 * 24 * HOUR + 12 * HOUR  # T0
 @pytest.mark.parametrize(
     ("product", "asset_class", "hour_us", "state"),
     [
-        ("EUR-USD", "forex", SATURDAY_US, "closed"), ("EUR-USD", "forex", T0_US, "seen_empty"),
-        ("BTC-USD", "crypto", SATURDAY_US, "seen_empty"), ("XAU-USD", "metal", SATURDAY_US, "closed"),
+        ("EUR-USD", "forex", SATURDAY_US, "closed"),
+        ("EUR-USD", "forex", T0_US, "seen_empty"),
+        ("BTC-USD", "crypto", SATURDAY_US, "seen_empty"),
+        ("XAU-USD", "metal", SATURDAY_US, "closed"),
     ],
-)  # fmt: skip
+)
 def test_closed_is_what_the_week_says_and_not_what_a_message_says(
     conn: Any, product: str, asset_class: str, hour_us: int, state: str
 ) -> None:
@@ -199,10 +201,13 @@ def test_a_changed_price_is_noticed(bit: int) -> None:
 
 
 VERSIONS = [
-    hour_bytes(**A), hour_bytes(**B, fetched_at_us=T0_US + 5), hour_bytes(**A, feed="json", fetched_at_us=T0_US + 3),
-    hour_bytes(**A, status="partial", fetched_at_us=T0_US + 9), hour_bytes([], [], fetched_at_us=T0_US + 10),
+    hour_bytes(**A),
+    hour_bytes(**B, fetched_at_us=T0_US + 5),
+    hour_bytes(**A, feed="json", fetched_at_us=T0_US + 3),
+    hour_bytes(**A, status="partial", fetched_at_us=T0_US + 9),
+    hour_bytes([], [], fetched_at_us=T0_US + 10),
     hour_bytes([], [], final=False, fetched_at_us=T0_US + 11),
-]  # fmt: skip
+]
 
 
 def test_every_order_of_versions_ends_in_the_same_hour(database_url: str, conn: Any) -> None:

@@ -36,9 +36,14 @@ def change(conn: Any, name: str, password: str) -> None:
 
 
 def test_a_password_that_was_accepted_before_is_waited_for(
-    bus: Bus, env: Callable[..., dict[str, str]], role: tuple[str, str], database_url: str, python: str,
-    free_port: Callable[[], int], tmp_path: Path,
-) -> None:  # fmt: skip
+    bus: Bus,
+    env: Callable[..., dict[str, str]],
+    role: tuple[str, str],
+    database_url: str,
+    python: str,
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> None:
     """Prevents a writer that ends for good while the operator changes a password, and one that waits for a typing
     error."""
     name, url = role

@@ -14,13 +14,26 @@ from pipeline.core.products import canonical_product, canonical_venue
 @pytest.mark.parametrize(
     ("text", "product"),
     [
-        ("BTC/USD", "BTC-USD"), ("btc-usd", "BTC-USD"), ("BTCUSD", "BTC-USD"), ("XBT/USD", "BTC-USD"),
-        ("xbtusdt", "BTC-USDT"), ("ETHXBT", "ETH-BTC"), ("T/USD", "T-USD"), ("S/USD", "S-USD"), ("TUSD", "T-USD"),
-        ("AAPLx/USD", "AAPLX-USD"), ("1INCH/EUR", "1INCH-EUR"), ("1000000MOGLONGNAME/USDT", "1000000MOGLONGNAME-USDT"),
-        ("BRENT.CMD/USD", "BRENTCMD-USD"), ("BRENTCMDUSD", "BRENTCMD-USD"), ("EURUSD", "EUR-USD"),
-        ("USDTRY", "USD-TRY"), (" BTC/USD\n", "BTC-USD"), ("0/USD", "0-USD"),
+        ("BTC/USD", "BTC-USD"),
+        ("btc-usd", "BTC-USD"),
+        ("BTCUSD", "BTC-USD"),
+        ("XBT/USD", "BTC-USD"),
+        ("xbtusdt", "BTC-USDT"),
+        ("ETHXBT", "ETH-BTC"),
+        ("T/USD", "T-USD"),
+        ("S/USD", "S-USD"),
+        ("TUSD", "T-USD"),
+        ("AAPLx/USD", "AAPLX-USD"),
+        ("1INCH/EUR", "1INCH-EUR"),
+        ("1000000MOGLONGNAME/USDT", "1000000MOGLONGNAME-USDT"),
+        ("BRENT.CMD/USD", "BRENTCMD-USD"),
+        ("BRENTCMDUSD", "BRENTCMD-USD"),
+        ("EURUSD", "EUR-USD"),
+        ("USDTRY", "USD-TRY"),
+        (" BTC/USD\n", "BTC-USD"),
+        ("0/USD", "0-USD"),
     ],
-)  # fmt: skip
+)
 def test_a_name_in_any_spelling_is_one_product(text: str, product: str) -> None:
     assert canonical_product(text) == product
     assert canonical_product(product) == product
@@ -37,12 +50,35 @@ def test_a_venue_s_older_names_are_its_own() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "x", "USDT", "/", "-", "BTC/", "/USD", "BTC-USD-PERP", "BTC/USD:USDT", "../BTC/USD", "..", ".BTC/USD",
-        "BTC./USD", "B..C/USD", "BTC/US.D", "BTC\\USD", "BTC\0/USD", "BTC /USD", "BTC/USD\x1b[31m", "\u0661\u0662/USD",
-        "stra\u00dfe/usd", "\u017f/USD", "\u212a/USD", "BTC/USD\u2028", "A" * 31 + "/USD", "A/" + "B" * 21,
+        "",
+        "x",
+        "USDT",
+        "/",
+        "-",
+        "BTC/",
+        "/USD",
+        "BTC-USD-PERP",
+        "BTC/USD:USDT",
+        "../BTC/USD",
+        "..",
+        ".BTC/USD",
+        "BTC./USD",
+        "B..C/USD",
+        "BTC/US.D",
+        "BTC\\USD",
+        "BTC\0/USD",
+        "BTC /USD",
+        "BTC/USD\x1b[31m",
+        "\u0661\u0662/USD",
+        "stra\u00dfe/usd",
+        "\u017f/USD",
+        "\u212a/USD",
+        "BTC/USD\u2028",
+        "A" * 31 + "/USD",
+        "A/" + "B" * 21,
         "A" * 1_000_000,
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_a_product_is_one_short_sentence(text: str) -> None:
     """Prevents names that leave their topic or folder, and look-alikes that upper case makes of other letters."""
     with pytest.raises(WrongUse, match="is not a valid product id") as wrong:

@@ -77,18 +77,49 @@ def _wrong() -> list[str]:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("PULSAR_URL", v) for v in ("localhost:6650", "http://b:8080", "pulsar://", "pulsar://a b:1", "pulsar://a:0",
-                                      "pulsar://a:6650,b:70000", "pulsar://hunter2@a:1", "pulsar://\u00e4:1")),
+        *(
+            ("PULSAR_URL", v)
+            for v in (
+                "localhost:6650",
+                "http://b:8080",
+                "pulsar://",
+                "pulsar://a b:1",
+                "pulsar://a:0",
+                "pulsar://a:6650,b:70000",
+                "pulsar://hunter2@a:1",
+                "pulsar://\u00e4:1",
+            )
+        ),
         *(("PULSAR_ADMIN_URL", v) for v in ("b:8080", "pulsar://b:8080", "http://b:80800", "http://b/?a=hunter2")),
-        *(("DATABASE_URL", v) for v in ("nonsense", "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:99999/d",
-                                        "postgresql://u:hunter2@h/d?sslmode=often", "postgresql://u:hunter2@h/d?a=1",
-                                        "host=h port=x password=hunter2", "service=hunter2x hostaddr=999.1.1.1",
-                                        "postgresql://u:hunter2@h/d?connect_timeout=soon")),
-        *(("KRAKEN_WS_URL", v) for v in ("ws.kraken.com", "https://ws.kraken.com", "wss://ws kraken.com", "wss://",
-                                         "wss://h:99999", "wss://..", "wss://[::1", "wss://h/\x01")),
+        *(
+            ("DATABASE_URL", v)
+            for v in (
+                "nonsense",
+                "mysql://u:hunter2@h/d",
+                "postgresql://u:hunter2@h:99999/d",
+                "postgresql://u:hunter2@h/d?sslmode=often",
+                "postgresql://u:hunter2@h/d?a=1",
+                "host=h port=x password=hunter2",
+                "service=hunter2x hostaddr=999.1.1.1",
+                "postgresql://u:hunter2@h/d?connect_timeout=soon",
+            )
+        ),
+        *(
+            ("KRAKEN_WS_URL", v)
+            for v in (
+                "ws.kraken.com",
+                "https://ws.kraken.com",
+                "wss://ws kraken.com",
+                "wss://",
+                "wss://h:99999",
+                "wss://..",
+                "wss://[::1",
+                "wss://h/\x01",
+            )
+        ),
         *(("COINBASE_REST_URL", v) for v in ("api.x", "wss://api.x", "https://", "https:///x", "https://h/x?y#z")),
     ],
-)  # fmt: skip
+)
 def test_an_address_that_cannot_be_one_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """Prevents a traceback, and waiting for ever for a host that cannot be there; what was written may be secret."""
     monkeypatch.setenv(name, value)
@@ -136,8 +167,10 @@ def test_one_start_names_what_is_wrong_in_every_section(monkeypatch: pytest.Monk
     with pytest.raises(WrongUse) as wrong:
         load(KrakenSettings)
     assert [line.partition(":")[0] for line in str(wrong.value).splitlines()] == [
-        "TRADES_LAST_N_DAYS", "PULSAR_URL", "DUKASCOPY_MAX_RATE",
-    ]  # fmt: skip
+        "TRADES_LAST_N_DAYS",
+        "PULSAR_URL",
+        "DUKASCOPY_MAX_RATE",
+    ]
     load(CoinbaseSettings)
 
 
@@ -158,10 +191,18 @@ def test_a_flag_is_called_by_its_name() -> None:
 
 def test_the_old_service_s_names_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "TRADES_PRODUCT_IDS": "ETH/EUR", "TRADES_LAST_N_DAYS": "3", "TRADES_LIVE_OR_HISTORICAL": "historical",
-        "TRADES_LOG_LEVEL": "debug", "TRADES_LOG_FORMAT": "console", "TRADES_APP_NAME": "mine", "TRADES_DEBUG": "true",
-        "CHANNELS": "ticker", "WS_TIMEOUT": "7", "METRICS_PORT": "9999", "LOG_LEVEL": "ERROR",
-    }.items():  # fmt: skip
+        "TRADES_PRODUCT_IDS": "ETH/EUR",
+        "TRADES_LAST_N_DAYS": "3",
+        "TRADES_LIVE_OR_HISTORICAL": "historical",
+        "TRADES_LOG_LEVEL": "debug",
+        "TRADES_LOG_FORMAT": "console",
+        "TRADES_APP_NAME": "mine",
+        "TRADES_DEBUG": "true",
+        "CHANNELS": "ticker",
+        "WS_TIMEOUT": "7",
+        "METRICS_PORT": "9999",
+        "LOG_LEVEL": "ERROR",
+    }.items():
         monkeypatch.setenv(name, value)
     kraken, common, coinbase = load(KrakenSettings), load(CommonSettings), load(CoinbaseSettings)
     assert (kraken.product_ids, kraken.last_n_days, kraken.live_or_historical) == (("ETH/EUR",), 3, "historical")

@@ -249,15 +249,31 @@ def test_listening_makes_no_topic(stop: Any) -> None:
 
 
 HOSTILE = {
-    "nesting": b"[" * 60_000 + b"]" * 60_000, "surrogate": b'{"a":"\\ud800"}', "wide": b'{"a":%d}' % 2**70,
-    "digits": b"9" * 50_000, "infinite": b"[1e999,NaN]", "escape": b'"\x1b[2J"', "markup": b"<script>alert(1)</script>",
-    "bytes": bytes(range(256)), "empty": b"", "long": b"x" * 3_000_000,
-}  # fmt: skip
+    "nesting": b"[" * 60_000 + b"]" * 60_000,
+    "surrogate": b'{"a":"\\ud800"}',
+    "wide": b'{"a":%d}' % 2**70,
+    "digits": b"9" * 50_000,
+    "infinite": b"[1e999,NaN]",
+    "escape": b'"\x1b[2J"',
+    "markup": b"<script>alert(1)</script>",
+    "bytes": bytes(range(256)),
+    "empty": b"",
+    "long": b"x" * 3_000_000,
+}
 
 
 def letter(payload: bytes, **fields: Any) -> dict[str, Any]:
-    return {"source": "trades-writer", "topic": "persistent://t/trades/kraken.btc-usd", "message_id": "(1,2,-1,0)",
-            "row": 3, "reason": "price", "detail": "zero", "at_us": now_us(), "payload": payload, **fields}  # fmt: skip
+    return {
+        "source": "trades-writer",
+        "topic": "persistent://t/trades/kraken.btc-usd",
+        "message_id": "(1,2,-1,0)",
+        "row": 3,
+        "reason": "price",
+        "detail": "zero",
+        "at_us": now_us(),
+        "payload": payload,
+        **fields,
+    }
 
 
 def test_any_letter_is_shown(stop: Any, bus: Bus) -> None:
@@ -420,8 +436,13 @@ def test_memory_stays_flat(port: int) -> None:
 
     def rest() -> int:
         for _ in range(60):
-            for path in ("/", "/api/instruments", "/api/candles?venue=kraken&product=BTC-USD", "/nothing",
-                         "/api/days?venue=kraken&product=BTC-USD&end=2020-01-01"):  # fmt: skip
+            for path in (
+                "/",
+                "/api/instruments",
+                "/api/candles?venue=kraken&product=BTC-USD",
+                "/nothing",
+                "/api/days?venue=kraken&product=BTC-USD&end=2020-01-01",
+            ):
                 get(port, path)
             answer(port, b"GARBAGE\r\n\r\n")
         status = Path(f"/proc/{pid}/status").read_text()
@@ -435,8 +456,11 @@ def test_memory_stays_flat(port: int) -> None:
 
 def _owner(port: int) -> int:
     """The child of this process that listens."""
-    inode = next(line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-                 if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A")  # fmt: skip
+    inode = next(
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+    )
     for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         for pid in child.read_text().split():
             for file in Path(f"/proc/{pid}/fd").iterdir():

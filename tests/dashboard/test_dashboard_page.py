@@ -25,8 +25,15 @@ from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
 
 # As root there is no sandbox; the rest keeps the browser from calling its maker.
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MINUTE_US = 60_000_000
 
 
@@ -135,8 +142,12 @@ def test_pages_fit_and_draw_without_an_error(page: Page, served: Served) -> None
     with psycopg.connect(served.database_url, autocommit=True) as conn:
         hour = hour_bytes([n * 1000 for n in range(3600)], [110_000 + n % 90 for n in range(3600)])
         store(Hours(Instruments()), conn, [received("quotes", hour)])
-    wanted = {"chart/kraken/BTC-USD/1m": "#chart canvas", "chart/dukascopy/EUR-USD/5m": "#chart canvas",
-              "complete": "button.day", "pipeline": "#instruments tbody tr"}  # fmt: skip
+    wanted = {
+        "chart/kraken/BTC-USD/1m": "#chart canvas",
+        "chart/dukascopy/EUR-USD/5m": "#chart canvas",
+        "complete": "button.day",
+        "pipeline": "#instruments tbody tr",
+    }
     for name, drawn in wanted.items():
         page.goto(f"{served.url}/#/{name}")
         expect(page.locator(drawn).first).to_be_visible()
@@ -165,10 +176,22 @@ def test_gap_is_shown_and_its_repair_fills_in(page: Page, served: Served) -> Non
     page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
     expect(page.locator("#gaps li.missing")).to_contain_text("50 trades")
     served.store(trades[150:200])
-    served.publish_to("control", "gaps", "gap", {
-        "event": "repaired", "venue": "kraken", "product_id": "BTC-USD", "first_id": 151, "last_id": 200,
-        "from_us": None, "to_us": None, "reason": None, "at_us": now_us(),
-    })  # fmt: skip
+    served.publish_to(
+        "control",
+        "gaps",
+        "gap",
+        {
+            "event": "repaired",
+            "venue": "kraken",
+            "product_id": "BTC-USD",
+            "first_id": 151,
+            "last_id": 200,
+            "from_us": None,
+            "to_us": None,
+            "reason": None,
+            "at_us": now_us(),
+        },
+    )
     expect(page.locator("#gaps li.missing")).to_have_count(0)
     expect(page.locator("#toasts")).to_contain_text("Gap repaired: 50 trades")
 
@@ -212,11 +235,21 @@ def test_keys(page: Page, served: Served) -> None:
 def test_pipeline_page_shows_dead_letters_with_their_reason(page: Page, served: Served) -> None:
     """Prevents refused rows that nobody notices."""
     served.store(recent(10))
-    served.publish_to("dead-letters", "trades-writer", "dead_letter", {
-        "source": "trades-writer", "topic": full_name(served.bus.settings.tenant, "trades", "kraken.btc-usd"),
-        "message_id": "(1,2,-1,0)", "row": 3, "reason": "price", "detail": "zero <b>", "at_us": now_us(),
-        "payload": b'{"price": "0"}',
-    })  # fmt: skip
+    served.publish_to(
+        "dead-letters",
+        "trades-writer",
+        "dead_letter",
+        {
+            "source": "trades-writer",
+            "topic": full_name(served.bus.settings.tenant, "trades", "kraken.btc-usd"),
+            "message_id": "(1,2,-1,0)",
+            "row": 3,
+            "reason": "price",
+            "detail": "zero <b>",
+            "at_us": now_us(),
+            "payload": b'{"price": "0"}',
+        },
+    )
     page.goto(f"{served.url}/#/pipeline")
     expect(page.locator("#letters li")).to_contain_text("zero <b>")
     expect(page.locator("#letters li b").first).to_have_text("price")
@@ -227,9 +260,15 @@ def test_any_letter_leaves_the_page_whole(page: Page, served: Served) -> None:
     """Prevents one letter with a time or a text out of any range from hiding all others, or widening the page."""
     served.store(recent(10))
     letter = {
-        "source": "trades-writer", "topic": "x" * 3_000, "message_id": "(1,2,-1,0)", "row": None, "reason": "r" * 300,
-        "detail": "<img src=x onerror=alert(1)>" + "d" * 5_000, "at_us": 2**63 - 1, "payload": b"[" * 60_000,
-    }  # fmt: skip
+        "source": "trades-writer",
+        "topic": "x" * 3_000,
+        "message_id": "(1,2,-1,0)",
+        "row": None,
+        "reason": "r" * 300,
+        "detail": "<img src=x onerror=alert(1)>" + "d" * 5_000,
+        "at_us": 2**63 - 1,
+        "payload": b"[" * 60_000,
+    }
     served.publish_to("dead-letters", "trades-writer", "dead_letter", letter)
     page.goto(f"{served.url}/#/pipeline")
     expect(page.locator("#letters li")).to_contain_text("<img src=x")

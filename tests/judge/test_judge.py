@@ -171,10 +171,18 @@ def test_an_explanation_for_what_the_tape_has_is_caught(tape_stored: tuple[Truth
 
 # What may ask the machine's own clock, because it judges no data: waits, tokens, files, what is shown.
 MACHINE_CLOCK = {
-    "pipeline/core/runtime.py", "pipeline/services/run.py", "pipeline/ops/doctor_services.py", "pipeline/start.py",
-    "pipeline/core/setting_types.py", "venues/rest/client.py", "producers/exchange_candles/worker.py",
-    "venues/coinbase/token.py", "producers/dukascopy/follow.py", "dashboard/charts/feed.py", "dashboard/calendar.py",
-}  # fmt: skip
+    "pipeline/core/runtime.py",
+    "pipeline/services/run.py",
+    "pipeline/ops/doctor_services.py",
+    "pipeline/start.py",
+    "pipeline/core/setting_types.py",
+    "venues/rest/client.py",
+    "producers/exchange_candles/worker.py",
+    "venues/coinbase/token.py",
+    "producers/dukascopy/follow.py",
+    "dashboard/charts/feed.py",
+    "dashboard/calendar.py",
+}
 
 
 def test_whatever_judges_data_asks_the_clock_that_can_be_turned() -> None:
@@ -195,8 +203,9 @@ def test_a_clock_can_be_turned_while_a_program_runs(python: str, tmp_path: Path)
     )
     environment = os.environ | {"PIPELINE_CLOCK_FILE": str(file)}
     command = [python, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT,
-                          env=environment) as child:  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT, env=environment
+    ) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         for seconds in (0, -3690, 31 * 86_400, 0):

@@ -54,9 +54,12 @@ def test_a_policy_that_somebody_changed_is_found(in_env: Callable[..., None]) ->
 def test_services_that_are_gone_fail_with_advice(env: Callable[..., dict[str, str]], python: str) -> None:
     """Prevents a stack trace in place of a sentence."""
     nowhere = env(
-        PULSAR_ADMIN_URL="http://127.0.0.1:9", DATABASE_URL="postgresql://x@127.0.0.1:9/x", KRAKEN_ENABLED="false",
-        COINBASE_REST_URL="http://127.0.0.1:9", DUKASCOPY_ENABLED="false",
-    )  # fmt: skip
+        PULSAR_ADMIN_URL="http://127.0.0.1:9",
+        DATABASE_URL="postgresql://x@127.0.0.1:9/x",
+        KRAKEN_ENABLED="false",
+        COINBASE_REST_URL="http://127.0.0.1:9",
+        DUKASCOPY_ENABLED="false",
+    )
     done = subprocess.run([python, "-m", "pipeline.doctor", "--json"], env=nowhere, capture_output=True, text=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
@@ -86,14 +89,29 @@ def test_clock(off: float, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("server", "number", "fails"),
     [
-        ("18.7", "2.31.1", True), ("18.7", "2.31.2", False), ("18.6", "2.31.1", False), ("18.8", "2.31.1", True),
-        ("17.12 (Debian 17.12-0+deb13u1)", "2.19.3", True), ("17.12", "2.28.4", True), ("17.12", "2.28.5", False),
-        ("17.12", "2.30.0", True), ("17.12", "2.31.2", False), ("17.11", "2.19.3", False), ("17.13", "2.28.4", True),
-        ("16.16", "2.27.2", True), ("16.16", "2.27.3", False), ("16.15", "2.19.3", False), ("19.0", "2.40.0", False),
-        ("18.7", "2.29.2", True), ("18.7", "2.32.0", True), ("18.7", "2.32.1", False), ("18.7", "2.33.0", False),
-        ("18.7", "2.28.5", False), ("18beta1", "2.31.0-dev", False),
+        ("18.7", "2.31.1", True),
+        ("18.7", "2.31.2", False),
+        ("18.6", "2.31.1", False),
+        ("18.8", "2.31.1", True),
+        ("17.12 (Debian 17.12-0+deb13u1)", "2.19.3", True),
+        ("17.12", "2.28.4", True),
+        ("17.12", "2.28.5", False),
+        ("17.12", "2.30.0", True),
+        ("17.12", "2.31.2", False),
+        ("17.11", "2.19.3", False),
+        ("17.13", "2.28.4", True),
+        ("16.16", "2.27.2", True),
+        ("16.16", "2.27.3", False),
+        ("16.15", "2.19.3", False),
+        ("19.0", "2.40.0", False),
+        ("18.7", "2.29.2", True),
+        ("18.7", "2.32.0", True),
+        ("18.7", "2.32.1", False),
+        ("18.7", "2.33.0", False),
+        ("18.7", "2.28.5", False),
+        ("18beta1", "2.31.0-dev", False),
     ],
-)  # fmt: skip
+)
 def test_versions_that_break_background_jobs(server: str, number: str, fails: bool) -> None:
     """Prevents retention and compression of a user's own that stop in silence (timescale/timescaledb#11015)."""
     assert (doctor_database.jobs_fail(server, number) is not None) == fails
@@ -102,11 +120,16 @@ def test_versions_that_break_background_jobs(server: str, number: str, fails: bo
 @pytest.mark.parametrize(
     ("health", "verdict"),
     [
-        ({"clock_offset_s": 0.4}, "ok"), ({"clock_offset_s": -1.2}, "warning"), ({"clock_offset_s": 90}, "warning"),
-        ({"clock_offset_s": None}, None), ({}, None), ({"clock_offset_s": "90"}, None), ([], None),
+        ({"clock_offset_s": 0.4}, "ok"),
+        ({"clock_offset_s": -1.2}, "warning"),
+        ({"clock_offset_s": 90}, "warning"),
+        ({"clock_offset_s": None}, None),
+        ({}, None),
+        ({"clock_offset_s": "90"}, None),
+        ([], None),
         ({"clock_offset_s": float("nan")}, None),
     ],
-)  # fmt: skip
+)
 def test_the_offset_to_each_venue_is_shown(health: object, verdict: str | None) -> None:
     """Prevents a clock that is wrong by a minute from being found by its damage."""
     found = list(doctor_services.clock_of("kraken", health))

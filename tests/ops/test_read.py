@@ -68,11 +68,13 @@ def test_candles_are_those_of_the_view(database_url: str) -> None:
         rows = conn.execute(
             "SELECT bucket, open, close, volume, vwap, ticks FROM candles_5m WHERE venue = 'kraken' ORDER BY 1"
         ).fetchall()
-    assert [(str(t), float(o), float(c), float(v), float(w), n) for t, o, c, v, w, n in
-            ((np.datetime64(r[0].replace(tzinfo=None), "us"), *r[1:]) for r in rows)] == [
+    assert [
+        (str(t), float(o), float(c), float(v), float(w), n)
+        for t, o, c, v, w, n in ((np.datetime64(r[0].replace(tzinfo=None), "us"), *r[1:]) for r in rows)
+    ] == [
         (str(got["time"][i]), got["open"][i], got["close"][i], got["volume"][i], got["vwap"][i], got["ticks"][i])
         for i in range(len(got))
-    ]  # fmt: skip
+    ]
 
 
 def test_bid_candles_have_no_vwap_and_quotes_keep_their_order() -> None:

@@ -35,8 +35,14 @@ def test_age_and_share_never_promise_too_much() -> None:
     assert complete_text("trades", None, None, True, None) == "not known yet"
     assert complete_text("tickers", None, None, None, None) == "sampled"
     assert [status.age(s) for s in (None, -1, 0.44, 12, 600, 7300, 864_000)] == [
-        "-", "0.0 s", "0.4 s", "12 s", "10 min", "2 h", "10 d",
-    ]  # fmt: skip
+        "-",
+        "0.0 s",
+        "0.4 s",
+        "12 s",
+        "10 min",
+        "2 h",
+        "10 d",
+    ]
 
 
 @pytest.mark.parametrize(("well", "expected"), [(True, "ok"), (False, "unwell")])
@@ -87,9 +93,11 @@ def test_status_of_stored_trades_names_what_is_missing(
 def test_without_services_it_says_so_and_ends(env: Callable[..., dict[str, str]], python: str) -> None:
     """Prevents a status that hangs or breaks when everything is down."""
     done = subprocess.run(
-        [python, "-m", "pipeline.status"], capture_output=True, text=True,
+        [python, "-m", "pipeline.status"],
+        capture_output=True,
+        text=True,
         env=env(PULSAR_ADMIN_URL="http://127.0.0.1:9", DATABASE_URL="postgresql://x@127.0.0.1:9/x"),
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert "broker: Pulsar admin" in done.stdout
     assert "database: the database does not answer" in done.stdout

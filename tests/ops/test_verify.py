@@ -48,8 +48,10 @@ LAST = "(SELECT max(hour) FROM quote_hours)"
         (COPY.format("trade_id, ts + '1 us'"), "id 9 is stored 2 times"),
         (COPY.format("500, ts"), "rows are stored that the ledger does not contain: {[500,501)}"),
         ("UPDATE trade_coverage SET rows = rows + 1", "the ledger counts 200 rows, its ids are 199"),
-        ("UPDATE trade_coverage SET ids = ids - '{[5,8)}', rows = rows - 3",
-         "ids 5 to 7 are neither stored nor explained"),
+        (
+            "UPDATE trade_coverage SET ids = ids - '{[5,8)}', rows = rows - 3",
+            "ids 5 to 7 are neither stored nor explained",
+        ),
         ("UPDATE trades SET price = 100.6 WHERE trade_id = 100", "the 00:01:00 candle of"),
         ("UPDATE trades SET quantity = 3 WHERE trade_id = 100", "the 01:00:00 candle of"),
         ("DELETE FROM trade_candle_1m WHERE first_id = 1", "the 00:01:00 candle of"),
@@ -60,7 +62,7 @@ LAST = "(SELECT max(hour) FROM quote_hours)"
         (f"DELETE FROM quote_hours WHERE hour = {LAST}", "the ledger counts 0 quotes, 3 are stored"),
         (f"UPDATE quote_hours SET state = 'seen_empty' WHERE hour = {LAST} - INTERVAL '1 hour'", "1 hours between"),
     ],
-)  # fmt: skip
+)
 def test_damage_is_found(conn: Any, damage: str, found: str) -> None:
     conn.execute(damage)
     assert any(found in text for text in wrong(conn)), wrong(conn)

@@ -124,10 +124,13 @@ def test_it_stops_at_once_while_nothing_answers(tmp_path: Path) -> None:
     seconds, before it ended, and supervisord gives five."""
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
         environment = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())} | {
-            "ENV_FILE": os.devnull, "SERVICES_DATA": str(tmp_path), "METRICS_BASE_PORT": str(free_ports(1)[0] - 10),
-            "PULSAR_ADMIN_PORT": str(mute.getsockname()[1]), "DATABASE_PORT": str(mute.getsockname()[1]),
+            "ENV_FILE": os.devnull,
+            "SERVICES_DATA": str(tmp_path),
+            "METRICS_BASE_PORT": str(free_ports(1)[0] - 10),
+            "PULSAR_ADMIN_PORT": str(mute.getsockname()[1]),
+            "DATABASE_PORT": str(mute.getsockname()[1]),
             "SUPERVISOR_SERVER_URL": f"unix://{tmp_path / 'none'}",
-        }  # fmt: skip
+        }
         mute.settimeout(60)
         patient = "from pipeline import watchdog; watchdog.ANSWER_WITHIN_S = 10_000; watchdog.main()"
         child = subprocess.Popen([sys.executable, "-c", patient], env=environment, cwd=PROJECT)

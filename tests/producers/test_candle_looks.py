@@ -18,7 +18,8 @@ from pipeline.core.errors import BadData, Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
 from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
-from producers.exchange_candles.looks import Answer, Look, Memory, common, look_of, merged, without
+from producers.exchange_candles.intervals import common, merged, without
+from producers.exchange_candles.looks import Answer, Look, Memory, look_of
 from producers.exchange_candles.pages import coarse_us
 from producers.exchange_candles.rows import Refused, Rows, Units, Values, floor_us, read_rows
 from producers.exchange_candles.walk import Walk
@@ -337,14 +338,21 @@ def test_volumes_with_the_noise_of_a_float_are_rounded(scripted: Scripted, tmp_p
 @pytest.mark.parametrize(
     ("text", "unit", "made"),
     [
-        ("0.0007600000000000001", None, "0.00076"), ("0.0007600000000000001", "1e-8", "0.00076"),
-        ("1.0860400000000001", "1e-5", "1.08604"), ("12345.678900000001", "1e-8", "12345.6789"),
-        ("1234.56999999999", "0.01", "1234.57"), ("64000.123", "0.01", "64000.123"),
+        ("0.0007600000000000001", None, "0.00076"),
+        ("0.0007600000000000001", "1e-8", "0.00076"),
+        ("1.0860400000000001", "1e-5", "1.08604"),
+        ("12345.678900000001", "1e-8", "12345.6789"),
+        ("1234.56999999999", "0.01", "1234.57"),
+        ("64000.123", "0.01", "64000.123"),
         ("0.123456789012345678", "1e-8", "0.123456789012345678"),
-        ("0.1234567890123456789", None, "0.123456789012345679"), ("1e-30", None, "0"), ("1E+3", None, "1000"),
-        ("0.30000000000000004", None, "0.3"), ("-1.50", None, "-1.5"), ("0", None, "0"),
+        ("0.1234567890123456789", None, "0.123456789012345679"),
+        ("1e-30", None, "0"),
+        ("1E+3", None, "1000"),
+        ("0.30000000000000004", None, "0.3"),
+        ("-1.50", None, "-1.5"),
+        ("0", None, "0"),
     ],
-)  # fmt: skip
+)
 def test_noise_is_taken_out_and_digits_are_kept(text: str, unit: str | None, made: str) -> None:
     """Prevents a price of an older, finer step from being rounded to today's."""
     assert Decimal(without_noise(text, unit and Decimal(unit))) == Decimal(made)  # type: ignore[arg-type]

@@ -26,9 +26,13 @@ BI5_HOUR, JSON_HOUR = "bi5/" + bi5.hour_path("EURUSD", HOUR), "json/" + jetta.ho
 
 def _settings(env: Environment, feed: Any, **more: object) -> dict[str, str]:
     made = env(
-        **feed.environment(), DUKASCOPY_FEED="auto", DUKASCOPY_MAX_RATE=200, DUKASCOPY_RETRY_SECONDS=0.01,
-        DUKASCOPY_CACHE="false", **more,
-    )  # fmt: skip
+        **feed.environment(),
+        DUKASCOPY_FEED="auto",
+        DUKASCOPY_MAX_RATE=200,
+        DUKASCOPY_RETRY_SECONDS=0.01,
+        DUKASCOPY_CACHE="false",
+        **more,
+    )
     for name in ("json", "bi5"):
         warm(made, name, 200)
     return made

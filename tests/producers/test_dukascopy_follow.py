@@ -16,9 +16,12 @@ def test_follow_tells_the_truth_on_its_health_page(env: Environment, database_ur
     """Prevents a process that is called well though no look for new hours succeeds, or ill though it works."""
     with running_simulator(synthesize_hours=240) as simulator:
         environment = env(
-            **simulator.environment(), DUKASCOPY_FEED="json", DUKASCOPY_POLL_SECONDS=3, DUKASCOPY_MAX_RATE=100,
+            **simulator.environment(),
+            DUKASCOPY_FEED="json",
+            DUKASCOPY_POLL_SECONDS=3,
+            DUKASCOPY_MAX_RATE=100,
             DUKASCOPY_RETRY_SECONDS=0.01,
-        )  # fmt: skip
+        )
         simulator.fault("404", "dukascopy", seconds=3600)  # answers everything, and has nothing
         flags = ("--follow", "--instruments", "BTCUSD", "--from", "4_hours_ago")
         with writer(environment), running("producers.dukascopy", environment, tmp_path, *flags) as follow:

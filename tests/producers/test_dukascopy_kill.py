@@ -64,9 +64,7 @@ def test_a_month_killed_ten_times_ends_exact(env: Environment, database_url: str
             assert not before & set(feed.asked[first:])
         assert len(feed.asked) <= len(open_hours) + 4 * KILLS  # one answer for each connection may have been lost
         assert len(before) >= len(open_hours) / 2  # the kills struck in the middle
-        assert states(database_url, "EUR-USD") == {
-            "present": len(open_hours), "closed": len(MONTH) - len(open_hours)
-        }  # fmt: skip
+        assert states(database_url, "EUR-USD") == {"present": len(open_hours), "closed": len(MONTH) - len(open_hours)}
     bid, ask = (sum(int(getattr(one, side).sum()) for one in made.values()) for side in ("bid", "ask"))
     assert rows(database_url, "SELECT count(*), count(DISTINCT ts), sum(bid), sum(ask) FROM quotes") == [
         (20 * len(made), 20 * len(made), Decimal(bid) / 100_000, Decimal(ask) / 100_000)

@@ -69,9 +69,12 @@ def test_what_was_asked_for_and_not_had_is_missing_until_follow_has_brought_it(
     kept, answers[lost] = answers[lost], b"<html>"
     with vendor(answers.get) as feed:
         environment = env(
-            **feed.environment(), DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=100, DUKASCOPY_POLL_SECONDS=1,
+            **feed.environment(),
+            DUKASCOPY_FEED="bi5",
+            DUKASCOPY_MAX_RATE=100,
+            DUKASCOPY_POLL_SECONDS=1,
             DUKASCOPY_RETRY_SECONDS=0.01,
-        )  # fmt: skip
+        )
         warm(environment, "bi5", 100)
         with writer(environment):
             flags = ("--instruments", "BTCUSD", "--from", _text(first), "--to", _text(hours[-1] + HOUR_US))

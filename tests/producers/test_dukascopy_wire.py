@@ -96,10 +96,16 @@ def test_what_is_no_hour_file_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"times": [84]}, {"multiplier": 0.3}, {"bid": 24849.45}, {"bids": None}, {"timestamp": 1676894399000},
-        {"bidVolumes": ["a"] * 8523}, {"asks": [0.5] * 8523}, {"ask": None},
+        {"times": [84]},
+        {"multiplier": 0.3},
+        {"bid": 24849.45},
+        {"bids": None},
+        {"timestamp": 1676894399000},
+        {"bidVolumes": ["a"] * 8523},
+        {"asks": [0.5] * 8523},
+        {"ask": None},
     ],
-)  # fmt: skip
+)
 def test_json_that_is_no_hour_is_refused(change: dict[str, object]) -> None:
     """An hour half understood."""
     data = json.loads(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json")) | change
@@ -118,10 +124,13 @@ def test_json_prices_finer_than_our_scale_stop_the_load_and_coarser_ones_are_sca
 @pytest.mark.parametrize(
     "change",
     [
-        {"bid": 24849.400000000003}, {"ask": 24921.499999999996}, {"multiplier": 0.10000000000000002},
-        {"timestamp": 1676894400000.0002}, {"bid": 24849.44},
+        {"bid": 24849.400000000003},
+        {"ask": 24921.499999999996},
+        {"multiplier": 0.10000000000000002},
+        {"timestamp": 1676894400000.0002},
+        {"bid": 24849.44},
     ],
-)  # fmt: skip
+)
 def test_binary_noise_of_the_vendors_floats_is_rounded(change: dict[str, object]) -> None:
     """An hour refused because somebody calculated with a double on its way."""
     data = json.loads(recorded("jetta/ticks-BTC-USD-2023-2-20-12.json"))
@@ -138,9 +147,16 @@ def test_binary_noise_of_the_vendors_floats_is_rounded(change: dict[str, object]
 def test_noise_of_a_price_at_five_decimals() -> None:
     """The start price that was seen to refuse whole hours."""
     data = {
-        "timestamp": BTC_HOUR // 1000, "multiplier": 1e-05, "ask": 1.0860400000000001, "bid": 1.08603,
-        "times": [5], "asks": [0], "bids": [0], "askVolumes": [0.30000000000000004], "bidVolumes": [1e-13],
-    }  # fmt: skip
+        "timestamp": BTC_HOUR // 1000,
+        "multiplier": 1e-05,
+        "ask": 1.0860400000000001,
+        "bid": 1.08603,
+        "times": [5],
+        "asks": [0],
+        "bids": [0],
+        "askVolumes": [0.30000000000000004],
+        "bidVolumes": [1e-13],
+    }
     found = jetta.parse_hour(json.dumps(data).encode(), BTC_HOUR, 5)
     assert (found.ask[0], found.bid[0]) == (108604, 108603)
     assert found.ask_size[0] == 3 * 10 ** (found.size_scale - 1)
@@ -151,7 +167,14 @@ def test_noise_of_a_price_at_five_decimals() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"{}", b"[]", b"17", b'"times"', b"null", b'{"times": null}', b'{"times": []}', b"[" * 100_000,
+        b"{}",
+        b"[]",
+        b"17",
+        b'"times"',
+        b"null",
+        b'{"times": null}',
+        b'{"times": []}',
+        b"[" * 100_000,
         b'{"times":0,"asks":[],"bids":[],"ask":null,"bid":null}',
         b'{"times":[],"asks":[1],"bids":[],"ask":null,"bid":null}',
         b'{"timestamp":1676894400000,"multiplier":0.1,"ask":1,"bid":1,"times":[],"asks":[],"bids":[]}',
@@ -163,7 +186,7 @@ def test_noise_of_a_price_at_five_decimals() -> None:
         b'"askVolumes":[1],"bidVolumes":[1]}',
         b'{"a":[' + b"{}," * 1_000_000 + b"{}]}",
     ],
-)  # fmt: skip
+)
 def test_json_of_another_shape_is_neither_an_hour_nor_an_empty_one(body: bytes) -> None:
     """An answer taken for an hour without quotes because it lacks them."""
     with pytest.raises(WrongAnswer):
@@ -220,12 +243,16 @@ def test_an_instruments_file_in_any_encoding_and_spelling(tmp_path: Path, encodi
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{\"Ä\": 1}".encode("latin-1"), "save it as UTF-8"), (b"", "must be a JSON object"),
-        (b"[]", "must be a JSON object"), (b"[" * 100_000, "must be a JSON object"), (b'{"EURNOK": 5}', "EURNOK"),
-        (b'{"": {}}', "own.json"), (b"\0\xff", "own.json"),
+        ('{"Ä": 1}'.encode("latin-1"), "save it as UTF-8"),
+        (b"", "must be a JSON object"),
+        (b"[]", "must be a JSON object"),
+        (b"[" * 100_000, "must be a JSON object"),
+        (b'{"EURNOK": 5}', "EURNOK"),
+        (b'{"": {}}', "own.json"),
+        (b"\0\xff", "own.json"),
         (b'{"EURNOK": {"asset_class": "x", "price_scale": -1}}', "asset_class.*\n.*price_scale"),
     ],
-)  # fmt: skip
+)
 def test_an_instruments_file_that_is_none_is_explained(tmp_path: Path, content: bytes, said: str) -> None:
     """A stack trace, or one mistake told at a time."""
     own = tmp_path / "own.json"

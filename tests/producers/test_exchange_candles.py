@@ -66,8 +66,10 @@ def test_a_week_of_three_exchanges_is_complete_and_a_second_run_writes_nothing(p
             "SELECT extract(epoch FROM bucket)::bigint, open, high, low, close, volume FROM exchange_candles"
             " JOIN instruments USING (instrument_id) WHERE venue = %s AND bucket >= to_timestamp(%s)"
             " AND bucket < to_timestamp(%s) ORDER BY bucket",
-            venue, begin, begin + 86_400,
-        )  # fmt: skip
+            venue,
+            begin,
+            begin + 86_400,
+        )
         decimals = [tape.product.price_decimals] * 4 + [tape.product.quantity_decimals]
         assert [(r[0], *map(float, r[1:])) for r in stored] == [
             (c.start_s, *(float(fixed(v, d)) for v, d in zip(c[1:6], decimals, strict=True))) for c in expected

@@ -58,8 +58,11 @@ def letters(program: Candles) -> list[dict[str, Any]]:
     """Dead letters of this program, by its own tool."""
     listed = subprocess.run(
         [program._python, "-m", "consumers.dead_letters", "list", "--json"],
-        env=program.env, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+        env=program.env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     lines = [json.loads(line) for line in listed.stdout.splitlines() if line.startswith("{")]
     return [line for line in lines if line["id"].startswith("exchange-candles/")]
 
@@ -187,8 +190,11 @@ def test_a_symbol_that_fails_does_not_stop_the_others(program: Candles) -> None:
     start = hours_ago(2)
     result = subprocess.run(
         [*command, f"--backfill-start-date={start.isoformat()}"],
-        env=program.env, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
+        env=program.env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "not a symbol" in events(result, "symbols.left_out")[0]["text"]
     stored = "SELECT DISTINCT product_id FROM exchange_candles JOIN instruments USING (instrument_id)"
@@ -262,8 +268,10 @@ def test_ccxt_is_bounded(tmp_path: Path, kind: str) -> None:
     bomb = gzip.compress(b"[" + b"1," * 50_000_000)
     heads = {
         "bomb": f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode() + bomb,
-        "endless": b"\r\n", "drip": b"\r\n", "redirect": b"Location: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-    }  # fmt: skip
+        "endless": b"\r\n",
+        "drip": b"\r\n",
+        "redirect": b"Location: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    }
     sent = [0]
 
     def one(peer: socket.socket) -> None:

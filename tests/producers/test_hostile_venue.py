@@ -20,9 +20,14 @@ Env = Callable[..., dict[str, str]]
 
 def kraken_trade(number: int, **changes: object) -> dict[str, object]:
     return {
-        "symbol": "BTC/USD", "side": "sell", "price": 84095.7, "qty": 0.5, "ord_type": "limit",
-        "trade_id": number, "timestamp": us_to_iso(now_us()),
-    } | changes  # fmt: skip
+        "symbol": "BTC/USD",
+        "side": "sell",
+        "price": 84095.7,
+        "qty": 0.5,
+        "ord_type": "limit",
+        "trade_id": number,
+        "timestamp": us_to_iso(now_us()),
+    } | changes
 
 
 def kraken(number: int, **changes: object) -> bytes:
@@ -31,42 +36,90 @@ def kraken(number: int, **changes: object) -> bytes:
 
 def coinbase(number: int, **changes: object) -> bytes:
     row = {
-        "product_id": "BTC-USD", "trade_id": str(number), "price": "65083.67", "size": "0.01",
-        "time": us_to_iso(now_us()), "side": "SELL",
-    } | changes  # fmt: skip
+        "product_id": "BTC-USD",
+        "trade_id": str(number),
+        "price": "65083.67",
+        "size": "0.01",
+        "time": us_to_iso(now_us()),
+        "side": "SELL",
+    } | changes
     event = {"type": "update", "trades": [row]}
     envelope = {"channel": "market_trades", "timestamp": us_to_iso(now_us()), "sequence_num": number}
     return json.dumps(envelope | {"events": [event]}).encode()
 
 
 def coinbase_candles(**changes: object) -> bytes:
-    row = {"start": "1786279500", "high": "2", "low": "1", "open": "1", "close": "1", "volume": "1",
-           "product_id": "BTC-USD"} | changes  # fmt: skip
+    row = {
+        "start": "1786279500",
+        "high": "2",
+        "low": "1",
+        "open": "1",
+        "close": "1",
+        "volume": "1",
+        "product_id": "BTC-USD",
+    } | changes
     return json.dumps(
-        {"channel": "candles", "timestamp": us_to_iso(now_us()), "sequence_num": 1,
-         "events": [{"type": "snapshot", "candles": [row]}]}
-    ).encode()  # fmt: skip
+        {
+            "channel": "candles",
+            "timestamp": us_to_iso(now_us()),
+            "sequence_num": 1,
+            "events": [{"type": "snapshot", "candles": [row]}],
+        }
+    ).encode()
 
 
 ANY = [
-    b"", b"{", b"[]", b"5", b"null", b'"x"', b"\xff\xfe", b"[" * 500_000, b'{"a":' * 200_000, b"1" * 5000,
-    b'{"channel":["trade"]}', b'{"channel":"trade"}', b'{"channel":"trade","data":5}', b'{"channel":{},"events":1}',
-    b'{"channel":"trade","data":[' + b"1," * 400_000 + b"1]}", b'{"channel":"market_trades","events":{"type":1}}',
-    b'{"method":"subscribe"}', b'{"method":[],"success":false}', b'{"method":"subscribe","result":[1]}',
-    b'{"error":' + b'"x' * 1 + b"x" * 1_000_000 + b'"}', b'{"type":"error","message":{"a":1}}',
-]  # fmt: skip
+    b"",
+    b"{",
+    b"[]",
+    b"5",
+    b"null",
+    b'"x"',
+    b"\xff\xfe",
+    b"[" * 500_000,
+    b'{"a":' * 200_000,
+    b"1" * 5000,
+    b'{"channel":["trade"]}',
+    b'{"channel":"trade"}',
+    b'{"channel":"trade","data":5}',
+    b'{"channel":{},"events":1}',
+    b'{"channel":"trade","data":[' + b"1," * 400_000 + b"1]}",
+    b'{"channel":"market_trades","events":{"type":1}}',
+    b'{"method":"subscribe"}',
+    b'{"method":[],"success":false}',
+    b'{"method":"subscribe","result":[1]}',
+    b'{"error":' + b'"x' * 1 + b"x" * 1_000_000 + b'"}',
+    b'{"type":"error","message":{"a":1}}',
+]
 KRAKEN = [
-    *ANY, kraken(1 << 63), kraken(10**400), kraken(7, trade_id="x"), kraken(7, price="NaN"), kraken(7, timestamp="9"),
-    kraken(7, symbol="\ud800/USD"), kraken(7, symbol="SOL/USD"), kraken(1 << 61),
-    kraken(7, price=10**300), b'{"channel":"ticker","data":[{"symbol":"BTC/USD","bid":NaN}]}',
+    *ANY,
+    kraken(1 << 63),
+    kraken(10**400),
+    kraken(7, trade_id="x"),
+    kraken(7, price="NaN"),
+    kraken(7, timestamp="9"),
+    kraken(7, symbol="\ud800/USD"),
+    kraken(7, symbol="SOL/USD"),
+    kraken(1 << 61),
+    kraken(7, price=10**300),
+    b'{"channel":"ticker","data":[{"symbol":"BTC/USD","bid":NaN}]}',
     b'{"channel":"trade","data":[' + b",".join([b'{"symbol":"X%d/USD"}' % n for n in range(9_000)]) + b"]}",
-]  # fmt: skip
+]
 COINBASE = [
-    *ANY, coinbase(1 << 63), coinbase(7, trade_id="9" * 5000), coinbase(7, size="Infinity"), coinbase(7, time="9"),
-    coinbase(7, product_id="SOL-USD"), coinbase(1 << 61), coinbase_candles(start=10**20), coinbase_candles(close="NaN"),
-    coinbase_candles(start="1786279500000"), coinbase_candles(volume=10**400), coinbase_candles(product_id=None),
+    *ANY,
+    coinbase(1 << 63),
+    coinbase(7, trade_id="9" * 5000),
+    coinbase(7, size="Infinity"),
+    coinbase(7, time="9"),
+    coinbase(7, product_id="SOL-USD"),
+    coinbase(1 << 61),
+    coinbase_candles(start=10**20),
+    coinbase_candles(close="NaN"),
+    coinbase_candles(start="1786279500000"),
+    coinbase_candles(volume=10**400),
+    coinbase_candles(product_id=None),
     b'{"channel":"subscriptions","events":[{"subscriptions":{"ticker":[5,{}],"x":7}}]}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("venue", "good", "bad"), [("kraken", kraken, KRAKEN), ("coinbase", coinbase, COINBASE)])
@@ -91,9 +144,13 @@ def test_frames_of_all_kinds_end_nothing(
     wanted = 2 * len(bad)
     with hostile(serve) as url:
         settings = env(
-            KRAKEN_WS_URL=url, COINBASE_WS_URL=url, KRAKEN_REST_URL="http://127.0.0.1:9", KRAKEN_PRODUCT_IDS="BTC/USD",
-            COINBASE_REST_URL="http://127.0.0.1:9", COINBASE_PRODUCT_IDS="BTC-USD",
-        )  # fmt: skip
+            KRAKEN_WS_URL=url,
+            COINBASE_WS_URL=url,
+            KRAKEN_REST_URL="http://127.0.0.1:9",
+            KRAKEN_PRODUCT_IDS="BTC/USD",
+            COINBASE_REST_URL="http://127.0.0.1:9",
+            COINBASE_PRODUCT_IDS="BTC-USD",
+        )
         with running(f"producers.{venue}", settings, tmp_path) as program:
             program.wait_for("connection.status", status="open")
 

@@ -100,7 +100,7 @@ def test_no_peer_keeps_the_reader_busy_without_a_message(behave: Behave) -> None
         (after_handshake(lambda peer, over: peer.sendall(frame(b"\x03\xe8bye", 8))), "the venue closed: bye"),
         (after_handshake(lambda peer, over: None), "without a goodbye"),
     ],
-)  # fmt: skip
+)
 def test_what_breaks_a_bound_or_the_protocol_ends_the_connection(behave: Behave, reason: str) -> None:
     with hostile(behave) as url:
         opened = Socket(url, threading.Event())
@@ -174,9 +174,15 @@ def test_a_peer_that_does_not_read_does_not_keep_the_sender() -> None:
 def test_messages_in_any_cut_are_the_same() -> None:
     """The reader takes bytes as TCP gives them: a header in two pieces must not shift everything after it."""
     stream = (
-        frame(b"one") + frame(b"", 9) + frame(b"tw", final=False) + frame(b"p", 9) + frame(b"o", 0)
-        + frame(b"3" * 200) + frame(b"4" * 70_000) + frame(b"")
-    )  # fmt: skip
+        frame(b"one")
+        + frame(b"", 9)
+        + frame(b"tw", final=False)
+        + frame(b"p", 9)
+        + frame(b"o", 0)
+        + frame(b"3" * 200)
+        + frame(b"4" * 70_000)
+        + frame(b"")
+    )
     wanted = [b"one", b"two", b"3" * 200, b"4" * 70_000, b""]
     for size in (1, 2, 3, 7, 1000, 65536, len(stream)):
         reader, found = FrameReader(), []

@@ -119,8 +119,11 @@ def test_a_refusal_without_a_name_is_found_by_asking_for_each_alone() -> None:
     assert not life.subscriptions.problems
     alone = life.until(ACKNOWLEDGE_S + 4)
     assert sorted((channel, products[0]) for _, channel, products, _ in alone) == [
-        ("ticker", "BTC-USD"), ("ticker", "SOL-USD"), ("trade", "BTC-USD"), ("trade", "SOL-USD"),
-    ]  # fmt: skip
+        ("ticker", "BTC-USD"),
+        ("ticker", "SOL-USD"),
+        ("trade", "BTC-USD"),
+        ("trade", "SOL-USD"),
+    ]
     for _, channel, products, request in alone:
         if products == ["SOL-USD"]:
             life.subscriptions.was_refused(SubscriptionRefused(None, None, "no", request), life.now)

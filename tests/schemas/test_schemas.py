@@ -16,10 +16,18 @@ from schemas.columns import COLUMNS, decode_quote_hour, encode_quote_hour
 from tests.messages import T0_US, hour_bytes
 
 HEADER = {
-    "venue": "dukascopy", "product_id": "EUR-USD", "asset_class": "forex", "origin": "history", "received_at_us": T0_US,
-    "hour_start_us": T0_US, "status": "ticks", "feed": "json", "fetched_at_us": T0_US, "price_scale": 5,
+    "venue": "dukascopy",
+    "product_id": "EUR-USD",
+    "asset_class": "forex",
+    "origin": "history",
+    "received_at_us": T0_US,
+    "hour_start_us": T0_US,
+    "status": "ticks",
+    "feed": "json",
+    "fetched_at_us": T0_US,
+    "price_scale": 5,
     "size_scale": 2,
-}  # fmt: skip
+}
 
 
 def up_to(length: int) -> Any:

@@ -27,10 +27,14 @@ def test_to_dict_is_exact_unless_numbers_are_asked_for() -> None:
         "ETH/USD", "2689.10", "0.00038914", "2026-09-26T18:07:40.132395Z", trade_id=66819466, taker_side="sell"
     )
     assert trade.to_dict() == {
-        "product_id": "ETH-USD", "price": "2689.10", "quantity": "0.00038914",
-        "timestamp": "2026-09-26T18:07:40.132395Z", "timestamp_ms": 1790446060132, "trade_id": 66819466,
+        "product_id": "ETH-USD",
+        "price": "2689.10",
+        "quantity": "0.00038914",
+        "timestamp": "2026-09-26T18:07:40.132395Z",
+        "timestamp_ms": 1790446060132,
+        "trade_id": 66819466,
         "taker_side": "sell",
-    }  # fmt: skip
+    }
     assert trade.to_dict(numbers=True)["price"] == 2689.1
     assert isinstance(trade.price, Decimal)
 

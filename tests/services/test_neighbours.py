@@ -132,9 +132,14 @@ def test_secrets_logs_and_data_are_for_us_alone(instance: Instance) -> None:
     assert isinstance(instance.database.what, Database)
     data = instance.database.what.data
     secret = [
-        instance.pulsar_token, instance.pulsar_token.with_name("token.key"), instance.database.what.passwords_file,
-        instance.broker.log_file, instance.database.log_file, data / "pg_hba.conf", data / "pipeline.conf",
-    ]  # fmt: skip
+        instance.pulsar_token,
+        instance.pulsar_token.with_name("token.key"),
+        instance.database.what.passwords_file,
+        instance.broker.log_file,
+        instance.database.log_file,
+        data / "pg_hba.conf",
+        data / "pipeline.conf",
+    ]
     assert {stat.S_IMODE(file.stat().st_mode) for file in secret} == {0o600}
 
 
@@ -152,8 +157,9 @@ def test_programs_are_no_superusers(instance: Instance) -> None:
     """Prevents a hole in a program from being a way to run commands on this machine."""
     for role in (PROGRAM_ROLE, OWNER_ROLE):
         with psycopg.connect(instance.database_url(NAME, user=role), autocommit=True) as conn:
-            assert conn.execute("SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles"
-                                " WHERE rolname = current_user").fetchone() == (False, False, False, False)  # fmt: skip
+            assert conn.execute(
+                "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = current_user"
+            ).fetchone() == (False, False, False, False)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 conn.execute("COPY (SELECT 1) TO PROGRAM 'cat'")
         for other in ("postgres", "template1"):
@@ -162,15 +168,29 @@ def test_programs_are_no_superusers(instance: Instance) -> None:
 
 
 PATHS = (
-    "/metrics", "/metrics/", "/admin/v2/clusters", "/admin/v2/brokers/health", "/admin/v2/brokers/ready",
-    "/admin/v2/brokers/configuration/runtime", "/admin/v2/broker-stats/topics", "/admin/v2/tenants",
-    "/admin/v2/persistent/public/default", "/admin/v2/persistent/public/default/theirs/terminate",
-    "/admin/v2/persistent/public/default/theirs/subscription/x/skip_all", "/admin/v2/persistent/public/default/theirs",
-    "/admin/v2/persistent/public/default/theirs/subscription/x/resetcursor/0", "/admin/v2/worker/cluster",
-    "/admin/v3/functions/public/default", "/admin/v3/packages/function/public/default", "/admin/clusters",
-    "/lookup/v2/topic/persistent/public/default/theirs", "/topics/persistent/public/default/theirs",
-    "/ws/v2/producer/persistent/public/default/theirs", "/ws/v2/reader/persistent/public/default/theirs", "/",
-)  # fmt: skip
+    "/metrics",
+    "/metrics/",
+    "/admin/v2/clusters",
+    "/admin/v2/brokers/health",
+    "/admin/v2/brokers/ready",
+    "/admin/v2/brokers/configuration/runtime",
+    "/admin/v2/broker-stats/topics",
+    "/admin/v2/tenants",
+    "/admin/v2/persistent/public/default",
+    "/admin/v2/persistent/public/default/theirs/terminate",
+    "/admin/v2/persistent/public/default/theirs/subscription/x/skip_all",
+    "/admin/v2/persistent/public/default/theirs",
+    "/admin/v2/persistent/public/default/theirs/subscription/x/resetcursor/0",
+    "/admin/v2/worker/cluster",
+    "/admin/v3/functions/public/default",
+    "/admin/v3/packages/function/public/default",
+    "/admin/clusters",
+    "/lookup/v2/topic/persistent/public/default/theirs",
+    "/topics/persistent/public/default/theirs",
+    "/ws/v2/producer/persistent/public/default/theirs",
+    "/ws/v2/reader/persistent/public/default/theirs",
+    "/",
+)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -178,9 +198,12 @@ def test_the_brokers_admin_answers_nobody_without_the_token(instance: Instance, 
     """Also not a page of another site: its forms go out without the header, under whatever name it was reached."""
     forged = "eyJhbGciOiAibm9uZSJ9.eyJzdWIiOiAibWFya2V0LWRhdGEifQ."  # {"alg": "none"}, {"sub": "market-data"}
     for headers in (
-        {}, {"Authorization": "Bearer "}, {"Authorization": f"Bearer {forged}"}, {"Host": "evil.example"},
+        {},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer {forged}"},
+        {"Host": "evil.example"},
         {"Origin": "https://evil.example", "Content-Type": "application/x-www-form-urlencoded"},
-    ):  # fmt: skip
+    ):
         for method in ("GET", "POST", "PUT", "DELETE"):
             address = f"{instance.pulsar_admin_url}{path}"
             answer = requests.request(method, address, headers=headers, data="a=b", timeout=30, allow_redirects=False)
@@ -205,11 +228,25 @@ def _initialise_as_before(database: Database) -> None:
     """A data folder as versions before there were passwords made it: whoever comes is let in, as whom he says."""
     database.data.mkdir(parents=True, mode=0o700)
     run = lambda program, *args, **more: subprocess.run(  # noqa: E731
-        [*unprivileged(), str(postgres_program(program)), *args], env=database.environment(), capture_output=True,
-        check=True, **more,
-    )  # fmt: skip
-    run("initdb", "-D", str(database.data), "-U", "postgres", "--auth=trust", "--locale-provider=builtin",
-        "--locale=C.UTF-8", "-E", "UTF8", "--no-sync")  # fmt: skip
+        [*unprivileged(), str(postgres_program(program)), *args],
+        env=database.environment(),
+        capture_output=True,
+        check=True,
+        **more,
+    )
+    run(
+        "initdb",
+        "-D",
+        str(database.data),
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--locale-provider=builtin",
+        "--locale=C.UTF-8",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    )
     with (database.data / "postgresql.conf").open("a") as conf:
         conf.write("\ninclude 'pipeline.conf'\n")
     (database.data / "pipeline.conf").write_text("")

@@ -62,24 +62,35 @@ def filled(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 def _state(conn: psycopg.Connection[Any]) -> list[Any]:
     """Everything that a function of the extension could have changed."""
     queries = (
-        "SELECT * FROM trades ORDER BY trade_id", "SELECT * FROM quotes ORDER BY ts",
+        "SELECT * FROM trades ORDER BY trade_id",
+        "SELECT * FROM quotes ORDER BY ts",
         "SELECT oid::regclass::text, relkind, relowner, relacl, reloptions, reltablespace FROM pg_class ORDER BY 1",
         "SELECT * FROM _timescaledb_catalog.chunk ORDER BY id",
         "SELECT * FROM _timescaledb_catalog.dimension ORDER BY id",
-        "SELECT * FROM _timescaledb_catalog.hypertable ORDER BY id", "SELECT * FROM _timescaledb_config.bgw_job",
-        "SELECT * FROM _timescaledb_catalog.chunk_constraint ORDER BY 1, 4", "SELECT count(*) FROM pg_constraint",
+        "SELECT * FROM _timescaledb_catalog.hypertable ORDER BY id",
+        "SELECT * FROM _timescaledb_config.bgw_job",
+        "SELECT * FROM _timescaledb_catalog.chunk_constraint ORDER BY 1, 4",
+        "SELECT count(*) FROM pg_constraint",
         "SELECT * FROM _timescaledb_catalog.tablespace",
-    )  # fmt: skip
+    )
     return [conn.execute(query).fetchall() for query in queries]
 
 
 def _values(kind: str, chunks: list[str]) -> list[Any]:
     """Arguments of a type with which a function would do something, and NULL only for what has no text."""
     return {
-        "regclass": [chunks[0], "trades"], "oid": [f"{chunks[0]}"], "integer": [1, 2], "bigint": [1], "boolean": [True],
-        "name": ["trades", "ts"], "text": ["trades"], "jsonb": ['{"ts": [0, 604800000000]}'], "interval": ["1 day"],
-        "regclass[]": ["{" + ",".join(chunks[:2]) + "}"], "tid": ["(0,1)"],
-    }.get(kind, [None])  # fmt: skip
+        "regclass": [chunks[0], "trades"],
+        "oid": [f"{chunks[0]}"],
+        "integer": [1, 2],
+        "bigint": [1],
+        "boolean": [True],
+        "name": ["trades", "ts"],
+        "text": ["trades"],
+        "jsonb": ['{"ts": [0, 604800000000]}'],
+        "interval": ["1 day"],
+        "regclass[]": ["{" + ",".join(chunks[:2]) + "}"],
+        "tid": ["(0,1)"],
+    }.get(kind, [None])
 
 
 def _calls(conn: psycopg.Connection[Any]) -> list[tuple[str, sql.Composed, tuple[Any, ...]]]:
@@ -129,18 +140,34 @@ def test_no_function_about_chunks_changes_anything(filled: psycopg.Connection[An
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT create_hypertable('instruments', 'created_at', migrate_data => true)", "SELECT add_job('now', '1 h')",
-        "SELECT set_chunk_time_interval('trades', INTERVAL '1 hour')", "SELECT timescaledb_pre_restore()",
-        "SELECT _timescaledb_functions.stop_background_workers()", "SELECT attach_tablespace('pg_default', 'trades')",
-        "CREATE TEMP TABLE mine (x int)", "SELECT * INTO TEMP mine FROM trades", "CREATE TABLE mine (x int)",
-        "CREATE SCHEMA mine", "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "SELECT lo_create(0)", "SELECT lo_from_bytea(0, 'x')", "SELECT lo_creat(-1)", "SELECT lo_unlink(1)",
-        "SELECT pg_advisory_lock(1)", "SELECT pg_try_advisory_lock(1, 2)", "SELECT pg_advisory_xact_lock(1)",
-        "BEGIN; LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE", "BEGIN; LOCK TABLE trades IN ROW EXCLUSIVE MODE",
-        "SELECT * FROM trades FOR UPDATE", "SELECT * FROM migrations FOR SHARE", "COPY trades TO PROGRAM 'cat'",
-        "SELECT pg_read_file('/etc/passwd')", "ALTER SYSTEM SET fsync = off", "UPDATE watchlist SET symbol = 'A/B'",
+        "SELECT create_hypertable('instruments', 'created_at', migrate_data => true)",
+        "SELECT add_job('now', '1 h')",
+        "SELECT set_chunk_time_interval('trades', INTERVAL '1 hour')",
+        "SELECT timescaledb_pre_restore()",
+        "SELECT _timescaledb_functions.stop_background_workers()",
+        "SELECT attach_tablespace('pg_default', 'trades')",
+        "CREATE TEMP TABLE mine (x int)",
+        "SELECT * INTO TEMP mine FROM trades",
+        "CREATE TABLE mine (x int)",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'x')",
+        "SELECT lo_creat(-1)",
+        "SELECT lo_unlink(1)",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock(1, 2)",
+        "SELECT pg_advisory_xact_lock(1)",
+        "BEGIN; LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE",
+        "BEGIN; LOCK TABLE trades IN ROW EXCLUSIVE MODE",
+        "SELECT * FROM trades FOR UPDATE",
+        "SELECT * FROM migrations FOR SHARE",
+        "COPY trades TO PROGRAM 'cat'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "ALTER SYSTEM SET fsync = off",
+        "UPDATE watchlist SET symbol = 'A/B'",
     ],
-)  # fmt: skip
+)
 def test_a_reader_writes_holds_and_keeps_nothing(filled: psycopg.Connection[Any], login: Login, statement: Any) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         login("market_data_reader").execute(statement)
@@ -153,11 +180,16 @@ def test_a_reader_may_ask_whatever_it_likes(filled: psycopg.Connection[Any], log
         "SELECT time_bucket('1 day', ts), first(price, ts), last(price, ts) FROM trades GROUP BY 1",
         "SELECT hypertable_size('trades'), approximate_row_count('trades')",
         "SELECT * FROM hypertable_detailed_size('trades')",
-        "SELECT show_chunks('trades')", "SELECT * FROM timescaledb_information.chunks",
-        "SELECT * FROM timescaledb_information.hypertables", "SELECT * FROM timescaledb_information.dimensions",
-        "SELECT * FROM chunks_detailed_size('quotes')", "SELECT histogram(price::float8, 0, 10, 5) FROM trades",
-        "EXPLAIN SELECT * FROM trades WHERE ts > now()", "SELECT * FROM completeness", "SELECT * FROM candles_1h",
-    ):  # fmt: skip
+        "SELECT show_chunks('trades')",
+        "SELECT * FROM timescaledb_information.chunks",
+        "SELECT * FROM timescaledb_information.hypertables",
+        "SELECT * FROM timescaledb_information.dimensions",
+        "SELECT * FROM chunks_detailed_size('quotes')",
+        "SELECT histogram(price::float8, 0, 10, 5) FROM trades",
+        "EXPLAIN SELECT * FROM trades WHERE ts > now()",
+        "SELECT * FROM completeness",
+        "SELECT * FROM candles_1h",
+    ):
         conn.execute(query)  # type: ignore[call-overload]
 
 

@@ -48,10 +48,12 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     try:
         made.start()
         answer = requests.put(
-            f"{made.what.admin_url}/admin/v2/tenants/{TENANT}", verify=str(made.authority.file), timeout=30,
+            f"{made.what.admin_url}/admin/v2/tenants/{TENANT}",
+            verify=str(made.authority.file),
+            timeout=30,
             json={"adminRoles": [PIPELINE], "allowedClusters": ["standalone"]},
             headers={"Authorization": f"Bearer {made.token(ADMIN)}"},
-        )  # fmt: skip
+        )
         assert answer.status_code == 204, answer.text
         with made.connect() as conn:
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
@@ -69,11 +71,20 @@ def theirs(secure: Secure, tmp_path: Path) -> Environment:
         token.write_text(secure.token(PIPELINE) + "\n")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         given = {
-            "PULSAR_URL": secure.what.url, "PULSAR_ADMIN_URL": secure.what.admin_url, "PULSAR_TENANT": TENANT,
-            "PULSAR_TOKEN_FILE": token, "PULSAR_TLS_CA_FILE": secure.authority.file,
-            "DATABASE_URL": secure.store.url(DATABASE), "METRICS_BASE_PORT": 0, "STATE_DIR": tmp_path / "state",
-            "LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "PYTHONPATH": PROJECT, "PYTHONUNBUFFERED": 1, **overrides,
-        }  # fmt: skip
+            "PULSAR_URL": secure.what.url,
+            "PULSAR_ADMIN_URL": secure.what.admin_url,
+            "PULSAR_TENANT": TENANT,
+            "PULSAR_TOKEN_FILE": token,
+            "PULSAR_TLS_CA_FILE": secure.authority.file,
+            "DATABASE_URL": secure.store.url(DATABASE),
+            "METRICS_BASE_PORT": 0,
+            "STATE_DIR": tmp_path / "state",
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "DEBUG",
+            "PYTHONPATH": PROJECT,
+            "PYTHONUNBUFFERED": 1,
+            **overrides,
+        }
         return kept | {key: str(value) for key, value in given.items() if value is not None}
 
     return make
@@ -117,16 +128,23 @@ def grant(secure: Secure, role: str) -> None:
     for space in NAMESPACES:
         address = f"{secure.what.admin_url}/admin/v2/namespaces/{TENANT}/{space.name}/permissions/{role}"
         answer = requests.post(
-            address, json=["produce", "consume"], verify=str(secure.authority.file), timeout=30,
+            address,
+            json=["produce", "consume"],
+            verify=str(secure.authority.file),
+            timeout=30,
             headers={"Authorization": f"Bearer {secure.token(PIPELINE)}"},
-        )  # fmt: skip
+        )
         assert answer.status_code == 204, answer.text
 
 
 def test_the_whole_way(
-    secure: Secure, theirs: Environment, in_theirs: Callable[..., None], python: str, tmp_path: Path,
+    secure: Secure,
+    theirs: Environment,
+    in_theirs: Callable[..., None],
+    python: str,
+    tmp_path: Path,
     free_port: Callable[[], int],
-) -> None:  # fmt: skip
+) -> None:
     """Prevents: a bootstrap that needs the rights of the cluster's owner, a writer that needs more than it does, and a
     way that is not encrypted somewhere."""
     in_theirs()
@@ -140,12 +158,15 @@ def test_the_whole_way(
     log, health = tmp_path / "writer.log", free_port()
     with log.open("wb") as out:
         writer = subprocess.Popen(
-            [python, "-m", "consumers.trades"], stdout=out, stderr=out,
+            [python, "-m", "consumers.trades"],
+            stdout=out,
+            stderr=out,
             env=theirs(
-                DATABASE_URL=secure.store.url(DATABASE, user=WRITER), PULSAR_TOKEN=secure.token(WRITER),
+                DATABASE_URL=secure.store.url(DATABASE, user=WRITER),
+                PULSAR_TOKEN=secure.token(WRITER),
                 METRICS_BASE_PORT=health - BY_NAME["trades-writer"].offset,
             ),
-        )  # fmt: skip
+        )
     bus = Bus(load(PulsarSettings), Stop())
     try:
         publisher = bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")

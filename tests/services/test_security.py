@@ -65,12 +65,19 @@ def test_the_writer_role_is_enough_for_all_writers(login: Callable[[str], psycop
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM trades", "UPDATE trades SET price = 1", "TRUNCATE trades", "DROP TABLE trades",
-        "DELETE FROM trade_coverage", "DELETE FROM quote_hours", "UPDATE quotes SET bid = 1",
-        "CREATE TABLE mine (x int)", "ALTER TABLE trades ADD COLUMN x int", "UPDATE migrations SET number = 9",
+        "DELETE FROM trades",
+        "UPDATE trades SET price = 1",
+        "TRUNCATE trades",
+        "DROP TABLE trades",
+        "DELETE FROM trade_coverage",
+        "DELETE FROM quote_hours",
+        "UPDATE quotes SET bid = 1",
+        "CREATE TABLE mine (x int)",
+        "ALTER TABLE trades ADD COLUMN x int",
+        "UPDATE migrations SET number = 9",
         "CREATE ROLE somebody",
     ],
-)  # fmt: skip
+)
 def test_the_writer_role_can_do_no_more(login: Callable[[str], psycopg.Connection[Any]], statement: Any) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         login("market_data_writer").execute(statement)

@@ -227,9 +227,11 @@ def a_year_later(tmp_path: Path) -> Path:
     for folder in (index, checkout / "scripts", checkout / "pipeline" / "services", checkout / "dashboard"):
         folder.mkdir(parents=True)
     brought = 'plainly>=1; extra == "more"'
-    runs = _wheel(index, "wanted", "1.0", brought) + _wheel(index, "plainly", "1.0") + _wheel(
-        index, "wants", "1.0", "wanted[more]>=0.9"
-    )  # fmt: skip
+    runs = (
+        _wheel(index, "wanted", "1.0", brought)
+        + _wheel(index, "plainly", "1.0")
+        + _wheel(index, "wants", "1.0", "wanted[more]>=0.9")
+    )
     (checkout / "requirements.lock").write_text(runs)
     (checkout / "requirements-dev.lock").write_text(runs + _wheel(index, "tested", "1.0", "wanted[more]"))
     for name in ("wanted", "plainly", "wants", "tested"):
@@ -242,8 +244,9 @@ def a_year_later(tmp_path: Path) -> Path:
 
 def _set_up(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     own = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout.parent / "index"), "PIP_CONFIG_FILE": os.devnull}
-    return subprocess.run(["scripts/setup", *arguments], cwd=checkout, env=os.environ | own, capture_output=True,
-                          text=True)  # fmt: skip
+    return subprocess.run(
+        ["scripts/setup", *arguments], cwd=checkout, env=os.environ | own, capture_output=True, text=True
+    )
 
 
 def test_a_later_release_breaks_neither_lock(a_year_later: Path) -> None:
@@ -259,8 +262,12 @@ def test_a_later_release_breaks_neither_lock(a_year_later: Path) -> None:
     for arguments, expected in (((), {"wanted", "plainly", "wants"}), (("--dev",), {"tested"})):
         done = _set_up(a_year_later, *arguments)
         assert done.returncode == 0, done.stderr
-        listed = subprocess.run([".venv/bin/pip", "list", "--format", "json", "--disable-pip-version-check"],
-                                cwd=a_year_later, capture_output=True, check=True)  # fmt: skip
+        listed = subprocess.run(
+            [".venv/bin/pip", "list", "--format", "json", "--disable-pip-version-check"],
+            cwd=a_year_later,
+            capture_output=True,
+            check=True,
+        )
         versions = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
         assert {name: versions.get(name) for name in expected} == dict.fromkeys(expected, "1.0")
 

@@ -54,8 +54,14 @@ class Supervised:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.child = subprocess.Popen(conf.supervisord(self.conf), env=self.env, stdout=log, stderr=log,
-                                          stdin=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+            self.child = subprocess.Popen(
+                conf.supervisord(self.conf),
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def process(self, name: str) -> Process | None:
         return recorded(self.folder / "run" / f"{name}.pid")
@@ -172,8 +178,9 @@ def test_stop_is_orderly_with_a_session_open_and_leaves_nothing(supervised: Supe
 
 
 def _python(arguments: list[str], env: dict[str, str], text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], env=env, input=text, capture_output=True, text=True,
-                          cwd=PROJECT, timeout=120)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, *arguments], env=env, input=text, capture_output=True, text=True, cwd=PROJECT, timeout=120
+    )
 
 
 @pytest.fixture
@@ -221,8 +228,14 @@ def test_leftovers_of_a_killed_supervisord_are_ended_and_strangers_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, str]
 ) -> None:
     """Prevents both: an old writer beside the new one, and the end of an innocent process with the old one's pid."""
-    for key in ("SERVICES_DATA", "PULSAR_PORT", "PULSAR_ADMIN_PORT", "DATABASE_PORT", "METRICS_BASE_PORT",
-                "DASHBOARD_PORT"):  # fmt: skip
+    for key in (
+        "SERVICES_DATA",
+        "PULSAR_PORT",
+        "PULSAR_ADMIN_PORT",
+        "DATABASE_PORT",
+        "METRICS_BASE_PORT",
+        "DASHBOARD_PORT",
+    ):
         monkeypatch.setenv(key, alone[key])
     left, stranger = (subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"]) for _ in range(2))
     try:

@@ -94,8 +94,13 @@ def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
     env |= {"ENV_FILE": os.devnull, "SERVICES_DATA": str(checkout / ".services" / "data")}
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True,
-                          env=env | {name: str(port) for name, port in ports.items()})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        env=env | {name: str(port) for name, port in ports.items()},
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     return set(found[0]), set(found[1])
@@ -103,8 +108,14 @@ def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
 
 def test_two_demos_of_two_checkouts_share_nothing(tmp_path: Path) -> None:
     """Prevents a demo that uses the other one's ports, data or counts, whatever the message about a port advised."""
-    moved = {"PULSAR_PORT": 6651, "PULSAR_ADMIN_PORT": 8081, "DATABASE_PORT": 5434, "METRICS_BASE_PORT": 9200,
-             "DASHBOARD_PORT": 8501, "SIMULATOR_PORT": 18901}  # fmt: skip
+    moved = {
+        "PULSAR_PORT": 6651,
+        "PULSAR_ADMIN_PORT": 8081,
+        "DATABASE_PORT": 5434,
+        "METRICS_BASE_PORT": 9200,
+        "DASHBOARD_PORT": 8501,
+        "SIMULATOR_PORT": 18901,
+    }
     first, second = _demo_of(tmp_path / "one"), _demo_of(tmp_path / "two", **moved)
     assert first[0].isdisjoint(second[0])
     assert first[1].isdisjoint(second[1])

@@ -143,8 +143,9 @@ def test_refusals_have_no_channel_and_the_good_products_run(simulator: Simulator
             await subscribe(client, "market_trades", ["XBT-USD", "BTC-USD"])
             refusal = await client.receive()
             assert refusal == {
-                "type": "error", "message": "failed to subscribe: XBT-USD is not a valid product",
-            }  # fmt: skip
+                "type": "error",
+                "message": "failed to subscribe: XBT-USD is not a valid product",
+            }
             await client.until(lambda frame: kind_of(frame) == ("market_trades", "update"))
             await subscribe(client, "user")
             refusal = await client.until(lambda frame: "channel" not in frame)

@@ -108,8 +108,11 @@ def test_candles_agree_with_the_trades_they_are_made_of() -> None:
 def test_numbers_are_written_exactly() -> None:
     assert (fixed(44780, 8), fixed(840984, 1), fixed(7, 0)) == ("0.00044780", "84098.4", "7")
     assert (trimmed(218600, 8), trimmed(6508367, 2), trimmed(12_629_600, 2), trimmed(5, 0)) == (
-        "0.002186", "65083.67", "126296", "5",
-    )  # fmt: skip
+        "0.002186",
+        "65083.67",
+        "126296",
+        "5",
+    )
 
 
 def test_the_load_market_has_the_promised_frames() -> None:

@@ -113,10 +113,17 @@ def candles_frame(*candles: dict[str, Any], **envelope: Any) -> bytes:
 @pytest.mark.parametrize(
     "odd",
     [
-        {"close": math.nan}, {"start": 1786279500000}, {"start": str(10**20)}, {"start": 1786279501}, {"start": None},
-        {"volume": 10**400}, {"product_id": ["BTC-USD"]}, {"high": {}}, {"start": True},
+        {"close": math.nan},
+        {"start": 1786279500000},
+        {"start": str(10**20)},
+        {"start": 1786279501},
+        {"start": None},
+        {"volume": 10**400},
+        {"product_id": ["BTC-USD"]},
+        {"high": {}},
+        {"start": True},
     ],
-)  # fmt: skip
+)
 def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
     """One of thirty took all candles of its product and of the next one with it; a start in ms ended the producer."""
     frame = candles_frame({"start": "1786279500"}, {"start": "1786279200"} | odd, {"start": "1786278900"})

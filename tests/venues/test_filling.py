@@ -19,9 +19,12 @@ GOOD = '["100.5","1.0",1700000000.5,"b","l","",%d]'
 
 def row(number: int, **more: Any) -> dict[str, Any]:
     return {
-        "trade_id": number, "timestamp_us": 1_700_000_000_000_000 + number, "price": "100.5", "quantity": "1",
+        "trade_id": number,
+        "timestamp_us": 1_700_000_000_000_000 + number,
+        "price": "100.5",
+        "quantity": "1",
         "taker_side": "buy",
-    } | more  # fmt: skip
+    } | more
 
 
 class Rest:

@@ -90,9 +90,13 @@ def test_an_odd_pair_costs_itself() -> None:
     listed = {
         "a": {"altname": "AAPLxUSD", "wsname": "AAPLx/USD", "aclass_base": "tokenized_asset"},
         "b": {"altname": "XDGUSD", "wsname": "XDG/USD"},
-        "c": {"altname": "BTC&since=0", "wsname": "BTC/USD"}, "d": {"altname": "X", "wsname": "../USD"}, "e": None,
-        "f": {"altname": "XBTUSD.d"}, "g": {"altname": 5, "wsname": 7}, "h": {"altname": "T", "wsname": "A/B/C"},
-    }  # fmt: skip
+        "c": {"altname": "BTC&since=0", "wsname": "BTC/USD"},
+        "d": {"altname": "X", "wsname": "../USD"},
+        "e": None,
+        "f": {"altname": "XBTUSD.d"},
+        "g": {"altname": 5, "wsname": 7},
+        "h": {"altname": "T", "wsname": "A/B/C"},
+    }
     answer = Answer(json.dumps({"error": [], "result": listed}).encode(), {})
     assert pairs_of("currency")(answer) == {"DOGE-USD": Spelled("DOGE/USD", "XDGUSD")}
     assert pairs_of("tokenized_asset")(answer)["AAPLX-USD"] == Spelled("AAPLx/USD", "AAPLxUSD", "tokenized_asset")

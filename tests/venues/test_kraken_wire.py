@@ -35,9 +35,14 @@ def frames(name: str) -> list[bytes]:
 
 def trade_frame(**changes: object) -> bytes:
     element = {
-        "symbol": "BTC/USD", "side": "sell", "price": 84095.7, "qty": 0.00275723, "ord_type": "limit",
-        "trade_id": 109183886, "timestamp": "2026-09-26T18:09:13.157776Z",
-    }  # fmt: skip
+        "symbol": "BTC/USD",
+        "side": "sell",
+        "price": 84095.7,
+        "qty": 0.00275723,
+        "ord_type": "limit",
+        "trade_id": 109183886,
+        "timestamp": "2026-09-26T18:09:13.157776Z",
+    }
     return json.dumps({"channel": "trade", "type": "update", "data": [element, element | changes]}).encode()
 
 
@@ -50,9 +55,12 @@ def test_no_trade_of_the_recorded_session_is_lost() -> None:
         assert ids == list(range(ids[0], ids[0] + len(ids)))
     assert [frame.snapshot for frame in trades] == [True, True, False, False]
     assert trades[0].rows[0] == {
-        "trade_id": 109183836, "timestamp_us": 1790446074626190, "price": "84098.4", "quantity": "0.04661621",
+        "trade_id": 109183836,
+        "timestamp_us": 1790446074626190,
+        "price": "84098.4",
+        "quantity": "0.04661621",
         "taker_side": "buy",
-    }  # fmt: skip
+    }
     assert [one.product_id for one in said if isinstance(one, Acknowledged)] == ["BTC-USD", "ETH-USD"]
     assert not [one for one in said if isinstance(one, Unreadable)]
 
@@ -71,9 +79,12 @@ def test_rest_page_is_complete() -> None:
     page, last = parse.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes())
     assert page.ids == list(range(10218208, 10219208))
     assert page.rows[0] == {
-        "trade_id": 10218208, "timestamp_us": 1762795433971744, "price": "105433.60000", "quantity": "0.00027625",
+        "trade_id": 10218208,
+        "timestamp_us": 1762795433971744,
+        "price": "105433.60000",
+        "quantity": "0.00027625",
         "taker_side": "buy",
-    }  # fmt: skip
+    }
     assert last.isdecimal()
     assert len(last) == 19
 

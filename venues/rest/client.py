@@ -82,9 +82,17 @@ class Client:
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:
     """Our error for one of the library's. TLS and network troubles pass; an address that is none does not."""
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
-                          requests.exceptions.MissingSchema, requests.exceptions.InvalidProxyURL,
-                          requests.exceptions.UnrewindableBodyError, requests.exceptions.InvalidHeader)):  # fmt: skip
+    if isinstance(
+        error,
+        (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.InvalidSchema,
+            requests.exceptions.MissingSchema,
+            requests.exceptions.InvalidProxyURL,
+            requests.exceptions.UnrewindableBodyError,
+            requests.exceptions.InvalidHeader,
+        ),
+    ):
         return Refused(f"{url} is no address that can be asked: {type(error).__name__}")
     if isinstance(error, (TooMuch, TooLate)):
         return (WrongAnswer if isinstance(error, TooMuch) else Unavailable)(f"{url}: {error}")

@@ -25,9 +25,13 @@ def retrying(what: str, attempts: int, stop: threading.Event, log: Any) -> tenac
     def say(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         log.warning(
-            events.REQUEST_RETRY, request=what, attempt=state.attempt_number, kind=type(error).__name__,
-            error=str(error), retry_in_s=round(state.upcoming_sleep, 2),
-        )  # fmt: skip
+            events.REQUEST_RETRY,
+            request=what,
+            attempt=state.attempt_number,
+            kind=type(error).__name__,
+            error=str(error),
+            retry_in_s=round(state.upcoming_sleep, 2),
+        )
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, PipelineError) and error.retryable),

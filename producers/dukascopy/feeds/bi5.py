@@ -15,9 +15,7 @@ import numpy as np
 from pipeline.core.errors import WrongAnswer
 from producers.dukascopy.quotes import NO_QUOTES, Quotes, judged, units_of_millions, without_needless_zeros
 
-_TICK = np.dtype(
-    [("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")]
-)  # fmt: skip
+_TICK = np.dtype([("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")])
 _CANDLE = np.dtype(
     [("second", ">u4"), ("open", ">u4"), ("close", ">u4"), ("low", ">u4"), ("high", ">u4"), ("volume", ">f4")]
 )

@@ -70,7 +70,7 @@ class AutoFeed:
         silent = any(
             name not in despite and not isinstance(error, Refused) and not self._named[name].wait_s()
             for name, error in failures.items()
-        )  # fmt: skip
+        )
         if absent and not silent:
             return replace(next(iter(absent.values())), despite=despite)
         raise _together(failures, absent)
@@ -81,9 +81,11 @@ class AutoFeed:
             self._last[instrument.symbol] = name
         if before != name:
             get_logger().warning(
-                events.FEED_SWITCHED, product=instrument.product_id, feed=name,
+                events.FEED_SWITCHED,
+                product=instrument.product_id,
+                feed=name,
                 text=f"quotes now come from the {name} feed",
-            )  # fmt: skip
+            )
 
     def proven(self, instrument: Instrument, feed: str) -> bool:
         return self._named[feed].proven(instrument, feed)

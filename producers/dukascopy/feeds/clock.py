@@ -55,9 +55,11 @@ class VenueClock:
         if abs(offset_s - self._said_s) > SAID_FROM_S:
             self._said_s = offset_s
             get_logger().warning(
-                events.CLOCK_OFFSET, venue=VENUE, clock_offset_s=round(offset_s, 1),
+                events.CLOCK_OFFSET,
+                venue=VENUE,
+                clock_offset_s=round(offset_s, 1),
                 text=f"our clock is {abs(offset_s):.0f} s {'behind' if offset_s > 0 else 'ahead of'} the vendor's",
-            )  # fmt: skip
+            )
 
     def told_us(self) -> int | None:
         """Now by the vendor's clock; None where it is not known."""

@@ -54,9 +54,12 @@ def instrument_path(code: str) -> str:
 def _object(body: bytes, objects: int = 1) -> dict[str, Any]:
     """The JSON object in `body`. An hour and a day of candles are one object of lists of numbers: what holds more
     objects, lists or texts is none, and is not unpacked (24 MB of `{},` would take 600 MB)."""
-    if len(body) > MAX_BYTES or body.count(b"{") > objects or body.count(b"[") > 16 * objects or (
-        body.count(b'"') > 64 * objects
-    ):  # fmt: skip
+    if (
+        len(body) > MAX_BYTES
+        or body.count(b"{") > objects
+        or body.count(b"[") > 16 * objects
+        or (body.count(b'"') > 64 * objects)
+    ):
         raise WrongAnswer("JSON of another shape, or far too much of it")
     try:
         loaded = orjson.loads(body)
@@ -217,7 +220,7 @@ def parse_description(body: bytes, now_us: int) -> Description:
         holidays = tuple(
             (_whole(one["from"], "holidays.from"), _whole(one["till"], "holidays.till"))
             for one in data.get("holidays") or ()
-        )  # fmt: skip
+        )
         told = [one["from"] for one in data.get("histories") or () if one["period"] == "TICK"]
         first_ms = _whole(told[0], "histories.from") if told else None
         if first_ms is not None and not _OLDEST_MS <= first_ms < now_us // 1000 - 24 * HOUR_MS:

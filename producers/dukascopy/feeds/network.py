@@ -101,9 +101,12 @@ class NetworkFeed:
     def _doubt(self, instrument: Instrument, hours: Sequence[int]) -> None:
         self._doubted_at[instrument.symbol] = time.monotonic()
         get_logger().warning(
-            events.FEED_UNPROVEN, product=instrument.product_id, feed=self.name, hours=[us_to_iso(h) for h in hours],
+            events.FEED_UNPROVEN,
+            product=instrument.product_id,
+            feed=self.name,
+            hours=[us_to_iso(h) for h in hours],
             text="the feed gives no quotes even for these hours, so what it calls empty stays unknown",
-        )  # fmt: skip
+        )
 
     def proven(self, instrument: Instrument, feed: str) -> bool:
         at = self._proven_at.get(instrument.symbol)
@@ -203,9 +206,12 @@ class JsonFeed(NetworkFeed):
             return instrument
         if told.price_scale != instrument.price_scale:
             get_logger().warning(
-                events.SCALE_DIFFERS, product=instrument.product_id, ours=instrument.price_scale,
-                vendor=told.price_scale, text="price_scale differs from the vendor's; see DUKASCOPY_INSTRUMENTS_FILE",
-            )  # fmt: skip
+                events.SCALE_DIFFERS,
+                product=instrument.product_id,
+                ours=instrument.price_scale,
+                vendor=told.price_scale,
+                text="price_scale differs from the vendor's; see DUKASCOPY_INSTRUMENTS_FILE",
+            )
         return replace(
             instrument,
             holidays_ms=instrument.holidays_ms + told.holidays_ms,

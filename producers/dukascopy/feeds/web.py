@@ -134,9 +134,14 @@ class Web:
     def _slow_down(self, asked_at: float, why: str, retry_after_s: float | None = None) -> None:
         pause = self._limit.failed(asked_at, retry_after_s)
         get_logger().warning(
-            events.RATE_LIMIT, venue="dukascopy", feed=self.feed, status="slower", rate=round(self._limit.rate, 2),
-            pause_s=round(pause, 2), error=why,
-        )  # fmt: skip
+            events.RATE_LIMIT,
+            venue="dukascopy",
+            feed=self.feed,
+            status="slower",
+            rate=round(self._limit.rate, 2),
+            pause_s=round(pause, 2),
+            error=why,
+        )
 
     def _rest(self, breaker: Breaker, why: str) -> None:
         if breaker.failed():

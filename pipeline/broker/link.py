@@ -1,0 +1,24 @@
+"""One producer of the client, and what it has not confirmed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pulsar
+
+
+class Link:
+    """A producer and what is on its way over it."""
+
+    def __init__(self, producer: pulsar.Producer) -> None:
+        self.producer = producer
+        self.large: pulsar.Producer | None = None  # see `pipeline.broker.chunked_publisher`
+        self.pending = 0
+        self.bytes = 0
+        self.over = False  # accounted for: confirmations that come later are not counted
+
+    def close(self) -> None:
+        for producer in (self.producer, self.large):
+            if producer is not None:
+                with suppress(pulsar.PulsarException):  # already closed, or no broker
+                    producer.close()
