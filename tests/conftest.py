@@ -32,11 +32,8 @@ from pipeline.database.sql import statement
 from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
+from tests.environment import UNMEASURED, Environment
 
-Environment = Callable[..., dict[str, str]]
-# Measuring coverage takes a program up to as much processor time again. Left out where many run at once, and in files
-# whose programs run the same lines in other files too.
-UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 UNMEASURED_FILES = (
     "exchange_candles_faults",
     "live_faults",
@@ -46,8 +43,6 @@ UNMEASURED_FILES = (
     "silent_stop",
     "whole",
 )
-
-
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
 # Files that take longest, so that none of them is begun last while the other worker has nothing left to do.

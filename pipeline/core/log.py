@@ -121,6 +121,7 @@ class _Libraries(logging.Handler):
         say(events.LIBRARY, text=text, library=record.name, exc_info=record.exc_info)
 
 
-def get_logger() -> Any:
+def get_logger() -> structlog.typing.FilteringBoundLogger:
     """The logger; bind what belongs to every line with `.bind(product=...)`."""
-    return structlog.get_logger()
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger

@@ -67,7 +67,7 @@ class Subscriptions:
     `say` is told when the state changes: "subscribed", "unacknowledged".
     """
 
-    def __init__(self, venue: Venue, say: Callable[..., None], log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, venue: Venue, say: Callable[..., None], log: structlog.typing.FilteringBoundLogger) -> None:
         self._venue, self._say, self._log = venue, say, log
         self.problems: dict[Key, Problem] = {}
         self._keys = {(channel, product) for product in venue.products for channel in venue.channels}

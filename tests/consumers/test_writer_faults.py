@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import UNMEASURED
 
 from bench.market import messages, symbol
 from pipeline.broker import bootstrap
@@ -25,6 +24,7 @@ from pipeline.core.settings import PROJECT, PulsarSettings, prefixes
 from pipeline.services.instance import Instance
 from pipeline.services.processes import wait_until
 from pipeline.verify import verify
+from tests.environment import UNMEASURED
 
 pytestmark = pytest.mark.faults
 PRODUCTS = 3

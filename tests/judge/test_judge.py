@@ -18,7 +18,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import UNMEASURED
 
 import schemas
 from judge import hostile, schedule
@@ -28,6 +27,7 @@ from judge.proxy import Proxy
 from judge.truth import Truth
 from pipeline.core.settings import PROJECT
 from simulator.testing import running_simulator
+from tests.environment import UNMEASURED
 
 KEY = ("kraken", "BTC-USD")
 

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-from conftest import UNMEASURED
 
 from pipeline.core.times import to_us
 from producers.dukascopy.calendar import closed
@@ -16,6 +15,7 @@ from producers.dukascopy.instruments import catalogue
 from producers.dukascopy.quotes import HOUR_US
 from simulator.dukascopy_hours import Quotes, encode_bi5
 from tests.dukascopy_help import load, rows, states, us, vendor, warm, writer
+from tests.environment import UNMEASURED
 from tests.venue_help import running, until
 
 Environment = Callable[..., dict[str, str]]

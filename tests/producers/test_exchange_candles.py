@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,23 +25,6 @@ def simulator() -> Iterator[Simulator]:
     limits = {"kraken_rest_rate": 1000, "kraken_rest_burst": 1000}
     with running_simulator(seed=21, kraken_ohlc_history=True, **limits) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "simulator" in request.fixturenames:
-        request.getfixturevalue("simulator").clear()
-
-
-@pytest.fixture
-def program(env: Callable[..., dict[str, str]], python: str, simulator: Simulator) -> Iterator[Candles]:
-    simulator.reset_stats()
-    made = Candles(env(**simulator.environment()), python, simulator)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def test_a_week_of_three_exchanges_is_complete_and_a_second_run_writes_nothing(program: Candles) -> None:
@@ -234,7 +217,8 @@ def test_missing_candles_are_missing_and_not_asked_for_ever(program: Candles) ->
 def test_a_dry_run_shows_and_publishes_nothing(program: Candles) -> None:
     """Prevents an experiment from leaving traces. The broker's address leads nowhere."""
     program.env |= {"PULSAR_URL": f"pulsar://127.0.0.1:{free_ports(1)[0]}"}
-    result = program.run("--run_mode=dry", "--dry_run_limit=3", "--backfill_start_date=5_hours_ago")
+    start = f"--backfill_start_date={hours_ago(5).isoformat()}"
+    result = program.run("--run_mode=dry", "--dry_run_limit=3", start)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("would write") == 9
     assert result.stdout.count("would fetch up to 3") == 3  # 300 and some minutes

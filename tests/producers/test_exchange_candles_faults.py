@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -35,23 +35,6 @@ def simulator() -> Iterator[Simulator]:
     limits = {"kraken_rest_rate": 1000, "kraken_rest_burst": 1000}
     with running_simulator(seed=22, kraken_ohlc_history=True, **limits) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "simulator" in request.fixturenames:
-        request.getfixturevalue("simulator").clear()
-
-
-@pytest.fixture
-def program(env: Callable[..., dict[str, str]], python: str, simulator: Simulator) -> Iterator[Candles]:
-    simulator.reset_stats()
-    made = Candles(env(**simulator.environment()), python, simulator)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def letters(program: Candles) -> list[dict[str, Any]]:

@@ -24,24 +24,6 @@ def simulator() -> Iterator[Simulator]:
         yield started
 
 
-@pytest.fixture(autouse=True)
-def _no_faults(simulator: Simulator) -> Iterator[None]:
-    simulator.clear()
-    yield
-    simulator.clear()
-
-
-@pytest.fixture
-def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
-    return env(
-        **simulator.environment(),
-        KRAKEN_PRODUCT_IDS="BTC/USD,ETH/USD",
-        COINBASE_PRODUCT_IDS="BTC-USD,ETH-USD",
-        KRAKEN_QUIET_SECONDS=1,
-        COINBASE_QUIET_SECONDS=1,
-    )
-
-
 def admin_of(env: dict[str, str]) -> Admin:
     return Admin(
         PulsarSettings(url=env["PULSAR_URL"], admin_url=env["PULSAR_ADMIN_URL"], token_file=env["PULSAR_TOKEN_FILE"])

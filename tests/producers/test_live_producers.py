@@ -26,27 +26,6 @@ def simulator() -> Iterator[Simulator]:
         yield started
 
 
-@pytest.fixture(autouse=True)
-def _no_faults(simulator: Simulator) -> Iterator[None]:
-    simulator.clear()
-    yield
-    simulator.clear()
-
-
-@pytest.fixture
-def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
-    return env(
-        **simulator.environment(),
-        KRAKEN_PRODUCT_IDS="BTC/USD,ETH/USD",
-        COINBASE_PRODUCT_IDS="BTC-USD,ETH-USD",
-        LOG_FORMAT="json",
-        METRICS_BASE_PORT=0,
-        STATE_DIR=tmp_path / "state",
-        KRAKEN_QUIET_SECONDS=1,
-        COINBASE_QUIET_SECONDS=1,
-    )
-
-
 def statuses(program: Running) -> list[str]:
     return [line["status"] for line in program.lines("connection.status")]
 

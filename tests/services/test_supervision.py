@@ -13,13 +13,13 @@ from pathlib import Path
 import psycopg
 import pytest
 import requests
-from conftest import UNMEASURED
 
 from pipeline.core.programs import PROGRAMS
 from pipeline.core.settings import PROJECT, prefixes
 from pipeline.services import conf, preflight
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
+from tests.environment import UNMEASURED
 
 UP_SECONDS = 240.0  # on an idle machine it takes four
 WRITER = next(one for one in PROGRAMS if one.name == "trades-writer")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import Environment
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
@@ -25,6 +24,7 @@ from pipeline.core.settings import (
 )
 from pipeline.services import demo, preflight
 from pipeline.services.instance import Instance
+from tests.environment import Environment
 
 
 def _tool(name: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
+import structlog
 import tenacity
 
 from pipeline.core import events
@@ -12,7 +12,9 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.stopping import Stopped
 
 
-def retrying(what: str, attempts: int, stop: threading.Event, log: Any) -> tenacity.Retrying:
+def retrying(
+    what: str, attempts: int, stop: threading.Event, log: structlog.typing.FilteringBoundLogger
+) -> tenacity.Retrying:
     """Calls what it is given until it succeeds, at most `attempts` times, 1, 2, 4 ... 30 s (and up to 1 s more) apart.
 
     Only errors that are `retryable` are worth it; the last one is raised as it is. Raises `Stopped` out of a pause.
