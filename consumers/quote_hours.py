@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -55,10 +57,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Known:
-    """An hour as the ledger has it; `age_s`: since when, by the database's clock."""
+    """What the ledger has of an hour, by the database's clock.
 
-    hour: Hour
+    `age_s`: since when it has `hour`. `looked_s`: between the first and the last look of whoever asked the vendor and
+    found nothing, infinite where one look is enough; None where nobody looked.
+    """
+
+    hour: Hour | None
     age_s: float
+    looked_s: float | None
+
+
+NOTHING_KNOWN = Known(None, 0.0, None)
 
 
 def state_of(header: dict[str, Any]) -> str:
@@ -70,37 +80,32 @@ def state_of(header: dict[str, Any]) -> str:
     return "confirmed_empty" if header["final"] else "seen_empty"
 
 
-def earned(new: Candidate, known: Known | None, asset_class: str, confirm_s: float) -> Hour:
-    """The hour with the state that it is given: nothing is final by one message's word.
+def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> Hour:
+    """The hour with the state that it is given: nothing is final by a message's word.
 
-    Empty is what was seen empty some time before, by the database's clock and by the messages'. A file of zero length
-    in a folder is empty at once; closed is what the week's rule says, and otherwise (a holiday) what was said twice. An
-    hour of which rows were refused stays `partial`, and is asked for again, until it is told a second time.
+    Empty is what the loader has looked at twice, some time apart, and late enough; a file of zero length in a folder
+    once. Closed is what the week's rule says; a holiday is asked for like other hours. An hour of which rows were
+    refused stays `partial`, and is asked for again, until it is told a second time.
     """
-    hour = new.hour
-    old = known.hour if known else None
-    first_state = "partial" if hour.state == "present" else "seen_empty"
-    if hour.state == "present" and not new.refused:
-        return hour
-    if hour.state in ("partial", "seen_empty"):
+    hour, old = new.hour, known.hour
+    if hour.state in ("partial", "seen_empty") or (hour.state == "present" and not new.refused):
         return hour
     if hour.state == "closed" and closed_by_week(session_of(asset_class), hour.hour_us):
         return hour
-    if hour.state == "confirmed_empty" and hour.feed == "folder":
-        return hour
     if old is not None and old.state == hour.state and same_content(hour, old):
         return hour
-    late_enough = hour.state != "confirmed_empty" or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
-    if (
-        known is not None
-        and old is not None
-        and late_enough
-        and (old.state, old.ticks, old.checksum) == (first_state, hour.ticks, hour.checksum)
-        and known.age_s >= confirm_s
-        and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
-    ):
-        return hour
-    return replace(hour, state=first_state)
+    if hour.state == "present":
+        told_before = (
+            old is not None
+            and (old.state, old.ticks, old.checksum) == ("partial", hour.ticks, hour.checksum)
+            and known.age_s >= confirm_s
+            and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
+        )
+        return hour if told_before else replace(hour, state="partial")
+    looked_s = -1.0 if known.looked_s is None else known.looked_s
+    late_enough = looked_s == inf or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
+    final = hour.state == "confirmed_empty" and looked_s >= confirm_s and late_enough
+    return hour if final else replace(hour, state="seen_empty")
 
 
 class Hours:
@@ -204,8 +209,8 @@ class PreparedHours:
             ledger: list[tuple[Any, ...]] = []
             for name, claimed in wanted.items():
                 place = (ids[name[:2]], claimed.hour.hour_us)
-                before = known.get(place)
-                old = before.hour if before else None
+                before = known.get(place, NOTHING_KNOWN)
+                old = before.hour
                 candidate = replace(claimed, hour=earned(claimed, before, classes[place[0]], self._confirm_s))
                 if (kept := entry(candidate.hour, old, refused=candidate.refused > 0)) is not None:
                     ledger.append(_ledger_row(place[0], kept))
@@ -261,9 +266,23 @@ def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> di
 
 def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Known]:
     found = conn.execute(statement("quote_hours_known"), ([p[0] for p in places], [from_us(p[1]) for p in places]))
-    return {
-        (r[0], to_us(r[1])): Known(Hour(to_us(r[1]), r[2], r[3], r[4], to_us(r[5]), r[6], r[7]), r[8]) for r in found
-    }
+    return {(row[0], to_us(row[1])): _known(*row[1:]) for row in found}
+
+
+def _known(
+    at: datetime,
+    state: str | None,
+    ticks: int,
+    feed: str,
+    fetched_at: datetime,
+    checksum: int,
+    revision: int,
+    age_s: float,
+    looked_s: float | None,
+) -> Known:
+    if state is None:
+        return Known(None, 0.0, looked_s)
+    return Known(Hour(to_us(at), state, ticks, feed, to_us(fetched_at), checksum, revision), age_s, looked_s)
 
 
 def _ledger_row(instrument_id: int, hour: Hour) -> tuple[Any, ...]:

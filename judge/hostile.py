@@ -104,7 +104,7 @@ def _aimed(dice: random.Random, name: str, now_us: int, newest_id: int) -> dict[
             "final": True,
             "price_scale": 5,
             "size_scale": 0,
-            "feed": "bi5",
+            "feed": dice.choice(("bi5", "json", "folder", "calendar")),
             "fetched_at_us": now_us,
             "received_at_us": now_us,
             **found,

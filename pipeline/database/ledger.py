@@ -191,6 +191,11 @@ class Ledger:
             },
         )
 
+    def looked(self, venue: str, product_id: str, asset_class: str, hour_us: int, *, sure: bool) -> None:
+        """The vendor was asked for an hour of quotes and has none. `sure`: no second look is needed."""
+        instrument = self.instrument(venue, product_id, asset_class)
+        self._conn.execute(statement("quote_looks_store"), (instrument, from_us(hour_us), sure))
+
     def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
         """Its id; the instrument is made where it is new."""
         query = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"

@@ -30,6 +30,7 @@ from producers.dukascopy import metrics
 from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.job import Job
+from producers.dukascopy.looks import Looks
 from producers.dukascopy.piece import Means, Piece
 from producers.dukascopy.plan import Open, Plan, Rules, make_plan
 from producers.dukascopy.quotes import HOUR_US
@@ -41,9 +42,8 @@ LET_IN_S = 0.7
 WINDOW = 100 * 24
 # Hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
 MAX_PENDING = 24
-QUIET_S = 15.0
+QUIET_S, LEDGER_TRIES = 15.0, 5
 IDLE_S = 3.0  # a writer that has read everything needs less than a second to commit it
-LEDGER_TRIES = 5
 T = TypeVar("T")
 
 
@@ -79,6 +79,7 @@ class Loader:
         self._wait_turn, self._refetch, self._patience_s = wait_turn, refetch, patience_s
         self._database = database
         self._conn: Connection | None = None
+        self._looks = Looks(database)
 
     def _connected(self) -> Connection:
         if self._conn is None or self._conn.closed:
@@ -89,6 +90,7 @@ class Loader:
         return Ledger(self._connected())
 
     def close(self) -> None:
+        self._looks.close()
         if self._conn is not None:
             self._conn.close()
             self._conn = None
@@ -104,9 +106,8 @@ class Loader:
     def missing(self, instrument: Instrument, before_us: int) -> list[range]:
         """Hours before this moment that somebody asked for once, and that are not accounted for."""
         values = {"venue": VENUE, "product": instrument.product_id, "before": from_us(before_us)}
-        rows = self._with_ledger(
-            lambda _: self._connected().execute(statement("quote_hours_missing"), values).fetchall()
-        )
+        query = statement("quote_hours_missing")
+        rows = self._with_ledger(lambda _: self._connected().execute(query, values).fetchall())
         first_us = instrument.first_tick_us or 0
         runs = [range(max(to_us(row[0]), first_us // HOUR_US * HOUR_US), to_us(row[1]), HOUR_US) for row in rows]
         return [run for run in runs if len(run)]
@@ -188,7 +189,7 @@ class Loader:
                 "quotes", VENUE, name, "quotes", "dukascopy-history", whole=True, max_pending=MAX_PENDING
             )
             try:
-                piece = Piece(self.means, job, plan, known, publisher)
+                piece = Piece(self.means, job, plan, known, publisher, self._looks)
                 piece.run()
                 if not self.stop.is_set():
                     piece.settle(lambda: self._with_quotes(job.instrument))

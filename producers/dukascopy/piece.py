@@ -21,6 +21,7 @@ from producers.dukascopy.feeds.feed import Feed, Fetched, reason
 from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE
 from producers.dukascopy.job import Job, Sent
+from producers.dukascopy.looks import Looks
 from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
@@ -45,8 +46,17 @@ class Means:
 class Piece:
     """`run`, then `settle`. `finished`: nothing of the plan is left to be asked."""
 
-    def __init__(self, means: Means, job: Job, plan: Plan, known: dict[int, Hour], publisher: Publisher) -> None:
+    def __init__(
+        self,
+        means: Means,
+        job: Job,
+        plan: Plan,
+        known: dict[int, Hour],
+        publisher: Publisher,
+        looks: Looks,
+    ) -> None:
         self._means, self._job, self._known, self._publisher = means, job, known, publisher
+        self._looks = looks
         self._feed, self._stop = means.feed, means.stop
         self._lock = threading.Lock()
         self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
@@ -198,6 +208,7 @@ class Piece:
     def _nothing(self, hour_us: int, found: Fetched) -> None:
         """Nothing there. Final at once from a folder, whose file of zero length is the vendor's own; from the network
         after a second look some time later, where the hour is old enough by the vendor's clock and by ours."""
+        self._looks.note(self._job.instrument, hour_us, sure=self._feed.free)
         known = self._known.get(hour_us)
         seen = known if known and known.state == "seen_empty" else None
         confirm_us = self._means.confirm_us

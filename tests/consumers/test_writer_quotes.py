@@ -75,6 +75,15 @@ def test_the_finished_hour_replaces_the_running_one(conn: Any) -> None:
     assert proven(conn) == []
 
 
+def look(conn: Any, minutes: int, *, sure: bool = False) -> None:
+    """The loader has asked the vendor for the hour of T0 twice, so far apart."""
+    conn.execute(
+        "INSERT INTO quote_looks SELECT instrument_id, to_timestamp(%s), now() - make_interval(mins => %s), now(), %s"
+        " FROM instruments",
+        (T0_US / 1e6, minutes, sure),
+    )
+
+
 def test_emptiness_is_seen_then_confirmed_and_never_beats_quotes(conn: Any) -> None:
     put(conn, hour_bytes([], [], final=False))
     put(conn, hour_bytes([], [], final=False, fetched_at_us=T0_US + 5))
@@ -83,6 +92,9 @@ def test_emptiness_is_seen_then_confirmed_and_never_beats_quotes(conn: Any) -> N
     put(conn, hour_bytes([], [], fetched_at_us=T0_US + 50 * HOUR))
     assert hours(conn) == [("seen_empty", 0, "bi5", 0)], "seen a moment ago, by the database's clock"
     conn.execute("UPDATE quote_hours SET stored_at = stored_at - INTERVAL '11 minutes'")
+    put(conn, hour_bytes([], [], fetched_at_us=T0_US + 50 * HOUR))
+    assert hours(conn) == [("seen_empty", 0, "bi5", 0)], "nobody has looked"
+    look(conn, 11)
     put(conn, hour_bytes([], [], fetched_at_us=T0_US + 20 * HOUR))
     assert hours(conn) == [("seen_empty", 0, "bi5", 0)], "too young: it may still be published"
     put(conn, hour_bytes([], [], fetched_at_us=T0_US + 50 * HOUR))
@@ -108,18 +120,21 @@ SATURDAY_US = T0_US // (24 * HOUR) * 24 * HOUR + 4 * 24 * HOUR + 12 * HOUR  # T0
 def test_closed_is_what_the_week_says_and_not_what_a_message_says(
     conn: Any, product: str, asset_class: str, hour_us: int, state: str
 ) -> None:
-    """Prevents hours of a trading day that one message explains away. A holiday must be said twice."""
+    """Prevents hours of a trading day that messages explain away, however often."""
     topic = f"persistent://t/quotes/dukascopy.{product.lower()}"
     claim = {"product_id": product, "asset_class": asset_class, "hour_start_us": hour_us, "feed": "calendar"}
     store(Hours(), conn, [received("quotes", hour_bytes([], [], **claim), topic)])
     assert hours(conn) == [(state, 0, "calendar", 0)]
     conn.execute("UPDATE quote_hours SET stored_at = stored_at - INTERVAL '11 minutes'")
     store(Hours(), conn, [received("quotes", hour_bytes([], [], **claim, fetched_at_us=T0_US + HOUR), topic)])
-    assert hours(conn)[0][0] == "closed"
+    assert hours(conn)[0][0] == state
 
 
 def test_an_empty_file_in_a_folder_is_final_at_once(conn: Any) -> None:
     """Prevents a load from a folder that never ends: the file will be empty tomorrow too."""
+    put(conn, hour_bytes([], [], feed="folder"))
+    assert hours(conn) == [("seen_empty", 0, "folder", 0)], "by the message's word alone"
+    look(conn, 0, sure=True)
     put(conn, hour_bytes([], [], feed="folder"))
     assert hours(conn) == [("confirmed_empty", 0, "folder", 0)]
 
