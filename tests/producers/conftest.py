@@ -1,4 +1,4 @@
-"""What tests of producers share: their `simulator` is a fixture of the module that asks for it."""
+"""What tests of producers share: their `simulator` is a fixture of their own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ Env = Callable[..., dict[str, str]]
 @pytest.fixture(autouse=True)
 def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     """The faults of one test do not reach the next."""
+    made = request.getfixturevalue("simulator") if "simulator" in request.fixturenames else None
     yield
-    if "simulator" in request.fixturenames and isinstance(made := request.getfixturevalue("simulator"), Simulator):
+    if isinstance(made, Simulator):
         made.clear()
 
 
