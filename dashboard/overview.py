@@ -19,6 +19,7 @@ from pipeline.ops import collect
 # Several open pages ask the programs once.
 KEPT_S = 2.0
 WAIT_S = 5.0
+FIRST_WAIT_S = 15.0  # there is no older answer yet; on a busy machine the first one takes seconds
 # Texts of others, such as a program's reasons, and lists that a page can show.
 LONGEST, MOST = 1_000, 2_000
 
@@ -32,13 +33,13 @@ class Overview:
         self._asking: asyncio.Task[None] | None = None
 
     async def now(self) -> dict[str, Any]:
-        """The state as JSON can carry it. Raises `Unavailable` when there was none yet within `WAIT_S`."""
+        """The state as JSON can carry it. Raises `Unavailable` when there was none yet within `FIRST_WAIT_S`."""
         if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
-            await asyncio.wait([self._asking], timeout=WAIT_S)
+            await asyncio.wait([self._asking], timeout=WAIT_S if self._kept else FIRST_WAIT_S)
         if self._kept is None:
-            raise Unavailable(f"the state is being asked for; no answer within {WAIT_S:.0f} s")
+            raise Unavailable(f"the state is being asked for; no answer within {FIRST_WAIT_S:.0f} s")
         asked_s, found = self._kept
         age_s = time.monotonic() - asked_s
         if self._asking is not None and not self._asking.done():  # nobody may take this for how things are now

@@ -103,7 +103,7 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            wrong.append(message.text)
+            wrong.append(f"{message.text} {message.location}")
 
     def on_request(asked: Request) -> None:
         if not asked.url.startswith((served.url, "data:")):
