@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import BadData
+from pipeline.core.times import HOUR_MS
 from schemas.columns import COLUMNS, QuoteHour
 
-HOUR_MS = 3_600_000
 MOST = 10**15 - 1  # of a price or a size as an integer
 MOST_SUM = 9 * 10**18  # what numpy adds up without going round
 MAY_BE_NEGATIVE = ("commodity",)  # oil has traded below zero

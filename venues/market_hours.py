@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from pipeline.core.times import HOUR_US
+
 Session = Literal["always", "fx_week", "us_stock"]
 NEW_YORK = ZoneInfo("America/New_York")
-HOUR_US = 3_600_000_000
 # A vendor publishes an hour late: an empty answer about a younger one says nothing.
 EMPTY_FINAL_AFTER_US = 24 * HOUR_US
 _FRIDAY, _SUNDAY = 4, 6

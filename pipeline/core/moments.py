@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.products import short
-from pipeline.core.times import from_us, to_us
+from pipeline.core.times import HOUR_US, from_us, to_us
 
-HOUR_US = 3_600_000_000
 # What a 64-bit count of microseconds, a database and a calendar all hold without further thought.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _AGO = re.compile(r"([0-9]{1,5})_(hour|day|week|month|year)s?_ago")

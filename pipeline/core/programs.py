@@ -34,8 +34,7 @@ class Program:
         """Where a section says it itself."""
         if self.switch is None or "metrics_port" not in self.switch.model_fields:
             return None
-        own: int | None = getattr(load(self.switch), "metrics_port")  # noqa: B009
-        return own
+        return getattr(load(self.switch), "metrics_port", None)
 
     @property
     def port(self) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pipeline.core.times import HOUR_MS, HOUR_US
 from producers.dukascopy.instruments import Instrument
 from venues.market_hours import closed_by_week
 
-HOUR_MS = 3_600_000
 _BUSY_DAYS = (1, 2, 3)
 
 
@@ -23,11 +23,11 @@ def closed(instrument: Instrument, hour_us: int) -> bool:
 def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
     """The newest hours (µs) in which every market trades: 15:00 UTC from Tuesday to Thursday, no holiday."""
     found: list[int] = []
-    day_us = 24 * HOUR_MS * 1000
+    day_us = 24 * HOUR_US
     for midnight_us in range(before_us - before_us % day_us, before_us - 30 * day_us, -day_us):
-        hour_us = midnight_us + 15 * HOUR_MS * 1000
+        hour_us = midnight_us + 15 * HOUR_US
         at = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
-        early = hour_us + HOUR_MS * 1000 > before_us or hour_us < (instrument.first_tick_us or 0)
+        early = hour_us + HOUR_US > before_us or hour_us < (instrument.first_tick_us or 0)
         shut = closed(instrument, hour_us) or _holiday(instrument, hour_us)
         if at.weekday() in _BUSY_DAYS and not early and not shut and len(found) < count:
             found.append(hour_us)

@@ -13,13 +13,12 @@ from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
-from pipeline.core.times import from_us
+from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.connection import Connection, connect
 from producers.dukascopy.command import Request
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE, Instrument
-from producers.dukascopy.quotes import HOUR_US
 from schemas.columns import Column
 
 DAY_US = 24 * HOUR_US

@@ -15,13 +15,12 @@ from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop
 from pipeline.core.stopping import Stopped
-from pipeline.core.times import from_us, us_to_iso
+from pipeline.core.times import HOUR_US, from_us, us_to_iso
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.job import Job
 from producers.dukascopy.loader import Asked, Loader
 from producers.dukascopy.plan import PUBLISHED_AFTER_US, Open
-from producers.dukascopy.quotes import HOUR_US
 
 GROUPS_SHOWN = 20
 

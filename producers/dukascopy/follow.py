@@ -26,7 +26,7 @@ class Following:
     def __init__(
         self, loader: Loader, instruments: list[Instrument], request: Request, poll_s: float, stop: Stop
     ) -> None:
-        self._loader, self._instruments, self._wish = loader, instruments, request
+        self._loader, self._instruments, self._request = loader, instruments, request
         self._poll_s, self._stop = poll_s, stop
         self._well_at = time.monotonic()
         self._open: dict[str, int] = {}
@@ -54,7 +54,7 @@ class Following:
     def _look(self) -> None:
         now = time.monotonic()
         due = [one for one in self._instruments if self._resting.get(one.product_id, (0.0, 0.0))[0] <= now]
-        jobs = load_all(self._loader, due, self._wish, self._stop, follow=True)
+        jobs = load_all(self._loader, due, self._request, self._stop, follow=True)
         if self._stop.is_set():
             return
         report_open(jobs, to_stderr=False)

@@ -22,7 +22,7 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.settings import DatabaseSettings
-from pipeline.core.times import from_us, to_us
+from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Hour, Ledger
 from pipeline.database.sql import statement
@@ -33,7 +33,6 @@ from producers.dukascopy.job import Job
 from producers.dukascopy.looks import Looks
 from producers.dukascopy.piece import Means, Piece
 from producers.dukascopy.plan import Open, Plan, Rules, make_plan
-from producers.dukascopy.quotes import HOUR_US
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 # Longer than a waiting process sleeps between two tries, so that it gets its turn.

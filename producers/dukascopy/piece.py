@@ -14,7 +14,7 @@ from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.stopping import Stopped
-from pipeline.core.times import us_to_iso
+from pipeline.core.times import HOUR_US, us_to_iso
 from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
 from producers.dukascopy.feeds.feed import Feed, Fetched, reason
@@ -24,7 +24,7 @@ from producers.dukascopy.job import Job, Sent
 from producers.dukascopy.looks import Looks
 from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
-from producers.dukascopy.quotes import HOUR_US, NO_QUOTES
+from producers.dukascopy.quotes import NO_QUOTES
 from schemas.columns import checksum, encode_quote_hour
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pipeline.core.times import HOUR_US
 from pipeline.database.ledger import Hour
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.quotes import HOUR_US
 
 # An hour file appears after the hour ends; delays of 45 to 60 min have been seen. Asked from here on.
 PUBLISHED_AFTER_US = 5 * 60 * 1_000_000
 SLACK_US = 5_000_000
-ACCOUNTED = ("present", "confirmed_empty", "closed")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def make_plan(
 def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: Hour | None, rules: Rules) -> None:
     end_us = hour_us + HOUR_US
     state = known.state if known else None
-    if state in ACCOUNTED and not rules.refetch and not (state == "closed" and feed.free):
+    if known and known.accounted and not rules.refetch and not (state == "closed" and feed.free):
         plan.accounted.add(hour_us)
     elif feed.free:
         _place_in_folder(plan, instrument, feed, hour_us, known, rules)
@@ -106,10 +105,9 @@ def _place_in_folder(
     plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: Hour | None, rules: Rules
 ) -> None:
     """A folder costs no call, so its files count even when the market should have been closed."""
-    state = known.state if known else None
     if feed.at_hand(instrument, hour_us):
         plan.ask.append(hour_us)
-    elif state in ACCOUNTED:
+    elif known and known.accounted:
         plan.accounted.add(hour_us)
     elif known is None and _closed(instrument, hour_us, rules) and hour_us + HOUR_US <= rules.now_us:
         plan.closed.append(hour_us)

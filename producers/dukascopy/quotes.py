@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import WrongAnswer
+from pipeline.core.times import HOUR_MS
 from schemas.columns import COLUMNS, Column
 
-HOUR_MS = 3_600_000
-HOUR_US = HOUR_MS * 1000
 # Of a double with at most 15 digits, what calculating with it leaves behind; relative.
 NOISE = 1e-15
 

@@ -116,7 +116,7 @@ class _Load:
     """One run of the command."""
 
     def __init__(self, source: Source, request: Request, stop: threading.Event, bus: Bus, conn: Connection) -> None:
-        self._source, self._wish, self._stop, self._bus, self._conn = source, request, stop, bus, conn
+        self._source, self._request, self._stop, self._bus, self._conn = source, request, stop, bus, conn
         self._log = get_logger().bind(venue=source.venue)
         self._publishers: dict[str, Publisher] = {}
         self._findings: dict[tuple[str, str], list[IdRange]] = {}
@@ -146,7 +146,7 @@ class _Load:
             return 1
 
     def _product(self, product: str) -> int:
-        span = _id_span(self._source, self._wish, product)
+        span = _id_span(self._source, self._request, product)
         if span is None:
             self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trade in this time")
             return 0
@@ -192,7 +192,7 @@ class _Load:
                 missing = self._missing(product, span)
                 continue
             turn = f"{self._source.venue} {product}"
-            with self._ledger().turn(turn, self._stop, wait=self._wish.wait_for_turn) as mine:
+            with self._ledger().turn(turn, self._stop, wait=self._request.wait_for_turn) as mine:
                 if not mine:
                     if self._stop.is_set():
                         raise Stopped
@@ -202,7 +202,7 @@ class _Load:
                 cluster = id_ranges.newest_cluster(ready, ONE_WALK)
                 before_us = self._before_us(product, cluster[0][0])
                 filled = self._filler.fill(
-                    product, cluster, before_us, self._wish.to_us, budget_s=PIECE_S, on_rows=progress.add
+                    product, cluster, before_us, self._request.to_us, budget_s=PIECE_S, on_rows=progress.add
                 )
                 came = id_ranges.merged([*filled.published, *filled.explained])
                 given = id_ranges.merged([*given, *came])
@@ -213,10 +213,10 @@ class _Load:
                 if idle > MOST_IDLE:
                     self._log.error(events.REQUEST_FAILED, product=product, error="the venue's answers lead nowhere")
                     return left
-                if self._wish.wait_for_ledger:
+                if self._request.wait_for_ledger:
                     self._wait_for_ledger(product, filled)
-            missing = self._missing(product, span) if self._wish.wait_for_ledger else missing
-        return id_ranges.without(self._missing(product, span), given if not self._wish.wait_for_ledger else [])
+            missing = self._missing(product, span) if self._request.wait_for_ledger else missing
+        return id_ranges.without(self._missing(product, span), given if not self._request.wait_for_ledger else [])
 
     def _flush(self, product: str) -> None:
         """Until the broker has all of it."""
@@ -232,7 +232,7 @@ class _Load:
     def _before_us(self, product: str, first_id: int) -> int:
         """A time at or before the trade: its stored neighbour's, or where the load begins."""
         before = self._ledger().trade_before(self._source.venue, product, first_id)
-        return max(self._wish.from_us, before[1] if before else 0)
+        return max(self._request.from_us, before[1] if before else 0)
 
     def _pause(self, seconds: float, product: str, left: list[IdRange]) -> None:
         self._log.info(
@@ -288,5 +288,5 @@ class _Load:
 
 
 def describe(request: Request) -> dict[str, Any]:
-    """The wish for the log."""
+    """The request for the log."""
     return {"products": request.products, "from": us_to_iso(request.from_us), "to": us_to_iso(request.to_us)}

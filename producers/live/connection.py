@@ -56,13 +56,8 @@ class Connection:
         clock: VenueClock,
         stop: threading.Event,
     ) -> None:
-        self.venue, self._publisher, self._heads, self.clock, self._stop = (
-            venue,
-            publisher,
-            heads,
-            clock,
-            stop,
-        )
+        self.venue, self._publisher, self._heads = venue, publisher, heads
+        self.clock, self._stop = clock, stop
         self._log = get_logger().bind(venue=venue.name)
         now = time.monotonic()
         self.started = now

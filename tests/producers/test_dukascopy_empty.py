@@ -9,11 +9,10 @@ from datetime import timedelta
 import pytest
 
 from pipeline.core.runtime import now_us
-from pipeline.core.times import from_us
+from pipeline.core.times import HOUR_US, from_us
 from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
-from producers.dukascopy.quotes import HOUR_US
 from simulator.testing import Simulator, running_simulator
 from tests.dukascopy_help import counts, load, rows, states, us, writer
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.times import HOUR_US
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
-from producers.dukascopy.quotes import HOUR_US
 from simulator.dukascopy_hours import Quotes, encode_bi5
 from tests.dukascopy_help import counts, load, made_hours, rows, states, us, vendor, warm, writer
 

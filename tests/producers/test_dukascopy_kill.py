@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.core.times import to_us
+from pipeline.core.times import HOUR_US, to_us
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
-from producers.dukascopy.quotes import HOUR_US
 from simulator.dukascopy_hours import Quotes, encode_bi5
 from tests.dukascopy_help import load, rows, states, us, vendor, warm, writer
 from tests.environment import UNMEASURED

@@ -11,9 +11,8 @@ import pytest
 
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PROJECT
-from pipeline.core.times import from_us
+from pipeline.core.times import HOUR_US, from_us
 from producers.dukascopy.feeds import bi5
-from producers.dukascopy.quotes import HOUR_US
 from simulator.testing import running_simulator
 from tests.dukascopy_help import BI5, counts, load, made_hours, rows, states, us, vendor, warm, writer
 from tests.venue_help import running, until

@@ -16,6 +16,7 @@ from pipeline.core import events
 from pipeline.core.errors import BadData, WrongAnswer, WrongUse
 from pipeline.core.moments import moment_us, whole_hour_us
 from pipeline.core.runtime import now_us
+from pipeline.core.times import HOUR_US
 from pipeline.database.ledger import Hour
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.candles_check import by_minute, compare
@@ -28,7 +29,7 @@ from producers.dukascopy.feeds.network import JsonFeed
 from producers.dukascopy.feeds.web import Web
 from producers.dukascopy.instruments import catalogue, chosen
 from producers.dukascopy.plan import Rules, make_plan
-from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, decimals_of_units, units_of_millions
+from producers.dukascopy.quotes import NO_QUOTES, decimals_of_units, units_of_millions
 from tests.dukascopy_help import BI5, RECORDINGS, us
 
 BTC_HOUR = us("2023-02-20T12")

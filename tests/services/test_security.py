@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,6 @@ from tests.messages import T0_US, hour_bytes, received, store, ticker_record, tr
 from venues.coinbase.settings import CoinbaseSettings
 
 PASSWORD = "s3cret-" + secrets.token_hex(8)
-
-
-@pytest.fixture
-def login(database_url: str) -> Iterator[Callable[[str], psycopg.Connection[Any]]]:
-    """`login(role)`: a connection as a new user that has only this role."""
-    made: list[tuple[str, psycopg.Connection[Any]]] = []
-
-    def enter(role: str) -> psycopg.Connection[Any]:
-        name = f"user_{secrets.token_hex(5)}"
-        with psycopg.connect(database_url, autocommit=True) as conn:
-            made_of = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}")
-            conn.execute(made_of.format(sql.Identifier(name), sql.Literal(PASSWORD), sql.Identifier(role)))
-        connection: psycopg.Connection[Any] = psycopg.connect(
-            database_url, user=name, password=PASSWORD, autocommit=True
-        )
-        made.append((name, connection))
-        return connection
-
-    yield enter
-    for name, connection in made:
-        connection.close()
-        with psycopg.connect(database_url, autocommit=True) as conn:
-            conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
 def test_the_writer_role_is_enough_for_all_writers(login: Callable[[str], psycopg.Connection[Any]]) -> None:

@@ -30,7 +30,7 @@ def products_of(settings: CoinbaseSettings) -> tuple[str, ...]:
 
 
 class CoinbaseVenue:
-    """See `producers.live.connection.Venue`."""
+    """See `venues.venue.Venue`."""
 
     name = "coinbase"
     messages_per_s = 4.0  # 8 a second and address without a key

@@ -23,7 +23,7 @@ def products_of(settings: KrakenSettings) -> tuple[str, ...]:
 
 
 class KrakenVenue:
-    """See `producers.live.connection.Venue`."""
+    """See `venues.venue.Venue`."""
 
     name = "kraken"
     watches_trades = True

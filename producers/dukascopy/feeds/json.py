@@ -21,7 +21,8 @@ import numpy.typing as npt
 import orjson
 
 from pipeline.core.errors import BadData, WrongAnswer
-from producers.dukascopy.quotes import HOUR_MS, MAX_SIZE, NO_QUOTES, Quotes, decimals_of_units, judged
+from pipeline.core.times import HOUR_MS
+from producers.dukascopy.quotes import MAX_SIZE, NO_QUOTES, Quotes, decimals_of_units, judged
 from schemas.columns import Column
 
 MINUTE_MS = 60_000

@@ -11,13 +11,13 @@ from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Refused, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
-from pipeline.core.times import us_to_iso
+from pipeline.core.times import HOUR_US, us_to_iso
 from producers.dukascopy.feeds import bi5, json
 from producers.dukascopy.feeds.cache import Cache
 from producers.dukascopy.feeds.feed import Fetched
 from producers.dukascopy.feeds.web import Got, Web
 from producers.dukascopy.instruments import Instrument
-from producers.dukascopy.quotes import HOUR_US, NO_QUOTES, Quotes
+from producers.dukascopy.quotes import NO_QUOTES, Quotes
 from schemas.columns import Column
 
 # Not longer than the distance of the two looks that make an hour empty, so that they do not rest on one proof.
