@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pulsar
 
-import schemas
 from bench.drain import watch
 from bench.environment import Child, Figures, Ground, Place, cpu_per, say, until
+from schemas.records import TradesMessage, decode_as
 from simulator.testing import Simulator, running_simulator
 
 POLL_S = 0.002
@@ -57,9 +57,9 @@ def _frames(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
             reader = client.create_reader(f"persistent://{place.tenant}/trades/{name}", pulsar.MessageId.earliest)
             frames = found.setdefault(name, [])
             while reader.has_message_available():
-                record = schemas.decode("trades", reader.read_next(timeout_millis=10_000).data())
-                if record["origin"] == "live" and record["trades"]:
-                    frames.append((record["received_at_us"], max(t["trade_id"] for t in record["trades"])))
+                message = decode_as(TradesMessage, reader.read_next(timeout_millis=10_000).data())
+                if message.origin == "live" and message.trades:
+                    frames.append((message.received_at_us, max(t.trade_id for t in message.trades)))
             reader.close()
     finally:
         client.close()

@@ -52,7 +52,7 @@ def published(place: Place, data: Path) -> float:
         client.close()
         child.stop()
     hours = [decode_quote_hour(data) for data in found]
-    began: float = min(hour.header["fetched_at_us"] for hour in hours) / 1e6
+    began: float = min(hour.header.fetched_at_us for hour in hours) / 1e6
     return sum(len(hour) for hour in hours) / (ended - began)
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from consumers import consensus, fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Time, rows, write
 from consumers.sink import DeadLetters, MessageSlice, WriteResult
-from consumers.subscription import Message, decoded
+from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
+from schemas.records import CandleRow, CandlesMessage, decode_as
 
 _PRICES = ("open", "high", "low", "close")
 _STAGE = """
@@ -43,25 +44,25 @@ class Candles:
     def __init__(self) -> None:
         self.instruments = Instruments()
 
-    def read(self, message: Message) -> tuple[Any, int]:
+    def read(self, message: Message) -> tuple[CandlesMessage, int]:
         """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
-        record = decoded(message, self.schema)
-        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+        record = decode_as(CandlesMessage, message.data, message.layout)
+        check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("candles", record)
-        fields.check_ahead("as_of_us", record["as_of_us"])
-        return record, len(record["candles"]) + 1
+        fields.check_ahead("as_of_us", record.as_of_us)
+        return record, len(record.candles) + 1
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedCandles:
         return PreparedCandles(parts, self.instruments)
 
 
-def _check_statement(record: dict[str, Any]) -> None:
+def _check_statement(record: CandlesMessage) -> None:
     """Raise `BadData` for a state or a quorum that cannot be."""
     fields.check("statement", record)
-    if (record["covered_to_us"] or 0) > record["as_of_us"]:
+    if (record.covered_to_us or 0) > record.as_of_us:
         raise BadData("time", "the covered span ends after the moment of which the message speaks")
-    if record["quorum"]:
-        consensus.check_quorum(record["quorum"])
+    if record.quorum:
+        consensus.check_quorum(record.quorum)
 
 
 class PreparedCandles:
@@ -71,23 +72,23 @@ class PreparedCandles:
         self._parts = parts
         self._instruments = instruments
         self.letters = DeadLetters()
-        candles: list[dict[str, Any]] = []
+        candles: list[CandleRow] = []
         whose: list[int] = []  # row -> part
         for number, part in enumerate(parts):
-            taken = part.record["candles"][part.first : part.end]
+            taken = part.record.candles[part.first : part.end]
             candles += taken
             whose += [number] * len(taken)
         self._candles, self._whose = candles, np.array(whose, dtype=np.int64)
-        self._bucket = np.fromiter((c["bucket_us"] for c in candles), np.int64, len(candles))
-        self._values = {name: Decimals([c[name] for c in candles]) for name in (*_PRICES, "volume")}
+        self._bucket = np.fromiter((c.bucket_us for c in candles), np.int64, len(candles))
+        self._values = {name: Decimals([getattr(c, name) for c in candles]) for name in (*_PRICES, "volume")}
         self._good = np.ones(len(candles), dtype=bool)
         self._refuse("price", *(self._values[name].ok() & self._values[name].positive for name in _PRICES))
         self._refuse("volume", self._values["volume"].ok())
         self._refuse("time", time_ok(self._bucket, fields.latest_us("live")))
-        width_s = np.array([part.record["granularity_s"] for part in parts], dtype=np.int64)[self._whose]
+        width_s = np.array([part.record.granularity_s for part in parts], dtype=np.int64)[self._whose]
         self._refuse("bucket", (width_s > DAY_S) | (self._bucket % (width_s * 1_000_000) == 0))
         self.rows = int(self._good.sum())
-        self._statements = [part for part in parts if part.end > len(part.record["candles"]) and self._says(part)]
+        self._statements = [part for part in parts if part.end > len(part.record.candles) and self._says(part)]
 
     def _says(self, part: MessageSlice) -> bool:
         """Whether the message says something beside its candles that can be believed."""
@@ -96,11 +97,11 @@ class PreparedCandles:
         except BadData as error:
             self._refuse_statement(part, error.reason, str(error))
             return False
-        return bool(part.record["state"] or part.record["quorum"])
+        return bool(part.record.state or part.record.quorum)
 
     def _refuse_statement(self, part: MessageSlice, reason: str, detail: str) -> None:
-        content = {name: value for name, value in part.record.items() if name != "candles"}
-        self.letters.add(part.message, reason, detail, len(part.record["candles"]), content)
+        content = structs.replace(part.record, candles=[])
+        self.letters.add(part.message, reason, detail, len(part.record.candles), content)
 
     def refuse(self, reason: str, detail: str) -> None:
         for row in np.flatnonzero(self._good).tolist():
@@ -121,18 +122,18 @@ class PreparedCandles:
     def _letter(self, row: int, reason: str, detail: str) -> None:
         number = int(self._whose[row])
         part = self._parts[number]
-        part.record["state"] = None  # it does not move over a candle that is to be asked for again
+        part.record.state = None  # it does not move over a candle that is to be asked for again
         inside = part.first + row - int(np.searchsorted(self._whose, number))
         self.letters.add(part.message, reason, detail, inside, self._candles[row])
 
     def store(self, conn: Connection) -> WriteResult:
-        records = [part.record for part in self._parts]
-        ids = self._instruments.ids(conn, {Key(r["venue"], r["product_id"], r["asset_class"]) for r in records})
+        records: list[CandlesMessage] = [part.record for part in self._parts]
+        ids = self._instruments.ids(conn, {Key(r.venue, r.product_id, r.asset_class) for r in records})
         conn.execute(_STAGE)
         consensus.prepare(conn)
         stored = WriteResult()
         with conn.transaction():
-            consensus.lock_products(conn, {r["product_id"] for r in records})
+            consensus.lock_products(conn, {r.product_id for r in records})
             self._instruments.lock(conn, ids, "instruments_share")
             consensus.store_quorums(conn, [part.record for part in self._statements])
             if self.rows:
@@ -145,12 +146,13 @@ class PreparedCandles:
         return stored
 
     def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
-        good, records = self._good, [part.record for part in self._parts]
+        good = self._good
+        records: list[CandlesMessage] = [part.record for part in self._parts]
         whose = self._whose[good]
-        instrument = np.array([ids[r["venue"], r["product_id"]] for r in records], dtype=np.int64)
-        granularity = np.array([r["granularity_s"] for r in records], dtype=np.int64)
-        as_of = np.array([r["as_of_us"] for r in records], dtype=np.int64)
-        final = np.fromiter((c["final"] for c in self._candles), np.int64, len(self._candles))
+        instrument = np.array([ids[r.venue, r.product_id] for r in records], dtype=np.int64)
+        granularity = np.array([r.granularity_s for r in records], dtype=np.int64)
+        as_of = np.array([r.as_of_us for r in records], dtype=np.int64)
+        final = np.fromiter((c.final for c in self._candles), np.int64, len(self._candles))
         return rows(
             [
                 Int4(instrument[whose]),
@@ -166,16 +168,16 @@ class PreparedCandles:
         """The state moves with the last candles of the message that says so, never before them."""
         spans = [
             {
-                "state": record["state"],
-                "instrument": ids[record["venue"], record["product_id"]],
-                "granularity_s": record["granularity_s"],
-                "from_us": record["covered_from_us"],
-                "to_us": record["covered_to_us"],
+                "state": record.state,
+                "instrument": ids[record.venue, record.product_id],
+                "granularity_s": record.granularity_s,
+                "from_us": record.covered_from_us,
+                "to_us": record.covered_to_us,
             }
             for part in self._statements
-            if (record := part.record)["state"]
-            and record["covered_from_us"] is not None
-            and record["covered_from_us"] < (record["covered_to_us"] or 0)
+            if (record := part.record).state
+            and record.covered_from_us is not None
+            and record.covered_from_us < (record.covered_to_us or 0)
         ]
         if spans:
             with conn.cursor() as cursor:

@@ -10,7 +10,8 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable
-from typing import Any
+
+from msgspec import structs
 
 from consumers import fields
 from pipeline.core import events
@@ -19,6 +20,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.sql import statement
+from schemas.records import CandlesMessage, Quorum
 
 # Trades of a day are looked through often, all of them (a back-fill may have brought old ones) now and then.
 SWEEP_EVERY_S = 20.0
@@ -38,11 +40,11 @@ _TOUCHED = """
 SLICE = 100_000
 
 
-def check_quorum(quorum: dict[str, Any]) -> None:
+def check_quorum(quorum: Quorum) -> None:
     """Raise `BadData` for a quorum that cannot be."""
     fields.check("quorum", quorum)
-    fields.check_ahead("quorum: as_of_us", quorum["as_of_us"])
-    exchanges, required = quorum["exchanges"], quorum["required"]
+    fields.check_ahead("quorum: as_of_us", quorum.as_of_us)
+    exchanges, required = quorum.exchanges, quorum.required
     if not 1 <= len(exchanges) <= MOST_EXCHANGES or len(set(exchanges)) < len(exchanges) or required > len(exchanges):
         raise BadData("quorum", f"{required} of {len(exchanges)} exchanges")
     for exchange in exchanges:
@@ -61,25 +63,25 @@ def lock_products(conn: Connection, products: Iterable[str]) -> None:
     conn.execute("SELECT pg_advisory_xact_lock(%s, key) FROM unnest(%s::integer[]) AS key", (_LOCK, keys))
 
 
-def store_quorums(conn: Connection, records: Iterable[dict[str, Any]]) -> None:
+def store_quorums(conn: Connection, records: Iterable[CandlesMessage]) -> None:
     """Take over what the messages ask for; the products are locked."""
-    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    newest: dict[tuple[str, int], Quorum] = {}
     for record in records:
-        if quorum := record["quorum"]:
-            key = (record["product_id"], record["granularity_s"])
+        if quorum := record.quorum:
+            key = (record.product_id, record.granularity_s)
             if key not in newest or _rank(quorum) > _rank(newest[key]):
                 newest[key] = quorum
     for (product_id, granularity_s), quorum in sorted(newest.items(), key=lambda item: item[0]):
-        values = {"product_id": product_id, "granularity_s": granularity_s} | quorum
+        values = {"product_id": product_id, "granularity_s": granularity_s} | structs.asdict(quorum)
         query = "SELECT exchanges, required FROM consensus_quorum WHERE product_id = %s AND granularity_s = %s"
         before = conn.execute(query, (product_id, granularity_s)).fetchone()
         changed = conn.execute(statement("consensus_quorum_store"), values).fetchone()
-        if changed and before != (quorum["exchanges"], quorum["required"]):
+        if changed and before != (quorum.exchanges, quorum.required):
             conn.execute(statement("consensus_touch_all"), {"consensus_id": changed[0]})
 
 
-def _rank(quorum: dict[str, Any]) -> tuple[bool, int]:
-    return len(quorum["exchanges"]) > 1, quorum["as_of_us"]
+def _rank(quorum: Quorum) -> tuple[bool, int]:
+    return len(quorum.exchanges) > 1, quorum.as_of_us
 
 
 def store(conn: Connection) -> int:

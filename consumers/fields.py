@@ -7,12 +7,12 @@ thousands are checked by column (`Whole.good`, `consumers.validation.Decimals`),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from pipeline.core.errors import BadData
 from pipeline.core.products import MAX_ID, AssetClass
@@ -110,10 +110,10 @@ RULES: dict[str, dict[str, Rule]] = {
 EXCHANGE = Text("quorum")
 
 
-def check(kind: str, record: Mapping[str, Any]) -> None:
+def check(kind: str, record: Struct) -> None:
     """Raise `BadData` for the first field of `record` that breaks its rule."""
     for field, rule in RULES[kind].items():
-        problem = rule.problem(record[field])
+        problem = rule.problem(getattr(record, field))
         if problem is not None:
             raise BadData(rule.reason, f"{field}: {problem}")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pulsar
 
 import schemas
@@ -79,7 +80,7 @@ class DeadLetter:
             with contextlib.suppress(Exception):
                 schema = SCHEMAS[self.namespace]
                 return plain(
-                    decode_quote_hour(self.payload).header
+                    msgspec.to_builtins(decode_quote_hour(self.payload).header)
                     if schema == "quotes"
                     else schemas.decode(schema, self.payload)
                 )

@@ -43,7 +43,7 @@ def encode(hours: Sequence[HourRows]) -> Encoded:
     groups: dict[tuple[int, int], list[HourRows]] = {}
     for hour in hours:
         header = hour.columns.header
-        groups.setdefault((header["price_scale"], header["size_scale"]), []).append(hour)
+        groups.setdefault((header.price_scale, header.size_scale), []).append(hour)
     made = Encoded([], {table: [] for table in WIDTHS_MS})
     for (price, size), members in groups.items():
         _encode(members, price, size, made)
@@ -52,7 +52,7 @@ def encode(hours: Sequence[HourRows]) -> Encoded:
 
 def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> None:
     lengths = [len(hour.columns) for hour in hours]
-    start_us = np.repeat([hour.columns.header["hour_start_us"] for hour in hours], lengths)
+    start_us = np.repeat([hour.columns.header.hour_start_us for hour in hours], lengths)
     instrument = np.repeat([hour.instrument_id for hour in hours], lengths)
     offset_ms, bid, ask, bid_size, ask_size = (
         np.concatenate([getattr(hour.columns, name) for hour in hours])

@@ -31,6 +31,7 @@ from pipeline.database.hour_order import entry, same_content, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
+from schemas.records import HourHeader
 from venues.market_hours import EMPTY_FINAL_AFTER_US, closed_by_week, session_of
 
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
@@ -71,13 +72,13 @@ class Known:
 NOTHING_KNOWN = Known(None, 0.0, None)
 
 
-def state_of(header: dict[str, Any]) -> str:
+def state_of(header: HourHeader) -> str:
     """The ledger's state that a message claims by its status."""
-    if header["status"] in ("ticks", "partial"):
-        return "present" if header["status"] == "ticks" else "partial"
-    if header["feed"] == "calendar":
+    if header.status in ("ticks", "partial"):
+        return "present" if header.status == "ticks" else "partial"
+    if header.feed == "calendar":
         return "closed"
-    return "confirmed_empty" if header["final"] else "seen_empty"
+    return "confirmed_empty" if header.final else "seen_empty"
 
 
 def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> Hour:
@@ -122,17 +123,17 @@ class Hours:
     def read(self, message: Message) -> tuple[QuoteHour, int]:
         hour = decode_quote_hour(message.data, message.layout)
         header = hour.header
-        check_address(message.topic, header["venue"], header["product_id"], header["asset_class"])
+        check_address(message.topic, header.venue, header.product_id, header.asset_class)
         fields.check("quotes", header)
-        if header["hour_start_us"] % HOUR_US:
-            raise BadData("time", f"hour_start_us {header['hour_start_us']} is not a whole hour")
-        fields.check_ahead("hour_start_us", header["hour_start_us"])
+        if header.hour_start_us % HOUR_US:
+            raise BadData("time", f"hour_start_us {header.hour_start_us} is not a whole hour")
+        fields.check_ahead("hour_start_us", header.hour_start_us)
         # One "fetched" in 2099 could never be replaced.
-        fields.check_ahead("fetched_at_us", header["fetched_at_us"])
-        if len(hour) and header["status"] not in ("ticks", "partial"):
-            raise BadData("status", f"an hour with status {header['status']} holds {len(hour)} quotes")
-        if not len(hour) and header["status"] in ("ticks", "partial"):
-            raise BadData("status", f"an hour with status {header['status']} holds no quotes")
+        fields.check_ahead("fetched_at_us", header.fetched_at_us)
+        if len(hour) and header.status not in ("ticks", "partial"):
+            raise BadData("status", f"an hour with status {header.status} holds {len(hour)} quotes")
+        if not len(hour) and header.status in ("ticks", "partial"):
+            raise BadData("status", f"an hour with status {header.status} holds no quotes")
         return hour, len(hour)
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedHours:
@@ -179,19 +180,17 @@ class PreparedHours:
             content = {name: int(getattr(quotes, name)[row]) for name in COLUMNS}
             self.letters.add(part.message, reason, f"{reason} out of range", row, content)
 
-        kept = quote_checks.in_order(quote_checks.good_rows(quotes, header["asset_class"], refuse))
+        kept = quote_checks.in_order(quote_checks.good_rows(quotes, header.asset_class, refuse))
         quote_checks.check_sums(kept)
         # What has no prices says nothing about their scale.
-        key = Key(
-            header["venue"], header["product_id"], header["asset_class"], header["price_scale"] if len(kept) else None
-        )
+        key = Key(header.venue, header.product_id, header.asset_class, header.price_scale if len(kept) else None)
         hour = Hour(
-            header["hour_start_us"],
+            header.hour_start_us,
             state_of(header),
             len(kept),
-            header["feed"],
-            header["fetched_at_us"],
-            header["checksum"],
+            header.feed,
+            header.fetched_at_us,
+            header.checksum,
             0,
         )
         return Candidate(key, hour, kept, quote_checks.running_number(kept.offset_ms), len(quotes) - len(kept))

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from consumers.subscription import Message, Subscription
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
@@ -37,7 +39,7 @@ class DeadLetter:
     content: Any = None  # of the row, for the reader; None: the message's bytes
 
     def record(self, source: str) -> dict[str, Any]:
-        payload = self.message.data if self.content is None else json.dumps(self.content, default=str).encode()
+        payload = self.message.data if self.content is None else json.dumps(self.content, default=_plain).encode()
         detail = printable(self.detail[:MOST_DETAIL])
         if len(payload) > MOST_PAYLOAD:
             detail += f" (the first {MOST_PAYLOAD:,} of {len(payload):,} bytes)"
@@ -52,6 +54,10 @@ class DeadLetter:
             "payload": payload,
             "at_us": now_us(),
         }
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
 class DeadLetters:

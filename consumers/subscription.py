@@ -23,7 +23,7 @@ from consumers.pattern import subscribe
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import new_client
 from pipeline.core import events
-from pipeline.core.errors import BadData, PipelineError
+from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import keep_trying
 from pipeline.core.settings import PulsarSettings
@@ -60,16 +60,6 @@ class Message:
     @property
     def id_text(self) -> str:
         return str(self.id)
-
-
-def decoded(message: Message, schema: str) -> dict[str, Any]:
-    """The record in a message. Raises `BadData("schema")` for bytes that are none."""
-    try:
-        return schemas.decode(schema, message.data, message.layout)
-    except BadData:
-        raise
-    except Exception as error:  # whatever a decoder raises on bytes that are no Avro
-        raise BadData("schema", f"{type(error).__name__}: {error}") from None
 
 
 class Subscription:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,11 +10,12 @@ from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int4, Time, rows, write
 from consumers.sink import DeadLetters, MessageSlice, WriteResult
-from consumers.subscription import Message, decoded
+from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
+from schemas.records import TickerMessage, decode_as
 
 _PRICES = ("bid", "ask")
 _SIZES = ("bid_size", "ask_size")
@@ -37,9 +37,9 @@ class Tickers:
     def __init__(self, instruments: Instruments | None = None) -> None:
         self.instruments = instruments or Instruments()
 
-    def read(self, message: Message) -> tuple[dict[str, Any], int]:
-        record = decoded(message, self.schema)
-        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+    def read(self, message: Message) -> tuple[TickerMessage, int]:
+        record = decode_as(TickerMessage, message.data, message.layout)
+        check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("ticker", record)
         return record, 1
 
@@ -54,12 +54,12 @@ class PreparedTickers:
         self._parts = parts
         self._instruments = instruments
         self.letters = DeadLetters()
-        records = [part.record for part in parts]
-        self._ts = np.fromiter((r["timestamp_us"] for r in records), np.int64, len(records))
-        self._seq = np.fromiter((r["seq"] for r in records), np.int64, len(records))
-        self._values = {name: Decimals([r[name] for r in records]) for name in _PRICES + _SIZES}
+        records: list[TickerMessage] = [part.record for part in parts]
+        self._ts = np.fromiter((r.timestamp_us for r in records), np.int64, len(records))
+        self._seq = np.fromiter((r.seq for r in records), np.int64, len(records))
+        self._values = {name: Decimals([getattr(r, name) for r in records]) for name in _PRICES + _SIZES}
         self._good = np.ones(len(records), dtype=bool)
-        time_good = time_ok(self._ts, np.array([fields.latest_us(r["origin"]) for r in records], dtype=np.int64))
+        time_good = time_ok(self._ts, np.array([fields.latest_us(r.origin) for r in records], dtype=np.int64))
         checks = [("time", time_good), ("seq", fields.SEQ.good(self._seq))]
         checks += [("price", self._values[name].ok() & self._values[name].positive) for name in _PRICES]
         checks += [("size", self._values[name].ok()) for name in _SIZES]
@@ -71,7 +71,7 @@ class PreparedTickers:
         self.rows = int(self._good.sum())
         self._missed: list[tuple[int, int]] = []  # row, since when nobody listened
         for row, record in enumerate(records):
-            since = record["missed_since_us"]
+            since = record.missed_since_us
             # Said by a ticker that is refused itself, it is true all the same.
             if since is None or not time_good[row]:
                 continue
@@ -89,7 +89,7 @@ class PreparedTickers:
         self.rows = 0
 
     def store(self, conn: Connection) -> WriteResult:
-        keys = [Key(r["venue"], r["product_id"], r["asset_class"]) for r in (part.record for part in self._parts)]
+        keys = [Key(r.venue, r.product_id, r.asset_class) for r in (part.record for part in self._parts)]
         ids = self._instruments.ids(conn, set(keys))
         row_ids = np.array([ids[key.venue, key.product_id] for key in keys], dtype=np.int64)
         conn.execute(_STAGE)

@@ -15,7 +15,7 @@ from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
-from consumers.subscription import Message, decoded
+from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
 from pipeline.core.errors import BadData
@@ -23,6 +23,7 @@ from pipeline.core.products import ORIGINS, TAKER_SIDES
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
+from schemas.records import Hole, TradeRow, TradesMessage, decode_as
 
 _SIDE = {side: i for i, side in enumerate(TAKER_SIDES, 1)}  # as the arrays in trades_store.sql
 _ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}
@@ -44,12 +45,12 @@ class Trades:
     def __init__(self) -> None:
         self.instruments = Instruments()
 
-    def read(self, message: Message) -> tuple[Any, int]:
+    def read(self, message: Message) -> tuple[TradesMessage, int]:
         """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
-        record = decoded(message, self.schema)
-        check_address(message.topic, record["venue"], record["product_id"], record["asset_class"])
+        record = decode_as(TradesMessage, message.data, message.layout)
+        check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("trades", record)
-        return record, len(record["trades"]) + len(record["holes"])
+        return record, len(record.trades) + len(record.holes)
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)
@@ -61,15 +62,15 @@ class PreparedTrades:
     def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._instruments = instruments
         self._parts = parts
-        trades: list[dict[str, Any]] = []
+        trades: list[TradeRow] = []
         self._whose: list[int] = []  # row -> part
         self.letters = DeadLetters()
         self._findings: list[Finding] = []
         for number, part in enumerate(parts):
-            taken = part.record["trades"][part.first : part.end]
+            taken = part.record.trades[part.first : part.end]
             trades += taken
             self._whose += [number] * len(taken)
-            if part.record["holes"]:
+            if part.record.holes:
                 self._find(part)
         self._trades = trades
         self._keys = [Key(*names) for names in {_names(part.record) for part in parts}]
@@ -81,23 +82,23 @@ class PreparedTrades:
 
     def _find(self, part: MessageSlice) -> None:
         """The findings of a part: a claim is checked like a row."""
-        trades = len(part.record["trades"])
+        trades = len(part.record.trades)
         for row in range(max(part.first, trades), part.end):
-            hole = part.record["holes"][row - trades]
+            hole = part.record.holes[row - trades]
             try:
                 fields.check("hole", hole)
-                if hole["first_id"] > hole["last_id"]:
-                    raise BadData("hole", f"first_id {hole['first_id']} is above last_id {hole['last_id']}")
+                if hole.first_id > hole.last_id:
+                    raise BadData("hole", f"first_id {hole.first_id} is above last_id {hole.last_id}")
                 self._findings.append(Finding(part, row, hole))
             except BadData as error:
                 self.letters.add(part.message, error.reason, f"finding: {error}", row, hole)
 
     def _check(self) -> None:
         trades = self._trades
-        self._id = np.fromiter((t["trade_id"] for t in trades), np.int64, len(trades))
-        self._ts = np.fromiter((t["timestamp_us"] for t in trades), np.int64, len(trades))
-        self._price = Decimals([t["price"] for t in trades])
-        self._quantity = Decimals([t["quantity"] for t in trades])
+        self._id = np.fromiter((t.trade_id for t in trades), np.int64, len(trades))
+        self._ts = np.fromiter((t.timestamp_us for t in trades), np.int64, len(trades))
+        self._price = Decimals([t.price for t in trades])
+        self._quantity = Decimals([t.quantity for t in trades])
         checks: list[tuple[str, npt.NDArray[np.bool_]]] = [
             ("price", self._price.ok() & self._price.positive),
             ("quantity", self._quantity.ok()),
@@ -115,7 +116,7 @@ class PreparedTrades:
         ok = time_ok(self._ts, fields.latest_us("live"))
         if ok.all():
             return ok
-        latest = np.array([fields.latest_us(part.record["origin"]) for part in self._parts], dtype=np.int64)
+        latest = np.array([fields.latest_us(part.record.origin) for part in self._parts], dtype=np.int64)
         return time_ok(self._ts, latest[np.array(self._whose, dtype=np.int64)])
 
     def refuse(self, reason: str, detail: str) -> None:
@@ -161,9 +162,9 @@ class PreparedTrades:
     def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
         good = self._good
         part_id = np.array([ids[_names(part.record)[:2]] for part in self._parts], dtype=np.int64)
-        part_origin = np.array([_ORIGIN[part.record["origin"]] for part in self._parts], dtype=np.int64)
+        part_origin = np.array([_ORIGIN[part.record.origin] for part in self._parts], dtype=np.int64)
         whose = np.array(self._whose, dtype=np.int64)[good]
-        side = np.fromiter((_SIDE[t["taker_side"]] for t in self._trades), np.int64, len(self._trades))
+        side = np.fromiter((_SIDE[t.taker_side] for t in self._trades), np.int64, len(self._trades))
         return rows(
             [
                 Int4(np.flatnonzero(good)),
@@ -191,10 +192,10 @@ class PreparedTrades:
         claims = {
             "number": list(range(len(found))),
             "instrument": [ids[_names(f.part.record)[:2]] for f in found],
-            "first": [f.hole["first_id"] for f in found],
-            "last": [f.hole["last_id"] for f in found],
-            "reason": [f.hole["reason"] for f in found],
-            "confirmed_us": [f.hole["confirmed_at_us"] for f in found],
+            "first": [f.hole.first_id for f in found],
+            "last": [f.hole.last_id for f in found],
+            "reason": [f.hole.reason for f in found],
+            "confirmed_us": [f.hole.confirmed_at_us for f in found],
         }
         refused = conn.execute(statement("holes_ids_store"), claims).fetchall()
         return [
@@ -209,14 +210,14 @@ class Finding:
 
     part: MessageSlice
     row: int
-    hole: dict[str, Any]
+    hole: Hole
 
     def refused(self, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
         return self.part.message, reason, detail, self.row, self.hole
 
 
-def _names(record: dict[str, Any]) -> tuple[str, str, str]:
-    return record["venue"], record["product_id"], record["asset_class"]
+def _names(record: TradesMessage) -> tuple[str, str, str]:
+    return record.venue, record.product_id, record.asset_class
 
 
 @click.command()

@@ -125,9 +125,7 @@ def _flow(
     confirmed = sum(p.confirmed for p in publishers.values())
     say(f"{confirmed:,} messages confirmed; the longest time without a confirmation was {slowest:.1f} s")
     return {
-        product: {
-            t["trade_id"]: (t["timestamp_us"], t["price"], t["quantity"]) for frame in made for t in frame["trades"]
-        }
+        product: {t.trade_id: (t.timestamp_us, t.price, t.quantity) for frame in made for t in frame.trades}
         for product, made in frames.items()
     }
 

@@ -29,6 +29,7 @@ from pipeline.core.products import canonical_product
 from pipeline.core.runtime import now_us, program
 from pipeline.core.settings import load, names_of
 from schemas import encode
+from schemas.records import TradesMessage
 from venues import id_ranges
 from venues.adapter import Adapter, Proof
 from venues.events import Acknowledged, TradeFrame, Unreadable, VenueTime
@@ -121,15 +122,7 @@ def _refused(name: str, heard: Heard) -> Iterator[str]:
     """What would become a dead letter."""
     for product, told in heard.trades.items():
         for frame in told:
-            record = {
-                "venue": name,
-                "product_id": product,
-                "asset_class": "crypto",
-                "origin": "live",
-                "received_at_us": now_us(),
-                "trades": frame.rows,
-                "holes": [],
-            }
+            record = TradesMessage(name, product, "crypto", "live", now_us(), frame.rows)
             try:
                 topic = f"persistent://x/trades/{name}.{product.lower()}"
                 message = Message(topic, encode("trades", record), "captured")
@@ -146,7 +139,7 @@ def _refused(name: str, heard: Heard) -> Iterator[str]:
 
 def _holes(heard: Heard) -> Iterator[str]:
     for product, told in heard.trades.items():
-        missing = id_ranges.between(row["trade_id"] for frame in told for row in frame.rows)
+        missing = id_ranges.between(row.trade_id for frame in told for row in frame.rows)
         if missing:
             yield f"{product}: {id_ranges.size(missing)} ids are missing, the first is {missing[0][0]}"
 

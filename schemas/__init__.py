@@ -1,7 +1,8 @@
 """The contract between processes: `*.avsc`, and the stock client's schema object made from them.
 
-Records are plain dicts. `registered(name)` is what a producer or reader hands to the Pulsar client; `decode` reads a
-message that was written with exactly our schema version (the writing loops use it, see `consumers.subscription`).
+Records are the types of `schemas.records`, or plain dicts. `registered(name)` is what a producer or reader hands to the
+Pulsar client; `decode` reads a message that was written with exactly our schema version (the writing loops use it, see
+`consumers.subscription`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from importlib import resources
 from typing import Any
 
 import fastavro
+import msgspec
+from msgspec import Struct
 from pulsar.schema import AvroSchema
 
 from pipeline.core.errors import BadData
@@ -37,8 +40,10 @@ def parsed(name: str) -> Any:
     return fastavro.parse_schema(definition(name))
 
 
-def encode(name: str, record: Mapping[str, Any]) -> bytes:
-    """Avro bytes of one record, without header."""
+def encode(name: str, record: Mapping[str, Any] | Struct) -> bytes:
+    """Avro bytes of one record (a type of `schemas.records`, or a dict), without header."""
+    if isinstance(record, Struct):
+        record = msgspec.to_builtins(record)
     buffer = io.BytesIO()
     fastavro.schemaless_writer(buffer, parsed(name), record)
     return buffer.getvalue()
@@ -121,7 +126,7 @@ class RegisteredSchema(AvroSchema):  # type: ignore[misc]  # the client has no t
         super().__init__(None, schema_definition=definition(name))
         self._name = name
 
-    def encode(self, obj: Mapping[str, Any] | bytes) -> bytes:
+    def encode(self, obj: Mapping[str, Any] | Struct | bytes) -> bytes:
         return obj if isinstance(obj, bytes) else encode(self._name, obj)
 
 

@@ -16,11 +16,14 @@ from functools import cache
 from typing import Any
 
 import fastavro
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import asdict
 
 from pipeline.core.errors import BadData
 from schemas import Layout, definition, encode, parsed
+from schemas.records import HourHeader
 
 Column = npt.NDArray[np.int64]
 COLUMNS = ("offset_ms", "bid", "ask", "bid_size", "ask_size")
@@ -28,13 +31,13 @@ COLUMNS = ("offset_ms", "bid", "ask", "bid_size", "ask_size")
 
 @dataclass(frozen=True)
 class QuoteHour:
-    """One hour of quotes. `header` holds the scalar fields of `quotes.avsc`; the columns have equal length.
+    """One hour of quotes; the columns have equal length.
 
-    bid and ask are integers with `header["price_scale"]` decimals, sizes with `header["size_scale"]` decimals in
-    units of the base; offset_ms counts from `header["hour_start_us"]`.
+    bid and ask are integers with `header.price_scale` decimals, sizes with `header.size_scale` decimals in units of
+    the base; offset_ms counts from `header.hour_start_us`.
     """
 
-    header: dict[str, Any]
+    header: HourHeader
     offset_ms: Column
     bid: Column
     ask: Column
@@ -63,15 +66,15 @@ def _header_schema() -> Any:
 
 
 def encode_quote_hour(
-    header: dict[str, Any], offset_ms: Column, bid: Column, ask: Column, bid_size: Column, ask_size: Column
+    header: HourHeader, offset_ms: Column, bid: Column, ask: Column, bid_size: Column, ask_size: Column
 ) -> bytes:
-    """Avro bytes of one hour; `header` gives every scalar field but `count` and `checksum`, which are computed."""
+    """Avro bytes of one hour. `count` and `checksum` are computed, whatever the header holds."""
     columns = (offset_ms, bid, ask, bid_size, ask_size)
     count = len(offset_ms)
     if any(len(column) != count for column in columns):
         raise BadData("columns", "columns of an hour must have equal length")
     buffer = io.BytesIO()
-    record = {"final": True, **header, "count": count, "checksum": checksum(offset_ms, bid, ask)}
+    record = asdict(header) | {"count": count, "checksum": checksum(offset_ms, bid, ask)}
     fastavro.schemaless_writer(buffer, _header_schema(), record)
     if count == 0:
         return buffer.getvalue() + b"\0" * len(columns)
@@ -91,8 +94,8 @@ def decode_quote_hour(data: bytes, layout: Layout = None) -> QuoteHour:
         raise BadData("schema", str(layout))
     buffer = io.BytesIO(data)
     try:
-        header: dict[str, Any] = fastavro.schemaless_reader(buffer, _header_schema(), None)  # type: ignore[assignment]
-        columns = _columns(np.frombuffer(data, dtype=np.uint8, offset=buffer.tell()), int(header["count"]))
+        header = msgspec.convert(fastavro.schemaless_reader(buffer, _header_schema(), None), HourHeader)
+        columns = _columns(np.frombuffer(data, dtype=np.uint8, offset=buffer.tell()), header.count)
         if columns is None:  # several blocks an array, as other encoders may write, or very large numbers
             record: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(data), parsed("quotes"), None)  # type: ignore[assignment]
             columns = [np.array(record[name], dtype=np.int64) for name in COLUMNS]
@@ -101,9 +104,9 @@ def decode_quote_hour(data: bytes, layout: Layout = None) -> QuoteHour:
     except Exception as error:  # whatever a decoder raises on bytes that are no Avro
         raise BadData("schema", f"no hour of quotes: {type(error).__name__}: {error}") from None
     hour = QuoteHour(header, *columns)
-    if any(len(column) != header["count"] for column in columns):
-        raise BadData("count", f"count says {header['count']}, the columns have {[len(c) for c in columns]}")
-    if checksum(hour.offset_ms, hour.bid, hour.ask) != header["checksum"]:
+    if any(len(column) != header.count for column in columns):
+        raise BadData("count", f"count says {header.count}, the columns have {[len(c) for c in columns]}")
+    if checksum(hour.offset_ms, hour.bid, hour.ask) != header.checksum:
         raise BadData("checksum", "checksum does not fit the columns")
     return hour
 

@@ -1,11 +1,11 @@
 """One trade, the same whichever way it came: for people and programs that work with single trades.
 
-The messages on the topics are made from the wire directly (`producers.*.wire`); `Trade.from_message` reads them.
+Parsers and writers use the rows of `schemas.records`; `Trade.from_message` makes these of a message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline.core.products import TakerSide, canonical_product
 from pipeline.core.times import iso_to_us, seconds_to_us, us_to_iso
+from schemas.records import TradesMessage
 
 
 class Trade(BaseModel):
@@ -109,16 +110,16 @@ class Trade(BaseModel):
         )
 
     @classmethod
-    def from_message(cls, record: Mapping[str, Any]) -> Iterator[Self]:
-        """The trades of a record of `trades.avsc`."""
-        for row in record["trades"]:
+    def from_message(cls, message: TradesMessage) -> Iterator[Self]:
+        """The trades of a message."""
+        for row in message.trades:
             yield cls(
-                product_id=record["product_id"],
-                price=Decimal(row["price"]),
-                quantity=Decimal(row["quantity"]),
-                timestamp_us=row["timestamp_us"],
-                trade_id=row["trade_id"],
-                taker_side=row["taker_side"],
+                product_id=message.product_id,
+                price=Decimal(row.price),
+                quantity=Decimal(row.quantity),
+                timestamp_us=row.timestamp_us,
+                trade_id=row.trade_id,
+                taker_side=row.taker_side,
             )
 
 

@@ -10,6 +10,7 @@ from consumers.sink import MessageSlice
 from consumers.subscription import Message
 from schemas import encode
 from schemas.columns import encode_quote_hour
+from schemas.records import HourHeader
 
 T0_US = 1_700_000_000_000_000 // 3_600_000_000 * 3_600_000_000  # a whole hour in November 2023
 
@@ -59,7 +60,7 @@ def hour_bytes(
 ) -> bytes:
     """An hour of EUR-USD. Prices have 5 decimals, sizes none; ask defaults to bid + 2, sizes to 1000000."""
     columns = [offset_ms, bid, ask or [b + 2 for b in bid], *[size or [1_000_000] * len(bid)] * 2]
-    fields = {
+    fields: dict[str, Any] = {
         "venue": "dukascopy",
         "product_id": "EUR-USD",
         "asset_class": "forex",
@@ -73,7 +74,7 @@ def hour_bytes(
         "size_scale": 0,
         **header,
     }
-    return encode_quote_hour(fields, *(np.array(column, dtype=np.int64) for column in columns))
+    return encode_quote_hour(HourHeader(**fields), *(np.array(column, dtype=np.int64) for column in columns))
 
 
 TOPIC = {

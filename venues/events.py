@@ -12,8 +12,7 @@ from typing import Any
 from pipeline.core.errors import BadData
 from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
-
-Row = dict[str, Any]  # an element of trades.avsc or candles.avsc, or the values of ticker.avsc
+from schemas.records import CandleRow, Quote, TradeRow
 
 # The largest frames there are, snapshots of a thousand trades, hold some 7,000 commas. A million tiny elements in 1 MB
 # were a million objects, and 70 MB.
@@ -35,7 +34,7 @@ class TradeFrame:
     """Trades of one product in the venue's order."""
 
     product_id: str
-    rows: list[Row]
+    rows: list[TradeRow]
     snapshot: bool = False
 
 
@@ -45,7 +44,7 @@ class TickerFrame:
 
     product_id: str
     timestamp_us: int | None
-    values: Row
+    quote: Quote
     snapshot: bool = False
 
 
@@ -57,7 +56,7 @@ class CandleFrame:
     product_id: str
     as_of_us: int | None
     granularity_s: int
-    rows: list[Row]
+    rows: list[CandleRow]
     snapshot: bool = False
 
 
@@ -206,13 +205,14 @@ class BadElements:
             return self.said
         return [*self.said, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
 
-    def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]], values: Row) -> None:
+    def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Figures beside the quote, by (ours, theirs): one that is odd is left out, and costs nothing else."""
+        values = {}
         for ours, theirs in names:
             given = element.get(theirs)
-            values[ours] = None
             if given is not None and given != "":
                 try:
                     values[ours] = decimal_text(given)
                 except BadData as error:
                     self.add(BadData("statistic", f"{theirs}: {error}"), element)
+        return values

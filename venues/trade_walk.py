@@ -12,15 +12,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.broker.publisher import Publisher
 from pipeline.core import metrics
 from pipeline.core.errors import Unavailable
 from pipeline.core.products import AssetClass, Origin
 from pipeline.core.runtime import now_us
+from schemas.records import Hole, TradeRow, TradesMessage
 from venues import id_ranges
-from venues.events import Row
 from venues.id_ranges import IdRange
 from venues.rest.date_clock import DateClock
 from venues.rest.page import BadRow, Page
@@ -151,9 +151,9 @@ class Filler:
         blurred = False
         for page in walk:
             blurred |= page.blurred
-            fresh: dict[int, Row] = {}
+            fresh: dict[int, TradeRow] = {}
             for row in page.rows:
-                number = row["trade_id"]
+                number = row.trade_id
                 if id_ranges.contains(wanted, number) and not id_ranges.contains(result.published, number):
                     fresh[number] = row
             if fresh:
@@ -206,22 +206,12 @@ class Filler:
         if not found:
             return
         at = now_us()
-        claims = [
-            {"first_id": first, "last_id": last, "reason": reason, "confirmed_at_us": at} for first, last in found
-        ]
+        claims = [Hole(first, last, reason, at) for first, last in found]
         self._publish(product_id, [], claims)
         metrics.GAPS_UNREPAIRABLE.labels(self.source.venue, product_id, reason).inc(id_ranges.size(found))
 
-    def _publish(self, product_id: str, rows: list[Row], holes: list[dict[str, Any]]) -> None:
-        record = {
-            "venue": self.source.venue,
-            "product_id": product_id,
-            "asset_class": self.asset_class,
-            "origin": self._origin,
-            "received_at_us": now_us(),
-            "trades": rows,
-            "holes": holes,
-        }
+    def _publish(self, product_id: str, rows: list[TradeRow], holes: list[Hole]) -> None:
+        message = TradesMessage(self.source.venue, product_id, self.asset_class, self._origin, now_us(), rows, holes)
         publisher = self._publisher_of(product_id)
-        if not publisher.send(record, key=product_id, wait=True):
+        if not publisher.send(message, key=product_id, wait=True):
             raise Unavailable(f"the broker does not take messages for {publisher.topic}")

@@ -31,6 +31,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.settings import PulsarSettings
 from pipeline.core.times import OLDEST_US
 from schemas.columns import decode_quote_hour
+from schemas.records import TickerMessage, TradesMessage, decode_as
 
 # The writer commits within a second; this long before the opening is read again.
 REACH_BACK_S = 20
@@ -111,31 +112,31 @@ def _past(times: list[int], fetched_at_us: int | None = None) -> list[Item]:
 
 def items_of_trades(data: bytes) -> list[Item]:
     """Ticks of a message, or the span of a history message, whose trades nobody wants one by one."""
-    record = schemas.decode("trades", data)
-    trades = record["trades"]
-    if record["origin"] == "history" or len(trades) > TICKS_MOST:
-        return _past([t["timestamp_us"] for t in trades])
+    message = decode_as(TradesMessage, data)
+    trades = message.trades
+    if message.origin == "history" or len(trades) > TICKS_MOST:
+        return _past([t.timestamp_us for t in trades])
     now = time.monotonic()
     made: list[Item] = []
     for t in trades:
-        price, size = _decimal(t["price"]), _decimal(t["quantity"])
+        price, size = _decimal(t.price), _decimal(t.quantity)
         good = price is not None and price > 0 and size is not None and size >= 0
-        if price is not None and size is not None and good and _time_ok(t["timestamp_us"]):
-            made.append(Tick(t["timestamp_us"], t["trade_id"], price, size, record["received_at_us"], now))
+        if price is not None and size is not None and good and _time_ok(t.timestamp_us):
+            made.append(Tick(t.timestamp_us, t.trade_id, price, size, message.received_at_us, now))
     return made
 
 
 def items_of_ticker(data: bytes) -> list[Item]:
-    record = schemas.decode("ticker", data)
-    bid, size = _decimal(record["bid"]), _decimal(record["bid_size"])
-    if bid is None or size is None or bid <= 0 or size < 0 or not _time_ok(record["timestamp_us"]):
+    message = decode_as(TickerMessage, data)
+    bid, size = _decimal(message.bid), _decimal(message.bid_size)
+    if bid is None or size is None or bid <= 0 or size < 0 or not _time_ok(message.timestamp_us):
         return []
-    return [Tick(record["timestamp_us"], record["seq"], bid, size, record["received_at_us"], time.monotonic())]
+    return [Tick(message.timestamp_us, message.seq, bid, size, message.received_at_us, time.monotonic())]
 
 
 def items_of_hour(data: bytes) -> list[Item]:
     header = decode_quote_hour(data).header
-    start, fetched = header["hour_start_us"], header["fetched_at_us"]
+    start, fetched = header.hour_start_us, header.fetched_at_us
     return _past([start, start + _HOUR_US - 1], fetched) if _time_ok(start) and _time_ok(fetched) else []
 
 

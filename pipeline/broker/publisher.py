@@ -13,6 +13,7 @@ from typing import Any
 
 import pulsar
 import structlog
+from msgspec import Struct
 
 from pipeline.broker.budget import OVERHEAD_BYTES, Budget
 from pipeline.broker.link import Link
@@ -29,7 +30,7 @@ PATIENCE_S = 30.0
 # What the broker says of one message, not of the producer.
 _OF_THE_MESSAGE = (pulsar.Result.MessageTooBig, pulsar.Result.InvalidMessage, pulsar.Result.ProducerQueueIsFull)
 
-Record = Mapping[str, Any] | bytes
+Record = Mapping[str, Any] | Struct | bytes
 
 
 class Publisher:

@@ -26,6 +26,7 @@ from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import NO_QUOTES
 from schemas.columns import checksum, encode_quote_hour
+from schemas.records import HourHeader
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 PIECE_S = 20.0
@@ -230,20 +231,20 @@ class Piece:
         fetched_at_us = found.fetched_at_us
         if known is not None and not found.kept:
             fetched_at_us = max(fetched_at_us, known.fetched_at_us + 1)
-        header = {
-            "venue": VENUE,
-            "product_id": instrument.product_id,
-            "asset_class": instrument.asset_class,
-            "origin": "history",
-            "received_at_us": found.fetched_at_us,
-            "hour_start_us": hour_us,
-            "status": found.status,
-            "feed": found.feed,
-            "fetched_at_us": fetched_at_us,
-            "final": state != "seen_empty",
-            "price_scale": instrument.price_scale,
-            "size_scale": quotes.size_scale,
-        }
+        header = HourHeader(
+            venue=VENUE,
+            product_id=instrument.product_id,
+            asset_class=instrument.asset_class,
+            origin="history",
+            received_at_us=found.fetched_at_us,
+            hour_start_us=hour_us,
+            status=found.status,
+            feed=found.feed,
+            fetched_at_us=fetched_at_us,
+            final=state != "seen_empty",
+            price_scale=instrument.price_scale,
+            size_scale=quotes.size_scale,
+        )
         columns = (quotes.offset_ms, quotes.bid, quotes.ask, quotes.bid_size, quotes.ask_size)
         data = encode_quote_hour(header, *columns)
         if not self._publisher.send(data, wait=True):

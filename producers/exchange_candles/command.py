@@ -28,6 +28,7 @@ from producers.exchange_candles.plan import Outcome, Plan
 from producers.exchange_candles.prepare import PROGRAM, check, exchanges_wanted, load_markets, together
 from producers.exchange_candles.symbols import read_symbols, required_of
 from producers.exchange_candles.worker import Worker
+from schemas.records import Quorum
 
 MOST_EXCHANGES = 63  # consumers.consensus has one bit for each
 FLUSH_S = 10.0
@@ -55,7 +56,7 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
     plan = Plan(
         settings.granularity_minutes * 60,
         start_us,
-        {"exchanges": sorted(venues), "required": required, "as_of_us": began_us},
+        Quorum(exchanges=sorted(venues), required=required, as_of_us=began_us),
         int(settings.settle_seconds * 1e6),
         request.follow,
     )

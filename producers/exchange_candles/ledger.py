@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection
+from schemas.records import Quorum
 
 Interval = tuple[int, int]  # µs, the end excluded
 
@@ -52,7 +53,7 @@ def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int,
     return bool(row and row[0])
 
 
-def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: dict[str, Any]) -> bool:
+def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
     """Whether nothing is to be said any more: the writer knows this quorum, or one that it puts before this."""
     row = conn.execute(
         "SELECT exchanges, required, as_of FROM consensus_quorum WHERE product_id = %s AND granularity_s = %s",
@@ -61,8 +62,8 @@ def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: 
     if row is None:
         return False
     exchanges, required, as_of = row
-    same = (sorted(exchanges), required) == (sorted(quorum["exchanges"]), quorum["required"])
-    return same or to_us(as_of) >= quorum["as_of_us"] or len(quorum["exchanges"]) == 1 < len(exchanges)
+    same = (sorted(exchanges), required) == (sorted(quorum.exchanges), quorum.required)
+    return same or to_us(as_of) >= quorum.as_of_us or len(quorum.exchanges) == 1 < len(exchanges)
 
 
 def without_consensus(conn: Connection, product_id: str, granularity_s: int, from_: int, to: int) -> Missing | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from schemas.records import Quorum
 
 # The writer needs well under a second for a page. A run that ends gives up after this long without progress.
 PATIENCE_S = 120.0
@@ -15,7 +16,7 @@ class Plan:
 
     granularity_s: int
     start_us: int
-    quorum: dict[str, Any]
+    quorum: Quorum
     settle_us: int
     follow: bool = False
 

@@ -34,8 +34,9 @@ from producers.exchange_candles.intervals import Interval, common, merged, witho
 from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.looks import GRACE_US, Memory
 from producers.exchange_candles.plan import Outcome, Plan
-from producers.exchange_candles.rows import NAMES, Values, floor_us
+from producers.exchange_candles.rows import Values, floor_us
 from producers.exchange_candles.walk import Walk
+from schemas.records import CandleRow, CandlesMessage
 
 POLL_S = 0.1
 SAY_EVERY_S = 10.0
@@ -169,7 +170,7 @@ class Worker:
 
         if holds():
             return True
-        self._publish(product_id, {}, self._plan.quorum["as_of_us"])
+        self._publish(product_id, {}, self._plan.quorum.as_of_us)
         return self._wait_for(holds, lambda: 0, product_id, outcome)
 
     def _fetch(self, product_id: str, book: Book, span: Interval, outcome: Outcome, rows: list[str]) -> list[Interval]:
@@ -219,25 +220,22 @@ class Worker:
             )
         publisher = self._publishers[product_id]
         self._backpressure.wait(publisher.topic)
-        rows = [
-            {"bucket_us": bucket, **dict(zip(NAMES, values, strict=True)), "final": covered is not None}
-            for bucket, values in sorted(found.items())
-        ]
-        record = {
-            "venue": self.venue,
-            "product_id": product_id,
-            "asset_class": "crypto",
-            "origin": "history",
-            "received_at_us": now_us(),
-            "as_of_us": at_us,
-            "granularity_s": self._plan.granularity_s,
-            "candles": rows,
-            "state": key,
-            "covered_from_us": covered and covered[0],
-            "covered_to_us": covered and covered[1],
-            "quorum": self._plan.quorum,
-        }
-        publisher.send(record, key=product_id, wait=True)
+        begin_us, end_us = covered or (None, None)
+        message = CandlesMessage(
+            venue=self.venue,
+            product_id=product_id,
+            asset_class="crypto",
+            origin="history",
+            received_at_us=now_us(),
+            as_of_us=at_us,
+            granularity_s=self._plan.granularity_s,
+            candles=[CandleRow(bucket, *values, covered is not None) for bucket, values in sorted(found.items())],
+            state=key,
+            covered_from_us=begin_us,
+            covered_to_us=end_us,
+            quorum=self._plan.quorum,
+        )
+        publisher.send(message, key=product_id, wait=True)
 
     def _wait_until_stored(self, conn: Connection, product_id: str, spans: list[Interval], outcome: Outcome) -> bool:
         key = (self.venue, product_id, self._plan.granularity_s)

@@ -24,6 +24,7 @@ from producers.live.saying import Sayer
 from producers.live.subscriptions import Subscriptions
 from producers.live.watch import Watch
 from producers.live.websocket import Socket
+from schemas.records import TradeRow
 from venues.events import (
     Acknowledged,
     CandleFrame,
@@ -217,25 +218,25 @@ class Connection:
         self._count(product, "trades", now)
         self._publisher.trades(frame, received_us)
         rows = frame.rows
-        doubted = self._heads[product].streamed([row["trade_id"] for row in rows], received_us)
+        doubted = self._heads[product].streamed([row.trade_id for row in rows], received_us)
         if doubted:
             self.watch.doubt(product, doubted)
-            rows = [row for row in rows if row["trade_id"] not in doubted]
+            rows = [row for row in rows if row.trade_id not in doubted]
             if not rows:
                 return
         newest = max(rows, key=_trade_id) if len(rows) > 1 else rows[0]
         if frame.snapshot:
             if len(rows) > 1:
                 oldest = min(rows, key=_trade_id)
-                clock.learn(max(0.0, newest["timestamp_us"] - oldest["timestamp_us"]) / 1e6 / (len(rows) - 1))
+                clock.learn(max(0.0, newest.timestamp_us - oldest.timestamp_us) / 1e6 / (len(rows) - 1))
         else:
-            self.clock.seen(newest["timestamp_us"], received_us)
-        if clock.data(newest["trade_id"], now, snapshot=frame.snapshot):
+            self.clock.seen(newest.timestamp_us, received_us)
+        if clock.data(newest.trade_id, now, snapshot=frame.snapshot):
             self.watch.recovered(product)
         self._counted[product] += len(rows)
         counts = self._trade_metrics[product]
         counts.received[frame.snapshot].inc(len(frame.rows))
-        counts.age_venue.set(newest["timestamp_us"] / 1_000_000)
+        counts.age_venue.set(newest.timestamp_us / 1_000_000)
         counts.age_ours.set(received_us / 1_000_000)
 
     def _count(self, product: str, space: str, now: float) -> None:
@@ -283,5 +284,5 @@ class _TradeMetrics:
         self.age_ours = metrics.TRADE_AGE_OURS.labels(venue, product)
 
 
-def _trade_id(row: dict[str, Any]) -> int:
-    return int(row["trade_id"])
+def _trade_id(row: TradeRow) -> int:
+    return row.trade_id

@@ -9,7 +9,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any
+
+from msgspec import Struct, structs
 
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
@@ -17,16 +18,16 @@ from pipeline.broker.topics import full_name
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
-from pipeline.core.products import AssetClass
+from pipeline.core.products import AssetClass, Origin
 from pipeline.core.runtime import now_us
 from producers.live.saying import Sayer
+from schemas.records import CandlesMessage, TickerMessage, TradesMessage
 from venues.events import CandleFrame, TickerFrame, TradeFrame, Unreadable
 
 SCHEMAS = {"trades": "trades", "tickers": "ticker", "candles": "candles"}
 MAX_LETTER_BYTES, MAX_LETTER_DETAIL = 1 << 20, 2000
 # A broken format would otherwise copy the whole stream into dead letters.
 MAX_DEAD_LETTERS_PER_S = 50.0
-_TICKER_CHANGES = ("bid", "ask", "bid_size", "ask_size", "last")
 
 
 class LivePublisher:
@@ -63,22 +64,15 @@ class LivePublisher:
         while any(not one.attempts for one in self._all()) and time.monotonic() < until and not stop.wait(0.02):
             pass
 
-    def _header(self, product: str, snapshot: bool, received_us: int) -> dict[str, Any]:
-        return {
-            "venue": self._venue,
-            "product_id": product,
-            "asset_class": self._asset_class,
-            "origin": "snapshot" if snapshot else "live",
-            "received_at_us": received_us,
-        }
+    def _header(self, product: str, snapshot: bool, received_us: int) -> tuple[str, str, AssetClass, Origin, int]:
+        """The fields with which every message begins."""
+        return self._venue, product, self._asset_class, "snapshot" if snapshot else "live", received_us
 
-    def _send(
-        self, space: str, product: str, record: dict[str, Any], on_confirmed: Callable[[], None] | None = None
-    ) -> bool:
+    def _send(self, space: str, product: str, message: Struct, on_confirmed: Callable[[], None] | None = None) -> bool:
         publisher = self.publishers.get((space, product))
         if publisher is None:  # nobody asked for it
             return False
-        if publisher.send(record, key=product, on_confirmed=on_confirmed):
+        if publisher.send(message, key=product, on_confirmed=on_confirmed):
             return True
         if publisher.elsewhere:  # who publishes it has it too
             return False
@@ -92,7 +86,7 @@ class LivePublisher:
     def trades(self, frame: TradeFrame, received_us: int) -> None:
         """One message for the frame's trades."""
         header = self._header(frame.product_id, frame.snapshot, received_us)
-        self._send("trades", frame.product_id, header | {"trades": frame.rows, "holes": []})
+        self._send("trades", frame.product_id, TradesMessage(*header, frame.rows))
 
     def missed(self, since_us: int) -> None:
         """Nobody listened since then: the next ticker of each product says so."""
@@ -106,25 +100,28 @@ class LivePublisher:
         if publisher is not None and publisher.failed != memory.failed:  # the broker refused some that it was given
             memory.failed = publisher.failed
             memory.missed(memory.confirmed_us)
-        shown = tuple(frame.values.get(name) for name in _TICKER_CHANGES)
+        quote = frame.quote
+        shown = (quote.bid, quote.ask, quote.bid_size, quote.ask_size, quote.last)
         if shown == memory.shown and memory.missed_since_us is None:
             return
         stamp = received_us if frame.timestamp_us is None else frame.timestamp_us
-        record = self._header(frame.product_id, frame.snapshot, received_us) | frame.values
-        record["timestamp_us"] = stamp
-        record["timestamp_is_received"] = frame.timestamp_us is None
-        record["seq"] = memory.number(stamp)
-        record["missed_since_us"] = memory.missed_since_us
-        if self._send("tickers", frame.product_id, record, memory.confirms(received_us)):
+        message = TickerMessage(
+            *self._header(frame.product_id, frame.snapshot, received_us),
+            timestamp_us=stamp,
+            timestamp_is_received=frame.timestamp_us is None,
+            seq=memory.number(stamp),
+            missed_since_us=memory.missed_since_us,
+            **structs.asdict(quote),
+        )
+        if self._send("tickers", frame.product_id, message, memory.confirms(received_us)):
             memory.shown, memory.missed_since_us, memory.sent_us = shown, None, received_us
         else:
             memory.missed(memory.sent_us)
 
     def candles(self, frame: CandleFrame, received_us: int) -> None:
-        record = self._header(frame.product_id, frame.snapshot, received_us)
+        header = self._header(frame.product_id, frame.snapshot, received_us)
         as_of_us = received_us if frame.as_of_us is None else frame.as_of_us
-        record |= {"as_of_us": as_of_us, "granularity_s": frame.granularity_s, "candles": frame.rows}
-        self._send("candles", frame.product_id, record)
+        self._send("candles", frame.product_id, CandlesMessage(*header, as_of_us, frame.granularity_s, frame.rows))
 
     def unreadable(self, what: Unreadable, source: str) -> None:
         """A dead letter with the bytes as they came. Never raises."""
@@ -195,7 +192,7 @@ class _TickerMemory:
     """What was published of a product, how many rows of the last instants, and since when some are missing."""
 
     def __init__(self) -> None:
-        self.shown: tuple[Any, ...] | None = None
+        self.shown: tuple[str | None, ...] | None = None
         # 0: since the last stored ticker; this process cannot know when the one before it ended.
         self.missed_since_us: int | None = 0
         self.sent_us = 0

@@ -48,7 +48,7 @@ class Flow:
         self._frames = [list(messages(number, TRADES, 1 + number * 2)) for number in range(PRODUCTS)]
         for number, frames in enumerate(self._frames):
             self.expected[f"{symbol(number)}-USD"] = {
-                t["trade_id"]: (t["timestamp_us"], t["price"], t["quantity"]) for f in frames for t in f["trades"]
+                t.trade_id: (t.timestamp_us, t.price, t.quantity) for f in frames for t in f.trades
             }
         self._publishers = [
             self.bus.publisher("trades", "kraken", product, "trades", "test") for product in self.expected

@@ -48,7 +48,7 @@ def test_two_writers_share_partitioned_topics(
             for i, frame in enumerate(frames):
                 assert publisher.send(frame, key=str(i))  # over all partitions: any order must do
             assert wait_until(lambda p=publisher: p.flush(1.0), 60)  # type: ignore[misc]
-            expected[product] = {t["trade_id"] for frame in frames for t in frame["trades"]}
+            expected[product] = {t.trade_id for frame in frames for t in frame.trades}
         topics = Admin(settings).topics(f"{settings.tenant}/trades")
         assert [len(bus.client.get_topic_partitions(topic)) for topic in topics] == [3, 3]
         with psycopg.connect(database_url, autocommit=True) as conn:

@@ -13,21 +13,22 @@ from hypothesis import strategies as st
 import schemas
 from pipeline.core.errors import BadData
 from schemas.columns import COLUMNS, decode_quote_hour, encode_quote_hour
+from schemas.records import SCHEMAS, CandleRow, Hole, HourHeader, Quorum, Quote, TickerMessage, TradeRow
 from tests.messages import T0_US, hour_bytes
 
-HEADER = {
-    "venue": "dukascopy",
-    "product_id": "EUR-USD",
-    "asset_class": "forex",
-    "origin": "history",
-    "received_at_us": T0_US,
-    "hour_start_us": T0_US,
-    "status": "ticks",
-    "feed": "json",
-    "fetched_at_us": T0_US,
-    "price_scale": 5,
-    "size_scale": 2,
-}
+HEADER = HourHeader(
+    venue="dukascopy",
+    product_id="EUR-USD",
+    asset_class="forex",
+    origin="history",
+    received_at_us=T0_US,
+    hour_start_us=T0_US,
+    status="ticks",
+    feed="json",
+    fetched_at_us=T0_US,
+    price_scale=5,
+    size_scale=2,
+)
 
 
 def up_to(length: int) -> Any:
@@ -90,3 +91,30 @@ def test_every_schema_documents_itself_and_uses_the_field_names_that_carry_units
     assert definition["doc"]
     times = [f["name"] for f in definition["fields"] if re.search(r"time|_at|hour|bucket|since|_from|_to", f["name"])]
     assert all(t.endswith("_us") or t == "timestamp_is_received" for t in times), times
+
+
+def elements(name: str, field: str) -> Any:
+    """The record that an array or a union of a schema holds."""
+    (kind,) = (one["type"] for one in schemas.definition(name)["fields"] if one["name"] == field)
+    return kind[1] if isinstance(kind, list) else kind["items"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        *((kind, schemas.definition(name)["fields"]) for kind, name in SCHEMAS.items()),
+        (TradeRow, elements("trades", "trades")["fields"]),
+        (Hole, elements("trades", "holes")["fields"]),
+        (CandleRow, elements("candles", "candles")["fields"]),
+        (Quorum, elements("candles", "quorum")["fields"]),
+        (HourHeader, [one for one in schemas.definition("quotes")["fields"] if one["name"] not in COLUMNS]),
+    ],
+)
+def test_a_type_has_the_fields_of_its_schema(kind: Any, fields: list[dict[str, Any]]) -> None:
+    """A field that one of the two lacks would be lost between a parser and the table, without an error."""
+    assert list(kind.__struct_fields__) == [one["name"] for one in fields]
+
+
+def test_a_quote_has_only_fields_of_a_ticker() -> None:
+    """The publisher hands them on by name."""
+    assert set(Quote.__struct_fields__) < set(TickerMessage.__struct_fields__)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import BadData
 from pipeline.core.times import iso_to_us, seconds_to_us, us_to_iso
+from schemas.records import TradeRow, TradesMessage
 from schemas.trade import Trade
 
 
@@ -40,8 +41,8 @@ def test_to_dict_is_exact_unless_numbers_are_asked_for() -> None:
 
 
 def test_a_trade_of_a_message() -> None:
-    row = {"trade_id": 5, "timestamp_us": 1, "price": "1.50", "quantity": "2", "taker_side": "buy"}
-    (trade,) = Trade.from_message({"product_id": "BTC-USD", "trades": [row]})
+    row = TradeRow(5, 1, "1.50", "2", "buy")
+    (trade,) = Trade.from_message(TradesMessage("kraken", "BTC-USD", "crypto", "live", 1, [row]))
     assert (trade.trade_id, trade.price, trade.taker_side) == (5, Decimal("1.50"), "buy")
 
 

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from pipeline.core.errors import WrongAnswer, WrongUse
 from pipeline.core.times import us_to_iso
+from schemas.records import CandleRow, TradeRow
 from venues.coinbase import parse
 from venues.coinbase.candles import CandleBook
 from venues.coinbase.settings import CoinbaseSettings
@@ -28,7 +29,6 @@ from venues.events import (
     Acknowledged,
     CandleFrame,
     FramesLost,
-    Row,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
@@ -60,7 +60,7 @@ def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_upd
         frames = [one for one in said if isinstance(one, TradeFrame) and one.product_id == product]
         assert [frame.snapshot for frame in frames] == [True] + [False] * (len(frames) - 1)
         assert len(frames[0].rows) == 100
-        ids = [row["trade_id"] for frame in frames for row in frame.rows]
+        ids = [row.trade_id for frame in frames for row in frame.rows]
         assert len(ids) > 100
         assert ids == list(range(ids[0], ids[0] + len(ids)))
 
@@ -72,24 +72,16 @@ def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
     assert read.at_us == 1786309548251397
     (trades,) = read.said
     assert isinstance(trades, TradeFrame)
-    assert trades.rows == [
-        {
-            "trade_id": 7,
-            "timestamp_us": 1786309548167634,
-            "price": "65083.67",
-            "quantity": "0.01034361",
-            "taker_side": "buy",
-        }
-    ]
+    assert trades.rows == [TradeRow(7, 1786309548167634, "65083.67", "0.01034361", "buy")]
 
 
 def test_tickers_and_candles_of_the_recorded_session() -> None:
     said = [one for frame in recorded() for one in parse.read(frame).said]
     ticker = next(one for one in said if isinstance(one, TickerFrame))
-    assert (ticker.product_id, ticker.values["bid"], ticker.values["ask_size"]) == ("BTC-USD", "65083.66", "0.24290402")
+    assert (ticker.product_id, ticker.quote.bid, ticker.quote.ask_size) == ("BTC-USD", "65083.66", "0.24290402")
     candles = [one for one in said if isinstance(one, CandleFrame)]
     for frame in candles:
-        buckets = [row["bucket_us"] for row in frame.rows]
+        buckets = [row.bucket_us for row in frame.rows]
         assert buckets == sorted(buckets)
         assert all(bucket % 300_000_000 == 0 for bucket in buckets)
     assert {(a.channel, a.product_id) for a in said if isinstance(a, Acknowledged)} >= {
@@ -190,22 +182,22 @@ def test_lost_frames_are_noticed_within_a_connection_and_not_across_two(tmp_path
     assert lost(17) == []
 
 
-def candle(minute: int, close: str = "1") -> Row:
-    return {"bucket_us": minute * 60_000_000, "open": "1", "high": "2", "low": "1", "close": close, "volume": "3"}
+def candle(minute: int, close: str = "1", final: bool = False) -> CandleRow:
+    return CandleRow(minute * 60_000_000, open="1", high="2", low="1", close=close, volume="3", final=final)
 
 
 def test_a_candle_is_final_when_a_later_one_appears() -> None:
     book = CandleBook()
     first = book.take(CandleFrame("BTC-USD", 0, 300, [candle(0), candle(5)], snapshot=True))
     assert first is not None
-    assert [row["final"] for row in first.rows] == [True, False]
+    assert [row.final for row in first.rows] == [True, False]
     assert book.take(CandleFrame("BTC-USD", 0, 300, [candle(5)])) is None  # unchanged: nothing to publish
     changed = book.take(CandleFrame("BTC-USD", 0, 300, [candle(5, "1.5")]))
     assert changed is not None
-    assert changed.rows == [candle(5, "1.5") | {"final": False}]
+    assert changed.rows == [candle(5, "1.5")]
     later = book.take(CandleFrame("BTC-USD", 0, 300, [candle(10)]))
     assert later is not None
-    assert later.rows == [candle(5, "1.5") | {"final": True}, candle(10) | {"final": False}]
+    assert later.rows == [candle(5, "1.5", final=True), candle(10)]
 
 
 def test_a_candle_of_a_market_that_went_quiet_becomes_final_with_time() -> None:
@@ -213,7 +205,7 @@ def test_a_candle_of_a_market_that_went_quiet_becomes_final_with_time() -> None:
     book.take(CandleFrame("BTC-USD", 0, 300, [candle(5)]))
     assert book.settled(10 * 60_000_000) == []
     (frame,) = book.settled(10 * 60_000_000 + 10_000_000)
-    assert frame.rows == [candle(5) | {"final": True}]
+    assert frame.rows == [candle(5, final=True)]
     assert book.settled(20 * 60_000_000) == []
 
 
@@ -223,7 +215,7 @@ def test_a_running_candle_from_before_an_outage_is_not_called_final() -> None:
     book.forget()
     after = book.take(CandleFrame("BTC-USD", 0, 300, [candle(5, "9"), candle(10)], snapshot=True))
     assert after is not None
-    assert after.rows == [candle(5, "9") | {"final": True}, candle(10) | {"final": False}]
+    assert after.rows == [candle(5, "9", final=True), candle(10)]
 
 
 def texts_of(live: CoinbaseVenue, *products: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import WrongAnswer
+from schemas.records import TradeRow, TradesMessage
 from venues.coinbase import parse as coinbase
 from venues.kraken import parse as kraken
 from venues.rest.date_clock import DateClock
@@ -17,14 +18,8 @@ from venues.trade_walk import Filler
 GOOD = '["100.5","1.0",1700000000.5,"b","l","",%d]'
 
 
-def row(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "trade_id": number,
-        "timestamp_us": 1_700_000_000_000_000 + number,
-        "price": "100.5",
-        "quantity": "1",
-        "taker_side": "buy",
-    } | more
+def row(number: int) -> TradeRow:
+    return TradeRow(number, 1_700_000_000_000_000 + number, "100.5", "1", "buy")
 
 
 class Rest:
@@ -53,9 +48,9 @@ class Topic:
         self.ids: list[int] = []
         self.findings: list[tuple[int, int, str]] = []
 
-    def send(self, record: dict[str, Any], **_: Any) -> bool:
-        self.ids += [one["trade_id"] for one in record["trades"]]
-        self.findings += [(one["first_id"], one["last_id"], one["reason"]) for one in record["holes"]]
+    def send(self, message: TradesMessage, **_: Any) -> bool:
+        self.ids += [one.trade_id for one in message.trades]
+        self.findings += [(one.first_id, one.last_id, one.reason) for one in message.holes]
         return True
 
 
@@ -131,7 +126,7 @@ def test_one_odd_row_of_kraken_costs_itself(bad: str, reason: str) -> None:
     """Prevents one row from refusing a page of a thousand."""
     body = f'{{"error":[],"result":{{"XXBTZUSD":[{GOOD % 1},{bad},{GOOD % 3}],"last":"1700000000500000000"}}}}'
     page, _ = kraken.rest_trades(body.encode())
-    assert [one["trade_id"] for one in page.rows] == [1, 3]
+    assert [one.trade_id for one in page.rows] == [1, 3]
     assert [(one.trade_id, one.reason) for one in page.bad] == [(2, reason)]
     assert (page.ids, page.blurred) == ([1, 2, 3], False)
 
@@ -147,7 +142,7 @@ def test_one_odd_row_of_coinbase_costs_itself_and_another_format_the_page() -> N
     good = '{"trade_id":1,"side":"sell","size":"1","price":"2","time":"2026-09-30T02:03:12.257184Z"}'
     odd = '{"trade_id":2,"side":"sell","size":"1","price":"abc","time":"2026-09-30T02:03:12Z"}'
     page = coinbase.rest_trades(f"[{odd},{good}]".encode())
-    assert ([one["trade_id"] for one in page.rows], [one.trade_id for one in page.bad]) == ([1], [2])
+    assert ([one.trade_id for one in page.rows], [one.trade_id for one in page.bad]) == ([1], [2])
     with pytest.raises(WrongAnswer):
         coinbase.rest_trades(b'[{"trade_id":1,"p":"2"},{"trade_id":2,"p":"2"}]')
 

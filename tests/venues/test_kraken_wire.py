@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import Refused, Throttled, Unavailable, WrongAnswer
+from schemas.records import TradeRow
 from venues.events import (
     MAX_COMMAS,
     MAX_ID,
@@ -51,16 +52,10 @@ def test_no_trade_of_the_recorded_session_is_lost() -> None:
     trades = [one for one in said if isinstance(one, TradeFrame)]
     assert sum(len(frame.rows) for frame in trades) == 102
     for product in ("BTC-USD", "ETH-USD"):
-        ids = [row["trade_id"] for frame in trades if frame.product_id == product for row in frame.rows]
+        ids = [row.trade_id for frame in trades if frame.product_id == product for row in frame.rows]
         assert ids == list(range(ids[0], ids[0] + len(ids)))
     assert [frame.snapshot for frame in trades] == [True, True, False, False]
-    assert trades[0].rows[0] == {
-        "trade_id": 109183836,
-        "timestamp_us": 1790446074626190,
-        "price": "84098.4",
-        "quantity": "0.04661621",
-        "taker_side": "buy",
-    }
+    assert trades[0].rows[0] == TradeRow(109183836, 1790446074626190, "84098.4", "0.04661621", "buy")
     assert [one.product_id for one in said if isinstance(one, Acknowledged)] == ["BTC-USD", "ETH-USD"]
     assert not [one for one in said if isinstance(one, Unreadable)]
 
@@ -72,19 +67,13 @@ def test_decimals_are_the_venues_own_digits() -> None:
         for said in parse.read(frame):
             if isinstance(said, TradeFrame):
                 for row in said.rows:
-                    assert f'"price":{row["price"]},"qty":{row["quantity"]},' in text
+                    assert f'"price":{row.price},"qty":{row.quantity},' in text
 
 
 def test_rest_page_is_complete() -> None:
     page, last = parse.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes())
     assert page.ids == list(range(10218208, 10219208))
-    assert page.rows[0] == {
-        "trade_id": 10218208,
-        "timestamp_us": 1762795433971744,
-        "price": "105433.60000",
-        "quantity": "0.00027625",
-        "taker_side": "buy",
-    }
+    assert page.rows[0] == TradeRow(10218208, 1762795433971744, "105433.60000", "0.00027625", "buy")
     assert last.isdecimal()
     assert len(last) == 19
 
@@ -100,8 +89,8 @@ def test_refusals_name_their_symbol_and_unknown_channels_say_nothing() -> None:
     assert [one.product_id for one in said[3] + said[4] if isinstance(one, SubscriptionRefused)] == [None, None]
     (ticker,) = said[5]
     assert isinstance(ticker, TickerFrame)
-    assert ticker.values["bid_size"] == "0.56251979"
-    assert ticker.values["ask_size"] == "0.00044780"
+    assert ticker.quote.bid_size == "0.56251979"
+    assert ticker.quote.ask_size == "0.00044780"
     assert ticker.timestamp_us == 1790358506844359
     assert said[7] == said[8] == []
     candles = [frame for frame in frames("ws_v2_ohlc.jsonl") if frame.startswith(b'{"channel":"ohlc"')]
@@ -175,7 +164,7 @@ def test_scientific_notation_is_written_out() -> None:
     frame = trade_frame().replace(b"0.00275723", b"1e-8")
     (trades,) = parse.read(frame)
     assert isinstance(trades, TradeFrame)
-    assert trades.rows[0]["quantity"] == "0.00000001"
+    assert trades.rows[0].quantity == "0.00000001"
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
@@ -218,9 +207,9 @@ def test_an_odd_statistic_loses_neither_bid_nor_ask() -> None:
     frame["data"][0] |= {"volume": "abc", "vwap": "1e-99", "timestamp": "then"}
     ticker, *odd = parse.read(json.dumps(frame).encode())
     assert isinstance(ticker, TickerFrame)
-    assert ticker.values["bid"] == "83744.2"
-    assert ticker.values["volume_24h"] is ticker.values["vwap_24h"] is None
-    assert ticker.values["high_24h"] == "85247.4"
+    assert ticker.quote.bid == "83744.2"
+    assert ticker.quote.volume_24h is ticker.quote.vwap_24h is None
+    assert ticker.quote.high_24h == "85247.4"
     assert ticker.timestamp_us is None
     assert [one.reason for one in odd if isinstance(one, Unreadable)] == ["statistic", "statistic", "time"]
 

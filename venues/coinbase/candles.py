@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
+from schemas.records import CandleRow
 from venues.coinbase.parse import CANDLE_S
-from venues.events import CandleFrame, Row
+from venues.events import CandleFrame
 
 _LENGTH_US = CANDLE_S * 1_000_000
 # A candle may still be corrected for a moment after its end; where nobody trades no later one appears.
@@ -16,7 +19,7 @@ class CandleBook:
     """The running candle of each product, of one connection."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Row] = {}
+        self._running: dict[str, CandleRow] = {}
 
     def forget(self) -> None:
         """A new connection: what ran may have changed unseen; its snapshot says what became of it."""
@@ -25,19 +28,23 @@ class CandleBook:
     def take(self, frame: CandleFrame) -> CandleFrame | None:
         """The frame with `final` set, led by the candle that just ended; None when nothing changed."""
         running = self._running.get(frame.product_id)
-        newest = max(row["bucket_us"] for row in frame.rows)
+        newest = max(row.bucket_us for row in frame.rows)
         if running is not None:
-            if newest == running["bucket_us"] and frame.rows == [running]:
+            if newest == running.bucket_us and frame.rows == [running]:
                 return None
-            newest = max(newest, running["bucket_us"])
-        given = {row["bucket_us"] for row in frame.rows}
-        ended = [running] if running and running["bucket_us"] < newest and running["bucket_us"] not in given else []
+            newest = max(newest, running.bucket_us)
+        given = {row.bucket_us for row in frame.rows}
+        ended = [running] if running and running.bucket_us < newest and running.bucket_us not in given else []
         for row in frame.rows:
-            if row["bucket_us"] == newest:
+            if row.bucket_us == newest:
                 self._running[frame.product_id] = row
-        return replace(frame, rows=[{**row, "final": row["bucket_us"] < newest} for row in [*ended, *frame.rows]])
+        return replace(frame, rows=[_with_final(row, row.bucket_us < newest) for row in [*ended, *frame.rows]])
 
     def settled(self, now_us: int) -> list[CandleFrame]:
         """Candles whose time has passed by the venue's clock though no later one appeared."""
-        over = [p for p, row in self._running.items() if row["bucket_us"] + _LENGTH_US + SETTLED_US <= now_us]
-        return [CandleFrame(p, now_us, CANDLE_S, [{**self._running.pop(p), "final": True}]) for p in over]
+        over = [p for p, row in self._running.items() if row.bucket_us + _LENGTH_US + SETTLED_US <= now_us]
+        return [CandleFrame(p, now_us, CANDLE_S, [_with_final(self._running.pop(p), True)]) for p in over]
+
+
+def _with_final(row: CandleRow, final: bool) -> CandleRow:
+    return msgspec.structs.replace(row, final=final)

@@ -31,14 +31,14 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.core.errors import BadData, WrongAnswer, WrongUse
-from pipeline.core.products import canonical_product
+from pipeline.core.products import TakerSide, canonical_product
 from pipeline.core.times import iso_to_us
+from schemas.records import CandleRow, Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
     Acknowledged,
     BadElements,
     CandleFrame,
-    Row,
     Said,
     SubscriptionRefused,
     TickerFrame,
@@ -55,7 +55,7 @@ from venues.events import (
 from venues.rest.page import Page, read_page
 
 CANDLE_S = 300
-_TAKER = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
+_TAKER: dict[Any, TakerSide] = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 _PRODUCT = re.compile(r"\b[A-Z0-9]{1,20}-[A-Z0-9]{2,10}\b")
 _TICKER_EXTRAS = (
@@ -120,7 +120,7 @@ def _without_channel(message: dict[str, Any]) -> list[Said]:
 
 
 def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[Said]:
-    by_product: dict[str, list[Row]] = {}
+    by_product: dict[str, list[TradeRow]] = {}
     for element in reversed(event["trades"]):
         try:
             by_product.setdefault(_product_of(element["product_id"]), []).append(trade_row(element))
@@ -130,15 +130,15 @@ def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list
     return [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
 
 
-def trade_row(element: dict[str, Any]) -> Row:
+def trade_row(element: dict[str, Any]) -> TradeRow:
     """One trade, of the stream or of REST."""
-    return {
-        "trade_id": whole_number(element["trade_id"]),
-        "timestamp_us": sane_time(iso_to_us(element["time"])),
-        "price": decimal_text(element["price"]),
-        "quantity": decimal_text(element["size"]),
-        "taker_side": _TAKER.get(element["side"], "unknown"),
-    }
+    return TradeRow(
+        trade_id=whole_number(element["trade_id"]),
+        timestamp_us=sane_time(iso_to_us(element["time"])),
+        price=decimal_text(element["price"]),
+        quantity=decimal_text(element["size"]),
+        taker_side=_TAKER.get(element["side"], "unknown"),
+    )
 
 
 def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
@@ -147,35 +147,36 @@ def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
         try:
             if not (element.get("best_bid") and element.get("best_ask")):
                 continue  # nobody bids or asks
-            values: Row = {
-                "bid": decimal_text(element["best_bid"]),
-                "ask": decimal_text(element["best_ask"]),
-                "bid_size": decimal_text(element["best_bid_quantity"]),
-                "ask_size": decimal_text(element["best_ask_quantity"]),
-                "vwap_24h": None,
-            }
+            bid, ask = decimal_text(element["best_bid"]), decimal_text(element["best_ask"])
+            bid_size = decimal_text(element["best_bid_quantity"])
+            ask_size = decimal_text(element["best_ask_quantity"])
             product = _product_of(element["product_id"])
-            bad.statistics(element, _TICKER_EXTRAS, values)
-            said.append(TickerFrame(product, at_us, values, event.get("type") == "snapshot"))
+            quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
+            said.append(TickerFrame(product, at_us, quote, event.get("type") == "snapshot"))
         except _READING as error:
             bad.add(error, element)
     return said
 
 
 def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
-    """Rows without `final`, oldest first: the venue does not say whether a candle is still running."""
-    by_product: dict[str, list[Row]] = {}
+    """None of them final, oldest first: the venue does not say whether a candle is still running."""
+    by_product: dict[str, list[CandleRow]] = {}
     for element in event["candles"]:
         try:
-            row: Row = {"bucket_us": _bucket_us(element["start"])}
-            for name in ("open", "high", "low", "close", "volume"):
-                row[name] = decimal_text(element[name])
+            row = CandleRow(
+                bucket_us=_bucket_us(element["start"]),
+                open=decimal_text(element["open"]),
+                high=decimal_text(element["high"]),
+                low=decimal_text(element["low"]),
+                close=decimal_text(element["close"]),
+                volume=decimal_text(element["volume"]),
+            )
             by_product.setdefault(_product_of(element["product_id"]), []).append(row)
         except _READING as error:
             bad.add(error, element)
     said: list[Said] = []
     for product, rows in by_product.items():
-        rows.sort(key=lambda row: int(row["bucket_us"]))
+        rows.sort(key=lambda row: row.bucket_us)
         said.append(CandleFrame(product, at_us, CANDLE_S, rows, event.get("type") == "snapshot"))
     return said
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import Refused, WrongAnswer
+from schemas.records import TradeRow
 from venues.coinbase import parse
 from venues.coinbase.settings import CoinbaseSettings
-from venues.events import Row
 from venues.rest.client import Client
 from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
@@ -80,12 +80,12 @@ class CoinbaseRest:
         guesses = 0
         while True:
             if rows:
-                if rows[0]["timestamp_us"] < at_us <= rows[-1]["timestamp_us"]:
-                    return int(next(row["trade_id"] for row in rows if row["timestamp_us"] >= at_us))
-                if rows[-1]["timestamp_us"] < at_us:
-                    low = max(low, int(rows[-1]["trade_id"]) + 1)
+                if rows[0].timestamp_us < at_us <= rows[-1].timestamp_us:
+                    return next(row.trade_id for row in rows if row.timestamp_us >= at_us)
+                if rows[-1].timestamp_us < at_us:
+                    low = max(low, rows[-1].trade_id + 1)
                 else:
-                    high = min(high, int(rows[0]["trade_id"]))
+                    high = min(high, rows[0].trade_id)
             if low >= high:
                 return high
             after = (low + high) // 2 + 1
@@ -94,12 +94,12 @@ class CoinbaseRest:
             after = min(max(after, low + 1), high)
             guesses += 1
             asked, rows = after, self.page(product_id, after).rows
-            if not rows or rows[-1]["timestamp_us"] < at_us:
+            if not rows or rows[-1].timestamp_us < at_us:
                 low = max(low, asked)  # whatever exists below `asked` is earlier
 
     @staticmethod
-    def _guess(rows: list[Row], at_us: int) -> int:
+    def _guess(rows: list[TradeRow], at_us: int) -> int:
         """Where the moment would be if trading went on as on this page; half a page above, to have it inside."""
-        span_us = max(1, rows[-1]["timestamp_us"] - rows[0]["timestamp_us"])
+        span_us = max(1, rows[-1].timestamp_us - rows[0].timestamp_us)
         per_us = len(rows) / span_us
-        return int(rows[0]["trade_id"] + (at_us - rows[0]["timestamp_us"]) * per_us) + PAGE // 2
+        return int(rows[0].trade_id + (at_us - rows[0].timestamp_us) * per_us) + PAGE // 2

@@ -33,12 +33,13 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.core.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.products import TakerSide
 from pipeline.core.times import iso_to_us, seconds_to_us
+from schemas.records import Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
     Acknowledged,
     BadElements,
-    Row,
     Said,
     SubscriptionRefused,
     TickerFrame,
@@ -55,7 +56,7 @@ from venues.events import (
 from venues.kraken.symbols import product_of
 from venues.rest.page import Page, read_page
 
-_SIDES = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
+_SIDES: dict[Any, TakerSide] = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
 _NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 
@@ -82,17 +83,17 @@ def read(frame: bytes) -> list[Said]:
 
 def _trades(message: dict[str, Any]) -> list[Said]:
     """One `TradeFrame` per product of the message; an element that cannot be read stands alone."""
-    by_product: dict[str, list[Row]] = {}
+    by_product: dict[str, list[TradeRow]] = {}
     bad = BadElements()
     for element in message["data"]:
         try:
-            row = {
-                "trade_id": whole_number(element["trade_id"]),
-                "timestamp_us": sane_time(iso_to_us(element["timestamp"])),
-                "price": decimal_text(element["price"]),
-                "quantity": decimal_text(element["qty"]),
-                "taker_side": _SIDES.get(element["side"], "unknown"),
-            }
+            row = TradeRow(
+                trade_id=whole_number(element["trade_id"]),
+                timestamp_us=sane_time(iso_to_us(element["timestamp"])),
+                price=decimal_text(element["price"]),
+                quantity=decimal_text(element["qty"]),
+                taker_side=_SIDES.get(element["side"], "unknown"),
+            )
             by_product.setdefault(product_of(element["symbol"]), []).append(row)
         except _READING as error:
             bad.add(error, element)
@@ -106,15 +107,11 @@ def _tickers(message: dict[str, Any]) -> list[Said]:
     snapshot = message.get("type") == "snapshot"
     for element in message["data"]:
         try:
-            values: Row = {
-                "bid": decimal_text(element["bid"]),
-                "ask": decimal_text(element["ask"]),
-                "bid_size": decimal_text(element["bid_qty"]),
-                "ask_size": decimal_text(element["ask_qty"]),
-            }
+            bid, ask = decimal_text(element["bid"]), decimal_text(element["ask"])
+            bid_size, ask_size = decimal_text(element["bid_qty"]), decimal_text(element["ask_qty"])
             product = product_of(element["symbol"])
-            bad.statistics(element, _TICKER_EXTRAS, values)
-            said.append(TickerFrame(product, _ticker_time(element, bad), values, snapshot))
+            quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
+            said.append(TickerFrame(product, _ticker_time(element, bad), quote, snapshot))
         except _READING as error:
             bad.add(error, element)
     return said + bad.all()
@@ -213,12 +210,12 @@ def rest_trades(body: bytes) -> tuple[Page, str]:
         raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
 
 
-def rest_row(row: list[Any]) -> Row:
+def rest_row(row: list[Any]) -> TradeRow:
     """One row of REST `Trades`."""
-    return {
-        "trade_id": whole_number(row[6]),
-        "timestamp_us": seconds_to_us(str(row[2])),
-        "price": decimal_text(row[0]),
-        "quantity": decimal_text(row[1]),
-        "taker_side": _SIDES.get(row[3], "unknown"),
-    }
+    return TradeRow(
+        trade_id=whole_number(row[6]),
+        timestamp_us=seconds_to_us(str(row[2])),
+        price=decimal_text(row[0]),
+        quantity=decimal_text(row[1]),
+        taker_side=_SIDES.get(row[3], "unknown"),
+    )

@@ -70,7 +70,7 @@ class KrakenRest:
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`; one call."""
         page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
-        ids = [int(row["trade_id"]) for row in page.rows if row["timestamp_us"] >= at_us]
+        ids = [row.trade_id for row in page.rows if row.timestamp_us >= at_us]
         if ids:
             return min(ids)
         newest = self._newest_id(product_id)
@@ -94,7 +94,7 @@ class KrakenRest:
             return str(max(0, before_us - EARLIER_US) * 1000)
         if after_us is None:
             page, _ = self.page(product_id, None)
-            after_us = page.rows[0]["timestamp_us"] if page.rows else 0
+            after_us = page.rows[0].timestamp_us if page.rows else 0
         back_us = FIRST_LOOK_BACK_US
         while back_us < after_us:
             since = str((after_us - back_us) * 1000)

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.core.errors import BadData, WrongAnswer, WrongUse
 from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
-from venues.events import Row
+from schemas.records import TradeRow
 
 _STORABLE = re.compile(r"\d{1,16}(\.\d{1,18})?", re.ASCII)
 _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
@@ -35,22 +35,22 @@ class BadRow:
 class Page:
     """Rows ascending by id. `blurred`: a row without a readable id stood among them, so no id is absent for certain."""
 
-    rows: list[Row]
+    rows: list[TradeRow]
     bad: list[BadRow] = field(default_factory=list)
     blurred: bool = False
 
     @property
     def ids(self) -> list[int]:
         """Every id that the page shows, ascending."""
-        return sorted({*(int(row["trade_id"]) for row in self.rows), *(one.trade_id for one in self.bad)})
+        return sorted({*(row.trade_id for row in self.rows), *(one.trade_id for one in self.bad)})
 
 
-def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callable[[Any], int]) -> Page:
+def read_page(elements: Iterable[Any], read: Callable[[Any], TradeRow], id_of: Callable[[Any], int]) -> Page:
     """Read each element by itself with the venue's functions, which may raise whatever bad input makes them raise.
 
     Raises `WrongAnswer` where the format of all of them is another one.
     """
-    rows: list[Row] = []
+    rows: list[TradeRow] = []
     bad: list[BadRow] = []
     blurred = False
     for element in elements:
@@ -75,22 +75,22 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], Row], id_of: Callab
     if not rows and (bad or blurred) and all(one.reason == "shape" for one in bad):
         # Not odd rows but another format: no id of it is believed.
         raise WrongAnswer(f"no row of the page has the known shape: {bad[0].detail if bad else 'no trade id'}")
-    rows.sort(key=lambda row: int(row["trade_id"]))
+    rows.sort(key=lambda row: row.trade_id)
     return Page(rows, bad, blurred)
 
 
-def problem_of(row: Row) -> tuple[str, str] | None:
+def problem_of(row: TradeRow) -> tuple[str, str] | None:
     """Why a trade cannot be stored: (reason, detail), by the rules of the writer; None where it can."""
-    if not 0 <= row["trade_id"] < MAX_ID:
-        return "trade_id", f"trade id {row['trade_id']} is out of range"
-    for name in ("price", "quantity"):
-        if not _STORABLE.fullmatch(row[name]):
+    if not 0 <= row.trade_id < MAX_ID:
+        return "trade_id", f"trade id {row.trade_id} is out of range"
+    for name, text in (("price", row.price), ("quantity", row.quantity)):
+        if not _STORABLE.fullmatch(text):
             return (
                 name,
-                f"{name} {row[name][:40]!r} is not a positive decimal with 16 digits before and 18 behind the point",
+                f"{name} {text[:40]!r} is not a positive decimal with 16 digits before and 18 behind the point",
             )
-    if not row["price"].strip("0."):
+    if not row.price.strip("0."):
         return "price", "the price is zero"
-    if not OLDEST_US <= row["timestamp_us"] < END_US:
-        return "time", f"timestamp_us {row['timestamp_us']} is not between 2000 and 2100"
+    if not OLDEST_US <= row.timestamp_us < END_US:
+        return "time", f"timestamp_us {row.timestamp_us} is not between 2000 and 2100"
     return None
