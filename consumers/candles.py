@@ -12,7 +12,7 @@ from msgspec import structs
 from consumers import consensus, fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Time, rows, write
-from consumers.sink import DeadLetters, MessageSlice, WriteResult
+from consumers.sink import DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
@@ -52,6 +52,9 @@ class Candles:
         fields.check_ahead("as_of_us", record.as_of_us)
         return record, len(record.candles) + 1
 
+    def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        return read_each(self.read, messages, letters)
+
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedCandles:
         return PreparedCandles(parts, self.instruments)
 
@@ -80,7 +83,7 @@ class PreparedCandles:
             whose += [number] * len(taken)
         self._candles, self._whose = candles, np.array(whose, dtype=np.int64)
         self._bucket = np.fromiter((c.bucket_us for c in candles), np.int64, len(candles))
-        self._values = {name: Decimals([getattr(c, name) for c in candles]) for name in (*_PRICES, "volume")}
+        self._values = {name: Decimals.of_texts([getattr(c, name) for c in candles]) for name in (*_PRICES, "volume")}
         self._good = np.ones(len(candles), dtype=bool)
         self._refuse("price", *(self._values[name].ok() & self._values[name].positive for name in _PRICES))
         self._refuse("volume", self._values["volume"].ok())

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from consumers import fields, quote_checks, quote_copy
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import write
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import check_address
 from pipeline.core.errors import BadData
@@ -135,6 +135,9 @@ class Hours:
         if not len(hour) and header.status in ("ticks", "partial"):
             raise BadData("status", f"an hour with status {header.status} holds no quotes")
         return hour, len(hour)
+
+    def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        return read_each(self.read, messages, letters)
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedHours:
         return PreparedHours(parts, self.instruments, self._confirm_s)

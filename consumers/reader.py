@@ -7,17 +7,14 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from consumers.sink import MOST_PAYLOAD, Batch, MessageSlice, PreparedBatch, Sink
+from consumers.sink import MOST_PAYLOAD, Batch, PreparedBatch, Sink
 from consumers.subscription import Message, Subscription
-from pipeline.core.errors import BadData
 
-# A batch is handed over when the database is idle, at the latest with this many rows. With hours of quotes 5 k, 30 k
-# and 100 k rows (348, 327, 406 k quotes/s on a busy machine) did not differ beyond its spread; larger ones take memory.
-BATCH_ROWS = 30_000
-# The same for messages of single rows, which are Python objects until they are columns: three batches are on their way.
-# A backlog of 1 M trades over 20 topics: 10,000 rows 215 MB, 6,000 190 and 195, 5,000 160 and 186, at the same speed.
-BATCH_SMALL_ROWS = 5_000
-BATCH_BYTES = 16 << 20
+# A batch is handed over when the database is idle, at the latest with this many bytes or messages. With hours of quotes
+# 5 k, 30 k (some 500 kB) and 100 k rows (348, 327, 406 k quotes/s on a busy machine) did not differ beyond its spread;
+# larger ones take memory, as do many messages: three batches are on their way.
+BATCH_BYTES = 512 << 10
+BATCH_MESSAGES = 5_000
 # A message beyond this is refused unread. An hour of 300,000 quotes has 5 MB; a frame or page of rows has some 100 kB,
 # and each byte of a hostile one may become 100 bytes of Python objects.
 MOST_BYTES = 32 << 20
@@ -67,48 +64,35 @@ class Reader(threading.Thread):
 
     def _one_batch(self) -> None:
         """Hand over what comes."""
-        batch = Batch(self._subscription)
-        most = BATCH_SMALL_ROWS if self._sink.divisible else BATCH_ROWS
         first = self._subscription.receive(IDLE_MS)
         if first is None:
             return
-        size = self._add(batch, [first])
-        while batch.rows < most and size < BATCH_BYTES and not self._stop_event.is_set():
+        messages, size = [first], len(first.data)
+        while len(messages) < BATCH_MESSAGES and size < BATCH_BYTES and not self._stop_event.is_set():
             more = self._subscription.receive_more()
-            size += self._add(batch, more)
+            messages += more
+            size += sum(len(message.data) for message in more)
             # Not only when nothing came: an unbroken stream of single messages would be held until the batch is full.
             if len(more) < self._subscription.chunk and self._idle.is_set():
                 break
-        ready = self._prepared(batch)
+        ready = self._prepared(messages)
         self._idle.clear()
         while not self._stop_event.is_set():
             with suppress(queue.Full):
                 self._handover.put(ready, timeout=0.2)
                 return
 
-    def _prepared(self, batch: Batch) -> Ready:
+    def _prepared(self, messages: list[Message]) -> Ready:
+        batch = Batch(self._subscription, len(messages), last_of_topic={one.topic: one for one in messages})
+        fitting = []
+        for message in messages:
+            if (length := len(message.data)) > self._most_bytes:
+                message.data = message.data[:MOST_PAYLOAD]  # what its letter can hold
+                batch.letters.add(message, "size", f"{length:,} bytes, more than {self._most_bytes:,}")
+            else:
+                fitting.append(message)
+        batch.parts = self._sink.read_all(fitting, batch.letters)
         try:
             return Ready(batch, self._sink.prepare(batch.parts))
         except Exception as error:  # a value that no check knew: who stores the batch finds the message
             return Ready(batch, None, error)
-
-    def _add(self, batch: Batch, messages: list[Message]) -> int:
-        """Decode; returns how many bytes they are."""
-        size = 0
-        for message in messages:
-            size += len(message.data)
-            batch.last_of_topic[message.topic] = message
-            try:
-                if (length := len(message.data)) > self._most_bytes:
-                    message.data = message.data[:MOST_PAYLOAD]  # what its letter can hold
-                    raise BadData("size", f"{length:,} bytes, more than {self._most_bytes:,}")
-                record, rows = self._sink.read(message)
-                batch.parts.append(MessageSlice(message, record, 0, rows))
-                batch.rows += rows or 1
-            except BadData as error:
-                batch.letters.add(message, error.reason, str(error))
-                batch.rows += 1
-            except Exception as error:  # a value that no check knew
-                batch.letters.add(message, "writer", f"{type(error).__name__}: {error}")
-                batch.rows += 1
-        return size

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
 from consumers.subscription import Message, Subscription
+from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
 
@@ -132,9 +133,30 @@ class Sink(Protocol):
         """The decoded message and how many rows it holds. Raises `BadData` when it is refused whole."""
         ...
 
+    def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        """`read` for all of a batch; what is refused whole gets a letter."""
+        ...
+
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
         """Check and convert the rows of a batch."""
         ...
+
+
+def read_each(
+    read: Callable[[Message], tuple[Any, int]], messages: Sequence[Message], letters: DeadLetters
+) -> list[MessageSlice]:
+    """Read messages one by one; each that is refused gets a letter."""
+    parts: list[MessageSlice] = []
+    for message in messages:
+        try:
+            record, rows = read(message)
+        except BadData as error:
+            letters.add(message, error.reason, str(error))
+        except Exception as error:  # a value that no check knew
+            letters.add(message, "writer", f"{type(error).__name__}: {error}")
+        else:
+            parts.append(MessageSlice(message, record, 0, rows))
+    return parts
 
 
 @dataclass(slots=True)  # not frozen: see Message
@@ -152,7 +174,12 @@ class Batch:
     """Messages received together, with where to acknowledge them."""
 
     subscription: Subscription
+    messages: int = 0
     parts: list[MessageSlice] = field(default_factory=list)
     letters: DeadLetters = field(default_factory=DeadLetters)  # messages refused whole
     last_of_topic: dict[str, Message] = field(default_factory=dict)
-    rows: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Received; a message that was refused whole, or holds none, counts as one."""
+        return sum(part.end or 1 for part in self.parts) + self.messages - len(self.parts)

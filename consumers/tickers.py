@@ -9,7 +9,7 @@ import numpy as np
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int4, Time, rows, write
-from consumers.sink import DeadLetters, MessageSlice, WriteResult
+from consumers.sink import DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from pipeline.core.runtime import now_us
@@ -43,6 +43,9 @@ class Tickers:
         fields.check("ticker", record)
         return record, 1
 
+    def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        return read_each(self.read, messages, letters)
+
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTickers:
         return PreparedTickers(parts, self.instruments)
 
@@ -57,7 +60,7 @@ class PreparedTickers:
         records: list[TickerMessage] = [part.record for part in parts]
         self._ts = np.fromiter((r.timestamp_us for r in records), np.int64, len(records))
         self._seq = np.fromiter((r.seq for r in records), np.int64, len(records))
-        self._values = {name: Decimals([getattr(r, name) for r in records]) for name in _PRICES + _SIZES}
+        self._values = {name: Decimals.of_texts([getattr(r, name) for r in records]) for name in _PRICES + _SIZES}
         self._good = np.ones(len(records), dtype=bool)
         time_good = time_ok(self._ts, np.array([fields.latest_us(r.origin) for r in records], dtype=np.int64))
         checks = [("time", time_good), ("seq", fields.SEQ.good(self._seq))]

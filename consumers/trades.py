@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import click
@@ -14,19 +15,20 @@ import numpy.typing as npt
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
-from consumers.validation import Decimals, check_address, time_ok
+from consumers.trade_block import MessageTrades, TradeBlock
+from consumers.validation import check_address, time_ok
 from consumers.writer import run
 from pipeline.core.errors import BadData
-from pipeline.core.products import ORIGINS, TAKER_SIDES
+from pipeline.core.products import ORIGINS
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 from schemas.records import Hole, TradeRow, TradesMessage, decode_as
+from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
 
-_SIDE = {side: i for i, side in enumerate(TAKER_SIDES, 1)}  # as the arrays in trades_store.sql
-_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}
+_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}  # as the array in trades_store.sql; so are the sides
 _STAGE = """
     CREATE TEMP TABLE IF NOT EXISTS staged_trades (
         row integer, instrument_id integer, trade_id bigint, ts timestamptz, price numeric, quantity numeric,
@@ -45,15 +47,47 @@ class Trades:
     def __init__(self) -> None:
         self.instruments = Instruments()
 
-    def read(self, message: Message) -> tuple[TradesMessage, int]:
-        """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
+    def read(self, message: Message) -> tuple[MessageTrades, int]:
+        """What the message holds, and how many rows. Raises `BadData` for one that is refused whole."""
         record = decode_as(TradesMessage, message.data, message.layout)
         check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("trades", record)
-        return record, len(record.trades) + len(record.holes)
+        names = record.venue, record.product_id, record.asset_class
+        block = TradeBlock.of_rows(record.trades)
+        made = MessageTrades(names, record.origin, block, 0, len(record.trades), record.holes)
+        return made, made.rows
+
+    def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        """Read plain messages all at once, and the others one by one."""
+        if len(messages) < LEAST_MESSAGES:
+            return read_each(self.read, messages, letters)
+        columns = read_columns([message.data if message.layout is None else b"" for message in messages])
+        block = TradeBlock.of_columns(columns)
+        plain = (columns.plain & fields.TIME.good(columns.received_at_us)).tolist()
+        first = (np.cumsum(columns.count) - columns.count).tolist()
+        found = zip(messages, plain, columns.names, columns.origin.tolist(), first, columns.count.tolist(), strict=True)
+        parts: list[MessageSlice] = []
+        for message, good, header, origin, row, count in found:
+            if good and (names := _names(message.topic, header)):
+                made = MessageTrades(names, ORIGINS[origin], block, row, count)
+                parts.append(MessageSlice(message, made, 0, count))
+            else:
+                parts += read_each(self.read, [message], letters)
+        return parts
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)
+
+
+@lru_cache(maxsize=10_000)  # the same few answers for millions of messages
+def _names(topic: str, header: bytes) -> tuple[str, str, str] | None:
+    """Venue, product and asset class; None where they are not the topic's, so that `read` says what is wrong."""
+    try:
+        names = names_in(header)
+        check_address(topic, *names)
+    except (BadData, UnicodeDecodeError):
+        return None
+    return names
 
 
 class PreparedTrades:
@@ -62,18 +96,20 @@ class PreparedTrades:
     def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._instruments = instruments
         self._parts = parts
-        trades: list[TradeRow] = []
-        self._whose: list[int] = []  # row -> part
         self.letters = DeadLetters()
         self._findings: list[Finding] = []
+        self._whose: list[int] = []  # row -> part
+        self._decoded: tuple[int, list[TradeRow]] | None = None
+        taken: list[tuple[TradeBlock, int, int]] = []
         for number, part in enumerate(parts):
-            taken = part.record.trades[part.first : part.end]
-            trades += taken
-            self._whose += [number] * len(taken)
-            if part.record.holes:
+            made: MessageTrades = part.record
+            first, end = min(part.first, made.count), min(part.end, made.count)
+            taken.append((made.block, made.first + first, made.first + end))
+            self._whose += [number] * (end - first)
+            if made.holes:
                 self._find(part)
-        self._trades = trades
-        self._keys = [Key(*names) for names in {_names(part.record) for part in parts}]
+        self._trades = TradeBlock.joined(taken)
+        self._keys = [Key(*names) for names in {part.record.names for part in parts}]
         self._check()
         self.rows = int(self._good.sum())
         # Made in the reading thread already: in the other one each call of numpy waits for its turn (60 ms, not 14).
@@ -82,7 +118,7 @@ class PreparedTrades:
 
     def _find(self, part: MessageSlice) -> None:
         """The findings of a part: a claim is checked like a row."""
-        trades = len(part.record.trades)
+        trades = part.record.count
         for row in range(max(part.first, trades), part.end):
             hole = part.record.holes[row - trades]
             try:
@@ -95,15 +131,11 @@ class PreparedTrades:
 
     def _check(self) -> None:
         trades = self._trades
-        self._id = np.fromiter((t.trade_id for t in trades), np.int64, len(trades))
-        self._ts = np.fromiter((t.timestamp_us for t in trades), np.int64, len(trades))
-        self._price = Decimals([t.price for t in trades])
-        self._quantity = Decimals([t.quantity for t in trades])
         checks: list[tuple[str, npt.NDArray[np.bool_]]] = [
-            ("price", self._price.ok() & self._price.positive),
-            ("quantity", self._quantity.ok()),
+            ("price", trades.price.ok() & trades.price.positive),
+            ("quantity", trades.quantity.ok()),
             ("time", self._time_ok()),
-            ("trade_id", fields.ID.good(self._id)),
+            ("trade_id", fields.ID.good(trades.trade_id)),
         ]
         self._good = np.ones(len(trades), dtype=bool)
         for reason, ok in checks:
@@ -113,11 +145,11 @@ class PreparedTrades:
                 self._good &= ok
 
     def _time_ok(self) -> npt.NDArray[np.bool_]:
-        ok = time_ok(self._ts, fields.latest_us("live"))
+        ok = time_ok(self._trades.timestamp_us, fields.latest_us("live"))
         if ok.all():
             return ok
         latest = np.array([fields.latest_us(part.record.origin) for part in self._parts], dtype=np.int64)
-        return time_ok(self._ts, latest[np.array(self._whose, dtype=np.int64)])
+        return time_ok(self._trades.timestamp_us, latest[np.array(self._whose, dtype=np.int64)])
 
     def refuse(self, reason: str, detail: str) -> None:
         for row in np.flatnonzero(self._good).tolist():
@@ -134,10 +166,20 @@ class PreparedTrades:
     def _refused(self, row: int, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
         number = self._whose[row]
         part = self._parts[number]
-        problem = {"price": self._price.problem.get(row, "zero"), "quantity": self._quantity.problem.get(row)}
+        problem = {
+            "price": self._trades.price.problem.get(row, "zero"),
+            "quantity": self._trades.quantity.problem.get(row),
+        }
         text = detail or problem.get(reason) or f"{reason} out of range"
         inside = part.first + row - bisect_left(self._whose, number)
-        return part.message, reason, text, inside, self._trades[row]
+        return part.message, reason, text, inside, self._rows_of(number)[inside]
+
+    def _rows_of(self, number: int) -> list[TradeRow]:
+        """The trades of a part as they came, for letters; rows of one part are asked for one after the other."""
+        if self._decoded is None or self._decoded[0] != number:
+            message = self._parts[number].message
+            self._decoded = number, decode_as(TradesMessage, message.data, message.layout).trades
+        return self._decoded[1]
 
     def store(self, conn: Connection) -> WriteResult:
         ids = self._instruments.ids(conn, self._keys)
@@ -160,20 +202,19 @@ class PreparedTrades:
         return stored
 
     def _copy_rows(self, ids: dict[tuple[str, str], int]) -> memoryview:
-        good = self._good
-        part_id = np.array([ids[_names(part.record)[:2]] for part in self._parts], dtype=np.int64)
+        good, trades = self._good, self._trades
+        part_id = np.array([ids[part.record.names[:2]] for part in self._parts], dtype=np.int64)
         part_origin = np.array([_ORIGIN[part.record.origin] for part in self._parts], dtype=np.int64)
         whose = np.array(self._whose, dtype=np.int64)[good]
-        side = np.fromiter((_SIDE[t.taker_side] for t in self._trades), np.int64, len(self._trades))
         return rows(
             [
                 Int4(np.flatnonzero(good)),
                 Int4(part_id[whose]),
-                Int8(self._id[good]),
-                Time(self._ts[good]),
-                self._price.column(good),
-                self._quantity.column(good),
-                Int2(side[good]),
+                Int8(trades.trade_id[good]),
+                Time(trades.timestamp_us[good]),
+                trades.price.column(good),
+                trades.quantity.column(good),
+                Int2(trades.side[good] + 1),
                 Int2(part_origin[whose]),
             ]
         )
@@ -191,7 +232,7 @@ class PreparedTrades:
         found = self._findings
         claims = {
             "number": list(range(len(found))),
-            "instrument": [ids[_names(f.part.record)[:2]] for f in found],
+            "instrument": [ids[f.part.record.names[:2]] for f in found],
             "first": [f.hole.first_id for f in found],
             "last": [f.hole.last_id for f in found],
             "reason": [f.hole.reason for f in found],
@@ -214,10 +255,6 @@ class Finding:
 
     def refused(self, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
         return self.part.message, reason, detail, self.row, self.hole
-
-
-def _names(record: TradesMessage) -> tuple[str, str, str]:
-    return record.venue, record.product_id, record.asset_class
 
 
 @click.command()

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from consumers.fields import ASSET
-from consumers.pgcopy import FRACTION_DIGITS, Split
+from consumers.pgcopy import FRACTION_DIGITS, Ints, Split
 from pipeline.broker.topics import venue_and_product
 from pipeline.core.errors import BadData, WrongUse
 from pipeline.core.products import canonical_product
 from pipeline.core.times import OLDEST_US
+from schemas.trade_columns import PlainDecimals
 
 _PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?([eE][+-]?\d{1,4})?|NaN|Infinity)", re.ASCII)  # Decimal itself takes more
 _ZEROS = "0" * FRACTION_DIGITS
 _TOO_LONG = "more digits than 16 before and 18 behind the point"
 _LONGEST = 60  # characters; what is longer has more digits than can be stored, and is not even looked at
+_SMALLEST = -FRACTION_DIGITS - _LONGEST  # place of the first digit of a number that is written out
+_POWERS = 10 ** np.arange(FRACTION_DIGITS + 1, dtype=np.int64)
 
 
 @lru_cache(maxsize=10_000)  # the same few answers for millions of messages
@@ -45,49 +50,62 @@ def time_ok(timestamp_us: npt.NDArray[np.int64], latest_us: int | npt.NDArray[np
     return ok
 
 
+@dataclass(frozen=True)
 class Decimals:
-    """Decimal strings as columns: whole part, fraction with 18 decimals, number of decimals written.
+    """Decimals as columns: whole part, fraction with 18 decimals, number of decimals written.
 
     `problem[i]` says what is wrong with value i. `ok` are finite, not negative and fit 16 + 18 digits.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.problem: dict[int, str] = {}
+    whole: Ints
+    fraction: Ints
+    decimals: Ints
+    problem: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> Self:
+        """From texts in any notation."""
+        problem: dict[int, str] = {}
         whole, fraction, decimals = [], [], []
         match = _PLAIN.fullmatch
         for i, text in enumerate(texts):
             found = match(text)
             if found is None:
-                found = match(self._plain(i, text))
+                plain = _plain(text)
+                if plain is None or (found := match(plain)) is None:
+                    problem[i] = _problem(text)
             a, b = found.groups("") if found else ("0", "")
             whole.append(int(a))
             fraction.append(int((b + _ZEROS)[:FRACTION_DIGITS]) if b else 0)
             decimals.append(len(b))
-        self.whole = np.array(whole, dtype=np.int64)
-        self.fraction = np.array(fraction, dtype=np.int64)
-        self.decimals = np.array(decimals, dtype=np.int64)
+        return cls(
+            np.array(whole, dtype=np.int64),
+            np.array(fraction, dtype=np.int64),
+            np.array(decimals, dtype=np.int64),
+            problem,
+        )
 
-    def _plain(self, i: int, text: str) -> str:
-        """Other notations (`1E-7`) in plain digits; records what cannot be stored."""
-        if len(text) > _LONGEST:
-            self.problem[i] = f"{len(text):,} characters"
-            return "0"
-        if not _NUMBER.fullmatch(text):
-            self.problem[i] = "not a number"
-            return "0"
-        value = Decimal(text)
-        if not value.is_finite():
-            self.problem[i] = "not finite"
-        elif value < 0:
-            self.problem[i] = "negative"
-        elif value and -FRACTION_DIGITS - _LONGEST <= value.adjusted() <= _LONGEST:  # not 10,000 zeros of 1e9999
-            plain = format(value, "f")
-            if _PLAIN.fullmatch(plain):
-                return plain
-            self.problem[i] = _TOO_LONG
-        elif value:
-            self.problem[i] = _TOO_LONG
-        return "0"
+    @classmethod
+    def of_units(cls, value: PlainDecimals) -> Self:
+        """From integers with their number of decimals, which fit."""
+        whole, rest = np.divmod(value.units, _POWERS[value.decimals])
+        return cls(whole, rest * _POWERS[FRACTION_DIGITS - value.decimals], value.decimals)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Decimals, slice]]) -> Self:
+        """Ranges of columns, one after the other."""
+        problem: dict[int, str] = {}
+        first = 0
+        for part, rows in parts:
+            for i in [i for i in part.problem if rows.start <= i < rows.stop]:
+                problem[first + i - rows.start] = part.problem[i]
+            first += rows.stop - rows.start
+        return cls(
+            np.concatenate([part.whole[rows] for part, rows in parts]),
+            np.concatenate([part.fraction[rows] for part, rows in parts]),
+            np.concatenate([part.decimals[rows] for part, rows in parts]),
+            problem,
+        )
 
     @property
     def positive(self) -> npt.NDArray[np.bool_]:
@@ -102,3 +120,25 @@ class Decimals:
     def column(self, chosen: npt.NDArray[np.bool_]) -> Split:
         """The chosen values as a `numeric` column."""
         return Split(self.whole[chosen], self.fraction[chosen], self.decimals[chosen])
+
+
+def _plain(text: str) -> str | None:
+    """Another notation (`1E-7`) in plain digits; None for what is no number that can be stored."""
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+        return None
+    value = Decimal(text)
+    if not value.is_finite() or value < 0 or (value and not _SMALLEST <= value.adjusted() <= _LONGEST):
+        return None  # not 10,000 zeros of 1e9999
+    return format(value, "f") if value else "0"
+
+
+def _problem(text: str) -> str:
+    """What is wrong with a text that `_plain` or the number of digits refused."""
+    if len(text) > _LONGEST:
+        return f"{len(text):,} characters"
+    if not _NUMBER.fullmatch(text):
+        return "not a number"
+    value = Decimal(text)
+    if not value.is_finite():
+        return "not finite"
+    return "negative" if value < 0 else _TOO_LONG

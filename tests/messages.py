@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from consumers.sink import MessageSlice
+from consumers.sink import DeadLetters, MessageSlice
 from consumers.subscription import Message
 from schemas import encode
 from schemas.columns import encode_quote_hour
@@ -91,10 +91,9 @@ def received(schema: str, record: dict[str, Any] | bytes, topic: str | None = No
 
 
 def parts_of(kind: Any, messages: list[Message]) -> list[MessageSlice]:
-    made = []
-    for message in messages:
-        record, rows = kind.read(message)
-        made.append(MessageSlice(message, record, 0, rows))
+    letters = DeadLetters()
+    made: list[MessageSlice] = kind.read_all(messages, letters)
+    assert not letters, list(letters)
     return made
 
 

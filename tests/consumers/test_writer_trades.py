@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -166,3 +167,28 @@ def test_any_order_any_batches_any_repetition_give_the_same_candles(
     first, last = unique[min(unique)], unique[max(unique)]
     opened, closed = conn.execute("SELECT first(open, bucket), last(close, bucket) FROM trade_candle_1m").fetchone()
     assert (str(opened), str(closed)) == (first["price"], last["price"])
+
+
+def test_plain_and_odd_messages_of_one_batch(conn: Any) -> None:
+    """Plain messages are read at once and others one by one: their rows must not change places, nor their letters."""
+    dice = random.Random(3)
+    frames, bad = [], {}
+    for number in range(60):
+        first = 10 * number
+        frame = [trade(first + n, price=f"{dice.randrange(1, 10**9)}.{n}") for n in range(dice.randrange(1, 4))]
+        if number % 7 == 3:
+            frame.append(trade(first + 8, price="0", quantity="1e-7"))
+            bad[first + 8] = number
+        elif number % 7 == 5:
+            frame.insert(0, trade(first + 9, quantity="1e-7"))
+        frames.append(frame)
+    rows, letters = put(conn, *frames)
+    good = {t["trade_id"]: t for frame in frames for t in frame if t["trade_id"] not in bad}
+    assert rows == len(good)
+    stored = conn.execute("SELECT trade_id, price, quantity, taker_side FROM trades").fetchall()
+    assert {row[0]: row[1:] for row in stored} == {
+        number: (Decimal(t["price"]), Decimal(t["quantity"]), "buy") for number, t in good.items()
+    }
+    assert [(letter.content.trade_id, letter.row) for letter in letters] == [
+        (number, len(frames[frame]) - 1) for number, frame in bad.items()
+    ]
