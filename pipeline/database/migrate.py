@@ -15,7 +15,7 @@ from psycopg import sql
 from pipeline.core import events
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import migrations, statement
