@@ -86,7 +86,7 @@ def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span
         click.echo(f"{name}: not compared, {error}")
         return False
     values = {"venue": VENUE, "product": instrument.product_id, "scale": instrument.price_scale, "day": from_us(day_us)}
-    ours = {row[0]: tuple(row[1:]) for row in conn.execute(_OURS, values)}
+    ours = {minute: tuple(candle) for minute, *candle in conn.execute(_OURS, values)}
     inside = {m for m in ours.keys() | vendors.keys() if day_us + m * 60_000_000 in span}
     ours, vendors = ({m: c for m, c in side.items() if m in inside} for side in (ours, vendors))
     found = compare(ours, vendors)
