@@ -18,6 +18,7 @@ from pipeline.core import events
 from pipeline.core.errors import BadData
 from pipeline.core.log import get_logger
 from pipeline.core.settings import DatabaseSettings, load
+from pipeline.database import query
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.sql import statement
 from schemas.records import CandlesMessage, Quorum
@@ -86,13 +87,12 @@ def _rank(quorum: Quorum) -> tuple[bool, int]:
 
 def store(conn: Connection) -> int:
     """The consensus of all touched buckets, slice by slice; returns how many changed."""
-    found = conn.execute("SELECT coalesce(min(n), 0), coalesce(max(n), -1) FROM touched_consensus").fetchone()
-    first, last = found or (0, -1)
+    (bounds,) = conn.execute("SELECT coalesce(min(n), 0), coalesce(max(n), -1) FROM touched_consensus").fetchall()
+    first, last = bounds
     changed = 0
     for begin in range(first, last + 1, SLICE):
         span = {"first": begin, "last": begin + SLICE - 1}
-        row = conn.execute(statement("consensus_store"), span).fetchone()
-        changed += row[0] if row else 0
+        changed += query.scalar(conn, statement("consensus_store"), span)
         conn.execute(statement("consensus_store_hours"), span)
     return changed
 
@@ -101,7 +101,7 @@ def sweep(conn: Connection, days: int) -> int:
     """Let own trades of the last `days` take part that came after the exchanges' candles; returns what changed."""
     prepare(conn)
     changed = 0
-    for (product_id,) in conn.execute("SELECT DISTINCT product_id FROM consensus_quorum ORDER BY 1").fetchall():
+    for product_id in query.scalars(conn, "SELECT DISTINCT product_id FROM consensus_quorum ORDER BY 1"):
         with conn.transaction():
             lock_products(conn, [product_id])
             conn.execute(statement("consensus_touch_traded"), {"product_id": product_id, "days": days})

@@ -27,6 +27,7 @@ from pipeline.broker.topics import full_name, venue_and_product
 from pipeline.core.errors import BadData, Refused, Unavailable, WrongUse
 from pipeline.core.runtime import Stop, now_us, program
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.database import query
 from pipeline.database.connection import connect
 from pipeline.services.demo import enter_demo
 from schemas import encode
@@ -142,10 +143,8 @@ class Replay:
 
 def _asset_class(venue: str, product: str) -> str:
     with connect(load(DatabaseSettings), "dead-letters", read_only=True) as conn:
-        row = conn.execute(
-            "SELECT asset_class FROM instruments WHERE venue = %s AND product_id = %s", (venue, product)
-        ).fetchone()
-    return str(row[0]) if row else "crypto"
+        known = "SELECT asset_class FROM instruments WHERE venue = %s AND product_id = %s"
+        return str(query.scalar(conn, known, (venue, product)) or "crypto")
 
 
 def _chosen(settings: PulsarSettings, ids: tuple[str, ...]) -> Iterator[DeadLetter]:

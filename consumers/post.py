@@ -9,6 +9,7 @@ from functools import partial
 
 import pulsar
 from prometheus_client import Counter
+from tenacity import wait_fixed
 
 from consumers.health import LaneState
 from consumers.sink import DeadLetter, printable
@@ -19,6 +20,8 @@ from pipeline.broker.topics import full_name
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
+from pipeline.core.stopping import Stopped
 
 LETTERS = Counter("writer_dead_letters", "Rows and messages refused", ["namespace", "reason"])
 # Log lines about the letters of one batch; the letters themselves say everything.
@@ -46,11 +49,17 @@ class Post:
         waiting = dict(enumerate(letters))
         self._say(namespace, list(waiting.values()))
         self._state.letters_since(time.monotonic() if waiting else None)
-        while waiting:
+        if waiting:
             try:
-                self._send(waiting)
-            except (PipelineError, pulsar.PulsarException) as error:
-                self._stuck(len(waiting), str(error))
+                retry(
+                    partial(self._send, waiting),
+                    self._stop,
+                    retry_on=(PipelineError, pulsar.PulsarException),
+                    wait=wait_fixed(RETRY_S),
+                    before_wait=lambda error, _seconds: self._stuck(len(waiting), str(error)),
+                )
+            except Stopped:
+                raise Stopping from None
         self._state.letters_since(None)
 
     def _send(self, waiting: dict[int, DeadLetter]) -> None:
@@ -84,7 +93,6 @@ class Post:
         if self._publisher is not None:
             self._publisher.close()
             self._publisher = None
-        self._stop.wait(RETRY_S)
 
     def _say(self, namespace: str, letters: list[DeadLetter]) -> None:
         for letter in letters:

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 
 import psycopg
 from psycopg import errors as pg
+from tenacity import wait_exponential
 
 from consumers.health import LaneState
 from consumers.sink import DeadLetters, MessageSlice, PreparedBatch, Sink, WriteResult
 from pipeline.core import events
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
+from pipeline.core.stopping import Stopped
 from pipeline.database.connection import Connection, connect_when_ready, transient
 
 # Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
@@ -122,30 +125,35 @@ class Store:
 
     def _persist(self, prepared: PreparedBatch) -> WriteResult:
         """One transaction, tried until it succeeds. Raises `Stopping`, and whatever the data is to blame for."""
-        delay, too_much = 0.1, 0
-        while not self._stop.is_set():
-            try:
-                if self._conn is None:
-                    self._conn = connect_when_ready(self._settings, self._name, self._stop)
-                stored = prepared.store(self._conn)
-                self._state.database(None)
-                return stored
-            except Unavailable as error:  # no connection, or to another database than before
-                self._lost(error, delay)
-            except psycopg.Error as error:
-                too_much += isinstance(error, _TOO_MUCH)
-                if not transient(error) or too_much >= (1 if self._halving else MOST_TOO_MUCH):
-                    raise
-                self._lost(error, delay)
-            delay = min(10.0, delay * 2)
-        raise Stopping
+        too_much = 0
 
-    def _lost(self, error: Exception, delay: float) -> None:
+        def attempt() -> WriteResult:
+            if self._conn is None:
+                self._conn = connect_when_ready(self._settings, self._name, self._stop)
+            stored = prepared.store(self._conn)
+            self._state.database(None)
+            return stored
+
+        def passes(error: BaseException) -> bool:
+            nonlocal too_much
+            too_much += isinstance(error, _TOO_MUCH)
+            if isinstance(error, psycopg.Error):
+                return transient(error) and too_much < (1 if self._halving else MOST_TOO_MUCH)
+            return isinstance(error, Unavailable)  # no connection, or to another database than before
+
+        if self._stop.is_set():
+            raise Stopping
+        try:
+            wait = wait_exponential(multiplier=0.1, max=10)
+            return retry(attempt, self._stop, retry_on=passes, wait=wait, before_wait=self._lost)
+        except Stopped:
+            raise Stopping from None
+
+    def _lost(self, error: BaseException, retry_in_s: float) -> None:
         text = " ".join(str(error).split())[:500]
         self._state.database(text)
-        get_logger().warning(events.DATABASE_RETRY, error=text, kind=type(error).__name__, retry_in_s=delay)
+        get_logger().warning(events.DATABASE_RETRY, error=text, kind=type(error).__name__, retry_in_s=retry_in_s)
         self.close()  # whatever its state: a new one is surely clean
-        self._stop.wait(delay)
 
     def close(self) -> None:
         if self._conn is not None:

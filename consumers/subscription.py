@@ -25,7 +25,7 @@ from pipeline.broker.client import new_client
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 SUBSCRIPTION = "writer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,24 @@ _MOST_KEPT = 64  # of some 100 kB each
 # A span costs two look-ups in an index: 5,000 take 1.3 s while 16 processes want the same two cores. Days before the
 # last that fits are not known.
 _MOST_SPANS = 5_000
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is claimed of an instrument, see sql/dashboard/known.sql."""
+
+    live: bool
+    proven_until: datetime | None
+    unknown: bool
+
+
+@dataclass(frozen=True)
+class _Day:
+    """What is stored of a day; `repaired` None: not counted."""
+
+    day: date
+    rows: int
+    repaired: int | None
 
 
 class Calendar:
@@ -47,25 +66,27 @@ class Calendar:
 
     async def _made(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
         today = datetime.now(UTC).date()
-        known = await self._store.rows(_query("known"), {"id": one.instrument_id, "kind": one.kind})
-        live, until, unknown = known[0] if known else (False, None, False)
+        known = await self._store.rows(_Known, _query("known"), {"id": one.instrument_id, "kind": one.kind})
+        claim = known[0] if known else _Known(live=False, proven_until=None, unknown=False)
         last = end or await self._last_day(one)
-        if end is None and live and (last is None or (today - last).days < DAYS):
+        if end is None and claim.live and (last is None or (today - last).days < DAYS):
             last = today  # what is missing now belongs to it
         if last is None:
             return []
         first = last - timedelta(days=DAYS - 1)
         begin, stop = _midnight(first), _midnight(last + timedelta(days=1))
-        rows = await self._store.rows(
+        stored = await self._store.rows(
+            _Day,
             _query("days_trades" if one.kind == "trades" else "days_quotes"),
             {"id": one.instrument_id, "from": begin, "to": stop},
         )
-        days = {row[0]: _day(row[0], int(row[1]), int(row[2] or 0)) for row in rows}
+        days = {found.day: _day(found.day, found.rows, found.repaired or 0) for found in stored}
         spans = await gaps(self._store, one, to_us(begin), to_us(stop), _MOST_SPANS)
         for span in spans:
             _enter(days, span, one.kind, first, last)
-        if unknown:
-            for day in _between(max(first, until.date() if until else today), min(last, today)):
+        if claim.unknown:
+            proven = claim.proven_until.date() if claim.proven_until else today
+            for day in _between(max(first, proven), min(last, today)):
                 days.setdefault(day, _day(day))["unknown"] = True
         if len(spans) >= _MOST_SPANS:
             oldest = datetime.fromtimestamp(spans[-1].from_s, UTC).date()
@@ -77,9 +98,9 @@ class Calendar:
 
     async def _last_day(self, one: Instrument) -> date | None:
         table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
-        query = f"SELECT max(bucket) FROM {table} WHERE instrument_id = %s"  # noqa: S608
-        rows = await self._store.rows(query, (one.instrument_id,))
-        return rows[0][0].date() if rows and rows[0][0] is not None else None
+        query = f"SELECT max(bucket) AS bucket FROM {table} WHERE instrument_id = %s"  # noqa: S608
+        (newest,) = await self._store.rows(dict[str, datetime | None], query, (one.instrument_id,))
+        return bucket.date() if (bucket := newest["bucket"]) is not None else None
 
 
 def _query(name: str) -> str:

@@ -51,22 +51,32 @@ FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
 
 async def instruments(store: Store) -> list[Instrument]:
     """Every instrument with anything stored, or whose trades should be, by venue and product."""
-    rows = await store.rows(_INSTRUMENTS + " ORDER BY i.venue, i.product_id")
-    return [Instrument(*row) for row in rows if row[4] is not None]
+    found = await store.rows(Instrument, _INSTRUMENTS + " ORDER BY i.venue, i.product_id")
+    return [one for one in found if one.kind is not None]
 
 
 async def instrument(store: Store, venue: str, product_id: str) -> Instrument | None:
-    rows = await store.rows(_INSTRUMENTS + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id))
-    return next((Instrument(*row) for row in rows if row[4] is not None), None)
+    found = await store.rows(
+        Instrument, _INSTRUMENTS + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id)
+    )
+    return next((one for one in found if one.kind is not None), None)
 
 
-def candle_row(row: tuple[Any, ...]) -> list[Any]:
+def candle_row(
+    bucket: datetime,
+    open: Decimal,
+    high: Decimal,
+    low: Decimal,
+    close: Decimal,
+    volume: Decimal,
+    vwap: Decimal | None,
+    ticks: int,
+) -> list[Any]:
     """[seconds, open, high, low, close, volume, vwap, ticks] of a row of the candle views."""
-    bucket, *prices, ticks = row
-    return [to_us(bucket) // 1_000_000, *map(text_of, prices), ticks]
+    return [to_us(bucket) // 1_000_000, *map(text_of, (open, high, low, close, volume, vwap)), ticks]
 
 
-_COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10), ticks"
+_COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10) AS vwap, ticks"
 
 
 async def candles_between(
@@ -74,11 +84,20 @@ async def candles_between(
 ) -> list[list[Any]]:
     """Candles of `[from, to)`, ascending, `MOST_CANDLES` at most."""
     rows = await store.rows(
+        candle_row,
         f"SELECT {_COLUMNS} FROM candles_{timeframe.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
         " AND bucket >= %s AND bucket < %s ORDER BY bucket DESC LIMIT %s",
         (venue, product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
     )
-    return [candle_row(row) for row in reversed(rows)]
+    return rows[::-1]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The newest candle before a moment, and the oldest of all."""
+
+    newest: datetime | None
+    oldest: datetime | None
 
 
 async def candles_before(
@@ -90,7 +109,7 @@ async def candles_before(
     """
     table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
     query = (
-        "SELECT max(bucket) FILTER (WHERE bucket < %(end)s), min(bucket)"  # noqa: S608
+        "SELECT max(bucket) FILTER (WHERE bucket < %(end)s) AS newest, min(bucket) AS oldest"  # noqa: S608
         f" FROM {table} WHERE instrument_id = %(id)s AND bucket >= %(first)s"
     )
     first = from_us(from_us_ - from_us_ % 3_600_000_000)
@@ -99,15 +118,15 @@ async def candles_before(
     found: list[list[Any]] = []
     while len(found) < limit and end > from_us_:
         asked = {"end": from_us(end), "id": one.instrument_id, "first": first}
-        newest, oldest = (await store.rows(query, asked))[0]
-        if newest is None:
+        (stored,) = await store.rows(_Stored, query, asked)
+        if stored.newest is None or stored.oldest is None:
             return found[-limit:], len(found) > limit
-        end = min(end, to_us(newest) + 3_600_000_000)  # across weekends and years without data in one step
-        begin = max(timeframe.bucket_us(to_us(oldest)), timeframe.bucket_us(end - span), timeframe.bucket_us(from_us_))
+        end = min(end, to_us(stored.newest) + 3_600_000_000)  # across weekends and years without data in one step
+        begin = max(timeframe.bucket_us(one_us) for one_us in (to_us(stored.oldest), end - span, from_us_))
         found = await candles_between(store, one.venue, one.product_id, timeframe, begin, end) + found
         end, span = begin, min(span * 4, MOST_CANDLES * timeframe.width_us)
-    older = (await store.rows(query, {"end": from_us(end), "id": one.instrument_id, "first": first}))[0][0] is not None
-    return found[-limit:], older or len(found) > limit
+    (before,) = await store.rows(_Stored, query, {"end": from_us(end), "id": one.instrument_id, "first": first})
+    return found[-limit:], before.newest is not None or len(found) > limit
 
 
 @dataclass(frozen=True)
@@ -127,20 +146,15 @@ class Interval:
         return asdict(self)
 
 
-def _span(row: tuple[Any, ...]) -> Interval:
-    begin, end, state, reason, count, *ids = row
-    return Interval(to_us(begin) / 1e6, to_us(end) / 1e6, state, reason, count, *ids)
-
-
 async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Interval]:
     """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
     the times of their neighbours."""
     query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
-    rows = await store.rows(
+    return await store.rows(
+        Interval,
         (SQL / f"{query}.sql").read_text(encoding="utf-8"),
         {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": most},
     )
-    return [_span(row) for row in rows]
 
 
 def frames() -> list[str]:

@@ -15,16 +15,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.settings import DatabaseSettings
+from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 
 # More than a browser's page asks at once; each costs the database some 10 MB.
@@ -40,25 +41,25 @@ LOOK_S = 0.2  # how soon a question that waits for a connection sees that none c
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
-Rows = list[tuple[Any, ...]]
+T = TypeVar("T")
 
 
-class _Question:
+class _Question(Generic[T]):
     """One question in its thread. `give_up` is called from another."""
 
-    def __init__(self, query: str, parameters: Parameters) -> None:
-        self._query, self._parameters = query, parameters
+    def __init__(self, of: Callable[..., T], text: str, parameters: Parameters) -> None:
+        self._of, self._query, self._parameters = of, text, parameters
         self._lock = threading.Lock()
         self.given_up = False
         self._connection: Connection | None = None
 
-    def ask(self, connection: Connection) -> Rows:
+    def ask(self, connection: Connection) -> list[T]:
         with self._lock:
             if self.given_up:
                 return []
             self._connection = connection
         try:
-            return connection.execute(self._query, self._parameters).fetchall()
+            return query.rows(connection, self._of, self._query, self._parameters)
         finally:
             with self._lock:
                 self._connection = None
@@ -75,7 +76,7 @@ class _Question:
 
 
 class Store:
-    """`await store.rows(query, parameters)`. A lost connection is replaced at the next question."""
+    """`await store.rows(Row, query, parameters)`. A lost connection is replaced at the next question."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
@@ -106,7 +107,7 @@ class Store:
             ),
         )
 
-    def _answer(self, question: _Question) -> Rows:
+    def _answer(self, question: _Question[T]) -> list[T]:
         """In a thread. Raises `Unavailable`, `PoolClosed`, `psycopg.Error`."""
         while not question.given_up:
             try:
@@ -135,13 +136,14 @@ class Store:
     async def probe(self) -> str | None:
         """What is wrong with the database now; None when it answers."""
         try:
-            await self.rows("SELECT 1")
+            await self.rows(dict, "SELECT 1")
         except Unavailable as error:
             return str(error)
         return None
 
-    async def rows(self, query: str, parameters: Parameters = ()) -> Rows:
-        """All rows. Raises `Unavailable` when the database does not answer within `ANSWER_WITHIN_S`."""
+    async def rows(self, of: Callable[..., T], text: str, parameters: Parameters = ()) -> list[T]:
+        """All rows, each as `of(**columns)`. Raises `Unavailable` when the database does not answer within
+        `ANSWER_WITHIN_S`."""
         if self._pool.closed:
             raise Unavailable("the dashboard ends")
         why, until = self._away
@@ -150,7 +152,7 @@ class Store:
         if self._asked >= WAITING_MOST:
             raise Unavailable("too many questions at once; ask again in a moment")
         self._asked += 1
-        question = _Question(query, parameters)
+        question = _Question(of, text, parameters)
         job = self._threads.submit(self._answer, question)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job), ANSWER_WITHIN_S)

@@ -24,6 +24,7 @@ from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import now_us, program
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.times import from_us
+from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import statement
 from pipeline.ops.claim import others_text
@@ -38,6 +39,7 @@ CHECKS = {
 class Verdict:
     """What was found about one instrument and kind. `wrong` is empty when all is proven."""
 
+    instrument_id: int
     venue: str
     product_id: str
     kind: str
@@ -60,7 +62,9 @@ def verify(
 ) -> Iterator[Verdict]:
     """Check every instrument that fits, over ticks of `[from_, to)`. One snapshot per instrument: writers may run."""
     span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
-    found = conn.execute(
+    found = query.rows(
+        conn,
+        Verdict,
         """
         SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained,
                c.live, c.proven_until, c.explained_by
@@ -68,16 +72,15 @@ def verify(
         WHERE (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(product)s::text IS NULL OR product_id = %(product)s)
         """,
         {"venue": venue, "product": product_id},
-    ).fetchall()
-    for instrument_id, *about in found:
-        verdict = Verdict(*about)
+    )
+    for verdict in found:
         kind = "trades" if verdict.kind == "trades" else "quotes"
         with conn.transaction():
             # The questions of one instrument see one state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for check in CHECKS[kind]:
-                rows = conn.execute(statement(f"verify/{check}"), {"instrument": instrument_id, **span}).fetchall()
-                verdict.wrong += [str(row[0]) for row in rows]
+                values = {"instrument": verdict.instrument_id, **span}
+                verdict.wrong += query.scalars(conn, statement(f"verify/{check}"), values)
         yield verdict
 
 
@@ -105,7 +108,8 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         raise WrongUse("nothing is stored for that; see the view completeness for what there is.")
     if as_json:
         for verdict in verdicts:
-            click.echo(json.dumps(asdict(verdict), default=str))
+            told = {name: value for name, value in asdict(verdict).items() if name != "instrument_id"}
+            click.echo(json.dumps(told, default=str))
     else:
         _print(verdicts)
     return int(any(v.wrong for v in verdicts))

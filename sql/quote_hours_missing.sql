@@ -1,5 +1,5 @@
 -- Runs of hours before a moment that were asked for and are not accounted for, newest first.
-SELECT lower(run), upper(run)
+SELECT (extract(epoch FROM lower(run)) * 1000000)::bigint, (extract(epoch FROM upper(run)) * 1000000)::bigint
 FROM quote_asked a
 JOIN instruments i USING (instrument_id)
 CROSS JOIN LATERAL unnest(

@@ -1,7 +1,8 @@
 -- Candles of exchanges: how many are covered by answers, the newest final one and how long ago it closed.
 SELECT i.venue, i.product_id, s.granularity_s,
-       (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint FROM unnest(range_agg(s.covered)) r) / s.granularity_s,
-       newest.bucket, extract(epoch FROM now() - newest.bucket) - s.granularity_s
+       (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint FROM unnest(range_agg(s.covered)) r) / s.granularity_s
+           AS covered,
+       newest.bucket AS newest_at, (extract(epoch FROM now() - newest.bucket) - s.granularity_s)::float8 AS age_s
 FROM exchange_candle_state s
 JOIN instruments i USING (instrument_id)
 LEFT JOIN LATERAL (

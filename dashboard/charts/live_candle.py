@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -70,6 +71,40 @@ class Candle:
             vwap = text_of(round(self.turnover / self.volume, 10))
         prices = map(text_of, (self.open, self.high, self.low, self.close, self.volume))
         return [bucket_us // 1_000_000, *prices, vwap, self.ticks]
+
+
+def merged(candle: Candle | None, piece: Candle) -> Candle:
+    """The candle with this piece in it."""
+    if candle is None:
+        return piece
+    candle.add(piece)
+    return candle
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A row of sql/dashboard/live_*.sql: what is stored at all, and one candle; where there is none, all its columns
+    are None."""
+
+    covered: Any  # trades: the multirange of their ids; tickers: the time of the newest
+    top: int | None
+    bucket: datetime | None
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    turnover: Decimal | None
+    ticks: int
+    first_ts: datetime
+    first: int
+    last_ts: datetime
+    last: int
+
+    def candle(self) -> Candle:
+        first, last = (to_us(self.first_ts), self.first), (to_us(self.last_ts), self.last)
+        prices = self.open, self.high, self.low, self.close
+        return Candle(*prices, self.volume, self.turnover, self.ticks, first, last)
 
 
 class LiveCandles:
@@ -159,11 +194,7 @@ class LiveCandles:
             if base is not None:
                 made = replace(base)
             for key, tick in self._pending.get(bucket, {}).items():
-                piece = self._piece(key, tick)
-                if made is None:
-                    made = piece
-                else:
-                    made.add(piece)
+                made = merged(made, self._piece(key, tick))
             if made is None:
                 return None
             self._shown[bucket] = made
@@ -175,6 +206,7 @@ class LiveCandles:
         ids = [t.order for ticks in self._pending.values() for t in ticks.values()]
         began = time.monotonic()
         rows = await self._store.rows(
+            _Stored,
             (SQL / ("live_trades.sql" if self._one.kind == "trades" else "live_quotes.sql"))
             .read_text()
             .replace(":source", self._timeframe.source),
@@ -186,32 +218,21 @@ class LiveCandles:
                 "slack": SLACK,
             },
         )
-        wanted |= {self._timeframe.bucket_us(to_us(row[2])) for row in rows if row[2] is not None}
+        candles = [(to_us(row.bucket), row.candle()) for row in rows if row.bucket is not None]
+        wanted |= {self._timeframe.bucket_us(at_us) for at_us, _ in candles}
         self._bases = dict.fromkeys(wanted)
         self._shown.clear()
-        for row in rows:
-            if row[2] is not None:
-                self._merge(row[2:])
+        for at_us, piece in candles:
+            start = self._timeframe.bucket_us(at_us)
+            self._bases[start] = merged(self._bases[start], piece)
         if rows:
-            self._drop_stored(rows[0][0], rows[0][1], began)
+            self._drop_stored(rows[0].covered, rows[0].top, began)
         self._newest_us = max(self._newest_us, *wanted) if self._newest_us else max(wanted)
         if self._bases.get(self._newest_us) is None and self._newest_us not in self._pending:
             known = [b for b, candle in self._bases.items() if candle is not None or b in self._pending]
             self._newest_us = max(known, default=self._newest_us)
         self._synced = True
         return sorted(wanted)
-
-    def _merge(self, row: tuple[Any, ...]) -> None:
-        bucket, open_, high, low, close, volume, turnover, ticks, first_ts, first, last_ts, last = row
-        piece = Candle(
-            open_, high, low, close, volume, turnover, ticks, (to_us(first_ts), first), (to_us(last_ts), last)
-        )
-        start = self._timeframe.bucket_us(to_us(bucket))
-        base = self._bases.get(start)
-        if base is None:
-            self._bases[start] = piece
-        else:
-            base.add(piece)
 
     def _drop_stored(self, covered: Any, top: int | None, began: float) -> None:
         """Forget the ticks that the candles just read contain, and those that the writer has refused."""

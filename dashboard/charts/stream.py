@@ -143,7 +143,7 @@ class ChartStream:
                 return await asyncio.sleep(2)  # trades: the writer is that far behind at most
             with contextlib.suppress(Unavailable):
                 query = "SELECT 1 FROM quote_hours WHERE instrument_id = %s AND fetched_at >= %s LIMIT 1"
-                if await self._store.rows(query, (self._one.instrument_id, from_us(past.fetched_at_us))):
+                if await self._store.rows(dict, query, (self._one.instrument_id, from_us(past.fetched_at_us))):
                     return None
             await asyncio.sleep(0.5)
         return None

@@ -18,7 +18,7 @@ from pipeline.broker.topics import GAPS_TOPIC, HEADS_TOPIC, NAMESPACES, Namespac
 from pipeline.core import events
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 

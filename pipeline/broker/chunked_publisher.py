@@ -17,7 +17,7 @@ from pipeline.broker.link import Link
 from pipeline.broker.opener import Opener
 from pipeline.broker.publisher import Publisher, Record
 from pipeline.core import events
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 
 # Bytes before compression. The broker takes 5 MB at most; a batch ends where it would grow beyond its limit.
 LARGE = 1 << 20

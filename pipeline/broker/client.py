@@ -24,7 +24,7 @@ from pipeline.core import events
 from pipeline.core.admission import let_in, shut_out
 from pipeline.core.errors import BadData, Refused, Unavailable, WrongUse
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 CLOSE_S = 1.0

@@ -1,4 +1,4 @@
-"""What each program does the same way: stop on a signal, exit codes, waiting.
+"""What each program does the same way: stop on a signal, exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong use (flag or setting), with one clear sentence.
 """
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
@@ -27,7 +27,6 @@ from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import CommonSettings, load
 
 P = ParamSpec("P")
-SAY_EVERY_S = 10.0  # while waiting for one thing
 # A supervised program's end after its signal: supervisord kills after 5 s.
 END_S = 3.5
 _supervised = False
@@ -164,32 +163,3 @@ def _guarded(name: str, main: Callable[[], int | None], logs: bool) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def keep_trying(
-    what: str,
-    attempt: Callable[[], Any],
-    stop: threading.Event,
-    *,
-    retry_on: tuple[type[Exception], ...],
-    event: str = events.WAITING,
-    first_s: float = 0.2,
-    cap_s: float = 10.0,
-) -> Any:
-    """Call `attempt` until it succeeds; between two calls wait longer each time. Returns None when stopped.
-
-    For things that a supervised program waits for while staying alive (broker, database). Requests to venues have
-    their own rules, see `venues.rest.client`.
-    """
-    delay = first_s
-    said = 0.0
-    while not stop.is_set():
-        try:
-            return attempt()
-        except retry_on as error:
-            if time.monotonic() - said > SAY_EVERY_S:
-                said = time.monotonic()
-                get_logger().warning(event, on=what, error=redact(str(error)) or type(error).__name__)
-            stop.wait(delay)
-            delay = min(cap_s, delay * 1.7)
-    return None

@@ -12,7 +12,7 @@ import psycopg
 from pipeline.core import events
 from pipeline.core.admission import let_in, shut_out
 from pipeline.core.errors import Unavailable
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PROGRAM_ROLE, DatabaseSettings
 
 Connection = psycopg.Connection[Any]
@@ -75,7 +75,7 @@ def connect_when_ready(
     )
     if made is None:
         raise Unavailable("stopped while waiting for the database")
-    return cast(Connection, made)
+    return made
 
 
 def transient(error: psycopg.Error) -> bool:

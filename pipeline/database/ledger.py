@@ -6,6 +6,7 @@ person asked for, what the venues are known to have, and the signature of whoeve
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pipeline.core import events
 from pipeline.core.log import get_logger
 from pipeline.core.times import from_us, to_us
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
@@ -94,25 +96,26 @@ class Ledger:
 
     def trade_gaps(self, venue: str | None = None, product_id: str | None = None) -> list[IdGap]:
         """Holes in the ids that are not explained, newest first."""
-        rows = self._conn.execute(
+        return query.rows(
+            self._conn,
+            IdGap,
             """
             SELECT g.venue, g.product_id, g.first_id, g.last_id,
-                   (SELECT ts FROM trades t
-                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.first_id - 1 LIMIT 1),
-                   (SELECT ts FROM trades t
-                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.last_id + 1 LIMIT 1)
+                   (SELECT (extract(epoch FROM ts) * 1000000)::bigint FROM trades t
+                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.first_id - 1 LIMIT 1) AS before_us,
+                   (SELECT (extract(epoch FROM ts) * 1000000)::bigint FROM trades t
+                    WHERE t.instrument_id = g.instrument_id AND t.trade_id = g.last_id + 1 LIMIT 1) AS after_us
             FROM trade_gaps g
             WHERE (%(venue)s::text IS NULL OR g.venue = %(venue)s)
               AND (%(product)s::text IS NULL OR g.product_id = %(product)s)
-            ORDER BY 6 DESC NULLS LAST, g.last_id DESC
+            ORDER BY after_us DESC NULLS LAST, g.last_id DESC
             """,
             {"venue": venue, "product": product_id},
         )
-        return [IdGap(r[0], r[1], r[2], r[3], r[4] and to_us(r[4]), r[5] and to_us(r[5])) for r in rows]
 
     def missing_ids(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
         """Spans (inclusive) inside `first_id..last_id` that are neither stored nor explained, ascending."""
-        rows = self._conn.execute(
+        return self._conn.execute(
             """
             SELECT lower(gap), upper(gap) - 1 FROM unnest(
                 int8multirange(int8range(%(first)s, %(last)s, '[]'))
@@ -125,34 +128,36 @@ class Ledger:
             ) AS gap
             """,
             {"first": first_id, "last": last_id, "venue": venue, "product": product_id},
-        )
-        return [(row[0], row[1]) for row in rows]
+        ).fetchall()
 
     def trade_before(self, venue: str, product_id: str, trade_id: int) -> tuple[int, int] | None:
         """(id, venue time in µs) of the nearest stored trade with a smaller id."""
-        row = self._conn.execute(
-            "SELECT trade_id, ts FROM trades WHERE instrument_id ="
+        return self._conn.execute(
+            "SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint FROM trades WHERE instrument_id ="
             " (SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s)"
             " AND trade_id < %s ORDER BY trade_id DESC LIMIT 1",
             (venue, product_id, trade_id),
         ).fetchone()
-        return row and (row[0], to_us(row[1]))
 
     def quote_hours(self, venue: str, product_id: str, from_us_: int, to_us_: int) -> dict[int, Hour]:
         """Hours of `[from, to)` that the ledger knows, by their start in µs."""
-        rows = self._conn.execute(
+        found = query.rows(
+            self._conn,
+            Hour,
             """
-            SELECT hour, state::text, ticks, feed, fetched_at, checksum, revision
+            SELECT (extract(epoch FROM hour) * 1000000)::bigint AS hour_us, state::text, ticks, feed,
+                   (extract(epoch FROM fetched_at) * 1000000)::bigint AS fetched_at_us, checksum, revision
             FROM quote_hours JOIN instruments i USING (instrument_id)
             WHERE i.venue = %s AND i.product_id = %s AND hour >= %s AND hour < %s
             """,
             (venue, product_id, from_us(from_us_), from_us(to_us_)),
         )
-        return {to_us(r[0]): Hour(to_us(r[0]), r[1], r[2], r[3], to_us(r[4]), r[5], r[6]) for r in rows}
+        return {hour.hour_us: hour for hour in found}
 
     def newest_quote_hours(self, venue: str, product_id: str, before_us: int, count: int) -> list[int]:
         """The last hours before this moment that have quotes, newest first, by their start in µs."""
-        rows = self._conn.execute(
+        hours = query.scalars(
+            self._conn,
             """
             SELECT hour FROM quote_hours JOIN instruments i USING (instrument_id)
             WHERE i.venue = %s AND i.product_id = %s AND hour < %s AND state = 'present' AND ticks > 0
@@ -160,7 +165,7 @@ class Ledger:
             """,
             (venue, product_id, from_us(before_us), count),
         )
-        return [to_us(row[0]) for row in rows]
+        return [to_us(hour) for hour in hours]
 
     # -- what was asked for -------------------------------------------------------------------------------------------
 
@@ -198,20 +203,19 @@ class Ledger:
 
     def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
         """Its id; the instrument is made where it is new."""
-        query = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"
+        known = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"
         # Looked up first: an INSERT that meets its conflict uses up an id too, and heads are written every two seconds.
-        if found := self._conn.execute(query, (venue, product_id)).fetchone():
-            return int(found[0])
+        if found := query.scalar(self._conn, known, (venue, product_id)):
+            return int(found)
         with self._conn.transaction():
             self._conn.execute(
                 "INSERT INTO instruments (venue, product_id, asset_class) VALUES (%s, %s, %s)"
                 " ON CONFLICT (venue, product_id) DO NOTHING",
                 (venue, product_id, asset_class),
             )
-            row = self._conn.execute(query, (venue, product_id)).fetchone()
-            assert row is not None  # just inserted
-            self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", row)
-        return int(row[0])
+            made = int(query.scalar(self._conn, known, (venue, product_id)))
+            self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", (made,))
+        return made
 
     def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(venue, product) -> first id and newest known id, of the products whose live stream is accounted for."""
@@ -220,7 +224,7 @@ class Ledger:
             " FROM trade_coverage JOIN instruments USING (instrument_id) LEFT JOIN trade_heads h USING (instrument_id)"
             " WHERE live_from IS NOT NULL"
         )
-        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        return {(venue, product): (first_id, newest_id) for venue, product, first_id, newest_id in rows}
 
     def write_heads(self, heads: Iterable[Head]) -> None:
         """What the venues are known to have, on the database's clock; a first head begins a live span."""
@@ -263,11 +267,12 @@ class Ledger:
 
     def claims(self) -> list[Claim]:
         """Findings of messages that nobody signed."""
-        rows = self._conn.execute(
+        return query.rows(
+            self._conn,
+            Claim,
             "SELECT venue, product_id, first_id, last_id, reason FROM holes JOIN instruments USING (instrument_id)"
-            " WHERE signed_at IS NULL AND first_id IS NOT NULL LIMIT 1000"
+            " WHERE signed_at IS NULL AND first_id IS NOT NULL LIMIT 1000",
         )
-        return [Claim(*row) for row in rows]
 
     @contextmanager
     def turn(self, what: str, stop: threading.Event, *, wait: bool = True, poll_s: float = 0.5) -> Iterator[bool]:
@@ -275,7 +280,7 @@ class Ledger:
 
         Gives True when it is our turn; False when stopped, or when another has it and `wait` is False.
         """
-        key = zlib.crc32(what.encode())
+        key = ctypes.c_int32(zlib.crc32(what.encode())).value  # as a signed number of 32 bits
         said = False
         while not (mine := bool(self._try_lock(key))) and wait and not stop.is_set():
             if not said:
@@ -286,15 +291,10 @@ class Ledger:
             yield mine
         finally:
             if mine and not self._conn.closed:
-                self._conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_TURN, _signed(key)))
+                self._conn.execute("SELECT pg_advisory_unlock(%s, %s)", (_TURN, key))
 
     def _try_lock(self, key: int) -> bool:
-        row = self._conn.execute("SELECT pg_try_advisory_lock(%s, %s)", (_TURN, _signed(key))).fetchone()
-        return bool(row and row[0])
+        return bool(query.scalar(self._conn, "SELECT pg_try_advisory_lock(%s, %s)", (_TURN, key)))
 
 
 _TURN = 0x7475726E  # the class of these advisory locks; any constant
-
-
-def _signed(key: int) -> int:
-    return key - (1 << 32) if key >= 1 << 31 else key

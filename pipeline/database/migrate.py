@@ -15,8 +15,9 @@ from psycopg import sql
 from pipeline.core import events
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.log import get_logger
-from pipeline.core.runtime import keep_trying
+from pipeline.core.retry import keep_trying
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings
+from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import migrations, statement
 
@@ -61,8 +62,7 @@ def migrate(conn: Connection) -> list[str]:
 
 def protect(conn: Connection) -> None:
     """Take from everybody what nobody needs (`sql/protect.sql`); only a superuser can, others change nothing."""
-    superuser = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-    if superuser is not None and superuser[0]:
+    if query.scalar(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         with _alone(conn, None):
             conn.execute(statement("protect"))
 
@@ -77,7 +77,7 @@ def _beside_others() -> Iterator[None]:
 
 
 def _done(conn: Connection) -> set[int]:
-    return {row[0] for row in conn.execute("SELECT number FROM migrations")}
+    return set(query.scalars(conn, "SELECT number FROM migrations"))
 
 
 def _owner(conn: Connection) -> str | None:
@@ -106,8 +106,7 @@ def _alone(conn: Connection, owner: str | None) -> Iterator[None]:
 
 def _table(conn: Connection, owner: str | None, name: LiteralString, columns: LiteralString) -> None:
     """Make a table of our own where it is not there. A writer's role may not create any, and need not."""
-    found = conn.execute("SELECT to_regclass(%s)", (name,)).fetchone()
-    if found is None or found[0] is None:
+    if query.scalar(conn, "SELECT to_regclass(%s)", (name,)) is None:
         with conn.transaction():
             if owner is not None:
                 conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
@@ -131,13 +130,12 @@ def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
 
 
 def _views_text(conn: Connection) -> str | None:
-    row = conn.execute("SELECT text FROM views_text").fetchone()
-    return None if row is None else str(row[0])
+    text: str | None = query.scalar(conn, "SELECT text FROM views_text")
+    return text
 
 
 def _extension(conn: Connection) -> None:
-    row = conn.execute("SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone()
-    if row is None:
+    if not query.scalars(conn, "SELECT name FROM pg_available_extensions WHERE name = 'timescaledb'"):
         raise WrongUse(
             "the database server has no TimescaleDB; install it, or unset DATABASE_URL to use the private one."
         )
@@ -148,8 +146,7 @@ def _extension(conn: Connection) -> None:
             "the extension timescaledb is not in this database and this role may not create it; "
             "run CREATE EXTENSION timescaledb once as superuser."
         ) from None
-    found = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-    version = str(found[0]) if found else "0"
+    version = str(query.scalar(conn, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'") or "0")
     if tuple(int(part) for part in version.split("-")[0].split(".")[:2]) < OLDEST:
         raise WrongUse(
             f"TimescaleDB {version} is too old; 2.19 or later is needed (ALTER EXTENSION timescaledb UPDATE)."

@@ -23,6 +23,7 @@ from pipeline.broker.topics import full_name, local_name
 from pipeline.core.errors import PipelineError
 from pipeline.core.programs import Program
 from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.database import query
 from pipeline.database.connection import connect
 from pipeline.database.sql import statement
 from pipeline.ops import sentences
@@ -68,7 +69,7 @@ class InstrumentState:
     missing: int | None
     explained: int
     share_complete: float | None
-    backlog: int | None
+    backlog: int | None = None
     first_at: Any = None
     last_at: Any = None
     live: bool | None = None
@@ -206,41 +207,18 @@ def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentSt
     """What is stored per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
     with connect(load(DatabaseSettings), "status", read_only=True) as conn:
         conn.execute("SET statement_timeout = '30s'")
-        rows = conn.execute(statement("status_instruments")).fetchall()
-    made = []
-    for venue, product, kind, count, rate, age, missing, explained, share, first, last, live, until, reasons in rows:
-        backlog = None if waiting is None else waiting.get((SPACES[kind], local_name(venue, product)), 0)
-        made.append(
-            InstrumentState(
-                venue,
-                product,
-                kind,
-                int(count),
-                float(rate),
-                None if age is None else float(age),
-                None if missing is None else int(missing),
-                int(explained),
-                None if share is None else float(share),
-                backlog,
-                first,
-                last,
-                live,
-                until,
-                reasons,
-            )
-        )
-    return made
+        found = query.rows(conn, InstrumentState, statement("status_instruments"))
+    for one in found:
+        if waiting is not None:
+            one.backlog = waiting.get((SPACES[one.kind], local_name(one.venue, one.product_id)), 0)
+    return found
 
 
 def exchange_candles() -> list[CandleState]:
     """Candles of exchanges. Raises `Unavailable` or a `psycopg.Error`."""
     with connect(load(DatabaseSettings), "status", read_only=True) as conn:
         conn.execute("SET statement_timeout = '30s'")
-        rows = conn.execute(statement("status_candles")).fetchall()
-    return [
-        CandleState(venue, product, seconds, int(covered), newest, None if age is None else float(age))
-        for venue, product, seconds, covered, newest, age in rows
-    ]
+        return query.rows(conn, CandleState, statement("status_candles"))
 
 
 def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:

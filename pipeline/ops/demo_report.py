@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Error as RpcError
@@ -15,8 +17,9 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from pipeline.core.errors import Unavailable
 from pipeline.core.settings import PROJECT, DashboardSettings, DatabaseSettings, load
-from pipeline.database.connection import connect
-from pipeline.ops.claim import complete_text
+from pipeline.database import query
+from pipeline.database.connection import Connection, connect
+from pipeline.ops import collect
 from venues.registry import adapters
 
 # Rows of the recorded Dukascopy hours (simulator/recordings) and a first sign of life of what streams.
@@ -31,9 +34,9 @@ def arrived(since: datetime) -> dict[str, bool]:
     """For everything that the demo promises, whether it is stored; what streams has to have arrived after `since`."""
     try:
         with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
-            made = connection.execute("SELECT to_regclass('completeness')").fetchone()
-            query = "SELECT kind, venue, product_id, rows, last_at FROM completeness"
-            rows = connection.execute(query).fetchall() if made and made[0] else []
+            made = query.scalar(connection, "SELECT to_regclass('completeness')")
+            asked = "SELECT kind, venue, product_id, rows, last_at FROM completeness"
+            rows = connection.execute(asked).fetchall() if made else []
     except (Unavailable, psycopg.Error):
         rows = []
     stored = {
@@ -49,8 +52,8 @@ def arrived(since: datetime) -> dict[str, bool]:
 def show(console: Console, conf: Path) -> None:
     """Print what runs, what is complete, the latest candles and how to look further."""
     console.print(_processes(f"unix://{conf.parent / 'sock'}"))
+    console.print(_completeness())
     with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
-        console.print(_completeness(connection))
         console.print(_candles(connection))
     ctl = conf.relative_to(PROJECT) if conf.is_relative_to(PROJECT) else conf
     console.print("\n[bold]Look further[/bold]")
@@ -93,31 +96,45 @@ def _processes(socket: str) -> Table:
     return table
 
 
-def _completeness(connection: psycopg.Connection[Any]) -> Table:
+def _completeness() -> Table:
     table = _table(
         "\nCompleteness per instrument", "instrument", "kind", "from", "to", "", "rows", "missing", "complete"
     )
-    query = (
-        "SELECT venue, product_id, kind, first_at, last_at, rows, missing, share_complete, explained_by, live,"
-        " proven_until FROM completeness ORDER BY venue, product_id, kind"
-    )
-    for venue, product, kind, first, last, rows, missing, share, reasons, live, until in connection.execute(query):
-        complete = complete_text(kind, None if share is None else float(share), reasons, live, until)
-        absent = ("?" if live else "") if missing is None else f"{missing:,}"
-        table.add_row(f"{venue} {product}", str(kind), _day(first), _minute(last), f"{rows:,}", absent, complete)
+    for one in collect.instruments(None):
+        absent = ("?" if one.live else "") if one.missing is None else f"{one.missing:,}"
+        span = _day(one.first_at), _minute(one.last_at)
+        table.add_row(f"{one.venue} {one.product_id}", one.kind, *span, f"{one.rows:,}", absent, one.complete)
     return table
 
 
-def _candles(connection: psycopg.Connection[Any]) -> Table:
+@dataclass(frozen=True)
+class _Candle:
+    """A row of `candles_1m`."""
+
+    venue: str
+    product_id: str
+    bucket: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    ticks: int
+
+
+def _candles(connection: Connection) -> Table:
     numbers = ("open", "high", "low", "close", "volume", "ticks")
     table = _table("\nLatest candles of one minute (view candles_1m)", "instrument", "minute", "", *numbers)
-    query = (
+    newest = query.rows(
+        connection,
+        _Candle,
         "SELECT DISTINCT ON (venue, product_id) venue, product_id, bucket, open, high, low, close, volume, ticks"
-        " FROM candles_1m ORDER BY venue, product_id, bucket DESC"
+        " FROM candles_1m ORDER BY venue, product_id, bucket DESC",
     )
-    for venue, product, bucket, *prices, volume, ticks in connection.execute(query):
-        shown = [f"{price.normalize():f}" for price in prices]
-        table.add_row(f"{venue} {product}", _minute(bucket), *shown, f"{volume:.6g}", f"{ticks:,}")
+    for one in newest:
+        prices = [f"{price.normalize():f}" for price in (one.open, one.high, one.low, one.close)]
+        name = f"{one.venue} {one.product_id}"
+        table.add_row(name, _minute(one.bucket), *prices, f"{one.volume:.6g}", f"{one.ticks:,}")
     return table
 
 

@@ -9,6 +9,7 @@ import psycopg
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.settings import DatabaseSettings, load
+from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.migrate import OLDEST
 from pipeline.database.sql import migrations
@@ -25,8 +26,7 @@ def database() -> Iterator[Finding]:
         yield Finding("database", "failed", str(error).splitlines()[0], start)
         return
     with conn:
-        row = conn.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-        number = row[0] if row else None
+        number = query.scalar(conn, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
         if number is None:
             yield Finding("database", "failed", "has no TimescaleDB", "run python -m pipeline.bootstrap")
             return
@@ -36,7 +36,7 @@ def database() -> Iterator[Finding]:
             )
             return
         server, locks, sync = (
-            str(conn.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0])
+            str(query.scalar(conn, "SELECT current_setting(%s)", (name,)))
             for name in ("server_version", "max_locks_per_transaction", "synchronous_commit")
         )
         yield ok("database", f"PostgreSQL {server.split()[0]} with TimescaleDB {number}")
@@ -57,7 +57,7 @@ def database() -> Iterator[Finding]:
                 "turn it on: a power cut would lose stored rows that the broker has forgotten",
             )
         try:
-            done = {row[0] for row in conn.execute("SELECT number FROM migrations")}
+            done = set(query.scalars(conn, "SELECT number FROM migrations"))
         except psycopg.errors.UndefinedTable:
             done = set()
         missing = [name for number, name, _ in migrations() if number not in done]
@@ -69,7 +69,7 @@ def database() -> Iterator[Finding]:
 
 def _alarms(conn: Connection, server: str, number: str) -> Iterator[Finding]:
     """What is known to be broken in this pair of versions."""
-    (workers,) = conn.execute("SELECT current_setting('timescaledb.max_background_workers', true)").fetchall()[0]
+    workers = query.scalar(conn, "SELECT current_setting('timescaledb.max_background_workers', true)")
     if int(workers or 0) > 0 and (fixed := jobs_fail(server, number)):
         yield Finding(
             "database",
@@ -116,14 +116,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _rights(conn: Connection) -> Iterator[Finding]:
     """Whether somebody who may only read can drop chunks through the extension: migrations of a superuser end that."""
-    row = conn.execute(
+    callable_by_all = query.scalar(
+        conn,
         """
         SELECT count(*) FROM pg_proc p
         WHERE p.proname = 'drop_chunk' AND p.pronamespace::regnamespace::text LIKE '\\_timescaledb%%'
           AND has_function_privilege('public', p.oid, 'EXECUTE')
-        """
-    ).fetchone()
-    if row and row[0]:
+        """,
+    )
+    if callable_by_all:
         yield Finding(
             "rights",
             "warning",

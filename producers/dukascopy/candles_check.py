@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import click
+from tenacity import wait_none
 
 from pipeline.core import events
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
+from pipeline.core.stopping import Stopped
 from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.connection import Connection, connect
 from producers.dukascopy.command import Request
@@ -68,19 +71,22 @@ def check_candles(
             for day_us in range(first, span.stop, DAY_US):
                 if stop.is_set():
                     return 1
-                bad |= not _day(feed, conn, instrument, day_us, range(span.start, span.stop))
+                try:
+                    bad |= not _day(feed, conn, instrument, day_us, range(span.start, span.stop), stop)
+                except Stopped:
+                    return 1
     return 1 if bad else 0
 
 
-def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span: range) -> bool:
+def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span: range, stop: threading.Event) -> bool:
     name = f"{instrument.symbol} {from_us(day_us):%Y-%m-%d}"
     try:
-        vendors = by_minute(_asked(feed, instrument, day_us))
+        vendors = by_minute(_asked(feed, instrument, day_us, stop))
     except Refused as error:
         click.echo(f"{name}: not compared, {error}")
         return False
     values = {"venue": VENUE, "product": instrument.product_id, "scale": instrument.price_scale, "day": from_us(day_us)}
-    ours = {row[0]: tuple(row[1:]) for row in conn.execute(_OURS, values)}
+    ours = {minute: tuple(candle) for minute, *candle in conn.execute(_OURS, values)}
     inside = {m for m in ours.keys() | vendors.keys() if day_us + m * 60_000_000 in span}
     ours, vendors = ({m: c for m, c in side.items() if m in inside} for side in (ours, vendors))
     found = compare(ours, vendors)
@@ -94,13 +100,17 @@ def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span
     return not found
 
 
-def _asked(feed: Feed, instrument: Instrument, day_us: int) -> Column:
-    """The vendor's candles; asked again where the answer was none."""
-    for left in reversed(range(TRIES)):
-        try:
-            return feed.minutes(instrument, day_us, "BID")
-        except Unavailable as error:
-            if not left:
-                raise
-            get_logger().warning(events.REQUEST_RETRY, product=instrument.product_id, error=str(error))
-    raise AssertionError
+def _asked(feed: Feed, instrument: Instrument, day_us: int, stop: threading.Event) -> Column:
+    """The vendor's candles; asked again at once where the answer was none: the feed limits the rate itself."""
+
+    def say(error: BaseException, _seconds: float) -> None:
+        get_logger().warning(events.REQUEST_RETRY, product=instrument.product_id, error=str(error))
+
+    return retry(
+        lambda: feed.minutes(instrument, day_us, "BID"),
+        stop,
+        retry_on=Unavailable,
+        wait=wait_none(),
+        attempts=TRIES,
+        before_wait=say,
+    )

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TypeVar
 
 import psycopg
+from tenacity import wait_fixed
 
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
@@ -21,8 +22,9 @@ from pipeline.broker.topics import topic_of
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
-from pipeline.core.times import HOUR_US, from_us, to_us
+from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Hour, Ledger
 from pipeline.database.sql import statement
@@ -41,7 +43,8 @@ LET_IN_S = 0.7
 WINDOW = 100 * 24
 # Hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
 MAX_PENDING = 24
-QUIET_S, LEDGER_TRIES = 15.0, 5
+QUIET_S, LEDGER_TRIES, LEDGER_PAUSE_S = 15.0, 5, 0.5
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 IDLE_S = 3.0  # a writer that has read everything needs less than a second to commit it
 T = TypeVar("T")
 
@@ -106,26 +109,21 @@ class Loader:
         """Hours before this moment that somebody asked for once, and that are not accounted for."""
         values = {"venue": VENUE, "product": instrument.product_id, "before": from_us(before_us)}
         query = statement("quote_hours_missing")
-        rows = self._with_ledger(lambda _: self._connected().execute(query, values).fetchall())
-        first_us = instrument.first_tick_us or 0
-        runs = [range(max(to_us(row[0]), first_us // HOUR_US * HOUR_US), to_us(row[1]), HOUR_US) for row in rows]
+        found = self._with_ledger(lambda _: self._connected().execute(query, values).fetchall())
+        first_us = (instrument.first_tick_us or 0) // HOUR_US * HOUR_US
+        runs = [range(max(begin_us, first_us), end_us, HOUR_US) for begin_us, end_us in found]
         return [run for run in runs if len(run)]
 
     def _with_ledger(self, do: Callable[[Ledger], T]) -> T:
-        """Some tries: a connection may be lost without that the database is. Raises what the last one raised."""
-        for left in reversed(range(LEDGER_TRIES)):
-            try:
-                return do(self._ledger())
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                self._lost(error)
-                if not left or self.stop.is_set():
-                    raise
-        raise AssertionError
+        """Some tries: a connection may be lost without that the database is. Raises the last error, or `Stopped`."""
+        wait, lost = wait_fixed(LEDGER_PAUSE_S), self._lost
+        return retry(
+            lambda: do(self._ledger()), self.stop, retry_on=_LOST, wait=wait, attempts=LEDGER_TRIES, before_wait=lost
+        )
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: BaseException, _seconds: float = LEDGER_PAUSE_S) -> None:
         get_logger().warning(events.DATABASE_RETRY, on="ledger", error=str(error).strip())
         self.close()
-        self.stop.wait(0.5)
 
     def load(self, job: Job) -> Job:
         """Everything that can be had now. Raises `Unavailable` only when stopped before it began."""
@@ -145,8 +143,9 @@ class Loader:
             try:
                 finished = self._piece(job, window)
                 lost = 0
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except _LOST as error:
                 self._lost(error)
+                self.stop.wait(LEDGER_PAUSE_S)
                 job.sent.clear()  # the ledger is asked again
                 lost, moved_at = lost + 1, time.monotonic()
                 if lost >= LEDGER_TRIES:

@@ -16,6 +16,7 @@ from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
 from pipeline.core.stopping import Stopped
+from pipeline.database import query
 from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
 from producers.exchange_candles import ledger
@@ -182,7 +183,7 @@ def _dry(
     conn = None
     try:
         conn = connect(load(DatabaseSettings), PROGRAM, read_only=True)
-        if conn.execute("SELECT to_regclass('exchange_candle_state')").fetchone() == (None,):
+        if query.scalar(conn, "SELECT to_regclass('exchange_candle_state')") is None:
             conn.close()
             conn = None
     except Unavailable as error:

@@ -18,6 +18,7 @@ import requests
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
+from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import Stopped, abandonable
 from producers.exchange_candles.looks import Answer
@@ -25,7 +26,6 @@ from producers.exchange_candles.names import CALLS_PER_S
 from producers.exchange_candles.rows import Units, read_rows
 from venues.rest.bounded import BoundedSession
 from venues.rest.rate_limit import RateLimit
-from venues.rest.retry import retrying
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class Exchange:
             return made
 
         try:
-            made = retrying(what, attempts or self._attempts, self._stop, self._log)(attempt)
+            made = asking(what, attempt, attempts or self._attempts, self._stop, self._log)
         except Unavailable:
             self._attempts = ATTEMPTS_AGAIN
             raise

@@ -14,7 +14,8 @@ from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
-from pipeline.core.runtime import SAY_EVERY_S, Stop
+from pipeline.core.retry import SAY_EVERY_S
+from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, load
 from pipeline.database.connection import connect
 from producers.exchange_candles.exchange import Exchange

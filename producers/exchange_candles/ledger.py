@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.times import from_us, to_us
+from pipeline.core.times import from_us
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from schemas.records import Quorum
 
@@ -16,6 +17,15 @@ _COVERED = """
     coalesce((SELECT range_agg(covered) FROM exchange_candle_state s JOIN instruments i USING (instrument_id)
               WHERE i.venue = %(venue)s AND i.product_id = %(product)s AND s.granularity_s = %(granularity_s)s), '{}')
 """
+
+
+@dataclass(frozen=True)
+class _KnownQuorum:
+    """A row of `consensus_quorum`."""
+
+    exchanges: list[str]
+    required: int
+    as_of_us: int
 
 
 @dataclass(frozen=True)
@@ -34,54 +44,59 @@ def open_spans(
     """Spans of `[from, to)` that this exchange was not asked for, ascending."""
     if from_ >= to:
         return []
-    rows = conn.execute(
-        f"SELECT lower(gap), upper(gap)"  # noqa: S608  only constants are put together
+    return conn.execute(
+        "SELECT (extract(epoch FROM lower(gap)) * 1000000)::bigint,"  # noqa: S608  only constants are put together
+        " (extract(epoch FROM upper(gap)) * 1000000)::bigint"
         f" FROM unnest(tstzmultirange(tstzrange(%(from)s, %(to)s)) - {_COVERED}) AS gap",
         _values(venue, product_id, granularity_s) | {"from": from_us(from_), "to": from_us(to)},
-    )
-    return [(to_us(row[0]), to_us(row[1])) for row in rows]
+    ).fetchall()
 
 
 def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int, spans: Sequence[Interval]) -> bool:
     """Whether the state has reached what was published."""
-    row = conn.execute(
+    found = query.scalar(
+        conn,
         f"SELECT coalesce(range_agg(tstzrange(a, b)), '{{}}') <@ {_COVERED}"  # noqa: S608
         " FROM unnest(%(a)s::timestamptz[], %(b)s::timestamptz[]) AS t (a, b)",
         _values(venue, product_id, granularity_s)
         | {"a": [from_us(a) for a, _ in spans], "b": [from_us(b) for _, b in spans]},
-    ).fetchone()
-    return bool(row and row[0])
+    )
+    return bool(found)
 
 
 def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
     """Whether nothing is to be said any more: the writer knows this quorum, or one that it puts before this."""
-    row = conn.execute(
-        "SELECT exchanges, required, as_of FROM consensus_quorum WHERE product_id = %s AND granularity_s = %s",
+    known = query.row(
+        conn,
+        _KnownQuorum,
+        "SELECT exchanges, required, (extract(epoch FROM as_of) * 1000000)::bigint AS as_of_us FROM consensus_quorum"
+        " WHERE product_id = %s AND granularity_s = %s",
         (product_id, granularity_s),
-    ).fetchone()
-    if row is None:
+    )
+    if known is None:
         return False
-    exchanges, required, as_of = row
-    same = (sorted(exchanges), required) == (sorted(quorum.exchanges), quorum.required)
-    return same or to_us(as_of) >= quorum.as_of_us or len(quorum.exchanges) == 1 < len(exchanges)
+    same = (sorted(known.exchanges), known.required) == (sorted(quorum.exchanges), quorum.required)
+    return same or known.as_of_us >= quorum.as_of_us or len(quorum.exchanges) == 1 < len(known.exchanges)
 
 
 def without_consensus(conn: Connection, product_id: str, granularity_s: int, from_: int, to: int) -> Missing | None:
     """What is missing to the quorum in `[from, to)`; None when nothing is."""
-    row = conn.execute(
+    found = query.row(
+        conn,
+        Missing,
         """
         WITH short AS MATERIALIZED (
             SELECT required, missing, left_out FROM consensus_missing
             WHERE product_id = %s AND granularity_s = %s AND bucket >= %s AND bucket < %s
         )
-        SELECT count(*), max(required),
-               (SELECT array_agg(DISTINCT name ORDER BY name) FROM short, unnest(missing) AS name),
-               (SELECT array_agg(DISTINCT name ORDER BY name) FROM short, unnest(left_out) AS name)
+        SELECT count(*) AS candles, coalesce(max(required), 0) AS required,
+               ARRAY(SELECT DISTINCT name FROM short, unnest(missing) AS name ORDER BY name) AS missing,
+               ARRAY(SELECT DISTINCT name FROM short, unnest(left_out) AS name ORDER BY name) AS left_out
         FROM short
         """,
         (product_id, granularity_s, from_us(from_), from_us(to)),
-    ).fetchone()
-    return Missing(row[0], row[1], row[2] or [], row[3] or []) if row and row[0] else None
+    )
+    return found if found and found.candles else None
 
 
 def _values(venue: str, product_id: str, granularity_s: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import canonical_product
 from pipeline.core.text_files import read_text
+from pipeline.database import query
 from pipeline.database.connection import Connection
 
 SHOWN = 10  # of a list of wrong ones
@@ -26,8 +27,7 @@ def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | Non
     elif file is not None:
         texts = _of_file(file)
     elif conn is not None:
-        rows = conn.execute("SELECT symbol FROM watchlist ORDER BY symbol")
-        texts = [("watchlist", row[0]) for row in rows]
+        texts = [("watchlist", text) for text in query.scalars(conn, "SELECT symbol FROM watchlist ORDER BY symbol")]
     else:
         texts = []
     good: list[str] = []

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
+from tenacity import wait_fixed
 
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.client import Bus
@@ -21,6 +22,7 @@ from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.stopping import Stopped
@@ -104,33 +106,34 @@ class Worker:
 
     def _one(self, product_id: str, outcome: Outcome) -> bool:
         """One product, under its lock; again on a new connection where the database went away. What is wrong with it
-        is its own trouble. Returns whether the exchange answers."""
-        while not self._stop.is_set():
-            try:
-                if self._conn is None:
-                    self._conn = connect_when_ready(self._database, self._name, self._stop)
-                turn = f"candles {self.venue} {product_id} {self._plan.granularity_s}"
-                with Ledger(self._conn).turn(turn, self._stop) as mine:
-                    if mine:
-                        self._load(self._conn, product_id, outcome)
+        is its own trouble. Returns whether the exchange answers. Raises `Stopped`."""
+
+        def attempt() -> None:
+            if self._conn is None:
+                self._conn = connect_when_ready(self._database, self._name, self._stop)
+            turn = f"candles {self.venue} {product_id} {self._plan.granularity_s}"
+            with Ledger(self._conn).turn(turn, self._stop) as mine:
+                if mine:
+                    self._load(self._conn, product_id, outcome)
+
+        def lost(error: BaseException, seconds: float) -> None:
+            self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=seconds)
+            self.close()
+
+        try:
+            retry(attempt, self._stop, retry_on=psycopg.OperationalError, wait=wait_fixed(1.0), before_wait=lost)
+        except Stopped:
+            raise
+        except PipelineError as error:
+            if self._stop.is_set():
                 return True
-            except (Stopped, psycopg.OperationalError) as error:
-                if isinstance(error, Stopped):
-                    raise
-                self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=1.0)
-                self.close()
-                self._stop.wait(1.0)
-            except PipelineError as error:
-                if self._stop.is_set():
-                    return True
-                outcome.problems.append(f"{self.venue} {product_id}: {error}")
-                self._log.error(events.REQUEST_FAILED, product=product_id, error=str(error), kind=type(error).__name__)
-                return not error.retryable
-            except Exception as error:  # a state that cannot be read, or a mistake of ours
-                outcome.problems.append(f"{self.venue} {product_id}: {type(error).__name__}: {error}"[:500])
-                self._log.exception(events.FAILED, product=product_id)
-                self.close()  # in whatever state it is
-                return True
+            outcome.problems.append(f"{self.venue} {product_id}: {error}")
+            self._log.error(events.REQUEST_FAILED, product=product_id, error=str(error), kind=type(error).__name__)
+            return not error.retryable
+        except Exception as error:  # a state that cannot be read, or a mistake of ours
+            outcome.problems.append(f"{self.venue} {product_id}: {type(error).__name__}: {error}"[:500])
+            self._log.exception(events.FAILED, product=product_id)
+            self.close()  # in whatever state it is
         return True
 
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:

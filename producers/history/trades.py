@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import psycopg
+from tenacity import wait_fixed
 
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.bootstrap import broker_when_ready
@@ -22,6 +23,7 @@ from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.retry import retry
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
 from pipeline.core.stopping import Stopped
@@ -273,12 +275,16 @@ class _Load:
                 raise Stopped
 
     def _missing(self, product: str, span: IdRange) -> list[IdRange]:
-        while True:
-            try:
-                return self._ledger().missing_ids(self._source.venue, product, *span)
-            except psycopg.OperationalError:
-                if self._stop.is_set():
-                    raise Stopped from None
+        def say(error: BaseException, seconds: float) -> None:
+            self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=seconds)
+
+        return retry(
+            lambda: self._ledger().missing_ids(self._source.venue, product, *span),
+            self._stop,
+            retry_on=psycopg.OperationalError,
+            wait=wait_fixed(0.5),
+            before_wait=say,
+        )
 
     def _ledger(self) -> Ledger:
         """The ledger, over a new connection where the old one was lost."""

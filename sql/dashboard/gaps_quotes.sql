@@ -20,4 +20,6 @@ WITH hours AS (
     SELECT min(hour) AS first, max(hour) + INTERVAL '1 hour' AS ends, state, reason, count(*) AS hours
     FROM runs GROUP BY state, reason, run ORDER BY state = 'missing' DESC, 1 DESC LIMIT %(most)s
 )
-SELECT * FROM spans ORDER BY first DESC
+SELECT extract(epoch FROM first)::float8 AS from_s, extract(epoch FROM ends)::float8 AS to_s, state, reason,
+       hours AS count
+FROM spans ORDER BY first DESC

@@ -18,6 +18,8 @@ WITH spans AS (
            greatest(coalesce(after_ts, now()), before_ts) AS to_ts
     FROM timed
 )
-SELECT from_ts, to_ts, state, reason, last_id - first_id + 1, first_id, last_id FROM placed
+SELECT extract(epoch FROM from_ts)::float8 AS from_s, extract(epoch FROM to_ts)::float8 AS to_s, state, reason,
+       last_id - first_id + 1 AS count, first_id, last_id
+FROM placed
 WHERE from_ts < %(to)s AND to_ts >= %(from)s
 ORDER BY to_ts DESC, last_id DESC

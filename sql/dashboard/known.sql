@@ -1,6 +1,7 @@
 -- Whether an instrument is streamed or followed, up to when the venue has confirmed what is counted, and whether that is
 -- long enough ago for it not to be known any more.
-SELECT a.live, a.checked_at, a.live AND NOT coalesce(a.checked_at > now() - INTERVAL '60 seconds', false)
+SELECT a.live, a.checked_at AS proven_until,
+       a.live AND NOT coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS unknown
 FROM trade_asked a WHERE a.instrument_id = %(id)s AND %(kind)s = 'trades'
 UNION ALL
 SELECT a.follows, NULL, false FROM quote_asked a WHERE a.instrument_id = %(id)s AND %(kind)s = 'quotes'

@@ -1,6 +1,6 @@
 -- The stored bid candles of some moments and the newest quote that they contain, of one snapshot. `:source` is 1m or 1h.
-SELECT v.last_ts, v.last_seq, c.bucket, c.open, c.high, c.low, c.close, c.bid_size, NULL::numeric, c.ticks,
-       c.first_ts, c.first_seq, c.last_ts, c.last_seq
+SELECT v.last_ts AS covered, v.last_seq AS top, c.bucket, c.open, c.high, c.low, c.close, c.bid_size AS volume,
+       NULL::numeric AS turnover, c.ticks, c.first_ts, c.first_seq AS first, c.last_ts, c.last_seq AS last
 FROM (VALUES (1)) AS one (x)
 LEFT JOIN LATERAL (
     SELECT last_ts, last_seq FROM quote_candle_1h

@@ -402,12 +402,12 @@ def test_a_frozen_database_is_said_and_costs_nothing(
             pass
         for hurt in (line.freeze, line.cut):
             hurt()
-            refused = await asyncio.gather(*(reader.rows("SELECT 1") for _ in range(100)), return_exceptions=True)
+            refused = await asyncio.gather(*(reader.rows(dict, "SELECT 1") for _ in range(100)), return_exceptions=True)
             assert {type(one) for one in refused} == {Unavailable}
             line.mend()
             while await reader.probe() is not None:
                 await asyncio.sleep(0.01)
-        assert await reader.rows("SELECT 2") == [(2,)]
+        assert await reader.rows(dict, "SELECT 2 AS n") == [{"n": 2}]
         reader.close()
 
     asyncio.run(play())

@@ -158,7 +158,7 @@ def test_a_state_that_cannot_be_read_costs_its_symbol(program: Candles) -> None:
         conn.execute("UPDATE consensus_quorum SET as_of = 'infinity' WHERE product_id = 'BTC-USD'")
     result = program.run(*flags)
     assert result.returncode == 1
-    assert "binance BTC-USD: DataError" in result.stderr
+    assert "binance BTC-USD: FeatureNotSupported" in result.stderr
     assert "ETH-USD" not in result.stderr
     assert [state[:7] for (state,) in program.rows("SELECT state FROM exchange_candle_state")] == ["ETH-USD"]
 

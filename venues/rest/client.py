@@ -14,12 +14,12 @@ import requests
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
+from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from venues.rest.bounded import BoundedSession, TooLate, TooMuch
 from venues.rest.date_clock import DateClock
 from venues.rest.rate_limit import RateLimit
-from venues.rest.retry import retrying
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Client:
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
 
-        return retrying(path, self._attempts, self._stop, self._log)(attempt)
+        return asking(path, attempt, self._attempts, self._stop, self._log)
 
     def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
         url = f"{self._base}/{path}"

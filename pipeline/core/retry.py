@@ -1,0 +1,133 @@
+"""Trying again: how often, after which pauses, what is said meanwhile. The one place that knows tenacity.
+
+`retry` is the policy; `keep_trying` waits for a service for as long as it takes, `asking` repeats requests to venues. A
+pause ends at once when the program should stop. What is no call that is repeated until it succeeds has its own schedule
+beside what it schedules: the life of a connection (`producers.live.backoff`), publishers that are opened in the
+background (`pipeline.broker.opener`), feeds that rest (`producers.dukascopy.feeds.web`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+import tenacity
+from tenacity.wait import wait_base
+
+from pipeline.core import events
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger, redact
+from pipeline.core.stopping import Stopped
+
+T = TypeVar("T")
+SAY_EVERY_S = 10.0  # while waiting for one thing
+Errors = type[Exception] | tuple[type[Exception], ...]
+
+
+def retry(
+    call: Callable[[], T],
+    stop: threading.Event,
+    *,
+    retry_on: Errors | Callable[[BaseException], bool],
+    wait: wait_base,
+    attempts: int | None = None,
+    before_wait: Callable[[BaseException, float], None] = lambda _error, _seconds: None,
+) -> T:
+    """The result of `call`, which is repeated after errors that are `retry_on`, at most `attempts` times in all.
+
+    `before_wait(error, seconds)` is called before each pause. Raises the last error as it is, and `Stopped` out of a
+    pause.
+    """
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert error is not None  # only errors are retried
+        before_wait(error, state.upcoming_sleep)
+
+    worth_it = (
+        tenacity.retry_if_exception_type(retry_on)
+        if isinstance(retry_on, (type, tuple))
+        else tenacity.retry_if_exception(retry_on)
+    )
+    return tenacity.Retrying(
+        retry=worth_it,
+        wait=wait,
+        stop=tenacity.stop_never if attempts is None else tenacity.stop_after_attempt(attempts),
+        sleep=sleep,
+        before_sleep=before_sleep,
+        reraise=True,
+    )(call)
+
+
+def keep_trying(
+    what: str,
+    attempt: Callable[[], T],
+    stop: threading.Event,
+    *,
+    retry_on: Errors,
+    event: str = events.WAITING,
+) -> T | None:
+    """Call `attempt` until it succeeds, 0.2 s and up to 10 s apart. None when stopped.
+
+    For things that a supervised program waits for while staying alive (broker, database).
+    """
+    said = 0.0
+
+    def say(error: BaseException, _seconds: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            get_logger().warning(event, on=what, error=redact(str(error)) or type(error).__name__)
+
+    if stop.is_set():
+        return None
+    try:
+        wait = tenacity.wait_exponential(multiplier=0.2, exp_base=1.7, max=10)
+        return retry(attempt, stop, retry_on=retry_on, wait=wait, before_wait=say)
+    except Stopped:
+        return None
+
+
+def asking(
+    what: str,
+    attempt: Callable[[], T],
+    attempts: int,
+    stop: threading.Event,
+    log: structlog.typing.FilteringBoundLogger,
+) -> T:
+    """A request to a venue, at most `attempts` times, 1, 2, 4 ... 30 s (and up to 1 s more) apart.
+
+    Only errors that are `retryable` are worth it; the last one is raised as it is. Raises `Stopped` out of a pause.
+    """
+    number = 0
+
+    def counted() -> T:
+        nonlocal number
+        number += 1
+        return attempt()
+
+    def say(error: BaseException, seconds: float) -> None:
+        log.warning(
+            events.REQUEST_RETRY,
+            request=what,
+            attempt=number,
+            kind=type(error).__name__,
+            error=str(error),
+            retry_in_s=round(seconds, 2),
+        )
+
+    return retry(
+        counted,
+        stop,
+        retry_on=lambda error: isinstance(error, PipelineError) and error.retryable,
+        wait=tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1),
+        attempts=attempts,
+        before_wait=say,
+    )
