@@ -8,7 +8,6 @@ hurt the services use `fault_services`, a pair of their own module.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -22,17 +21,16 @@ from typing import Any
 import psycopg
 import pytest
 import structlog
-from psycopg import sql
 
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
 from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
-from pipeline.database.migrate import migrate, protect
-from pipeline.database.sql import statement
 from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
+from simulator.testing import Simulator
 from tests.environment import UNMEASURED, Environment
+from tests.fresh_database import fresh_database
 
 UNMEASURED_FILES = (
     "exchange_candles_faults",
@@ -156,62 +154,24 @@ def tenant() -> str:
 @pytest.fixture
 def database_url(services: Instance) -> Iterator[str]:
     """An empty, migrated database of this test's own, as superuser, with the password in it; dropped afterwards."""
-    with _fresh_database(services) as url:
+    with fresh_database(services) as url:
         yield url
 
 
 @pytest.fixture
 def fault_database_url(fault_services: Instance) -> Iterator[str]:
     """The same in the database of `fault_services`."""
-    with _fresh_database(fault_services) as url:
+    with fresh_database(fault_services) as url:
         yield url
 
 
-class _fresh_database:
-    """A copy of a template that was migrated once per state of `sql/` and `pipeline/database/migrate.py`."""
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        self.name = f"test_{secrets.token_hex(5)}"
-
-    def __enter__(self) -> str:
-        template = _template(self.instance)
-        self._run(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                *map(sql.Identifier, (self.name, template))
-            )
-        )
-        url = self.instance.database_url(self.name)
-        with psycopg.connect(url, autocommit=True) as connection:  # rights on a database are not in its template
-            connection.execute(statement("roles"))
-            protect(connection)
-        return url
-
-    def __exit__(self, *_: object) -> None:
-        self.instance.database.start()
-        self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
-
-    def _run(self, statement: sql.Composed) -> None:
-        with psycopg.connect(self.instance.database_url(), autocommit=True) as connection:
-            connection.execute(statement)
-
-
-def _template(instance: Instance) -> str:
-    state = hashlib.sha256()
-    for file in [*sorted((PROJECT / "sql").rglob("*.sql")), PROJECT / "pipeline" / "database" / "migrate.py"]:
-        state.update(file.read_bytes())
-    name = f"template_{state.hexdigest()[:16]}"
-    with psycopg.connect(instance.database_url(), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(7)")  # several test runs may share one instance
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-            fresh = f"{name}_new"
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(fresh)))
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(fresh)))
-            with psycopg.connect(instance.database_url(fresh), autocommit=True) as inside:
-                migrate(inside)
-            rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-            connection.execute(rename.format(sql.Identifier(fresh), sql.Identifier(name)))
-    return name
+@pytest.fixture(autouse=True)
+def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The faults that a test sets in its simulator do not reach the next one."""
+    made = request.getfixturevalue("simulator") if "simulator" in request.fixturenames else None
+    yield
+    if isinstance(made, Simulator):
+        made.clear()
 
 
 @pytest.fixture

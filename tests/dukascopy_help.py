@@ -17,12 +17,14 @@ import numpy as np
 import psycopg
 
 from pipeline.core.settings import PROJECT
-from producers.dukascopy.feeds import bi5, json
+from producers.dukascopy.feeds import bi5
+from producers.dukascopy.feeds import json as jetta
 from producers.dukascopy.feeds.limiter import FAST, START_RATE, AdaptiveLimit
 from simulator.dukascopy_hours import Quotes, encode_bi5
 from simulator.dukascopy_json import ticks_json
 
 RECORDINGS = PROJECT / "simulator" / "recordings" / "dukascopy"
+
 BI5 = RECORDINGS / "bi5"
 
 
@@ -61,6 +63,7 @@ def load(environment: Mapping[str, str], *flags: str) -> subprocess.CompletedPro
 
 
 Body = bytes | None
+
 Answers = Callable[[str], Body]
 
 
@@ -128,7 +131,7 @@ def made_hours(symbol: str, code: str, hours: Iterable[int], factor: int = 100_0
         bid, size = 114_000 + 7 * number + step, np.full(10, 1.5)
         quotes = Quotes(step * 150_000 + number, bid + 3, bid, size, size)
         found["bi5/" + bi5.hour_path(symbol, hour_us)] = encode_bi5(quotes)
-        found["json/" + json.hour_path(code, hour_us)] = ticks_json(quotes, hour_us // 1000, factor).encode()
+        found["json/" + jetta.hour_path(code, hour_us)] = ticks_json(quotes, hour_us // 1000, factor).encode()
     return found
 
 
@@ -166,3 +169,10 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
             return found
         pause.wait(0.1)
     raise AssertionError("the condition did not come true")
+
+
+BTC_HOUR = us("2023-02-20T12")
+
+
+def recorded(path: str) -> bytes:
+    return (RECORDINGS / path).read_bytes()

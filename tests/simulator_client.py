@@ -12,6 +12,11 @@ from typing import Any
 import aiohttp
 
 RECORDINGS = Path(__file__).parents[1] / "simulator" / "recordings"
+# Products with so many trades a second that a test waits for nothing.
+BUSY = {
+    "kraken": [{"symbol": "BTC/USD", "rate": 300.0}, {"symbol": "ETH/USD", "rate": 120.0}],
+    "coinbase": [{"symbol": "BTC-USD", "rate": 200.0}, {"symbol": "ETH-USD", "rate": 80.0}],
+}
 
 
 class Client:

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 import schemas
 from consumers import dead_letters
@@ -17,6 +16,7 @@ from consumers.trades import Trades
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus, new_client
 from pipeline.broker.topics import full_name
+from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 from tests.writer_help import Raw
 
 

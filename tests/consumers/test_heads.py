@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import psycopg
-import pytest
-from messages import received, store, trade, trades_record
 
 from consumers.gap_filler.explanations import Explanations
 from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
 from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
+from tests.messages import received, store, trade, trades_record
 
 
 def put(conn: Any, ids: range, **more: Any) -> None:

@@ -42,12 +42,6 @@ def writer(stop: threading.Event) -> Iterator[Callable[..., Writer]]:
         thread.join(10)
 
 
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield connection
-
-
 def one(conn: Any, query: str) -> Any:
     row = conn.execute(query).fetchone()
     return row and row[0]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,13 +16,6 @@ from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, hour_bytes, received, store, ticker_record
 
 HOUR = 3_600_000_000
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        yield connection
 
 
 def put(conn: Any, *hours: bytes, kind: Hours | None = None) -> tuple[int, list[Any]]:

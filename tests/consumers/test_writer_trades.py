@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,13 +14,6 @@ from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, received, store, trade, trades_record
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        yield connection
 
 
 def wipe(conn: Any) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 from consumers.instruments import Instruments
 from consumers.quotes import Hours
 from consumers.trades import Trades
 from dashboard.server import Dashboard
 from pipeline.core.runtime import now_us
+from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 Client = TestClient[Any, Any]
 

@@ -1,207 +1,30 @@
-"""The page against hostile neighbours: foreign pages, half-open connections, strangers' letters, a hanging database."""
+"""The charts against hostile neighbours: a browser that sleeps, strangers' trades, a database that is away or hangs."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
-from cut_line import CutLine
-from messages import T0_US, received, store, trade, trades_record
 
-from consumers import letter_box
-from consumers.trades import Trades
-from dashboard import gate, letters
 from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.charts.stream import ChartStream
-from dashboard.headers import HEADERS
-from dashboard.queries import Instrument
-from dashboard.server import Dashboard
 from dashboard.store import Store
 from pipeline.broker.admin import Admin
-from pipeline.broker.client import Bus
-from pipeline.broker.topics import full_name
 from pipeline.core.errors import Unavailable
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
 from schemas import encode
-
-Client = TestClient[Any, Any]
-KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
-
-
-def save(database_url: str, trades: list[Any]) -> None:
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        store(Trades(), conn, [received("trades", trades_record(trades))])
-
-
-@pytest.fixture
-def port(
-    in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
-) -> Iterator[int]:
-    """The port of a dashboard of this test, a process of its own with its gate."""
-    in_env()
-    save(database_url, [trade(n, at_us=T0_US + n) for n in (1, 2)])
-    with subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        started = next(line for line in child.stdout if '"process.started"' in line)
-        yield urlsplit(json.loads(started)["url"]).port or 0
-        child.terminate()
-        assert child.wait(30) == 0
-
-
-def asked(ask: Callable[[Client], Awaitable[Any]]) -> Any:
-    """What `ask` returns, given a client of a dashboard inside this process."""
-
-    async def run() -> Any:
-        async with TestClient(TestServer(Dashboard().app)) as client:
-            return await ask(client)
-
-    return asyncio.run(run())
-
-
-def answer(port: int, request: bytes) -> bytes:
-    """All that comes until the connection is closed."""
-    with closing(socket.create_connection(("127.0.0.1", port), 60)) as line:
-        line.sendall(request)
-        return b"".join(iter(lambda: line.recv(65536), b""))
-
-
-def get(port: int, path: str, *headers: str, host: str = "localhost") -> bytes:
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
-    return answer(port, "\r\n".join([*lines, "", ""]).encode())
-
-
-QUESTIONS = {
-    "page": (200, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "file": (200, b"GET /static/js/app.js HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "data": (200, b"GET /api/instruments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "wrong": (400, b"GET /api/candles HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "stranger": (403, b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"),
-    "nothing": (404, b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "outside": (404, b"GET /static/../server.py HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "zero byte": (404, b"GET /static/%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    "form": (405, b"POST /api/state HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
-    "garbage": (400, b"GARBAGE\r\n\r\n"),
-    "long": (400, b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-    "two hosts": (400, b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"),
-}
-
-
-def test_every_answer_has_the_headers(port: int) -> None:
-    """Prevents an answer, most easily an error, that a foreign page shows in a frame or takes for a script."""
-    for name, (status, question) in QUESTIONS.items():
-        head = answer(port, question).partition(b"\r\n\r\n")[0].decode()
-        assert f" {status} " in head.splitlines()[0], name
-        for header, value in HEADERS.items():
-            assert f"{header}: {value}".lower() in head.lower(), f"{header} is missing: {name}"
-    assert b"no-store" in get(port, "/api/instruments")
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "localhost.", "localhost:x", "127.0.0.1.evil.example", "localhost:80@evil", "[::1", "0.0.0.0", ""],
-)
-def test_only_our_own_name_is_answered(in_env: Callable[..., None], host: str) -> None:
-    """Prevents a page that points its own name here from reading what is here."""
-    in_env()
-
-    async def ask(client: Client) -> int:
-        return (await client.get("/api/about", headers={"Host": host})).status
-
-    assert asked(ask) == 403
-
-
-@pytest.mark.parametrize(
-    ("path", "headers", "status"),
-    [
-        ("/api/about", {"Sec-Fetch-Site": "cross-site"}, 403),
-        ("/api/about", {"Sec-Fetch-Site": "same-site"}, 403),  # another port of this machine
-        (
-            "/api/about",
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-            403,
-        ),
-        ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
-        ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
-        ("/api/about", {"Sec-Fetch-Site": "same-origin"}, 200),
-        ("/api/about", {"Origin": "http://evil.example"}, 403),
-        ("/api/about", {"Origin": "null"}, 403),
-    ],
-)
-def test_a_page_elsewhere_cannot_make_us_work(
-    in_env: Callable[..., None], path: str, headers: dict[str, str], status: int
-) -> None:
-    """Prevents costly questions, a thousand a second, by any page that is open in the same browser."""
-    in_env()
-
-    async def ask(client: Client) -> int:
-        return (await client.get(path, headers={"Host": "localhost", **headers})).status
-
-    assert asked(ask) == status
-
-
-def test_half_open_requests_keep_nobody_out(port: int) -> None:
-    """Prevents a page that cannot be opened, or a process without files, since somebody opened 300 connections."""
-    with ExitStack() as stack:
-        for _ in range(300):
-            line = stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), 60)))
-            line.sendall(b"GET / HTTP/1.1\r\nHost: local")
-        assert b" 200 OK" in get(port, "/api/instruments")
-        assert b" 200 OK" in get(port, "/")
-
-
-def test_connections_are_bounded_and_end() -> None:
-    """Prevents connections that stay for ever, whether nothing comes, or a byte now and then."""
-
-    async def look() -> tuple[int, bool]:
-        runner = web.AppRunner(web.Application())
-        await runner.setup()
-        assert runner.server is not None
-        connections = gate.Connections(runner.server)
-        server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        lines = [await asyncio.open_connection(*address) for _ in range(gate.MOST + 20)]
-        for reader, _ in lines[:20]:  # the oldest have made room
-            await _ended(reader)
-        most = len(connections.open)
-        reader, writer = lines[-1]
-        writer.write(b"GET / HTTP/1.1\r\nHost: local")
-        ended = await _ended(reader)
-        for _, one in lines:
-            one.close()
-        server.close()
-        await runner.cleanup()
-        return most, ended
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "MOST", 30)
-        patch.setattr(gate, "IDLE_S", 2.0)
-        most, ended = asyncio.run(look())
-    assert most <= 30
-    assert ended
-
-
-async def _ended(reader: asyncio.StreamReader) -> bool:
-    try:
-        return await reader.read(1) == b""
-    except ConnectionResetError:
-        return True
+from tests.cut_line import CutLine
+from tests.dashboard_help import KRAKEN, save
+from tests.messages import T0_US, trade, trades_record
 
 
 def test_a_browser_that_takes_nothing_is_dropped(
@@ -246,90 +69,6 @@ def test_listening_makes_no_topic(stop: Any) -> None:
 
     asyncio.run(play())
     assert Admin(settings).topics(f"{settings.tenant}/tickers") == []
-
-
-HOSTILE = {
-    "nesting": b"[" * 60_000 + b"]" * 60_000,
-    "surrogate": b'{"a":"\\ud800"}',
-    "wide": b'{"a":%d}' % 2**70,
-    "digits": b"9" * 50_000,
-    "infinite": b"[1e999,NaN]",
-    "escape": b'"\x1b[2J"',
-    "markup": b"<script>alert(1)</script>",
-    "bytes": bytes(range(256)),
-    "empty": b"",
-    "long": b"x" * 3_000_000,
-}
-
-
-def letter(payload: bytes, **fields: Any) -> dict[str, Any]:
-    return {
-        "source": "trades-writer",
-        "topic": "persistent://t/trades/kraken.btc-usd",
-        "message_id": "(1,2,-1,0)",
-        "row": 3,
-        "reason": "price",
-        "detail": "zero",
-        "at_us": now_us(),
-        "payload": payload,
-        **fields,
-    }
-
-
-def test_any_letter_is_shown(stop: Any, bus: Bus) -> None:
-    """Prevents one letter that hides all others, or a payload of some MB in every answer."""
-    publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
-    for name, payload in HOSTILE.items():
-        publisher.send(letter(payload, reason=name))
-    publisher.send(letter(b"{}", reason="late", at_us=2**63 - 1))
-    publisher.send(letter(b"{}", reason="early", at_us=-(2**63), detail="\x1b[2J" + "d" * 100_000, topic="../x\x00"))
-    publisher.send(letter(b'{"id": 9007199254740993}', reason="exact"))
-    assert publisher.flush(60)
-
-    async def ask(client: Client) -> tuple[dict[str, Any], int]:
-        response = await client.get("/api/dead-letters", headers={"Host": "localhost"})
-        assert response.status == 200
-        return await response.json(), len(await response.read())
-
-    found, size = asked(ask)
-    assert {one["reason"] for one in found["letters"]} == {*HOSTILE, "late", "early", "exact"}
-    assert size < 100_000
-    for one in found["letters"]:
-        assert "\x1b" not in json.dumps(one, ensure_ascii=False)
-        assert 0 <= one["at_us"] <= 2**53
-    assert next(one for one in found["letters"] if one["reason"] == "exact")["text"].count("9007199254740993") == 1
-
-
-def test_only_the_newest_letters_are_read(stop: Any, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents the page from reading all letters of a week every three seconds, once for each page."""
-    read: list[int] = []
-    tries: list[int] = []
-    original = letter_box.read
-
-    def counted(*arguments: Any, **more: Any) -> Any:
-        found = original(*arguments, **more)
-        read.append(len(found))
-        return found
-
-    monkeypatch.setattr(letter_box, "read", counted)
-    monkeypatch.setattr(letters, "KEPT_S", -1.0)
-    publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
-    for number in range(5_000):
-        publisher.send(letter(b'{"n": %d}' % number))
-    assert publisher.flush(60)
-
-    async def ask(client: Client) -> dict[str, Any]:
-        for _ in range(5):
-            response = await client.get("/api/dead-letters", headers={"Host": "localhost"})
-            tries.append(len(read))
-        found: dict[str, Any] = await response.json()
-        return found
-
-    found = asked(ask)
-    assert [one["payload"]["n"] for one in found["letters"]] == list(range(4_999, 4_899, -1))
-    assert found["total"] >= 5_000
-    assert max(read) <= letter_box.NEWEST
-    assert set(tries) == {tries[0]}  # not again at the later questions, since nothing was added
 
 
 @pytest.mark.parametrize(
@@ -428,42 +167,3 @@ def test_the_stop_does_not_wait_for_a_frozen_database(
         child.terminate()
         assert child.wait(60) == 0
     line.close()
-
-
-def test_memory_stays_flat(port: int) -> None:
-    """Prevents a dashboard that grows with every question, connection or refused request."""
-    pid = _owner(port)
-
-    def rest() -> int:
-        for _ in range(60):
-            for path in (
-                "/",
-                "/api/instruments",
-                "/api/candles?venue=kraken&product=BTC-USD",
-                "/nothing",
-                "/api/days?venue=kraken&product=BTC-USD&end=2020-01-01",
-            ):
-                get(port, path)
-            answer(port, b"GARBAGE\r\n\r\n")
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
-
-    rest()
-    before = rest()
-    after = rest()
-    assert after - before < 20_000  # kB; a body, page or connection that is kept would be more
-
-
-def _owner(port: int) -> int:
-    """The child of this process that listens."""
-    inode = next(
-        line.split()[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
-    )
-    for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for pid in child.read_text().split():
-            for file in Path(f"/proc/{pid}/fd").iterdir():
-                if str(file.readlink()) == f"socket:[{inode}]":
-                    return int(pid)
-    raise AssertionError("nobody listens")

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from messages import T0_US, received, store, trade, trades_record
 
 from consumers.trades import Trades
 from dashboard import queries
@@ -21,6 +20,7 @@ from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
+from tests.messages import T0_US, received, store, trade, trades_record
 
 KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from messages import T0_US, hour_bytes, received, store, trade, trades_record
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from consumers.instruments import Instruments
@@ -23,6 +22,7 @@ from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
+from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 # As root there is no sandbox; the rest keeps the browser from calling its maker.
 ARGUMENTS = [

@@ -9,13 +9,13 @@ from decimal import Decimal
 import numpy as np
 import psycopg
 import pytest
-from messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 from consumers.instruments import Instruments
 from consumers.quotes import Hours
 from consumers.trades import Trades
 from pipeline import read
 from pipeline.core.errors import WrongUse
+from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 T0 = datetime.fromtimestamp(T0_US / 1e6, UTC)
 

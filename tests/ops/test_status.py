@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from messages import received, store, trade, trades_record
 from rich.console import Console
 
 from consumers.trades import Trades
@@ -22,6 +21,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
 from pipeline.ops import collect
 from pipeline.ops.claim import complete_text
+from tests.messages import received, store, trade, trades_record
 from venues.coinbase.settings import CoinbaseSettings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,17 +10,9 @@ import pytest
 
 from simulator.testing import Simulator
 from tests.candles_help import Candles
+from tests.scripted_exchange import Scripted, first_from
 
 Env = Callable[..., dict[str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The faults of one test do not reach the next."""
-    made = request.getfixturevalue("simulator") if "simulator" in request.fixturenames else None
-    yield
-    if isinstance(made, Simulator):
-        made.clear()
 
 
 @pytest.fixture
@@ -46,3 +39,21 @@ def program(env: Env, python: str, simulator: Simulator) -> Iterator[Candles]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    made = Scripted()
+    yield made
+    made.server.shutdown()
+
+
+@pytest.fixture
+def scripted(server: Scripted) -> Scripted:
+    now = int(time.time() * 1000) // 60_000 * 60_000
+    server.script, server.calls = first_from, 0
+    server.rows = [
+        [now - n * 60_000, "100", "101", "99", "100.5", f"{n % 7 + 1}.25", 0, "0", 1, "0", "0", "0"]
+        for n in range(1440, -1, -1)
+    ]
+    return server

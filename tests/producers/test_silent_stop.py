@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import requests
-from venue_help import query, running, stored_ids, until
 
 from simulator.testing import Simulator, running_simulator
+from tests.venue_help import query, running, stored_ids, until
 
 Env = Callable[..., dict[str, str]]
 

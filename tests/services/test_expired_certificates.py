@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from secure_help import Authority
 
 from pipeline.broker.admin import Admin
 from pipeline.core.errors import Unavailable
 from pipeline.core.settings import DatabaseSettings, PulsarSettings
 from pipeline.database.connection import connect
+from tests.secure_help import Authority
 
 Server = Callable[[bytes], int]
 SSL_REQUEST = 8  # bytes with which a PostgreSQL client asks for TLS; the server says "S"

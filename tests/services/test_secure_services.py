@@ -6,26 +6,22 @@ nothing helpful when it is refused; a token or password in a log, an error or a 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import certifi
 import pytest
 import requests
 from psycopg import sql
-from secure_help import ADMIN, PIPELINE, Secure, token_of
 
 from bench.market import messages
 from pipeline.broker import bootstrap
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus
-from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop
@@ -33,11 +29,12 @@ from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, lo
 from pipeline.database.connection import connect
 from pipeline.ops import doctor_database, doctor_services
 from pipeline.services.processes import wait_until
+from tests.secure_help import ADMIN, DATABASE, PIPELINE, TENANT, WRITER, Secure, grant, nothing_shown, token_of
 
 pytestmark = pytest.mark.faults
 
-TENANT, DATABASE, WRITER = "theirs", "theirs", "writer"
 TRADES = 400
+
 Environment = Callable[..., dict[str, str]]
 
 
@@ -99,42 +96,6 @@ def in_theirs(theirs: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[
             monkeypatch.setenv(key, value)
 
     return enter
-
-
-def secrets_of(secure: Secure) -> list[str]:
-    """What nobody may see: also the signatures alone, and the key."""
-    tokens = [secure.token(role).split(".")[2] for role in (ADMIN, PIPELINE, WRITER)]
-    return [*tokens, secure.password, base64.b64encode(secure.key).decode()]
-
-
-def nothing_shown(secure: Secure, *texts: str) -> None:
-    lists = _command_lines()
-    for secret in secrets_of(secure):
-        assert not [text[:300] for text in (*texts, *lists) if secret in text]
-
-
-def _command_lines() -> list[str]:
-    """Of all processes that there are; some end while we look."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            found.append(file.read_bytes().decode(errors="replace"))
-    assert any("python" in line for line in found)
-    return found
-
-
-def grant(secure: Secure, role: str) -> None:
-    """The least that a writer needs: to produce and consume in the namespaces."""
-    for space in NAMESPACES:
-        address = f"{secure.what.admin_url}/admin/v2/namespaces/{TENANT}/{space.name}/permissions/{role}"
-        answer = requests.post(
-            address,
-            json=["produce", "consume"],
-            verify=str(secure.authority.file),
-            timeout=30,
-            headers={"Authorization": f"Bearer {secure.token(PIPELINE)}"},
-        )
-        assert answer.status_code == 204, answer.text
 
 
 def test_the_whole_way(

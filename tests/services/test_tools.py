@@ -14,14 +14,7 @@ import pytest
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
-from pipeline.core.settings import (
-    PROJECT,
-    DatabaseSettings,
-    PulsarSettings,
-    ServicesSettings,
-    load,
-    prefixes,
-)
+from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load, prefixes
 from pipeline.services import demo, preflight
 from pipeline.services.instance import Instance
 from tests.environment import Environment

@@ -25,12 +25,6 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _no_faults(simulator: Simulator) -> Iterator[None]:
-    yield
-    simulator.clear()
-
-
 def exchange(simulator: Simulator, name: str) -> Any:
     """ccxt's own class with nothing but its addresses set."""
     base = json.loads(simulator.environment()["EXCHANGE_CANDLES_URLS"])[name]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,7 @@ from tests.simulator_client import Client, connect, get, recorded, shape
 
 PRODUCTS = ["BTC-USD", "ETH-USD"]
 SESSION = "coinbase/advanced_trade_session_10s.jsonl"
-BUSY = {"coinbase": [{"symbol": "BTC-USD", "rate": 200.0}, {"symbol": "ETH-USD", "rate": 80.0}]}
 OPPOSITE = {"BUY": "sell", "SELL": "buy"}
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator(seed=11, products=BUSY, coinbase_rest_rate=1000, coinbase_rest_burst=1000) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_faults(simulator: Simulator) -> Iterator[None]:
-    yield
-    simulator.clear()
 
 
 async def subscribe(client: Client, channel: str, products: list[str] = PRODUCTS, **more: Any) -> None:

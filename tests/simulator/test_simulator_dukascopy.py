@@ -31,12 +31,6 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _no_faults(simulator: Simulator) -> Iterator[None]:
-    yield
-    simulator.clear()
-
-
 def fetch(simulator: Simulator, path: str, feed: str = "BI5") -> tuple[int, bytes]:
     async def run() -> tuple[int, bytes]:
         url = f"{simulator.environment()[f'DUKASCOPY_{feed}_URL']}/{path}"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pulsar
 import pytest
-from venue_help import published, running, until
 
 from simulator.testing import Simulator, running_simulator
 from tests.environment import Environment
+from tests.venue_help import published, running, until
 from venues.kraken.rest import KrakenRest
 from venues.kraken.settings import KrakenSettings
 from venues.kraken.spelling import Spelled, pairs_of, usual

@@ -1,0 +1,129 @@
+"""Who takes part in the consensus: the quorum, who is left out, who comes late, whose trades count."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+
+from consumers.candles import Candles
+from consumers.consensus import sweep
+from consumers.trades import Trades
+from tests.consensus_help import VENUES, Store, candle, consensus, message, record
+from tests.messages import T0_US, received, store, trade, trades_record
+
+
+def test_no_candle_below_the_quorum_and_one_when_the_late_venue_arrives(
+    conn: psycopg.Connection[Any], keep: Store
+) -> None:
+    """Prevents a consensus of too few, and one that never comes though the quorum is met in the end."""
+    keep(record("binance", [candle(close="100")]), record("kraken", [candle(close="101")]))
+    assert consensus(conn, "close") == []
+    assert conn.execute("SELECT required, present, missing FROM consensus_missing").fetchall() == [
+        (3, ["binance", "kraken"], ["coinbase"])
+    ]
+    keep(record("coinbase", [candle(close="102")]))
+    assert consensus(conn, "close, revision") == [(Decimal("101.00"), 0)]
+    assert conn.execute("SELECT count(*) FROM consensus_missing").fetchone() == (0,)
+
+
+def test_two_of_three_gives_a_candle_that_the_late_venue_revises(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents that a reader cannot tell that a consensus changed under his eyes."""
+    keep(record("binance", [candle(close="100")], 2), record("kraken", [candle(close="101")], 2))
+    assert consensus(conn, "close, exchanges, revision") == [(Decimal("100.50"), ["binance", "kraken"], 0)]
+    keep(record("coinbase", [candle(close="102")], 2))
+    assert consensus(conn, "close, exchanges, revision") == [(Decimal("101.00"), list(VENUES), 1)]
+    keep(record("coinbase", [candle(close="102")], 2))
+    assert consensus(conn, "revision") == [(1,)]
+
+
+def test_three_of_three_with_one_left_out_is_no_consensus(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a venue that was left out from counting towards the quorum."""
+    keep(*(record(v, [candle(close=p)]) for v, p in zip(VENUES, ("100", "130", "100"), strict=True)))
+    assert consensus(conn, "close") == []
+    assert conn.execute("SELECT missing, left_out FROM consensus_missing").fetchall() == [([], ["coinbase"])]
+
+
+def test_running_candles_take_no_part(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a consensus of a minute that is not over."""
+    keep(*(record(v, [candle(final=v != "kraken")]) for v in VENUES))
+    assert consensus(conn, "close") == []
+    keep(record("kraken", [candle()]))
+    assert len(consensus(conn, "close")) == 1
+
+
+def test_the_consensus_does_not_depend_on_the_order_of_arrival(database_url: str) -> None:
+    """Prevents a candle that says something else after a replay. Every order of six messages, one transaction each."""
+    messages = [
+        message(record("kraken", [candle(close="100", final=False)], as_of_us=T0_US + 1)),
+        message(record("kraken", [candle(close="101")], as_of_us=T0_US + 2)),
+        message(record("kraken", [candle(close="102")], as_of_us=T0_US + 3)),
+        message(record("kraken", [candle(close="101.5", final=False)], as_of_us=T0_US + 4)),
+        message(record("binance", [candle(close="102.5")], as_of_us=T0_US + 3)),
+        message(record("binance", [candle(close="102.6", volume="3")], as_of_us=T0_US + 3)),
+    ]
+    seen = set()
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        for order in itertools.islice(itertools.permutations(messages), 0, None, 7):
+            conn.execute("TRUNCATE exchange_candles, consensus_candle, consensus_quorum")
+            kind = Candles()
+            for one in (*order, order[0], order[3]):
+                store(kind, conn, [one])
+            venues = conn.execute("SELECT close, final, as_of FROM exchange_candles ORDER BY close").fetchall()
+            seen.add(
+                (tuple(venues), tuple(conn.execute("SELECT close, volume, taken FROM consensus_candle").fetchall()))
+            )
+    assert len(seen) == 1
+    stored, made = seen.pop()
+    assert [row[:2] for row in stored] == [(Decimal("102"), True), (Decimal("102.6"), True)]
+    assert made[0][:2] == (Decimal("102.45"), Decimal(4))
+
+
+def test_the_quorum_of_the_last_run_holds_and_other_exchanges_make_it_anew(
+    conn: psycopg.Connection[Any], keep: Store
+) -> None:
+    """Prevents rows of an earlier choice of exchanges from staying in the consensus, also on replay."""
+    keep(*(record(v, [candle(0, p)]) for v, p in zip(VENUES, ("100", "100.4", "100.2"), strict=True)))
+    assert consensus(conn, "close") == [(Decimal("100.20"),)]
+    later = {"exchanges": ["binance", "coinbase"], "required": 2, "as_of_us": T0_US + 1}
+    keep(record("binance", [candle(1)], quorum=later))
+    assert consensus(conn, "close, exchanges") == [(Decimal("100.20"), ["binance", "coinbase"])]
+    assert conn.execute("SELECT close FROM consensus_candle ORDER BY bucket").fetchall()[0] == (Decimal("100.20"),)
+    keep(record("kraken", [candle(0, "100.6")]))  # of the earlier run, again
+    assert consensus(conn, "close, exchanges") == [(Decimal("100.20"), ["binance", "coinbase"])]
+
+
+def test_a_run_of_one_exchange_feeds_the_consensus_of_several(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a look at a single exchange from switching the quorum off."""
+    keep(record("binance", [candle()], 2))
+    single = {"exchanges": ["kraken"], "required": 1, "as_of_us": T0_US + 9}
+    keep(record("kraken", [candle()], quorum=single))
+    assert consensus(conn, "exchanges, required") == [(["binance", "kraken"], 2)]
+
+
+def test_our_own_trades_take_part_where_the_ledger_is_complete(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents an exchange from counting twice, and a minute with a hole from being taken for the truth."""
+    trades = [trade(n, T0_US + n * 6_000_000, price="100.3", quantity="2") for n in range(1, 40) if n != 25]
+    store(Trades(), conn, [received("trades", trades_record(trades))])
+    others = [record(v, [candle(n, "100") for n in range(4)]) for v in ("binance", "coinbase")]
+    keep(*others, record("kraken", [candle(n, "100.6") for n in range(3)]))
+    rows = consensus(conn, "close, volume, exchanges, from_trades")
+    # minute 0 has trades 1..9, minute 1 10..19; minute 2 lacks trade 25; minute 3 is not followed by a trade
+    assert [row[2] for row in rows] == [list(VENUES)] * 3
+    assert [row[3] for row in rows] == [["kraken"], ["kraken"], []]
+    assert [row[1] for row in rows] == [Decimal(20), Decimal(22), Decimal(3)]
+    assert rows[2][0] == Decimal("100.20")
+
+
+def test_trades_that_come_later_take_part(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a back-fill of trades from never reaching the consensus, and a sweep from changing what is right."""
+    keep(*(record(v, [candle(n, "100") for n in range(3)], 2) for v in ("binance", "coinbase")))
+    trades = [trade(n, T0_US + n * 6_000_000, price="100.3", quantity="2") for n in range(1, 25)]
+    store(Trades(), conn, [received("trades", trades_record(trades))])
+    assert sweep(conn, 36_500) == 2
+    rows = consensus(conn, "exchanges, from_trades, revision")
+    assert rows == [(list(VENUES), ["kraken"], 1)] * 2 + [(["binance", "coinbase"], [], 0)]
+    assert consensus(conn, "candles, revision", "1h") == [(3, 2)]
+    assert sweep(conn, 36_500) == 0

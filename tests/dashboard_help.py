@@ -1,0 +1,48 @@
+"""A dashboard inside the test's process, or behind a port, and what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import psycopg
+from aiohttp.test_utils import TestClient, TestServer
+
+from consumers.trades import Trades
+from dashboard.queries import Instrument
+from dashboard.server import Dashboard
+from tests.messages import received, store, trades_record
+
+Client = TestClient[Any, Any]
+
+KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
+
+
+def save(database_url: str, trades: list[Any]) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        store(Trades(), conn, [received("trades", trades_record(trades))])
+
+
+def asked(ask: Callable[[Client], Awaitable[Any]]) -> Any:
+    """What `ask` returns, given a client of a dashboard inside this process."""
+
+    async def run() -> Any:
+        async with TestClient(TestServer(Dashboard().app)) as client:
+            return await ask(client)
+
+    return asyncio.run(run())
+
+
+def answer(port: int, request: bytes) -> bytes:
+    """All that comes until the connection is closed."""
+    with closing(socket.create_connection(("127.0.0.1", port), 60)) as line:
+        line.sendall(request)
+        return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+def get(port: int, path: str, *headers: str, host: str = "localhost") -> bytes:
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
+    return answer(port, "\r\n".join([*lines, "", ""]).encode())
