@@ -232,13 +232,9 @@ class PreparedHours:
         """Without the hours whose price scale is not the instrument's: a wrong one would be a factor in the prices."""
         fitting = {}
         for name, candidate in self._winners.items():
-            if (
-                len(candidate.columns)
-                and (scale := self._instruments.scale(conn, candidate.key)) != candidate.key.price_scale
-            ):
-                detail = (
-                    f"price scale {candidate.key.price_scale}, but {candidate.key.product_id} is stored with {scale}"
-                )
+            key = candidate.key
+            if len(candidate.columns) and (scale := self._instruments.scale(conn, key)) != key.price_scale:
+                detail = f"price scale {key.price_scale}, but {key.product_id} is stored with {scale}"
                 stored.letters.append(DeadLetter(self._messages[name], "scale", detail))
             else:
                 fitting[name] = candidate
