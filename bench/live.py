@@ -17,6 +17,7 @@ from bench.drain import watch
 from bench.environment import Child, Figures, Ground, Place, cpu_per, say, until
 from schemas.records import TradesMessage, decode_as
 from simulator.testing import Simulator, running_simulator
+from venues.registry import adapters
 
 POLL_S = 0.002
 WARM_UP_S = 5.0
@@ -69,7 +70,7 @@ def _frames(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
 def start(place: Place, simulator: Simulator, venues: tuple[str, ...] = ("kraken",)) -> dict[str, Child]:
     """The live part of the pipeline against a simulator."""
     settings = simulator.environment()
-    for venue in ("kraken", "coinbase"):
+    for venue in adapters():
         products = [p.symbol for p in simulator.config.products_of(venue)]
         settings[f"{venue.upper()}_PRODUCT_IDS"] = ",".join(products)
     children = {
@@ -125,9 +126,9 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
 
 
 def soak(ground: Ground, minutes: float = 60.0, frames_per_s: float = 500.0) -> Figures:
-    """Resident memory of every process over a while of live data on both venues."""
-    with running_simulator(load_frames_per_s=frames_per_s / 2) as simulator, ground.tables() as place:
-        children = start(place, simulator, ("kraken", "coinbase"))
+    """Resident memory of every process over a while of live data on all venues."""
+    with running_simulator(load_frames_per_s=frames_per_s / len(adapters())) as simulator, ground.tables() as place:
+        children = start(place, simulator, tuple(adapters()))
         seen = watch(children, minutes, threading.Event())
     figures: Figures = {"minutes": minutes}
     for name, values in seen.items():

@@ -1,4 +1,5 @@
-"""The `instruments` table as the writers see it: ids by venue and product, filled from the messages."""
+"""The `instruments` table as the writers see it: ids by venue and product, filled from the messages, and how each is
+proven from what is known of its venue."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import Any
 
 from pipeline.core.errors import Unavailable
 from pipeline.database.connection import Connection
+from pipeline.database.instruments import instrument
 from pipeline.database.sql import statement
+from venues.registry import proof_of, vendors
 
 Name = tuple[str, str]  # venue, product
 
@@ -36,6 +39,7 @@ class Instruments:
 
     def __init__(self) -> None:
         self._known: dict[Name, tuple[int, int | None]] = {}
+        vendors()  # read now: a folder that cannot be imported is no fault of the first message's
 
     def ids(self, conn: Connection, keys: Iterable[Key]) -> dict[Name, int]:
         """Ids by (venue, product), made where they are new. Outside of the batch's transaction: an instrument may
@@ -69,19 +73,5 @@ class Instruments:
         return self._known[key.name][1]
 
     def _make(self, conn: Connection, key: Key) -> tuple[int, int | None]:
-        with conn.transaction():
-            conn.execute(
-                """
-                INSERT INTO instruments (venue, product_id, asset_class, price_scale) VALUES (%s, %s, %s, %s)
-                ON CONFLICT (venue, product_id) DO UPDATE SET price_scale = excluded.price_scale
-                WHERE instruments.price_scale IS NULL AND excluded.price_scale IS NOT NULL
-                """,
-                (key.venue, key.product_id, key.asset_class, key.price_scale),
-            )
-            row = conn.execute(
-                "SELECT instrument_id, price_scale FROM instruments WHERE venue = %s AND product_id = %s",
-                (key.venue, key.product_id),
-            ).fetchone()
-            assert row is not None  # just inserted
-            conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", (row[0],))
-        return int(row[0]), row[1]
+        # How it is proven we know ourselves: a message could claim anything.
+        return instrument(conn, key.venue, key.product_id, key.asset_class, proof_of(key.venue), key.price_scale)

@@ -24,7 +24,7 @@ from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, r
 from consumers.subscription import Message
 from consumers.validation import check_address
 from pipeline.core.errors import BadData
-from pipeline.core.settings import DukascopySettings, load
+from pipeline.core.settings import load
 from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection
 from pipeline.database.hour_order import entry, same_content, wins
@@ -32,6 +32,7 @@ from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 from schemas.records import HourHeader
+from venues.dukascopy.settings import DukascopySettings
 from venues.market_hours import EMPTY_FINAL_AFTER_US, closed_by_week, session_of
 
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
@@ -231,13 +232,9 @@ class PreparedHours:
         """Without the hours whose price scale is not the instrument's: a wrong one would be a factor in the prices."""
         fitting = {}
         for name, candidate in self._winners.items():
-            if (
-                len(candidate.columns)
-                and (scale := self._instruments.scale(conn, candidate.key)) != candidate.key.price_scale
-            ):
-                detail = (
-                    f"price scale {candidate.key.price_scale}, but {candidate.key.product_id} is stored with {scale}"
-                )
+            key = candidate.key
+            if len(candidate.columns) and (scale := self._instruments.scale(conn, key)) != key.price_scale:
+                detail = f"price scale {key.price_scale}, but {key.product_id} is stored with {scale}"
                 stored.letters.append(DeadLetter(self._messages[name], "scale", detail))
             else:
                 fitting[name] = candidate

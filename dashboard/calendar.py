@@ -11,7 +11,8 @@ from typing import Any
 from dashboard.queries import SQL, Instrument, Interval, gaps
 from dashboard.store import Store
 from pipeline.core.times import to_us
-from pipeline.ops.claim import EMPTY_AT_VENUE
+from pipeline.ops.claim import EMPTY_AT_VENUE, provable
+from venues.adapter import Proof
 
 DAYS = 182
 # Counting repaired trades reads them; the answer is kept for this long.
@@ -52,7 +53,7 @@ class Calendar:
         none where nothing is stored.
 
         `state`: complete, repaired (complete after a repair), missing, unknown (nobody could ask the venue), lost (some
-        of it cannot be had: too old, refused), explained (the venue has none), partial, sampled (tickers) or empty.
+        of it cannot be had: too old, refused), explained (the venue has none), partial, sampled, unproven or empty.
         """
         kept = self._kept.get((one.instrument_id, end))
         if kept is not None and time.monotonic() - kept[0] < KEEP_S:
@@ -83,7 +84,7 @@ class Calendar:
         days = {found.day: _day(found.day, found.rows, found.repaired or 0) for found in stored}
         spans = await gaps(self._store, one, to_us(begin), to_us(stop), _MOST_SPANS)
         for span in spans:
-            _enter(days, span, one.kind, first, last)
+            _enter(days, span, one.proof, first, last)
         if claim.unknown:
             proven = claim.proven_until.date() if claim.proven_until else today
             for day in _between(max(first, proven), min(last, today)):
@@ -93,7 +94,7 @@ class Calendar:
             for day, found in days.items():
                 found["unknown"] |= day <= oldest
         for found in days.values():
-            found["state"] = _state(found, one.kind)
+            found["state"] = _state(found, one.proof)
         return [days[day] for day in sorted(days)]
 
     async def _last_day(self, one: Instrument) -> date | None:
@@ -125,7 +126,7 @@ def _between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _enter(days: dict[date, dict[str, Any]], span: Interval, kind: str, first: date, last: date) -> None:
+def _enter(days: dict[date, dict[str, Any]], span: Interval, proof: str | None, first: date, last: date) -> None:
     """Onto each day that a span touches."""
     begins = datetime.fromtimestamp(span.from_s, UTC).date()
     ends = datetime.fromtimestamp(max(span.from_s, span.to_s - 0.001), UTC).date()
@@ -134,8 +135,8 @@ def _enter(days: dict[date, dict[str, Any]], span: Interval, kind: str, first: d
         if span.state == "partial":
             found["partial"] = True
         else:
-            count = _share(span.count, span.from_s, span.to_s, day) if kind == "quotes" else span.count or 1
-            venues_own = kind == "tickers" or span.reason in EMPTY_AT_VENUE
+            count = _share(span.count, span.from_s, span.to_s, day) if proof == Proof.HOURS else span.count or 1
+            venues_own = proof == Proof.SAMPLED or span.reason in EMPTY_AT_VENUE
             found["missing" if span.state == "missing" else "explained" if venues_own else "lost"] += count
         if span.reason not in found["reasons"]:
             found["reasons"].append(span.reason)
@@ -151,11 +152,11 @@ def _share(count: int | None, from_s: float, to_s: float, day: date) -> int:
     return max(0, int(min(to_s, begin + 86_400) - max(from_s, begin)) // 3600) or (count or 1)
 
 
-def _state(found: dict[str, Any], kind: str) -> str:
+def _state(found: dict[str, Any], proof: str | None) -> str:
     if found["missing"]:
         return "missing"
-    if kind == "tickers":
-        return "sampled"
+    if not provable(proof):
+        return "sampled" if proof == Proof.SAMPLED else "unproven"
     for state in ("unknown", "lost", "explained", "partial"):
         if found[state]:
             return state

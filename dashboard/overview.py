@@ -71,7 +71,7 @@ def plain(found: collect.State) -> dict[str, Any]:
     made = _bounded(found.json())
     for row, one in zip(made["instruments"], found.instruments, strict=False):
         row["complete"] = one.complete
-        row["unknown"] = bool(one.live and one.kind == "trades" and one.share_complete is None)
+        row["unknown"] = one.unknown
     for program in made["programs"]:
         offset = program["health"].get("clock_offset_s")
         program["clock_offset_s"] = offset if isinstance(offset, (int, float)) else None

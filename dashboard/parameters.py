@@ -8,7 +8,8 @@ from datetime import date
 from aiohttp import web
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.products import canonical_product, canonical_venue, short
+from pipeline.core.products import canonical_venue, short
+from venues.registry import product_at
 
 LATEST_S = 7_258_118_400  # 2200-01-01: beyond that Python's times end sooner than an integer does
 FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2199, 12, 31)
@@ -68,4 +69,4 @@ def venue_and_product(request: web.Request) -> tuple[str, str]:
         if not request.query.get(name, "").strip():
             raise WrongUse(f"`{name}` is missing")
     venue = canonical_venue(request.query["venue"])
-    return venue, canonical_product(request.query["product"], venue)
+    return venue, product_at(venue, request.query["product"])

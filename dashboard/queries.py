@@ -14,6 +14,7 @@ from dashboard.store import Store
 from pipeline.core.settings import PROJECT
 from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us, to_us
+from venues.adapter import Proof
 
 SQL = PROJECT / "sql" / "dashboard"
 MOST_CANDLES = 5_000
@@ -22,13 +23,17 @@ MOST_GAPS = 500
 
 @dataclass(frozen=True)
 class Instrument:
-    """`kind` is what its candles are made of: trades, tickers (live bid) or quotes (hours of bid)."""
+    """`kind` is what its candles are made of: trades, tickers (live bid) or quotes (hours of bid).
+
+    `proof`: what shows that nothing of that kind is missing, a value of `Proof`; None where nothing does.
+    """
 
     instrument_id: int
     venue: str
     product_id: str
     asset_class: str
     kind: str
+    proof: str | None
 
 
 def text_of(value: Decimal | None) -> str | None:
@@ -39,13 +44,15 @@ def text_of(value: Decimal | None) -> str | None:
 
 
 _INSTRUMENTS = """
-SELECT i.instrument_id, i.venue, i.product_id, i.asset_class,
-       CASE WHEN NOT isempty(c.ids) THEN 'trades'
+SELECT i.instrument_id, i.venue, i.product_id, i.asset_class, k.kind, proof_of(k.kind, i.proof) AS proof
+FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN NOT isempty(c.ids) THEN 'trades'
             WHEN EXISTS (SELECT FROM quote_hours h WHERE h.instrument_id = i.instrument_id) THEN 'quotes'
             WHEN EXISTS (SELECT FROM quote_candle_1h q WHERE q.instrument_id = i.instrument_id) THEN 'tickers'
             WHEN c.live_from IS NOT NULL THEN 'trades'
        END AS kind
-FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
+) k
 """
 
 
@@ -146,10 +153,22 @@ class Interval:
         return asdict(self)
 
 
+# By what shows them. Of an instrument without a proof nobody can say what is missing.
+_GAPS = {
+    Proof.IDS: "gaps_trades",
+    Proof.SEQUENCE: "gaps_time",
+    Proof.WINDOWS: "gaps_time",
+    Proof.HOURS: "gaps_quotes",
+    Proof.SAMPLED: "gaps_sampled",
+}
+
+
 async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Interval]:
     """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
     the times of their neighbours."""
-    query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
+    if one.proof is None:
+        return []
+    query = _GAPS[Proof(one.proof)]
     return await store.rows(
         Interval,
         (SQL / f"{query}.sql").read_text(encoding="utf-8"),

@@ -19,8 +19,12 @@ from judge.truth import Truth
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop
 from simulator.testing import running_simulator
+from simulator.venues import listings
 
-SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD", "SOL/USD"), "coinbase": ("BTC-USD", "ETH-USD", "SOL-USD")}
+SYMBOLS = {
+    venue: tuple(product.upper().replace("-", listings()[venue].separator) for product in schedule.PRODUCTS)
+    for venue in schedule.VENUES
+}
 RATE = 5.0  # trades a second and product
 # Of the time in which faults strike. Struck, a load takes twice as long and more, and at the end it must be through.
 LOAD_SHARE = 0.25

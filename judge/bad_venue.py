@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
+from judge.schedule import VENUES
 from pipeline.core.settings import PROJECT
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -73,8 +74,8 @@ class BadVenue:
 
 
 def load_from(venue: BadVenue, environment: dict[str, str], peak: dict[str, int], stop: threading.Event) -> None:
-    """Load history from it, once by each of two programs; notes what they weighed, MB, under `load KRAKEN` ..."""
-    for name in ("kraken", "coinbase"):
+    """Load history from it, once by each live venue's program; notes what they weighed, MB."""
+    for name in VENUES:
         if stop.is_set():
             return
         address = {f"{name.upper()}_REST_URL": f"http://127.0.0.1:{venue.port}"}

@@ -26,16 +26,18 @@ from judge import hostile
 from judge.bad_venue import BadVenue, load_from
 from judge.check import Verdict, first_ids, judge
 from judge.inject import Striker
+from judge.schedule import VENUES
 from judge.testbed import Stage
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop, now_us
 from simulator.testing import running_simulator
+from simulator.venues import listings
 
-SYMBOLS = {"kraken": ("BTC/USD", "ETH/USD"), "coinbase": ("BTC-USD", "ETH-USD")}
+SYMBOLS = {venue: tuple(f"{base}{listings()[venue].separator}USD" for base in ("BTC", "ETH")) for venue in VENUES}
 TOPICS = (
-    "trades/kraken.btc-usd",
-    "trades/coinbase.eth-usd",
-    "tickers/kraken.eth-usd",
+    f"trades/{VENUES[0]}.btc-usd",
+    f"trades/{VENUES[-1]}.eth-usd",
+    f"tickers/{VENUES[0]}.eth-usd",
     "quotes/dukascopy.eur-usd",
     "control/heads",
     "control/gaps",
@@ -127,7 +129,7 @@ class Doors:
         """One message of trades that cannot be stored."""
         row = {"trade_id": 1, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
         record = {
-            "venue": "kraken",
+            "venue": VENUES[0],
             "product_id": "BTC-USD",
             "asset_class": "crypto",
             "origin": "live",

@@ -8,9 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from simulator.faults import KINDS as SIMULATED
+from simulator.venues import listings
+from venues.registry import adapters
 
 LOADS = ("load-eurusd", "load-btcusd")
-PROGRAMS = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "watchdog", "dashboard", *LOADS)
+VENUES = tuple(adapters())  # those that stream
+FEEDING = ("trades-writer", "quotes-writer", "gap-filler", *VENUES)
+PROGRAMS = (*FEEDING, "watchdog", "dashboard", *LOADS)
 SERVICES = ("broker", "database")
 PATHS = ("database", "broker", "venues")
 STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
@@ -18,9 +22,9 @@ REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "w
 PRODUCTS = ("btc-usd", "eth-usd", "sol-usd")
 # Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there.
 TOPICS = (
-    *(f"trades/{venue}.{product}" for venue in ("kraken", "coinbase") for product in PRODUCTS),
+    *(f"trades/{venue}.{product}" for venue in VENUES for product in PRODUCTS),
     "quotes/dukascopy.eur-usd",
-    "tickers/kraken.btc-usd",
+    f"tickers/{VENUES[0]}.btc-usd",
     "control/heads",
     "control/gaps",
 )
@@ -88,7 +92,7 @@ def make(
         if kind == "clock":
             jump = max(0, int(fault.options["jump"]))
             if jump > jumps:
-                fault = Fault(round(at_s, 1), "kill", "kraken")
+                fault = Fault(round(at_s, 1), "kill", VENUES[0])
             else:
                 jumps -= jump
         faults.append(fault)
@@ -97,13 +101,13 @@ def make(
 
 def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
     at_s = round(at_s, 1)
-    venue = dice.choice(("kraken", "coinbase"))
+    venue = dice.choice(VENUES)
     if kind == "kill":
         return Fault(at_s, kind, dice.choice((*PROGRAMS, *SERVICES, *SERVICES)))
     if kind == "freeze":
-        return Fault(at_s, kind, dice.choice((*PROGRAMS[:6], *SERVICES)), lasts)
+        return Fault(at_s, kind, dice.choice((*FEEDING, "watchdog", *SERVICES)), lasts)
     if kind == "freeze_for_ever":
-        return Fault(at_s, kind, dice.choice((*PROGRAMS[:5], *SERVICES)))
+        return Fault(at_s, kind, dice.choice((*FEEDING, *SERVICES)))
     if kind in ("cut", "stall"):
         return Fault(at_s, kind, dice.choice(PATHS), lasts if kind == "stall" else 0.0)
     if kind == "stream":
@@ -131,11 +135,11 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
             at_s, kind, dice.choice(TOPICS), 0.0, {"seed": dice.randrange(1 << 30), "count": dice.randint(1, 10)}
         )
     if kind == "skew":
-        target = dice.choice(("all", "all", *PROGRAMS[:5]))
+        target = dice.choice(("all", "all", *FEEDING))
         return Fault(at_s, kind, target, lasts, {"by_s": dice.choice(SKEWS_S)})
     if kind == "ignore":
         how = dice.choice(IGNORING)
-        more = {"as": "ODD/USD" if venue == "kraken" else "ODD-USD"} if how == "rename" else {}
+        more = {"as": f"ODD{listings()[venue].separator}USD"} if how == "rename" else {}
         return Fault(at_s, kind, f"{venue} {how}", 0.0, {"seconds": lasts, "product": dice.choice(PRODUCTS), **more})
     if kind == "restore":
         return Fault(at_s, kind, "database", lasts)

@@ -23,7 +23,7 @@ import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
 from judge.proxy import Proxy
-from judge.schedule import LOADS
+from judge.schedule import FEEDING, LOADS, VENUES
 from judge.small_disk import SmallDisk
 from pipeline.core.settings import PROJECT, prefixes
 from pipeline.services import conf, demo
@@ -34,7 +34,7 @@ from simulator.testing import Simulator, urls
 
 LOADED_HOURS = 26  # those that the simulator has recorded
 OFF = ("dukascopy", "exchange-candles", "retention")
-SKEWED = ("trades-writer", "quotes-writer", "gap-filler", "kraken", "coinbase", "dashboard", *LOADS)  # what has a clock
+SKEWED = (*FEEDING, "dashboard", *LOADS)  # what has a clock
 
 
 class Stage:
@@ -92,12 +92,13 @@ class Stage:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
-            venue: ",".join(p.symbol for p in self.simulator.config.products_of(venue))
-            for venue in ("kraken", "coinbase")
+            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.symbol for p in self.simulator.config.products_of(venue))
+            for venue in VENUES
         }
         return (
             kept
             | urls(self.proxies["venues"].port)
+            | symbols
             | {
                 demo.MARK: "1",  # the loaders of the recorded hours are programs of the demonstration
                 "ENV_FILE": os.devnull,
@@ -110,8 +111,6 @@ class Stage:
                 "METRICS_BASE_PORT": str(base),
                 "DASHBOARD_PORT": str(self.dashboard_port),
                 "SIMULATOR_PORT": str(free_ports(1)[0]),  # the demonstration's own, which does not run here
-                "KRAKEN_PRODUCT_IDS": symbols["kraken"],
-                "COINBASE_PRODUCT_IDS": symbols["coinbase"],
                 "DUKASCOPY_FEED": "bi5",
                 "DUKASCOPY_CACHE": "false",
                 "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
@@ -245,8 +244,8 @@ class Stage:
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until trades of every product and both venues are stored."""
-        wanted = sum(len(self.simulator.config.products_of(v)) for v in ("kraken", "coinbase"))
+        """Until trades of every product of every venue are stored."""
+        wanted = sum(len(self.simulator.config.products_of(v)) for v in VENUES)
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:

@@ -67,7 +67,7 @@ class Heard:
     trades: dict[str, list[TradeFrame]] = field(default_factory=dict)
     bad: list[Unreadable] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    acknowledged: set[str] = field(default_factory=set)
+    acknowledged: int = 0
     raised: list[str] = field(default_factory=list)
 
     def take(self, venue: Venue, frame: bytes) -> None:
@@ -82,8 +82,8 @@ class Heard:
                 self.trades.setdefault(one.product_id, []).append(one)
             elif isinstance(one, Unreadable):
                 self.bad.append(one)
-            elif isinstance(one, Acknowledged):
-                self.acknowledged.add(one.product_id)
+            elif isinstance(one, Acknowledged) and (one.product_id is not None or venue.products_per_text == 1):
+                self.acknowledged += 1
 
 
 Point = tuple[str, list[str]]  # of the list, and what is wrong

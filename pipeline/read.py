@@ -23,12 +23,13 @@ from psycopg import sql
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
-from pipeline.core.products import canonical_product, canonical_venue
+from pipeline.core.products import canonical_venue
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.timeframes import timeframe_of
 from pipeline.core.times import from_us
 from pipeline.database.connection import connect
+from venues.registry import product_at
 
 Moment = str | date | datetime | None
 Array = npt.NDArray[Any]
@@ -177,7 +178,7 @@ def _fetch(
     """`columns`: name -> expression of a time or an integer; None: the number of that name."""
     begin, stop = _moment(start, datetime(1970, 1, 1, tzinfo=UTC)), _moment(end, datetime(2200, 1, 1, tzinfo=UTC))
     venue = canonical_venue(venue)
-    name = canonical_product(product, venue)
+    name = product_at(venue, product)
     with connect(load(DatabaseSettings), "read", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET extra_float_digits = 3")

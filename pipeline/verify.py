@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -27,10 +27,11 @@ from pipeline.core.times import from_us
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import statement
-from pipeline.ops.claim import others_text
+from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
+from venues.registry import product_at
 
 CHECKS = {
-    "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_candles"),
+    "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_time_gaps", "trades_candles"),
     "quotes": ("quotes_twice", "quotes_ledger", "quotes_candles"),
 }
 
@@ -50,6 +51,8 @@ class Verdict:
     live: bool | None
     proven_until: datetime | None
     explained_by: dict[str, int] | None
+    proof: str | None
+    missed: timedelta | None
     wrong: list[str] = field(default_factory=list)
 
 
@@ -67,7 +70,7 @@ def verify(
         Verdict,
         """
         SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained,
-               c.live, c.proven_until, c.explained_by
+               c.live, c.proven_until, c.explained_by, c.proof, c.missed
         FROM completeness c JOIN instruments i USING (venue, product_id)
         WHERE (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(product)s::text IS NULL OR product_id = %(product)s)
         """,
@@ -96,10 +99,10 @@ def _time(text: str | None, name: str) -> datetime | None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @program("verify", logs=False)
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, as_json: bool) -> int:
-    """Prove completeness and candles. Exit code 0: proven; 1: something is wrong, and what."""
+    """Prove candles, and completeness where the venue lets it be proven. Exit code 0: proven; 1: something is wrong."""
     span = _time(from_, "--from"), _time(to, "--to")
     venue = canonical_venue(venue) if venue else None
-    wanted = canonical_product(product, venue) if product else None
+    wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")
@@ -115,14 +118,21 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     return int(any(v.wrong for v in verdicts))
 
 
+def _words(v: Verdict) -> list[str]:
+    """What is proven of an instrument with which nothing is wrong."""
+    if not provable(v.proof):
+        return ["candles proven", sampled_text(v.missed) if v.proof else "whether it is complete is not"]
+    words = ["proven" + shown_by(v.proof), *others_text(v.explained_by)]
+    if v.kind == "trades" and v.live:  # more than that nobody can say while the venue cannot be asked
+        words[0] += f" up to {v.proven_until:%Y-%m-%d %H:%M:%S}" if v.proven_until else ", up to when is not known"
+    return words
+
+
 def _print(verdicts: list[Verdict]) -> None:
     table = Table("venue", "product", "kind", "rows", "first", "last", "explained", "verdict", box=None)
     for v in verdicts:
         told = [f"{at:%Y-%m-%d %H:%M}" if at else "-" for at in (v.first_at, v.last_at)]
-        words = ["proven" if v.kind != "tickers" else "candles proven", *others_text(v.explained_by)]
-        if v.kind == "trades" and v.live:  # more than that nobody can say while the venue cannot be asked
-            words[0] += f" up to {v.proven_until:%Y-%m-%d %H:%M:%S}" if v.proven_until else ", up to when is not known"
-        proven = f"[green]{', '.join(words)}[/]"
+        proven = f"[green]{', '.join(_words(v))}[/]"
         row: list[Any] = [v.venue, v.product_id, v.kind, f"{v.rows:,}", *told, str(v.explained)]
         table.add_row(*row, proven if not v.wrong else f"[red]{len(v.wrong)} wrong[/]")
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from simulator.config import Config, ConfigError
-from simulator.faults import KINDS, VENUES
+from simulator.faults import KINDS
+from simulator.venues import listings
 
 PORT = click.option("--port", type=int, default=8900, envvar="SIMULATOR_PORT", show_envvar=True, show_default=True)
 
@@ -21,7 +22,7 @@ PORT = click.option("--port", type=int, default=8900, envvar="SIMULATOR_PORT", s
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def main(context: click.Context) -> None:
-    """A local exchange on 127.0.0.1: Kraken, Coinbase, Dukascopy and candle endpoints, with faults on command."""
+    """Local exchanges on 127.0.0.1, over real sockets and with faults on command."""
     if context.invoked_subcommand is None:
         context.invoke(serve)
 
@@ -75,7 +76,7 @@ def call(port: int, path: str, body: dict[str, Any] | None = None) -> Any:
     + "."
 )
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
-@click.option("--venue", type=click.Choice(VENUES), required=True)
+@click.option("--venue", type=click.Choice(list(listings())), required=True)
 @click.option("--seconds", type=float, help="How long (default 10 when no count is given).")
 @click.option("--count", type=int, help="How many frames, answers, ids or trades.")
 @click.option("--probability", type=float, help="Of striking each frame or answer.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.market import Product, default_products, load_products, product_from
+from simulator.venues import listings
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
@@ -18,7 +19,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """`rate_scale` multiplies the default rates; `load_frames_per_s` replaces the products of both live venues by ten
+    """`rate_scale` multiplies the default rates; `load_frames_per_s` replaces the products of each live venue by ten
     of a load test; `products` by venue replaces them by exactly those given (fields of `market.Product`).
 
     `clock_offset_s` sets the tape's clock against the machine's (-3600: an hour behind, so that a later `clock` fault
@@ -72,6 +73,6 @@ class Config:
         """The products that the venue trades under this configuration."""
         if venue in self.products:
             return [product_from(venue, settings) for settings in self.products[venue]]
-        if self.load_frames_per_s and venue != "binance":
+        if self.load_frames_per_s and listings()[venue].sockets:
             return load_products(venue, self.load_frames_per_s)
         return default_products(venue, self.rate_scale)

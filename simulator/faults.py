@@ -39,6 +39,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.limits import TokenBucket
+from simulator.venues import listings
 
 STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame")
 TAPE_KINDS = ("hole", "burst", "clock")
@@ -72,7 +73,6 @@ KINDS = (
     "odd-bucket",
     "float-noise",
 )
-VENUES = ("kraken", "coinbase", "dukascopy", "binance")
 OPTIONS = frozenset(
     (
         "refuse_for",
@@ -136,8 +136,8 @@ class FaultBoard:
         kind = kind.replace("_", "-")
         if kind not in KINDS:
             raise FaultError(f"There is no fault {kind!r}; choose one of {', '.join(KINDS)}.")
-        if venue not in VENUES:
-            raise FaultError(f"There is no venue {venue!r}; choose one of {', '.join(VENUES)}.")
+        if venue not in listings():
+            raise FaultError(f"There is no venue {venue!r}; choose one of {', '.join(listings())}.")
         if unknown := sorted(options.keys() - OPTIONS):
             raise FaultError(f"Unknown option {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}.")
         count, seconds = options.get("count"), options.get("seconds")

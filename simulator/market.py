@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator.venues import listings
+
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float64]
 
@@ -93,42 +95,40 @@ class Product:
         return max(1, round(self.level * float(10**self.price_decimals) * 0.00001))
 
 
-# level, typical quantity, decimals at Kraken, at Coinbase, at Binance, trades per second
-_ASSETS: dict[str, tuple[float, float, int, int, int, float]] = {
-    "BTC": (84000.0, 0.02, 1, 2, 2, 4.0),
-    "ETH": (2690.0, 0.4, 2, 2, 2, 3.0),
-    "SOL": (140.0, 4.0, 2, 2, 2, 2.0),
-    "XRP": (2.2, 300.0, 5, 4, 4, 1.5),
-    "ADA": (0.65, 900.0, 6, 4, 4, 1.0),
-    "DOGE": (0.16, 3000.0, 7, 5, 5, 1.0),
-    "DOT": (4.1, 120.0, 4, 3, 3, 0.5),
-    "LINK": (14.0, 35.0, 5, 3, 2, 0.5),
-    "LTC": (92.0, 5.0, 2, 2, 2, 0.5),
-    "AVAX": (20.0, 25.0, 2, 2, 2, 0.5),
+# level, typical quantity, trades per second
+_ASSETS: dict[str, tuple[float, float, float]] = {
+    "BTC": (84000.0, 0.02, 4.0),
+    "ETH": (2690.0, 0.4, 3.0),
+    "SOL": (140.0, 4.0, 2.0),
+    "XRP": (2.2, 300.0, 1.5),
+    "ADA": (0.65, 900.0, 1.0),
+    "DOGE": (0.16, 3000.0, 1.0),
+    "DOT": (4.1, 120.0, 0.5),
+    "LINK": (14.0, 35.0, 0.5),
+    "LTC": (92.0, 5.0, 0.5),
+    "AVAX": (20.0, 25.0, 0.5),
 }
-_VENUE_OFFSET = {"kraken": 0.0, "coinbase": 0.00006, "binance": -0.00005}
 
 
 def default_products(venue: str, scale: float = 1.0) -> list[Product]:
     """The venue's products: ten against the dollar, and three against USDT; `scale` multiplies their rates."""
-    column = {"kraken": 2, "coinbase": 3, "binance": 4}[venue]
+    listing = listings()[venue]
     products = []
     for quote, bases in (("USD", list(_ASSETS)), ("USDT", ["BTC", "ETH", "SOL"])):
-        for base in bases:
-            level, typical, *_, rate = row = _ASSETS[base]
-            symbol = base + {"kraken": "/", "coinbase": "-", "binance": ""}[venue] + quote
+        for base in (one for one in bases if one in listing.decimals):
+            level, typical, rate = _ASSETS[base]
             products.append(
                 Product(
                     venue,
-                    symbol,
+                    base + listing.separator + quote,
                     base,
                     quote,
-                    int(row[column]),
+                    listing.decimals[base],
                     rate=rate * scale / (1 if quote == "USD" else 4),
                     level=level,
                     typical_quantity=typical,
-                    time_step_ns=1 if venue == "kraken" else 1000,
-                    offset=_VENUE_OFFSET[venue] + (0.0 if quote == "USD" else 0.0002),
+                    time_step_ns=listing.time_step_ns,
+                    offset=listing.offset + (0.0 if quote == "USD" else 0.0002),
                 )
             )
     return products

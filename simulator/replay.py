@@ -14,11 +14,7 @@ from pathlib import Path
 from aiohttp import WSMsgType, web
 
 from simulator.config import RECORDINGS
-
-SESSIONS = {
-    "kraken": "kraken/ws_v2_trade_session.jsonl",
-    "coinbase": "coinbase/advanced_trade_session_10s.jsonl",
-}
+from simulator.venues import listings
 
 
 def frames(path: Path) -> list[tuple[float, str]]:
@@ -38,7 +34,8 @@ def frames(path: Path) -> list[tuple[float, str]]:
 
 async def replay(request: web.Request) -> web.StreamResponse:
     """One client of a recorded session."""
-    name = request.query.get("file") or SESSIONS.get(request.match_info["venue"], "")
+    listing = listings().get(request.match_info["venue"])
+    name = request.query.get("file") or (listing.session if listing is not None else "") or ""
     path = (RECORDINGS / name).resolve()
     if not name or RECORDINGS.resolve() not in path.parents or not path.is_file():
         raise web.HTTPNotFound(text="no such recording")

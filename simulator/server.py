@@ -13,16 +13,13 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator import binance_rest, coinbase_api, coinbase_rest, dukascopy, kraken_rest
-from simulator.coinbase_ws import CoinbaseStream
 from simulator.config import Config
-from simulator.dukascopy_json import DukascopyJson
 from simulator.faults import TAPE_KINDS, Fault, FaultError
-from simulator.kraken_ws import KrakenStream
 from simulator.replay import replay
 from simulator.rest import Gate
 from simulator.stream import StreamVenue
 from simulator.tape import fixed
+from simulator.venues import listings, sites
 from simulator.world import World
 
 HOST = "127.0.0.1"
@@ -141,30 +138,15 @@ class Control:
 def build(config: Config) -> tuple[web.Application, World]:
     """The application with all venues, not yet listening."""
     world = World(config)
-    streams: dict[str, StreamVenue] = {"kraken": KrakenStream(world), "coinbase": CoinbaseStream(world)}
-    policies = [
-        kraken_rest.policy(config),
-        coinbase_rest.policy(config),
-        coinbase_api.policy(config),
-        binance_rest.policy(),
-        dukascopy.policy(),
-    ]
+    streams = {name: site.stream(world) for name, site in sites().items() if site.stream is not None}
+    policies = [policy for site in sites().values() for policy in site.policies(config)]
     app = web.Application(middlewares=[Gate(world, policies).middleware()])
-    files = dukascopy.DukascopyFiles(world)
-    parts = (
-        kraken_rest.KrakenRest(world),
-        coinbase_rest.CoinbaseRest(world),
-        coinbase_api.CoinbaseApi(world),
-        binance_rest.BinanceRest(world),
-        files,
-        DukascopyJson(files),
-        Control(world, streams),
-    )
-    for part in parts:
+    for part in (*(part for site in sites().values() for part in site.parts(world)), Control(world, streams)):
         app.add_routes(part.routes())
     app.router.add_get("/replay/{venue}", replay)
-    app.router.add_get("/kraken/ws/v2", streams["kraken"].handle)
-    app.router.add_get("/coinbase/ws", streams["coinbase"].handle)
+    for name, stream in streams.items():
+        for path in listings()[name].sockets.values():
+            app.router.add_get(path, stream.handle)
 
     async def publishing(_: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(stream.run(config.tick_ms / 1000.0)) for stream in streams.values()]

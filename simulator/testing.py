@@ -24,6 +24,7 @@ from typing import Any, cast
 from simulator.config import Config
 from simulator.faults import FaultError
 from simulator.tape import Edits, Tape
+from simulator.venues import listings, trading
 
 _ROOT = Path(__file__).parents[1]
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -90,7 +91,7 @@ class Simulator:
         return urls(self.port)
 
     def replay_url(self, venue: str) -> str:
-        """A WebSocket address that sends the recorded session of `kraken` or `coinbase`, byte by byte."""
+        """A WebSocket address that sends the recorded session of a venue, byte by byte."""
         return f"ws://127.0.0.1:{self.port}/replay/{venue}"
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -140,7 +141,7 @@ class Simulator:
         edits = self._call("/truth/edits")["edits"]
         return {
             (venue, product.canonical): [(hole["first_id"], hole["last_id"]) for hole in made["holes"]]
-            for venue in ("kraken", "coinbase", "binance")
+            for venue in trading()
             for product in self.config.products_of(venue)
             if (made := edits.get(f"{venue} {product.symbol}"))
         }
@@ -157,17 +158,12 @@ class Simulator:
 
 def urls(port: int) -> dict[str, str]:
     """The pipeline's address settings for a simulator on this port."""
-    web, socket = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
+    web, socket, known = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}", listings()
+    candles = {name: web + one.candles for name, one in known.items() if one.candles is not None}
     return {
-        "KRAKEN_WS_URL": f"{socket}/kraken/ws/v2",
-        "KRAKEN_REST_URL": f"{web}/kraken/0/public",
-        "COINBASE_WS_URL": f"{socket}/coinbase/ws",
-        "COINBASE_REST_URL": f"{web}/coinbase/exchange",
-        "DUKASCOPY_BI5_URL": f"{web}/dukascopy/datafeed",
-        "DUKASCOPY_JSON_URL": f"{web}/dukascopy/v1",
-        "EXCHANGE_CANDLES_URLS": json.dumps(
-            {"kraken": f"{web}/kraken", "coinbase": f"{web}/coinbase/api", "binance": f"{web}/binance"}
-        ),
+        **{setting: socket + path for one in known.values() for setting, path in one.sockets.items()},
+        **{setting: web + path for one in known.values() for setting, path in one.pages.items()},
+        "EXCHANGE_CANDLES_URLS": json.dumps(candles),
     }
 
 

@@ -15,8 +15,7 @@ from simulator.faults import Fault, FaultBoard, FaultError
 from simulator.limits import Stats
 from simulator.market import SECOND_NS, Product, key_of, uniform
 from simulator.tape import Edits, Tape
-
-TRADING_VENUES = ("kraken", "coinbase", "binance")
+from simulator.venues import trading
 
 
 class World:
@@ -36,7 +35,7 @@ class World:
             self.offset_ns, edits = state["offset_ns"], state["edits"]
             self._published_ns = state.get("published_ns", 0)
         self.tapes: dict[tuple[str, str], Tape] = {}
-        for venue in TRADING_VENUES:
+        for venue in trading():
             for product in config.products_of(venue):
                 name = f"{venue} {product.symbol}"
                 made = Edits.from_json(edits[name]) if name in edits else Edits()

@@ -41,6 +41,9 @@ BEGIN
     IF to_regclass('quote_requests') IS NOT NULL THEN
         GRANT UPDATE ON quote_requests TO market_data_writer;
     END IF;
+    IF to_regclass('trade_windows') IS NOT NULL THEN
+        GRANT UPDATE ON trade_windows TO market_data_writer;
+    END IF;
     IF to_regclass('quote_looks') IS NOT NULL THEN
         GRANT UPDATE ON quote_looks TO market_data_writer;
     END IF;

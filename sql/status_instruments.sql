@@ -8,7 +8,8 @@ WITH rates AS (
 )
 SELECT c.venue, c.product_id, c.kind, c.rows::bigint, round(coalesce(r.ticks, 0) / 300.0, 3)::float8 AS rate_per_s,
        extract(epoch FROM c.last_age)::float8 AS age_s, c.missing::bigint, c.explained::bigint,
-       c.share_complete::float8, c.first_at, c.last_at, c.live, c.proven_until, c.explained_by
+       c.share_complete::float8, c.first_at, c.last_at, c.live, c.proven_until, c.explained_by, c.proof,
+       extract(epoch FROM c.missed)::float8 AS missed_s
 FROM completeness c
 JOIN instruments i USING (venue, product_id)
 LEFT JOIN rates r ON r.instrument_id = i.instrument_id AND r.kind = CASE c.kind WHEN 'trades' THEN 'trades' ELSE 'quotes' END

@@ -73,7 +73,15 @@ UNION ALL
 SELECT q.ts, i.venue || ' quotes', i.product_id, NULL, NULL, NULL, q.bid, q.ask
 FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%';
 
-DROP VIEW IF EXISTS completeness, trade_gaps, trade_asked, quote_asked;
+DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked;
+
+-- What shows of one kind of data that nothing is missing, by what is known of its instrument: NULL where nothing does. Trades
+-- are not proven by hours, hours of quotes not by ids, and tickers are samples of any venue.
+CREATE OR REPLACE FUNCTION proof_of(kind text, proof text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE kind WHEN 'trades' THEN nullif(proof, 'hours')
+                     WHEN 'quotes' THEN CASE WHEN proof IN ('hours', 'sampled') THEN proof END
+                     ELSE 'sampled' END
+$$;
 
 -- The trade ids that are accounted for: those loads were told to bring, and from the first of the live stream on what the
 -- venue is known to have. What a venue has shown within the last 10 s may still be on its way. A stored id above
@@ -93,7 +101,8 @@ CROSS JOIN LATERAL (
                    THEN c.ids * int8multirange(int8range(NULL, h.newest_id, '[]')) ELSE c.ids END) - 1) AS id
 ) upto;
 
--- Asked ids that are neither stored nor explained by somebody who looked at the venue.
+-- Asked ids that are neither stored nor explained by somebody who looked at the venue. Ids that do not follow each other
+-- by the venue's rules say nothing.
 CREATE VIEW trade_gaps AS
 SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS first_id, upper(gap) - 1 AS last_id,
        upper(gap) - lower(gap) AS missing
@@ -103,7 +112,34 @@ CROSS JOIN LATERAL (
     SELECT coalesce(range_agg(int8range(first_id, last_id, '[]')), '{}') AS ids
     FROM holes h WHERE h.instrument_id = i.instrument_id AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL
 ) explained
-CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap;
+CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap
+WHERE i.proof = 'contiguous ids';
+
+-- The same of trades that are proven by time: what loads were told to bring, and the live stream up to the last moment that
+-- is proven.
+CREATE VIEW trade_time_asked AS
+SELECT w.instrument_id,
+       CASE WHEN w.live_from < upper(w.proven) THEN w.asked + tstzmultirange(tstzrange(w.live_from, upper(w.proven)))
+            ELSE w.asked END AS times,
+       w.proven, w.live_from IS NOT NULL AS live,
+       CASE WHEN w.live_from < upper(w.proven) THEN upper(w.proven) END AS checked_at
+FROM trade_windows w JOIN instruments i USING (instrument_id)
+WHERE i.proof IN ('time windows', 'sequence per connection');
+
+CREATE VIEW trade_time_gaps AS
+SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS from_ts, upper(gap) AS to_ts
+FROM instruments i
+JOIN trade_time_asked a USING (instrument_id)
+CROSS JOIN LATERAL (
+    SELECT coalesce(range_agg(tstzrange(from_ts, to_ts)), '{}') AS times
+    FROM holes h WHERE h.instrument_id = i.instrument_id AND h.from_ts IS NOT NULL AND h.signed_at IS NOT NULL
+) explained
+CROSS JOIN LATERAL unnest(a.times - a.proven - explained.times) AS gap;
+
+-- Time in which nobody listened to what is sampled: it never comes again.
+CREATE VIEW missed_time AS
+SELECT i.instrument_id, i.venue, i.product_id, h.from_ts, h.to_ts
+FROM holes h JOIN instruments i USING (instrument_id) WHERE h.reason = 'not_listening';
 
 -- The hours of quotes that are accounted for: those loads were told to bring, and where somebody follows, every hour that
 -- ended two hours ago (the vendor publishes an hour up to an hour after its end).
@@ -121,17 +157,20 @@ FROM (
 LEFT JOIN quote_requests r USING (instrument_id)
 CROSS JOIN LATERAL (SELECT date_trunc('hour', now()) - INTERVAL '2 hours' AS hour) upto;
 
--- Per instrument and kind: what is stored, and what is missing of what was asked for. Trades are counted in ids, quotes
--- in hours (rows are quotes all the same). Tickers are samples: completeness does not apply (NULL). Of a live product that
--- the venue could not be asked about for a minute it is not known: `share_complete` is NULL, and `missing` instead of 0.
--- `explained` is not stored and accounted for, `explained_by` by which reason; `proven_until` is the moment for which the
--- venue last confirmed what is counted here.
+-- Per instrument and kind: what is stored, and what is missing of what was asked for, by the kind of `proof`: counted in
+-- ids (`contiguous ids`), seconds (`time windows`, `sequence per connection`) or hours (`hours`; rows are quotes all the
+-- same). What is `sampled`, or has no proof (NULL), is never complete: `missing` and `share_complete` are NULL, and of samples
+-- `explained` counts the times in which nobody listened, `missed` adds them up, and the view `missed_time` lists them.
+-- Of a live product that the venue could not be asked about for a minute it is not known: `share_complete` is NULL, and
+-- `missing` instead of 0. `explained` is not stored and accounted for, `explained_by` by which reason; `proven_until` is the
+-- moment for which the venue last confirmed what is counted here.
 CREATE VIEW completeness AS
 WITH ids AS (
     SELECT a.*, sizes.asked, sizes.missing, reasons.explained, reasons.explained_by,
            (SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1) AS first_ts,
            NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
     FROM trade_asked a
+    JOIN instruments i ON i.instrument_id = a.instrument_id AND i.proof = 'contiguous ids'
     CROSS JOIN LATERAL (
         SELECT coalesce((SELECT sum(upper(r) - lower(r)) FROM unnest(a.ids) r), 0) AS asked,
                coalesce((SELECT sum(g.missing) FROM trade_gaps g WHERE g.instrument_id = a.instrument_id), 0) AS missing
@@ -147,6 +186,25 @@ WITH ids AS (
         ) by_reason
     ) reasons
     WHERE NOT (isempty(a.ids) AND isempty(a.stored) AND a.checked_at IS NULL)
+), times AS (
+    SELECT a.instrument_id, a.live, a.checked_at, sizes.asked_s, sizes.missing_s, reasons.explained_s, reasons.explained_by,
+           NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
+    FROM trade_time_asked a
+    CROSS JOIN LATERAL (
+        SELECT coalesce((SELECT sum(extract(epoch FROM upper(r) - lower(r))) FROM unnest(a.times) r), 0) AS asked_s,
+               coalesce((SELECT sum(extract(epoch FROM to_ts - from_ts)) FROM trade_time_gaps g
+                         WHERE g.instrument_id = a.instrument_id), 0) AS missing_s
+    ) sizes
+    CROSS JOIN LATERAL (
+        SELECT ceil(coalesce(sum(s), 0)) AS explained_s, jsonb_object_agg(reason, ceil(s)) FILTER (WHERE s > 0) AS explained_by
+        FROM (
+            SELECT reason, (SELECT sum(extract(epoch FROM upper(r) - lower(r)))
+                            FROM unnest((range_agg(tstzrange(from_ts, to_ts)) - a.proven) * a.times) r) AS s
+            FROM holes h
+            WHERE h.instrument_id = a.instrument_id AND h.from_ts IS NOT NULL AND h.signed_at IS NOT NULL
+            GROUP BY reason
+        ) by_reason
+    ) reasons
 ), hours AS (
     SELECT a.instrument_id, a.follows, sum(q.ticks) AS rows, min(q.hour) AS first_hour, max(q.hour) AS last_hour,
            (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint / 3600 FROM unnest(a.hours) r) AS asked,
@@ -166,6 +224,15 @@ WITH ids AS (
            live, CASE WHEN live THEN checked_at END AS proven_until, explained_by
     FROM ids
     UNION ALL
+    SELECT c.instrument_id, 'trades', (SELECT t.ts FROM trades t WHERE t.instrument_id = c.instrument_id ORDER BY t.ts LIMIT 1),
+           c.last_ts, c.rows, CASE WHEN t.known OR t.missing_s > 0 THEN ceil(t.missing_s) END, coalesce(t.explained_s, 0),
+           CASE WHEN t.known AND t.asked_s > 0 THEN (t.asked_s - t.missing_s) / t.asked_s END,
+           t.live, CASE WHEN t.live THEN t.checked_at END, t.explained_by
+    FROM trade_coverage c
+    JOIN instruments i ON i.instrument_id = c.instrument_id AND i.proof IS DISTINCT FROM 'contiguous ids'
+    LEFT JOIN times t ON t.instrument_id = c.instrument_id
+    WHERE c.rows > 0 OR t.asked_s > 0 OR t.live
+    UNION ALL
     SELECT instrument_id, 'quotes', first_hour,
            coalesce((SELECT max(q.last_ts) FROM quote_candle_1h q
                      WHERE q.instrument_id = hours.instrument_id AND q.bucket = last_present), last_hour),
@@ -174,13 +241,21 @@ WITH ids AS (
            nullif(jsonb_strip_nulls(jsonb_build_object('closed', nullif(closed, 0), 'confirmed_empty', nullif(empty, 0))), '{}')
     FROM hours
     UNION ALL
-    SELECT instrument_id, 'tickers', first_ts, last_ts, rows, NULL,
-           (SELECT count(*) FROM holes h WHERE h.instrument_id = tickers.instrument_id AND h.reason = 'not_listening'), NULL,
-           NULL, NULL, NULL
+    SELECT instrument_id, 'tickers', first_ts, last_ts, rows, NULL, 0, NULL, NULL, NULL, NULL
     FROM tickers
 )
 -- Cut off, not rounded: one missing of ten million is not 100 %.
-SELECT i.venue, i.product_id, k.kind, k.first_at, k.last_at, k.rows, k.missing, k.explained,
-       trunc(k.share_complete, 6) AS share_complete, now() - k.last_at AS last_age, k.live, k.proven_until, k.explained_by
-FROM kinds k JOIN instruments i USING (instrument_id)
+SELECT i.venue, i.product_id, k.kind, k.first_at, k.last_at, k.rows,
+       CASE WHEN p.complete THEN k.missing END AS missing, coalesce(m.times, k.explained) AS explained,
+       CASE WHEN p.complete THEN trunc(k.share_complete, 6) END AS share_complete, now() - k.last_at AS last_age,
+       k.live, k.proven_until, k.explained_by, p.proof, m.missed
+FROM kinds k
+JOIN instruments i USING (instrument_id)
+CROSS JOIN LATERAL (
+    SELECT proof_of(k.kind, i.proof) AS proof, coalesce(proof_of(k.kind, i.proof) <> 'sampled', false) AS complete
+) p
+LEFT JOIN LATERAL (
+    SELECT count(*) AS times, coalesce(sum(extract(epoch FROM upper(r) - lower(r))), 0) * INTERVAL '1 second' AS missed
+    FROM unnest((SELECT range_agg(tstzrange(from_ts, to_ts)) FROM missed_time t WHERE t.instrument_id = k.instrument_id)) r
+) m ON p.proof = 'sampled'
 ORDER BY i.venue, i.product_id, k.kind;

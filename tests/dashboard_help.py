@@ -15,10 +15,11 @@ from consumers.trades import Trades
 from dashboard.queries import Instrument
 from dashboard.server import Dashboard
 from tests.messages import received, store, trades_record
+from venues.adapter import Proof
 
 Client = TestClient[Any, Any]
 
-KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
+KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades", Proof.IDS)
 
 
 def save(database_url: str, trades: list[Any]) -> None:

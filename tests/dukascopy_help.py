@@ -20,8 +20,8 @@ from pipeline.core.settings import PROJECT
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
 from producers.dukascopy.feeds.limiter import FAST, START_RATE, AdaptiveLimit
-from simulator.dukascopy_hours import Quotes, encode_bi5
-from simulator.dukascopy_json import ticks_json
+from simulator.venues.dukascopy.answers import ticks_json
+from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 
 RECORDINGS = PROJECT / "simulator" / "recordings" / "dukascopy"
 

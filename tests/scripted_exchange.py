@@ -17,8 +17,8 @@ from producers.exchange_candles.intervals import common, merged
 from producers.exchange_candles.looks import Memory
 from producers.exchange_candles.rows import Refused, Values
 from producers.exchange_candles.walk import Walk
-from simulator.binance_rest import BinanceRest
 from simulator.config import Config
+from simulator.venues.binance.rest import BinanceRest
 from simulator.world import World
 
 MIN = 60_000_000

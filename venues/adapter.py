@@ -1,10 +1,13 @@
-"""What a venue must give, so that every program knows it: `venues/<name>/adapter.py` has one `ADAPTER`."""
+"""What a venue must give, so that every program knows it: `venues/<name>/adapter.py` has one `ADAPTER`.
+
+That of a live venue is an `Adapter`. Whose data are loaded by a program of its own, such as Dukascopy, is a `Vendor`.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -18,11 +21,12 @@ S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 
 
 class Proof(StrEnum):
-    """How it is shown that no trade of a venue is missing."""
+    """How it is shown that nothing of a venue is missing; as stored in `instruments.proof`."""
 
     IDS = "contiguous ids"  # of each product: a missing number is a missing trade
-    SEQUENCE = "sequence per connection"
-    WINDOWS = "time windows"  # the stream is compared with REST, window by window
+    SEQUENCE = "sequence per connection"  # a time is proven while the venue's numbers of frames follow each other
+    WINDOWS = "time windows"  # a time is proven once the stream was compared with REST
+    HOURS = "hours"  # files by the hour: each is stored whole, or was looked for and is not there
     SAMPLED = "sampled"  # the venue leaves out what it likes: nothing is ever called complete
 
 
@@ -32,15 +36,24 @@ class Rest(Protocol[S_contra]):
     def __call__(self, settings: S_contra, state_dir: Path, stop: threading.Event, *, attempts: int = 6) -> Source: ...
 
 
-@dataclass(frozen=True)
-class Adapter(Generic[S]):
-    """A live venue. Nothing outside its folder names it; `venues.registry` finds it."""
+@dataclass(frozen=True, kw_only=True)
+class Vendor:
+    """Whoever data come from, by the name that messages and tables carry. Nothing outside its folder names it;
+    `venues.registry` finds it."""
 
     name: str
     """As in topics, tables and settings: `kraken`."""
     title: str
     """As people write it: `Kraken`."""
     proof: Proof
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Its own names of coins in place of the usual ones: `XDG` is `DOGE` at Kraken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter(Vendor, Generic[S]):
+    """A live venue."""
+
     settings: type[S]
     products: Callable[[S], tuple[str, ...]]
     """The configured products, canonical, each once. Raises `WrongUse`."""

@@ -62,10 +62,11 @@ class CandleFrame:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The venue accepted a subscription. Without a channel: that of the request it answers, or all of the product."""
+    """The venue accepted a subscription. Without a channel: that of the request it answers, or all of the product.
+    Without a product, where a venue answers by the number alone: all products of that request."""
 
     channel: str | None
-    product_id: str
+    product_id: str | None
     request: int | None = None
 
 
@@ -77,6 +78,16 @@ class SubscriptionRefused:
     product_id: str | None
     reason: str
     request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resubscribe:
+    """What came of one channel of a product cannot be continued (a lost update, a wrong checksum): it is to begin anew,
+    with a new snapshot."""
+
+    channel: str
+    product_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ Said = (
     | CandleFrame
     | Acknowledged
     | SubscriptionRefused
+    | Resubscribe
     | VenueNotice
     | FramesLost
     | VenueTime

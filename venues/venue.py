@@ -29,8 +29,8 @@ class Venue(Protocol):
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         """The text to send; `request` is our number for it, to be found in the answer where the venue repeats it."""
 
-    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
-        """The text to send."""
+    def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        """The text to send; `request` as in `subscribe`. Its answer needs no word."""
 
     def read(self, frame: bytes) -> list[Said]:
         """What the frame says; never raises."""

@@ -16,13 +16,14 @@ from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, DatabaseSettings, PulsarSettings, load
 from pipeline.database.migrate import database_when_ready
+from venues.adapter import Proof
 from venues.registry import adapters
 
 
 @click.command()
 @program("gap-filler")
 def main() -> int:
-    """Repair missing trades of all live venues."""
+    """Repair missing trades of all live venues whose ids show them."""
     stop = Stop().listen()
     log = get_logger()
     health = GapHealth()
@@ -30,9 +31,9 @@ def main() -> int:
     log.info(events.STARTED, health_port=server.port)
     state_dir = load(CommonSettings).state_dir
     # Few attempts: a worker that waits long for one hole keeps the newer ones waiting.
-    venues = {one: load(one.settings) for one in adapters().values()}
-    sources = [one.rest(its, state_dir, stop, attempts=3) for one, its in venues.items()]
-    configured = [(one.name, product) for one, its in venues.items() if its.enabled for product in one.products(its)]
+    venues = {one.name: (one, load(one.settings)) for one in adapters().values() if one.proof is Proof.IDS}
+    sources = [one.rest(its, state_dir, stop, attempts=3) for one, its in venues.values()]
+    configured = [(one.name, product) for one, its in venues.values() if its.enabled for product in one.products(its)]
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     database_when_ready(load(DatabaseSettings), stop)

@@ -27,6 +27,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.products import MAX_ID
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
+from venues.registry import proof_of
 from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product
@@ -241,6 +242,7 @@ class Heads:
                 now - head.seen,
                 now - head.proven,
                 head.witness,
+                proof_of(venue),
             )
             for (venue, product), head in self._known.items()
             if head.proven is not None and head.real

@@ -35,6 +35,7 @@ TOPICS_READ = "writer.topics_read"
 CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed
 SYMBOL_REFUSED = "connection.symbol_refused"
 SYMBOL_UNANSWERED = "connection.symbol_unanswered"  # neither acknowledged nor refused; the others run
+ASKED_ANEW = "connection.asked_anew"  # a channel of a product whose data could not be continued
 SYMBOL_ANSWERED = "connection.symbol_answered"  # after it was refused or unanswered
 UNASKED = "connection.unasked"  # frames of products that nobody asked for
 ID_DOUBTED = "product.id_doubted"  # a trade id far from all others: not believed without a second source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from pipeline.core.errors import WrongUse
@@ -23,17 +24,14 @@ _BASE_MAX = 30
 _QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "NZD", "BTC", "ETH")
 _VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _VENUE_MAX = 40
-# Older names of the same coin. XBT is bitcoin wherever it is written; XDG is dogecoin at Kraken and another coin
-# elsewhere.
-_ALIASES = {"XBT": "BTC"}
-_ALIASES_AT = {"kraken": {"XBT": "BTC", "XDG": "DOGE"}}
+_ALIASES = {"XBT": "BTC"}  # older names of the same coin, wherever they are written
 
 
-def canonical_product(text: str, venue: str | None = None) -> str:
+def canonical_product(text: str, aliases: Mapping[str, str] | None = None) -> str:
     """`BTC/USD`, `btc-usd`, `BTCUSD`, `XBT/USD`, `BRENT.CMD/USD` -> `BTC-USD`, `BRENTCMD-USD`.
 
-    With `venue` its own older names are understood too (`XDG/USD` at Kraken is `DOGE-USD`). Without a separator the
-    quote currency is recognised by its code, else it is the last three letters.
+    `aliases`: other names of coins that a venue has; `venues.registry.product_at` knows them. Without a separator
+    the quote currency is recognised by its code, else it is the last three letters.
     Raises `WrongUse` for what cannot be a product.
     """
     name = text.strip(" \t\r\n")
@@ -45,8 +43,8 @@ def canonical_product(text: str, venue: str | None = None) -> str:
         base, quote = _split(base)
     if not base or len(base) > _BASE_MAX:
         raise _refused(text)
-    aliases = _ALIASES if venue is None else _ALIASES_AT.get(canonical_venue(venue), _ALIASES)
-    return f"{aliases.get(base, base)}-{aliases.get(quote, quote)}"
+    names = {**_ALIASES, **aliases} if aliases else _ALIASES
+    return f"{names.get(base, base)}-{names.get(quote, quote)}"
 
 
 def canonical_venue(text: str) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from pipeline.core.settings import (
     CommonSettings,
-    DukascopySettings,
-    ExchangeCandlesSettings,
     Section,
+    folder_sections,
     load,
     venue_sections,
 )
@@ -51,8 +50,8 @@ PROGRAMS = (
     Program("candles-writer", "consumers.candles", 3),
     Program("gap-filler", "consumers.gap_filler", 4),
     *(Program(name, f"producers.{name}", one.metrics_offset, switch=one) for name, one in venue_sections().items()),
-    Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), DukascopySettings),
-    Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), ExchangeCandlesSettings),
+    Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), folder_sections()["dukascopy"]),
+    Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), folder_sections()["exchange_candles"]),
     Program("dashboard", "dashboard", 9),
     Program("retention", "pipeline.retention", 11),
     Program("watchdog", "pipeline.watchdog", 10),

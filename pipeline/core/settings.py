@@ -164,46 +164,6 @@ class VenueSettings(Section):
     rest_rate: t.Rate
 
 
-class DukascopySettings(Section):
-    """Dukascopy history: quotes by the hour."""
-
-    model_config = SettingsConfigDict(env_prefix="DUKASCOPY_")
-    enabled: bool = True
-    instruments: t.SomeNames = ("EURUSD", "BTCUSD")
-    feed: str = Field("auto", description="auto, json, bi5 or a folder of bi5 files.")
-    start: t.Moment = Field("7_days_ago", validation_alias=either("DUKASCOPY_FROM"), description="First hour wanted.")
-    bi5_url: t.HttpUrl = "https://datafeed.dukascopy.com/datafeed"
-    json_url: t.HttpUrl = "https://jetta.dukascopy.com/v1"
-    instruments_file: Path | None = Field(None, description="Adds to or overrides the built-in instruments.")
-    poll_seconds: t.Seconds = Field(600, gt=0, description="Pause between two looks for new hours with --follow.")
-    max_rate: t.Rate = Field(10.0, description="Upper bound of the adaptive request rate, a second.")
-    connections: int = Field(4, ge=1, le=16)
-    empty_confirm_seconds: t.Seconds = Field(600, ge=0, description="Two empty answers must lie this far apart.")
-    retry_seconds: t.Seconds = Field(5, ge=0, description="First pause after a failed call; doubled up to 5 minutes.")
-    cache: bool = Field(True, description="Keep raw answers on disk, so that a second load asks nobody.")
-
-
-class ExchangeCandlesSettings(Section):
-    """Candles of many exchanges by ccxt."""
-
-    model_config = SettingsConfigDict(env_prefix="EXCHANGE_CANDLES_")
-    enabled: bool = False
-    exchanges: t.SomeNames = ("binance", "coinbase", "kraken")
-    symbols: t.AnyProducts = Field((), description="Empty: the file, then the table watchlist.")
-    symbols_file: Path | None = Field(None, description="One symbol a line; # begins a comment.")
-    granularity_minutes: int = Field(1, gt=0, le=1_000_000)
-    backfill_start_date: t.Moment = Field(
-        "1_days_ago", description="1_year_ago, N_days_ago, N_hours_ago or an ISO date."
-    )
-    min_exchanges_required: int = Field(0, ge=0, le=1000, description="0: all that were named.")
-    api_call_delay_seconds: t.Seconds = Field(0.0, ge=0)
-    urls: t.HttpUrls = Field(default_factory=dict, description="JSON: other addresses (https://host), by exchange.")
-    poll_seconds: t.Seconds = Field(60, ge=1, description="Pause between two looks for closed candles with --follow.")
-    settle_seconds: t.Seconds = Field(
-        60, ge=0, le=86_400, description="A candle is final after two equal looks, the second so long after its close."
-    )
-
-
 class GapFillerSettings(Section):
     """Repair of missing trade ids."""
 
@@ -242,8 +202,6 @@ _SECTIONS: tuple[type[Section], ...] = (
     PulsarSettings,
     DatabaseSettings,
     ServicesSettings,
-    DukascopySettings,
-    ExchangeCandlesSettings,
     GapFillerSettings,
     DashboardSettings,
     SimulatorSettings,
@@ -252,17 +210,24 @@ _SECTIONS: tuple[type[Section], ...] = (
 
 
 @cache
+def folder_sections() -> dict[str, type[Section]]:
+    """Those that stand beside what they set, by the folder's name: `SETTINGS` of every `venues/*/settings.py` and
+    `producers/*/settings.py`."""
+    files = sorted(file for room in ("venues", "producers") for file in (PROJECT / room).glob("*/settings.py"))
+    return {file.parent.name: import_module(f"{file.parts[-3]}.{file.parts[-2]}.settings").SETTINGS for file in files}
+
+
+@cache
 def venue_sections() -> dict[str, type[VenueSettings]]:
-    """By the venue's name: whatever folder of `venues/` has a `settings.py`, in the order of their ports."""
-    names = [file.parent.name for file in (PROJECT / "venues").glob("*/settings.py")]
-    found = {name: import_module(f"venues.{name}.settings").SETTINGS for name in names}
+    """Those of the live venues by name, in the order of their ports."""
+    found = {name: one for name, one in folder_sections().items() if issubclass(one, VenueSettings)}
     return dict(sorted(found.items(), key=lambda one: one[1].metrics_offset))
 
 
 @cache
 def sections() -> tuple[type[Section], ...]:
     """All of them."""
-    return *_SECTIONS, *venue_sections().values()
+    return *_SECTIONS, *folder_sections().values()
 
 
 @cache

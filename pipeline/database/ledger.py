@@ -18,6 +18,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.times import from_us, to_us
 from pipeline.database import query
 from pipeline.database.connection import Connection
+from pipeline.database.instruments import instrument_id
 from pipeline.database.sql import statement
 
 
@@ -45,7 +46,8 @@ class Head:
     """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as we know.
 
     `seen_age_s`: since `newest_id` was first seen by its witness ("stream" or "rest"); `settled_id`: the newest id that
-    was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known.
+    was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known; `proof`: of
+    the venue, as in `instruments.proof`.
     """
 
     venue: str
@@ -57,6 +59,7 @@ class Head:
     seen_age_s: float
     checked_age_s: float
     witness: str
+    proof: str | None
 
 
 @dataclass(frozen=True)
@@ -169,16 +172,26 @@ class Ledger:
 
     # -- what was asked for -------------------------------------------------------------------------------------------
 
-    def ask_ids(self, venue: str, product_id: str, asset_class: str, first_id: int, last_id: int) -> None:
+    def ask_ids(
+        self, venue: str, product_id: str, asset_class: str, proof: str | None, first_id: int, last_id: int
+    ) -> None:
         """Trades `first_id..last_id` are to be accounted for from now on."""
         self._conn.execute(
             "UPDATE trade_coverage SET asked = asked + int8multirange(int8range(%s, %s, '[]'))"
             " WHERE instrument_id = %s",
-            (first_id, last_id, self.instrument(venue, product_id, asset_class)),
+            (first_id, last_id, instrument_id(self._conn, venue, product_id, asset_class, proof)),
         )
 
     def ask_hours(
-        self, venue: str, product_id: str, asset_class: str, from_us_: int, to_us_: int, *, follow: bool = False
+        self,
+        venue: str,
+        product_id: str,
+        asset_class: str,
+        proof: str | None,
+        from_us_: int,
+        to_us_: int,
+        *,
+        follow: bool = False,
     ) -> None:
         """Hours of `[from, to)` are to be accounted for from now on; with `follow` every later one too."""
         self._conn.execute(
@@ -189,33 +202,19 @@ class Ledger:
                 hours = r.hours + excluded.hours, follow_from = least(r.follow_from, excluded.follow_from)
             """,
             {
-                "instrument": self.instrument(venue, product_id, asset_class),
+                "instrument": instrument_id(self._conn, venue, product_id, asset_class, proof),
                 "from": from_us(from_us_),
                 "to": from_us(max(from_us_, to_us_)),
                 "follow": from_us(from_us_) if follow else None,
             },
         )
 
-    def looked(self, venue: str, product_id: str, asset_class: str, hour_us: int, *, sure: bool) -> None:
+    def looked(
+        self, venue: str, product_id: str, asset_class: str, proof: str | None, hour_us: int, *, sure: bool
+    ) -> None:
         """The vendor was asked for an hour of quotes and has none. `sure`: no second look is needed."""
-        instrument = self.instrument(venue, product_id, asset_class)
-        self._conn.execute(statement("quote_looks_store"), (instrument, from_us(hour_us), sure))
-
-    def instrument(self, venue: str, product_id: str, asset_class: str) -> int:
-        """Its id; the instrument is made where it is new."""
-        known = "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s"
-        # Looked up first: an INSERT that meets its conflict uses up an id too, and heads are written every two seconds.
-        if found := query.scalar(self._conn, known, (venue, product_id)):
-            return int(found)
-        with self._conn.transaction():
-            self._conn.execute(
-                "INSERT INTO instruments (venue, product_id, asset_class) VALUES (%s, %s, %s)"
-                " ON CONFLICT (venue, product_id) DO NOTHING",
-                (venue, product_id, asset_class),
-            )
-            made = int(query.scalar(self._conn, known, (venue, product_id)))
-            self._conn.execute("INSERT INTO trade_coverage (instrument_id) VALUES (%s) ON CONFLICT DO NOTHING", (made,))
-        return made
+        one = instrument_id(self._conn, venue, product_id, asset_class, proof)
+        self._conn.execute(statement("quote_looks_store"), (one, from_us(hour_us), sure))
 
     def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(venue, product) -> first id and newest known id, of the products whose live stream is accounted for."""
@@ -232,14 +231,11 @@ class Ledger:
             cursor.executemany(
                 statement("heads_store"),
                 [
-                    {
-                        "instrument": self.instrument(head.venue, head.product_id, head.asset_class),
-                        "from_id": head.from_id,
-                        "newest_id": head.newest_id,
-                        "settled_id": head.settled_id,
-                        "seen_age_s": head.seen_age_s,
-                        "checked_age_s": head.checked_age_s,
-                        "witness": head.witness,
+                    vars(head)
+                    | {
+                        "instrument": instrument_id(
+                            self._conn, head.venue, head.product_id, head.asset_class, head.proof
+                        )
                     }
                     for head in sorted(heads, key=lambda head: (head.venue, head.product_id))
                 ],

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any
 from xmlrpc.client import Error as RpcError
 from xmlrpc.client import ServerProxy
@@ -27,7 +28,7 @@ from pipeline.database import query
 from pipeline.database.connection import connect
 from pipeline.database.sql import statement
 from pipeline.ops import sentences
-from pipeline.ops.claim import complete_text
+from pipeline.ops.claim import complete_text, provable
 from pipeline.services import demo
 from pipeline.services import local as private
 
@@ -57,7 +58,8 @@ class InstrumentState:
     """`rate_per_s` over the last five minutes; `age_s` of the newest row; `backlog` messages not yet stored.
 
     `missing` and `share_complete` None with `live`: nobody could ask the venue since `proven_until`. `explained_by`
-    counts by reason.
+    counts by reason. `proof`: what it rests on, a value of `Proof`; `missed_s`: how long nobody listened to what is
+    sampled.
     """
 
     venue: str
@@ -75,11 +77,19 @@ class InstrumentState:
     live: bool | None = None
     proven_until: Any = None
     explained_by: dict[str, int] | None = None
+    proof: str | None = None
+    missed_s: float | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it could be complete and nobody can say whether it is."""
+        return provable(self.proof) and self.kind == "trades" and bool(self.live) and self.share_complete is None
 
     @property
     def complete(self) -> str:
         """In words."""
-        return complete_text(self.kind, self.share_complete, self.explained_by, self.live, self.proven_until)
+        missed = timedelta(seconds=self.missed_s or 0)
+        return complete_text(self.proof, self.share_complete, self.explained_by, self.live, self.proven_until, missed)
 
 
 @dataclass

@@ -63,7 +63,7 @@ def show(console: Console, conf: Path) -> None:
         ("scripts/pulsar-admin --demo topics list market-data/trades", "topics"),
         (
             "scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "
-            "market-data/trades/kraken.btc-usd",
+            f"market-data/trades/{next(iter(adapters()))}.btc-usd",
             "messages",
         ),
         (f".venv/bin/supervisorctl -c {ctl} status", "processes"),

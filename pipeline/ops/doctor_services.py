@@ -19,8 +19,9 @@ from pipeline.broker.bootstrap import wrong_policies
 from pipeline.broker.client import new_client
 from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import PipelineError, Refused, Unavailable
-from pipeline.core.settings import DukascopySettings, PulsarSettings, load
+from pipeline.core.settings import PulsarSettings, load
 from pipeline.services import demo
+from venues.dukascopy.settings import DukascopySettings
 from venues.registry import adapters
 
 CLOCK_OFF_S = 2.0  # by the `Date` of an answer, which is a whole second

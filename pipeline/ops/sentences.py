@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.core.settings import ExchangeCandlesSettings, load
-from pipeline.ops.claim import not_known
+from pipeline.core.programs import BY_NAME
+from pipeline.ops.claim import UNITS, not_known
+from venues.adapter import Proof
 
 if TYPE_CHECKING:
     from pipeline.ops import collect
@@ -26,13 +27,16 @@ def of_products(products: Sequence[collect.ProductState]) -> list[str]:
 
 def missing(stored: Sequence[collect.InstrumentState]) -> list[str]:
     """A sentence per instrument with something missing, and per live one of which that is not known."""
-    unit = {"trades": "trades", "quotes": "hours"}
-    found = [f"{one.venue} {one.product_id}: {one.missing:,} {unit[one.kind]} missing" for one in stored if one.missing]
+    found = [
+        f"{one.venue} {one.product_id}: {one.missing:,} {UNITS[Proof(one.proof)]} missing"
+        for one in stored
+        if one.missing and one.proof
+    ]
     return found + [
         f"{one.venue} {one.product_id}: whether it is complete is {not_known(one.proven_until)}"
         " (neither stream nor REST says what the venue has)"
         for one in stored
-        if one.live and one.kind == "trades" and one.share_complete is None
+        if one.unknown
     ]
 
 
@@ -46,7 +50,7 @@ def silent(stored: Sequence[collect.InstrumentState], candles: Sequence[collect.
             continue
         if one.age_s - trades.age_s > TICKERS_WITHIN_S:
             found.append(f"{one.venue} {one.product_id}: the newest ticker is {one.age_s:.0f} s old")
-    if load(ExchangeCandlesSettings).enabled:
+    if BY_NAME["exchange-candles"].enabled:
         for candle in candles:
             if candle.age_s is not None and candle.age_s > CANDLES_WITHIN * candle.granularity_s + CANDLES_WITHIN_S:
                 name = f"{candle.venue} {candle.product_id}"

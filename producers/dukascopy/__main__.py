@@ -20,7 +20,6 @@ from pipeline.core.runtime import Stop, now_us, program
 from pipeline.core.settings import (
     CommonSettings,
     DatabaseSettings,
-    DukascopySettings,
     PulsarSettings,
     load,
 )
@@ -35,6 +34,7 @@ from producers.dukascopy.instruments import Instrument, catalogue, chosen
 from producers.dukascopy.loader import Loader
 from producers.dukascopy.piece import Means
 from producers.dukascopy.progress import Lines, shown
+from venues.dukascopy.settings import DukascopySettings
 
 # How long nothing at all may be stored, see `Loader`.
 PATIENCE_S = 600.0

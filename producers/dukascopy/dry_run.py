@@ -9,7 +9,7 @@ import psycopg
 
 from pipeline.core.errors import Unavailable
 from pipeline.core.runtime import now_us
-from pipeline.core.settings import DatabaseSettings, DukascopySettings
+from pipeline.core.settings import DatabaseSettings
 from pipeline.core.times import us_to_iso
 from pipeline.database.connection import connect
 from pipeline.database.ledger import Hour, Ledger
@@ -17,6 +17,7 @@ from producers.dukascopy.command import Request
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.plan import Plan, Rules, make_plan
+from venues.dukascopy.settings import DukascopySettings
 
 # Where the ledger knows no hour of the instrument yet: EURUSD in 2019 had 5,700 quotes an hour.
 QUOTES_AN_HOUR = 5_700

@@ -35,6 +35,7 @@ from producers.dukascopy.job import Job
 from producers.dukascopy.looks import Looks
 from producers.dukascopy.piece import Means, Piece
 from producers.dukascopy.plan import Open, Plan, Rules, make_plan
+from venues.dukascopy.adapter import ADAPTER
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 # Longer than a waiting process sleeps between two tries, so that it gets its turn.
@@ -99,11 +100,8 @@ class Loader:
 
     def ask(self, instrument: Instrument, asked: Asked) -> None:
         """Note in the ledger what is to be accounted for from now on; before anything is fetched."""
-        self._with_ledger(
-            lambda ledger: ledger.ask_hours(
-                VENUE, instrument.product_id, instrument.asset_class, asked.from_us, asked.to_us, follow=asked.follow
-            )
-        )
+        whose = VENUE, instrument.product_id, instrument.asset_class, ADAPTER.proof
+        self._with_ledger(lambda ledger: ledger.ask_hours(*whose, asked.from_us, asked.to_us, follow=asked.follow))
 
     def missing(self, instrument: Instrument, before_us: int) -> list[range]:
         """Hours before this moment that somebody asked for once, and that are not accounted for."""

@@ -11,6 +11,7 @@ from pipeline.core.settings import DatabaseSettings
 from pipeline.database.connection import Connection, connect
 from pipeline.database.ledger import Ledger
 from producers.dukascopy.instruments import VENUE, Instrument
+from venues.dukascopy.adapter import ADAPTER
 
 
 class Looks:
@@ -28,7 +29,7 @@ class Looks:
                 if self._conn is None or self._conn.closed:
                     self._conn = connect(self._database, "dukascopy-looks")
                 ledger = Ledger(self._conn)
-                ledger.looked(VENUE, instrument.product_id, instrument.asset_class, hour_us, sure=sure)
+                ledger.looked(VENUE, instrument.product_id, instrument.asset_class, ADAPTER.proof, hour_us, sure=sure)
             except psycopg.Error as error:
                 raise Unavailable(f"the ledger does not take what was seen: {' '.join(str(error).split())}") from None
 

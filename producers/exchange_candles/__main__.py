@@ -10,9 +10,10 @@ import click
 from pipeline.core import events
 from pipeline.core.log import configure, get_logger
 from pipeline.core.runtime import Stop, program
-from pipeline.core.settings import CommonSettings, ExchangeCandlesSettings, load
+from pipeline.core.settings import CommonSettings, load
 from producers.exchange_candles.command import Request, run
 from producers.exchange_candles.prepare import PROGRAM
+from producers.exchange_candles.settings import ExchangeCandlesSettings
 
 _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 

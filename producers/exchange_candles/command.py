@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError, Unavailable, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
-from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, PulsarSettings, load
+from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.stopping import Stopped
 from pipeline.database import query
 from pipeline.database.connection import connect, connect_when_ready
@@ -27,6 +27,7 @@ from producers.exchange_candles.letters import Letters
 from producers.exchange_candles.names import exchanges_of
 from producers.exchange_candles.plan import Outcome, Plan
 from producers.exchange_candles.prepare import PROGRAM, check, exchanges_wanted, load_markets, together
+from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import read_symbols, required_of
 from producers.exchange_candles.worker import Worker
 from schemas.records import Quorum

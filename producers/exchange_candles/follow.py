@@ -16,10 +16,11 @@ from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
 from pipeline.core.retry import SAY_EVERY_S
 from pipeline.core.runtime import Stop
-from pipeline.core.settings import DatabaseSettings, ExchangeCandlesSettings, load
+from pipeline.core.settings import DatabaseSettings, load
 from pipeline.database.connection import connect
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.prepare import PROGRAM, check, load_markets
+from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import read_symbols
 from producers.exchange_candles.worker import Worker
 

@@ -11,10 +11,11 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop
-from pipeline.core.settings import CommonSettings, ExchangeCandlesSettings, load
+from pipeline.core.settings import CommonSettings, load
 from pipeline.core.stopping import Stopped
 from producers.exchange_candles.exchange import ATTEMPTS_AGAIN, Exchange
 from producers.exchange_candles.names import exchanges_of
+from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import check_symbols
 
 PROGRAM = "exchange-candles"

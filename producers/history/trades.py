@@ -34,6 +34,7 @@ from pipeline.database.migrate import database_when_ready
 from producers.history.progress import LoadProgress
 from venues import id_ranges
 from venues.id_ranges import IdRange
+from venues.registry import proof_of
 from venues.trade_walk import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source
 
 # A piece of work is done under the instrument's lock; the gap filler gets its turn between two pieces.
@@ -152,7 +153,8 @@ class _Load:
         if span is None:
             self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trade in this time")
             return 0
-        self._ledger().ask_ids(self._source.venue, product, self._filler.asset_class, *span)
+        venue = self._source.venue
+        self._ledger().ask_ids(venue, product, self._filler.asset_class, proof_of(venue), *span)
         missing = self._missing(product, span)
         asked = span[1] - span[0] + 1
         with LoadProgress(f"{self._source.venue} {product}", asked, asked - id_ranges.size(missing)) as progress:

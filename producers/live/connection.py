@@ -29,6 +29,7 @@ from venues.events import (
     Acknowledged,
     CandleFrame,
     FramesLost,
+    Resubscribe,
     Said,
     SubscriptionRefused,
     TickerFrame,
@@ -172,10 +173,14 @@ class Connection:
             case VenueTime():
                 self.clock.seen(said.at_us, received_us)
             case Acknowledged():
-                if not self.subscriptions.acknowledged(said):
+                if not self.subscriptions.acknowledged(said) and said.product_id is not None:
                     self._unasked(said.product_id)
             case SubscriptionRefused():
                 self.subscriptions.was_refused(said, now)
+            case Resubscribe():
+                if self.subscriptions.anew(said, now):
+                    about = {"product": said.product_id, "channel": said.channel, "reason": said.reason}
+                    self._log.warning(events.ASKED_ANEW, **about)
             case VenueNotice():
                 self._notice(said, now)
             case FramesLost():

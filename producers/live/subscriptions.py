@@ -14,7 +14,8 @@ import structlog
 
 from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
-from venues.events import Acknowledged, SubscriptionRefused
+from producers.live.renewals import Key, Renewals
+from venues.events import Acknowledged, Resubscribe, SubscriptionRefused
 from venues.venue import Venue
 
 ACKNOWLEDGE_S = 10.0  # from the sending on; venues answer in well under a second
@@ -22,8 +23,6 @@ REFUSED_AGAIN_S = 600.0
 UNANSWERED_AGAIN_S, UNANSWERED_CAP_S = 60.0, 600.0
 # A connection on which the venue answers for nothing at all is given up, later each time.
 NOTHING_S, NOTHING_CAP_S = 25.0, 600.0
-
-Key = tuple[str, str]  # channel, product
 
 
 @dataclass
@@ -75,6 +74,7 @@ class Subscriptions:
         self._to_send: deque[_Ask] = deque()
         self._requests: dict[int, _Ask] = {}
         self._number = 0
+        self._renewals = Renewals()
         self._spoken = _Spoken()
         self._without_data = set(venue.products)
         self._opened_at = 0.0
@@ -87,6 +87,7 @@ class Subscriptions:
         """A new connection, on which nothing is subscribed yet: ask for everything."""
         self._to_send.clear()
         self._requests.clear()
+        self._renewals.forget()
         self._open = {key: _Open() for key in self._keys}
         self._spoken.complaint = None
         self._without_data = set(self._venue.products)
@@ -107,6 +108,11 @@ class Subscriptions:
         self._to_send.append(_Ask(channel, (product,), end=True))
         self._ask(channel, (product,))
 
+    def anew(self, said: Resubscribe, now: float) -> bool:
+        """What came of it cannot be continued. Returns False where it is being asked for already, or nobody did."""
+        key = (said.channel, said.product_id)
+        return key in self._keys and key not in self._open and self._renewals.ask(key, now)
+
     def texts(self, seconds: float, now: float) -> Iterator[str]:
         """What is to be sent, as much of it as the venue allows in `seconds`, but at least one text. Made when it is
         taken: a token in it must be fresh, and the deadline of its answer begins with its sending."""
@@ -114,10 +120,10 @@ class Subscriptions:
             if not self._to_send:
                 return
             ask = self._to_send.popleft()
-            if ask.end:
-                yield self._venue.unsubscribe(ask.channel, ask.products)
-                continue
             self._number += 1
+            if ask.end:
+                yield self._venue.unsubscribe(ask.channel, ask.products, self._number)
+                continue
             self._requests[self._number] = ask
             for product in ask.products:
                 one = self._open.get((ask.channel, product))
@@ -130,14 +136,15 @@ class Subscriptions:
 
     def acknowledged(self, said: Acknowledged) -> bool:
         """Returns False for a product that nobody asked for."""
-        if said.product_id not in self._venue.products:
-            return False
-        channel = said.channel
-        if channel is None and said.request in self._requests:
-            channel = self._requests[said.request].channel
-        for of in self._venue.channels:
-            if channel is None or of == channel:
-                self._taken((of, said.product_id))
+        ask = self._requests.get(said.request or 0)  # None also for the end of a subscription
+        channel = ask.channel if said.channel is None and ask else said.channel
+        products = (ask.products if ask else ()) if said.product_id is None else (said.product_id,)
+        for product in products:
+            if product not in self._venue.products:
+                return False
+            for of in self._venue.channels:
+                if channel is None or of == channel:
+                    self._taken((of, product))
         return True
 
     def data(self, channel: str, product: str) -> None:
@@ -208,6 +215,8 @@ class Subscriptions:
     def look(self, now: float) -> None:
         """Ask once more for what was not acknowledged in time, alone; then set it aside. `Unavailable` when the venue
         answers for nothing at all."""
+        for key in self._renewals.due(now):
+            self.again(*key)
         if not self._open:
             return
         late = [key for key, one in self._open.items() if one.due is not None and now >= one.due]

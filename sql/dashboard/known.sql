@@ -2,6 +2,10 @@
 -- long enough ago for it not to be known any more.
 SELECT a.live, a.checked_at AS proven_until,
        a.live AND NOT coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS unknown
-FROM trade_asked a WHERE a.instrument_id = %(id)s AND %(kind)s = 'trades'
+FROM trade_asked a JOIN instruments i USING (instrument_id)
+WHERE a.instrument_id = %(id)s AND %(kind)s = 'trades' AND i.proof = 'contiguous ids'
+UNION ALL
+SELECT a.live, a.checked_at, a.live AND NOT coalesce(a.checked_at > now() - INTERVAL '60 seconds', false)
+FROM trade_time_asked a WHERE a.instrument_id = %(id)s AND %(kind)s = 'trades'
 UNION ALL
 SELECT a.follows, NULL, false FROM quote_asked a WHERE a.instrument_id = %(id)s AND %(kind)s = 'quotes'

@@ -10,6 +10,7 @@ from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
 from tests.messages import received, store, trade, trades_record
+from venues.adapter import Proof
 
 
 def put(conn: Any, ids: range, **more: Any) -> None:
@@ -18,7 +19,7 @@ def put(conn: Any, ids: range, **more: Any) -> None:
 
 def head(newest: int, *, settled: int | None = None, seen_s: float = 0.0, checked_s: float = 0.0) -> Head:
     settled = newest if settled is None else settled
-    return Head("kraken", "BTC-USD", "crypto", 1, newest, settled, seen_s, checked_s, "stream")
+    return Head("kraken", "BTC-USD", "crypto", 1, newest, settled, seen_s, checked_s, "stream", Proof.IDS)
 
 
 def claim(conn: Any) -> tuple[Any, ...]:
@@ -73,7 +74,7 @@ def test_a_loaded_span_and_the_live_one_are_accounted_for_by_themselves(conn: An
     put(conn, range(1_000, 1_101))
     ledger = Ledger(conn)
     ledger.write_heads([head(1_100)])
-    ledger.ask_ids("kraken", "BTC-USD", "crypto", 10, 19)
+    ledger.ask_ids("kraken", "BTC-USD", "crypto", Proof.IDS, 10, 19)
     assert claim(conn)[1] == 10
     put(conn, range(10, 20), origin="history")
     assert claim(conn) == (111, 0, 0, 1.0)
@@ -90,7 +91,7 @@ def test_an_hour_that_was_not_asked_for_is_not_missing(conn: Any) -> None:
     ledger = Ledger(conn)
     hour = 3_600_000_000
     day = 430_000 * hour  # in 2019
-    ledger.ask_hours("dukascopy", "EUR-USD", "forex", day, day + 2 * hour)
+    ledger.ask_hours("dukascopy", "EUR-USD", "forex", Proof.HOURS, day, day + 2 * hour)
     (instrument,) = conn.execute("SELECT instrument_id FROM instruments").fetchone()
     conn.execute(
         "INSERT INTO quote_hours SELECT %s, hour, 'confirmed_empty', 0, 'bi5', now(), 0"
@@ -101,7 +102,7 @@ def test_an_hour_that_was_not_asked_for_is_not_missing(conn: Any) -> None:
     assert found == (1, 0.5, {"confirmed_empty": 2})
     (verdict,) = verify(conn)
     assert [text[:12] for text in verdict.wrong] == ["1 hours betw"]
-    ledger.ask_hours("dukascopy", "EUR-USD", "forex", day, day, follow=True)  # and up to now
+    ledger.ask_hours("dukascopy", "EUR-USD", "forex", Proof.HOURS, day, day, follow=True)  # and up to now
     missing = conn.execute("SELECT missing FROM completeness").fetchone()[0]
     assert missing > 50_000
 

@@ -14,6 +14,7 @@ from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
 from tests.messages import T0_US, TOPIC, received, store, trade, trades_record
+from venues.adapter import Proof
 
 
 def wipe(conn: Any) -> None:
@@ -127,7 +128,7 @@ def test_a_gap_shows_and_closes_and_findings_explain(conn: Any) -> None:
     ledger = Ledger(conn)
     ledger.sign("kraken", "BTC-USD", [(3, 8)], "venue_has_none")
     assert conn.execute("SELECT count(*) FROM trade_gaps").fetchone() == (0,)
-    ledger.write_heads([Head("kraken", "BTC-USD", "crypto", 1, 9, 9, 0, 0, "rest")])
+    ledger.write_heads([Head("kraken", "BTC-USD", "crypto", 1, 9, 9, 0, 0, "rest", Proof.IDS)])
     assert conn.execute("SELECT rows, missing, explained, share_complete::int FROM completeness").fetchall() == [
         (5, 0, 4, 1)
     ]

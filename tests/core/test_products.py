@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.broker.topics import topic_of, venue_and_product
 from pipeline.core.errors import WrongUse
 from pipeline.core.products import canonical_product, canonical_venue
+from venues.registry import product_at
 
 
 @pytest.mark.parametrize(
@@ -42,8 +43,9 @@ def test_a_name_in_any_spelling_is_one_product(text: str, product: str) -> None:
 
 def test_a_venue_s_older_names_are_its_own() -> None:
     """Prevents another venue's XDG, a coin of its own, that is stored as dogecoin."""
-    assert canonical_product("XDG/USD", "Kraken") == "DOGE-USD"
-    assert canonical_product("XDG/USD", "binance") == "XDG-USD"
+    assert product_at("Kraken", "XDG/USD") == "DOGE-USD"
+    assert product_at("binance", "XDG/USD") == "XDG-USD"
+    assert product_at("kraken", "XBT/USD") == product_at("binance", "XBT/USD") == "BTC-USD"
     assert canonical_venue(" KraKen ") == "kraken"
 
 

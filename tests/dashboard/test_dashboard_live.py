@@ -22,7 +22,7 @@ from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
 from tests.messages import T0_US, received, store, trade, trades_record
 
-KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades")
+KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades", "contiguous ids")
 
 
 def tick(one: Any) -> Tick:

@@ -6,7 +6,8 @@ import io
 import json
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -19,21 +20,47 @@ from pipeline.core.health import HealthServer
 from pipeline.core.programs import Program
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
-from pipeline.ops import collect
+from pipeline.ops import collect, sentences
 from pipeline.ops.claim import complete_text
 from tests.messages import received, store, trade, trades_record
+from venues.adapter import Proof
 from venues.coinbase.settings import CoinbaseSettings
 
 
-def test_age_and_share_never_promise_too_much() -> None:
-    """Prevents 99.99996 % from reading as complete, and ages that nobody can compare."""
+def test_a_share_never_promises_too_much() -> None:
+    """Prevents 99.99996 % from reading as complete."""
     at = datetime(2026, 11, 25, 12, 3, 4, tzinfo=UTC)
-    assert complete_text("trades", 0.9999999, None, True, at) == "99.9999 %"
-    assert complete_text("trades", 1.0, {"venue_has_none": 5}, True, at) == "100 %"
-    assert complete_text("trades", 1.0, {"too_old": 490, "venue_has_none": 5}, True, at) == "100 %, 490 too old"
-    assert complete_text("trades", None, None, True, at) == "not known since 12:03:04"
-    assert complete_text("trades", None, None, True, None) == "not known yet"
-    assert complete_text("tickers", None, None, None, None) == "sampled"
+    assert complete_text(Proof.IDS, 0.9999999, None, True, at) == "99.9999 %"
+    assert complete_text(Proof.IDS, 1.0, {"venue_has_none": 5}, True, at) == "100 %"
+    assert complete_text(Proof.IDS, 1.0, {"too_old": 490, "venue_has_none": 5}, True, at) == "100 %, 490 too old"
+    assert complete_text(Proof.IDS, None, None, True, at) == "not known since 12:03:04"
+    assert complete_text(Proof.IDS, None, None, True, None) == "not known yet"
+    assert complete_text(Proof.WINDOWS, 1.0, {"too_old": 9}, True, at) == "100 % by time windows, 9 too old"
+    assert complete_text(Proof.SEQUENCE, 0.5, None, True, at) == "50.0000 % by sequence"
+    assert complete_text(Proof.HOURS, 1.0, {"closed": 48}, False, None) == "100 %"
+
+
+def test_what_cannot_be_proven_is_never_complete() -> None:
+    """Prevents "100 %" of samples and of venues that nobody knows, whatever the figures say."""
+    for share in (None, 0.5, 1.0):
+        assert complete_text(Proof.SAMPLED, share, None, None, None) == "sampled"
+        assert complete_text(Proof.SAMPLED, share, None, True, None, timedelta(minutes=12)) == "sampled, 12 min missed"
+        assert complete_text(None, share, {"too_old": 1}, True, None) == "not proven"
+    for text, seconds in (("1 s", 1), ("119 s", 119), ("2 min", 120), ("3 h", 10_800)):
+        missed = timedelta(seconds=seconds)
+        assert complete_text(Proof.SAMPLED, None, None, None, None, missed) == f"sampled, {text} missed"
+    samples = collect.InstrumentState("oanda", "EUR-USD", "trades", 5, 1.0, 1.0, None, 0, None, 0, live=True)
+    samples.proof = Proof.SAMPLED
+    assert sentences.missing([samples]) == []
+    windows = replace(samples, venue="bitstamp", proof=Proof.WINDOWS, missing=90)
+    assert sentences.missing([windows]) == [
+        "bitstamp EUR-USD: 90 seconds missing",
+        "bitstamp EUR-USD: whether it is complete is not known yet (neither stream nor REST says what the venue has)",
+    ]
+
+
+def test_ages_are_short() -> None:
+    """Prevents ages that nobody can compare."""
     assert [status.age(s) for s in (None, -1, 0.44, 12, 600, 7300, 864_000)] == [
         "-",
         "0.0 s",
@@ -111,7 +138,7 @@ def test_the_screen_is_not_wider_than_a_terminal() -> None:
         [collect.ProgramState("exchange-candles", "ok", 9108, health=health)],
         [
             collect.InstrumentState(
-                "dukascopy", "BRENTCMD-USD", "quotes", 123_456_789, 1234.5, 3, 12, 1234, 0.9999, 1234
+                "dukascopy", "BRENTCMD-USD", "quotes", 123_456_789, 1234.5, 3, 12, 1234, 0.9999, 1234, proof=Proof.HOURS
             )
         ],
         {},

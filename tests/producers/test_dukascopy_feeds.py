@@ -14,7 +14,7 @@ import pytest
 from pipeline.core.times import HOUR_US
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
-from simulator.dukascopy_hours import Quotes, encode_bi5
+from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 from tests.dukascopy_help import counts, load, made_hours, rows, states, us, vendor, warm, writer
 
 Environment = Callable[..., dict[str, str]]

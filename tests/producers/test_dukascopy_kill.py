@@ -12,7 +12,7 @@ from pipeline.core.times import HOUR_US, to_us
 from producers.dukascopy.calendar import closed
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
-from simulator.dukascopy_hours import Quotes, encode_bi5
+from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 from tests.dukascopy_help import load, rows, states, us, vendor, warm, writer
 from tests.environment import UNMEASURED
 from tests.venue_help import running, until

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
+from producers.live.renewals import CAP_S
 from producers.live.subscriptions import ACKNOWLEDGE_S, NOTHING_S, Subscriptions
-from venues.events import Acknowledged, Said, SubscriptionRefused
+from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused
 
 
 class Asked:
@@ -34,8 +35,8 @@ class Asked:
     def subscribe(self, channel: str, products: Any, request: int) -> str:
         return json.dumps(["+", channel, list(products), request])
 
-    def unsubscribe(self, channel: str, products: Any) -> str:
-        return json.dumps(["-", channel, list(products)])
+    def unsubscribe(self, channel: str, products: Any, request: int) -> str:
+        return json.dumps(["-", channel, list(products), request])
 
     def read(self, frame: bytes) -> list[Said]:
         return []
@@ -175,3 +176,77 @@ def test_another_name_is_matched_with_what_was_asked() -> None:
     problem = life.subscriptions.problem_of("BTC-USDC")
     assert problem is not None
     assert problem.reason == "kraken answers BTC-USDC as BTC-USD; ask for BTC-USD instead"
+
+
+def test_a_venue_may_answer_by_the_number_alone() -> None:
+    """Prevents all products of a venue that repeats nothing but our number from counting as unanswered."""
+    life = Life("BTC-USD", "ETH-USD", "SOL-USD")
+    for _, channel, _, request in life.until(2):
+        assert channel in ("trade", "ticker")
+        life.subscriptions.acknowledged(Acknowledged(None, None, request))
+    assert life.said == ["subscribed"]
+    assert life.until(60) == []
+    assert life.subscriptions.acknowledged(Acknowledged(None, None, 99))  # not ours, or the end of a subscription
+    assert not life.subscriptions.acknowledged(Acknowledged(None, "DOGE-USD"))
+
+
+def resubscribe(product: str = "BTC-USD", channel: str = "ticker") -> Resubscribe:
+    return Resubscribe(channel, product, "the checksum is wrong")
+
+
+def test_a_parser_can_begin_one_channel_of_one_product_anew() -> None:
+    """Prevents a book that cannot be continued from costing the connection, or the other products their data."""
+    life = Life("BTC-USD", "ETH-USD")
+    life.until(2)
+    life.acknowledge("BTC-USD", "ETH-USD")
+    assert life.subscriptions.anew(resubscribe(), life.now)
+    sent = life.until(life.now + 1)
+    assert [one[:3] for one in sent] == [["-", "ticker", ["BTC-USD"]], ["+", "ticker", ["BTC-USD"]]]
+    assert sent[0][3] != sent[1][3]  # the answers can be told apart
+    assert life.subscriptions.asks_for("ticker", "BTC-USD")
+    assert not life.subscriptions.asks_for("trade", "BTC-USD")
+    assert not life.subscriptions.anew(resubscribe(), life.now)  # frames that were on their way say the same
+    life.subscriptions.acknowledged(Acknowledged(None, None, sent[0][3]))
+    assert life.subscriptions.asks_for("ticker", "BTC-USD")
+    life.subscriptions.acknowledged(Acknowledged(None, None, sent[1][3]))
+    assert not life.subscriptions.asks_for("ticker", "BTC-USD")
+    assert not life.subscriptions.anew(resubscribe("DOGE-USD"), life.now)
+    assert not life.subscriptions.anew(resubscribe(channel="book"), life.now)
+
+
+def test_data_that_never_fit_are_asked_for_less_and_less() -> None:
+    """Prevents a parser that is never content from using up what the venue lets us send."""
+    life = Life("BTC-USD")
+    life.until(2)
+    life.acknowledge("BTC-USD")
+    times: list[float] = []
+    while life.now < 3600:
+        life.subscriptions.anew(resubscribe(), life.now)
+        for kind, channel, *_ in life.until(life.now + 0.25):
+            if kind == "+":
+                times.append(life.now)
+                life.acknowledge("BTC-USD", channel=channel)
+    pauses = [later - sooner for sooner, later in pairwise(times)]
+    assert 10 < len(times) < 20
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 2
+    assert pauses[-1] >= CAP_S
+    life.now += 2 * CAP_S
+    life.until(life.now + CAP_S)
+    life.acknowledge("BTC-USD")
+    life.now += 2 * CAP_S  # all went well for long
+    assert life.subscriptions.anew(resubscribe(), life.now)
+    assert len(life.until(life.now + 1)) == 2
+
+
+def test_a_new_connection_begins_everything_anew_by_itself() -> None:
+    """Prevents a subscription from being ended that a new connection has only just made."""
+    life = Life("BTC-USD")
+    life.until(2)
+    life.acknowledge("BTC-USD")
+    for _ in range(2):
+        life.subscriptions.anew(resubscribe(), life.now)
+        life.until(life.now + 0.5)
+        life.acknowledge("BTC-USD")
+    life.subscriptions.opened(life.now)
+    assert {kind for kind, *_ in life.until(life.now + 2)} == {"+"}

@@ -15,9 +15,9 @@ import aiohttp
 import numpy as np
 import pytest
 
-from simulator.dukascopy_hours import decode_bi5, encode_bi5, invent_hour
-from simulator.dukascopy_json import ticks_json
 from simulator.testing import Simulator, running_simulator
+from simulator.venues.dukascopy.answers import ticks_json
+from simulator.venues.dukascopy.hours import decode_bi5, encode_bi5, invent_hour
 from tests.simulator_client import RECORDINGS, get
 
 HOUR = "EURUSD/2019/01/04/00h_ticks.bi5"

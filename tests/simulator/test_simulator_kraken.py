@@ -6,9 +6,9 @@ import asyncio
 import json
 from decimal import Decimal
 
-from simulator.kraken_rest import since_ns
 from simulator.testing import Simulator
 from simulator.times import rfc3339_us
+from simulator.venues.kraken.rest import since_ns
 from tests.kraken_client import collect, is_trade, subscribe
 from tests.simulator_client import RECORDINGS, connect, get, recorded, shape
 

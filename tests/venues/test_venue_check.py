@@ -13,7 +13,7 @@ from judge.venue_check import frames_of, points
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import PROJECT, venue_sections
-from venues.registry import adapters
+from venues.registry import adapters, vendors
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
 CAPTURES = {
@@ -29,7 +29,9 @@ def failed(name: str, frames: list[bytes]) -> dict[str, list[str]]:
 def test_whatever_has_a_folder_is_known_everywhere() -> None:
     """Prevents a venue that one program knows and another does not, and two programs on one port."""
     folders = {file.parent.name for file in (PROJECT / "venues").glob("*/adapter.py")}
-    assert set(adapters()) == set(venue_sections()) == folders
+    assert set(vendors()) == folders
+    assert set(adapters()) == set(venue_sections()) == folders - {"dukascopy"}  # which is not live
+    assert {name: vendor.name for name, vendor in vendors().items()} == {name: name for name in folders}
     conf = (PROJECT / "supervisord.conf").read_text()
     for name, adapter in adapters().items():
         assert adapter.name == name

@@ -64,7 +64,7 @@ class CoinbaseVenue:
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return self._request("subscribe", channel, list(products))
 
-    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+    def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return self._request("unsubscribe", channel, list(products))
 
     def _request(self, kind: str, channel: str, products: list[str] | None) -> str:

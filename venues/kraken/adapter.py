@@ -6,11 +6,13 @@ from venues.adapter import Adapter, Proof
 from venues.kraken.rest import KrakenRest
 from venues.kraken.settings import KrakenSettings
 from venues.kraken.stream import KrakenVenue, products_of
+from venues.kraken.symbols import ALIASES
 
 ADAPTER = Adapter(
     name="kraken",
     title="Kraken",
     proof=Proof.IDS,
+    aliases=ALIASES,
     settings=KrakenSettings,
     products=products_of,
     stream=KrakenVenue,

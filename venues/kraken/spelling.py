@@ -24,7 +24,7 @@ from pipeline.core.errors import PipelineError, WrongAnswer, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import canonical_product
 from pipeline.core.stopping import Stopped
-from venues.kraken.symbols import rest_pair, websocket_symbol
+from venues.kraken.symbols import ALIASES, rest_pair, websocket_symbol
 from venues.rest.client import Answer, Client
 from venues.rest.rate_limit import RateLimit
 
@@ -152,7 +152,7 @@ def pairs_of(asset_class: str) -> Any:
                 base, quote = pair["wsname"].split("/")
                 if pair.get("aclass_base", asset_class) != asset_class or not _ALTNAME.fullmatch(pair["altname"]):
                     continue
-                product = canonical_product(pair["wsname"], "kraken")
+                product = canonical_product(pair["wsname"], ALIASES)
                 symbol = f"{_NEW.get(base, base)}/{_NEW.get(quote, quote)}"
                 found.setdefault(product, Spelled(symbol, pair["altname"], asset_class))
             except (WrongUse, KeyError, TypeError, ValueError, AttributeError):

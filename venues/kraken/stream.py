@@ -51,11 +51,11 @@ class KrakenVenue:
         params["snapshot"] = True
         return json.dumps({"method": "subscribe", "params": params, "req_id": request})
 
-    def unsubscribe(self, channel: str, products: Sequence[str]) -> str:
+    def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
         if channel == "ticker":
             params["event_trigger"] = "bbo"
-        return json.dumps({"method": "unsubscribe", "params": params})
+        return json.dumps({"method": "unsubscribe", "params": params, "req_id": request})
 
     def _symbols(self, products: Sequence[str]) -> list[str]:
         """As the venue writes them."""

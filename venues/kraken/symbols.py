@@ -7,12 +7,13 @@ from functools import lru_cache
 from pipeline.core.products import canonical_product
 
 _OLD = {"BTC": "XBT", "DOGE": "XDG"}
+ALIASES = {old: new for new, old in _OLD.items()}  # XDG is another coin elsewhere
 
 
 @lru_cache(4096)  # a bound: the venue chooses what is asked of it
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
-    return canonical_product(symbol, "kraken")
+    return canonical_product(symbol, ALIASES)
 
 
 def websocket_symbol(product_id: str) -> str:

@@ -7,6 +7,8 @@ import * as f from './format.js';
 const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
 const PAGE = 600; // candles of one request
 const LOADED_AGAIN = 5000; // the most that one repair loads again
+// Where no gaps does not mean that nothing is missing.
+const NO_GAPS = { sampled: 'Samples: somebody listened all the time.', null: 'Nothing shows whether it is complete.' };
 let page = null;
 
 const name = (one) => `${one.venue}/${one.product_id}`;
@@ -186,11 +188,11 @@ class Page {
     const unit = this.one.kind === 'trades' ? 'trades' : 'hours';
     this.gapList.replaceChildren(...shown.map((gap) => el(`li.${gap.state}`, {},
       el('i', { 'aria-hidden': true }),
-      el('span', {}, gap.state === 'missing' ? 'missing' : 'explained'),
+      el('span', {}, gap.state === 'missing' ? 'missing' : this.one.proof === 'sampled' ? 'missed' : 'explained'),
       el('span', {}, gap.count ? `${f.count(gap.count)} ${gap.count === 1 ? unit.slice(0, -1) : unit}` : ''),
       el('time', {}, `${f.at(gap.from_s)}${this.one.kind === 'trades' ? `:${f.clock(gap.from_s).slice(-2)}` : ''} – ${f.day(gap.from_s) === f.day(gap.to_s) ? f.clock(gap.to_s) : f.at(gap.to_s)}`),
       el('span.why', {}, f.reason(gap.reason)))));
-    if (!shown.length) this.gapList.append(el('li.none', {}, doubt ? 'None is known of.' : 'None: everything in this span is stored or never existed.'));
+    if (!shown.length) this.gapList.append(el('li.none', {}, doubt ? 'None is known of.' : NO_GAPS[this.one.proof] ?? 'None: everything in this span is stored or never existed.'));
   }
 
   // The legend: the candle under the pointer, otherwise the newest.

@@ -6,16 +6,21 @@ import * as f from './format.js';
 const STATES = {
   complete: 'complete', repaired: 'complete after a repair', explained: 'complete but for what never existed',
   lost: 'some of it cannot be had', partial: 'still running', unknown: 'not known: the venue could not be asked',
-  missing: 'something is missing', sampled: 'tickers: samples', empty: 'nothing',
+  missing: 'something is missing', sampled: 'samples, never complete', unproven: 'nothing shows whether it is complete',
+  empty: 'nothing',
 };
 const WEEKS = 26;
 
 const key = (one) => `${one.venue} ${one.product_id}`;
 const iso = (date) => date.toISOString().slice(0, 10);
 
-function words(day, kind) {
+// What a day counts, and what all of it, by what shows that nothing is missing.
+const DAY_UNITS = { 'contiguous ids': 'trades', hours: 'hours' };
+const UNITS = { ...DAY_UNITS, 'time windows': 'seconds', 'sequence per connection': 'seconds' };
+
+function words(day, { kind, proof }) {
   const rows = kind === 'trades' ? 'trades' : 'quotes';
-  const unit = kind === 'trades' ? 'trades' : kind === 'quotes' ? 'hours' : 'times';
+  const unit = DAY_UNITS[proof] ?? 'times';
   const parts = [`${f.count(day.rows)} ${rows}`];
   if (day.missing) parts.push(`${f.count(day.missing)} ${unit} missing`);
   if (day.lost) parts.push(`${f.count(day.lost)} ${unit} not to be had`);
@@ -26,7 +31,7 @@ function words(day, kind) {
 }
 
 // 26 weeks up to `end`, a column a week, Monday on top.
-function strip(days, kind, end, say) {
+function strip(days, instrument, end, say) {
   const known = new Map(days.map((day) => [day.day, day]));
   const last = new Date(`${end}T00:00:00Z`);
   const first = new Date(last);
@@ -34,7 +39,7 @@ function strip(days, kind, end, say) {
   const cells = [];
   for (const date = new Date(first); date <= last; date.setUTCDate(date.getUTCDate() + 1)) {
     const day = known.get(iso(date));
-    const text = day ? words(day, kind) : `${iso(date)}: nothing stored`;
+    const text = day ? words(day, instrument) : `${iso(date)}: nothing stored`;
     cells.push(day
       ? el('button.day', { type: 'button', 'data-state': day.state, title: text, 'aria-label': text, onclick: () => say(text),
         onfocus: () => say(text), onmouseenter: () => say(text) })
@@ -54,10 +59,10 @@ function strip(days, kind, end, say) {
 }
 
 function summary(one) {
-  const unit = one.kind === 'trades' ? 'trades' : 'hours';
+  const unit = UNITS[one.proof];
   const facts = [[f.count(one.rows), one.kind === 'trades' ? 'trades' : 'quotes']];
   if (one.missing !== null || one.unknown) facts.push([f.missing(one), `${unit} missing`]);
-  if (one.explained) facts.push([f.count(one.explained), one.kind === 'tickers' ? 'times not listened' : `${unit} explained`]);
+  if (one.explained) facts.push([f.count(one.explained), one.proof === 'sampled' ? 'times not listened' : `${unit} explained`]);
   const made = facts.map(([number, text]) => el(`li${text.endsWith('missing') && number !== '0' ? '.bad' : ''}`, {}, el('b', {}, number), ` ${text}`));
   // the word with the number: "100 %, 490 too old", "not known since 12:03:04"
   made.push(el(`li.claim${f.claim(one) ? `.${f.claim(one)}` : ''}`, {}, el('b', {}, one.complete.replace(' %', ' % complete'))));
@@ -73,7 +78,7 @@ async function fill(card, one, instrument, tickers) {
   if (instrument.kind === one.kind) {
     const days = await ask('days', { venue: one.venue, product: one.product_id });
     const end = days.at(-1)?.day ?? f.day(one.last_at);
-    card.append(strip(days, one.kind, end, (text) => { line.textContent = text; }));
+    card.append(strip(days, instrument, end, (text) => { line.textContent = text; }));
   }
   card.append(line);
 }

@@ -56,6 +56,6 @@ export const REASONS = {
   unreachable: 'the venue has no way to ask for them',
   confirmed_empty: 'the vendor has none',
   closed: 'the market was closed',
-  not_listening: 'nobody listened (tickers are samples)',
+  not_listening: 'nobody listened (samples are not repaired)',
 };
 export const reason = (text) => REASONS[text] ?? text;

@@ -10,7 +10,6 @@ from pathlib import Path
 from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Refused, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.log import get_logger
-from pipeline.core.settings import DukascopySettings
 from producers.dukascopy.feeds.cache import Cache
 from producers.dukascopy.feeds.clock import VenueClock
 from producers.dukascopy.feeds.feed import Feed, Fetched, reason
@@ -20,6 +19,7 @@ from producers.dukascopy.feeds.network import Bi5Feed, JsonFeed
 from producers.dukascopy.feeds.web import Web
 from producers.dukascopy.instruments import Instrument
 from schemas.columns import Column
+from venues.dukascopy.settings import DukascopySettings
 
 
 class AutoFeed:

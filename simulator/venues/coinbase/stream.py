@@ -15,11 +15,11 @@ import time
 from typing import Any
 
 from simulator.candles import candles
-from simulator.coinbase_token import TokenError, Tokens
 from simulator.market import SECOND_NS
 from simulator.stream import Connection, FrameSource, StreamVenue
 from simulator.tape import Tape, Trade, trimmed
 from simulator.times import rfc3339_go
+from simulator.venues.coinbase.token import TokenError, Tokens
 
 SUBSCRIBE_WITHIN_S = 5.0
 BATCH_NS = SECOND_NS // 4

@@ -12,12 +12,12 @@ from typing import Any
 from aiohttp import web
 
 from simulator.candles import candles, spoilt
-from simulator.coinbase_rest import message
 from simulator.config import RECORDINGS, Config
 from simulator.market import SECOND_NS, Product
 from simulator.rest import Policy
 from simulator.tape import Tape, fixed, trimmed
 from simulator.times import rfc3339_go
+from simulator.venues.coinbase.rest import message
 from simulator.world import World
 
 PREFIX = "/coinbase/api"

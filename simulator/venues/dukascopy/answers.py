@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from aiohttp import web
 
-from simulator.dukascopy import PREFIX, DukascopyFiles
-from simulator.dukascopy_hours import INVENTED, Quotes, decode_bi5, invent_hour, price_factor
 from simulator.market import Int
 from simulator.tape import trimmed
+from simulator.venues.dukascopy.files import PREFIX, DukascopyFiles
+from simulator.venues.dukascopy.hours import INVENTED, Quotes, decode_bi5, invent_hour, price_factor
 
 HOUR = timedelta(hours=1)
 WIDTHS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}

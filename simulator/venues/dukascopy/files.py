@@ -9,9 +9,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from simulator.dukascopy_hours import Quotes, decode_bi5, encode_bi5, invent_hour
 from simulator.market import SECOND_NS
 from simulator.rest import Policy
+from simulator.venues.dukascopy.hours import Quotes, decode_bi5, encode_bi5, invent_hour
 from simulator.world import World
 
 PREFIX = "/dukascopy"

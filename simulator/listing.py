@@ -1,0 +1,20 @@
+"""What is known of a venue before anything runs: how it lists products, and where it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """One venue. Paths begin with a slash; names of settings are those of the pipeline."""
+
+    separator: str = "-"  # between base and quote of its symbols
+    decimals: Mapping[str, int] = field(default_factory=dict)  # of prices, by base; empty: it trades nothing here
+    time_step_ns: int = 1000  # its times are multiples of this
+    offset: float = 0.0  # of its prices against the market's, as a share
+    sockets: Mapping[str, str] = field(default_factory=dict)  # setting -> path; empty: it streams nothing
+    pages: Mapping[str, str] = field(default_factory=dict)  # setting -> path
+    candles: str | None = None  # path that takes the place of the host in ccxt's addresses
+    session: str | None = None  # its recorded WebSocket session, below `recordings/`

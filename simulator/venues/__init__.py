@@ -1,0 +1,31 @@
+"""The venues that are played: every folder here, with a `LISTING` in `listing.py` and a `SITE` in `site.py`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulator.listing import Listing
+
+if TYPE_CHECKING:
+    from simulator.site import Site  # which needs the listings itself
+
+
+@cache
+def listings() -> dict[str, Listing]:
+    """By name."""
+    names = sorted(file.parent.name for file in Path(__file__).parent.glob("*/listing.py"))
+    return {name: import_module(f"simulator.venues.{name}.listing").LISTING for name in names}
+
+
+@cache
+def sites() -> dict[str, Site]:
+    """By name."""
+    return {name: import_module(f"simulator.venues.{name}.site").SITE for name in listings()}
+
+
+def trading() -> list[str]:
+    """Names of those that trade."""
+    return [name for name, listing in listings().items() if listing.decimals]

@@ -1,0 +1,12 @@
+"""How it lists products, and where it is found."""
+
+from __future__ import annotations
+
+from simulator.listing import Listing
+
+LISTING = Listing(
+    separator="",
+    decimals={"BTC": 2, "ETH": 2, "SOL": 2, "XRP": 4, "ADA": 4, "DOGE": 5, "DOT": 3, "LINK": 2, "LTC": 2, "AVAX": 2},
+    offset=-0.00005,
+    candles="/binance",
+)

@@ -1,0 +1,1 @@
+"""Dukascopy: both feeds of hours."""

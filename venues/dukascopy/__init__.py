@@ -1,0 +1,1 @@
+"""Dukascopy: quotes by the hour. Its program is `producers.dukascopy`."""

@@ -1,0 +1,7 @@
+"""Dukascopy, for the registry."""
+
+from __future__ import annotations
+
+from venues.adapter import Proof, Vendor
+
+ADAPTER = Vendor(name="dukascopy", title="Dukascopy", proof=Proof.HOURS)
