@@ -11,11 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from dashboard.store import Store
-from pipeline.core.settings import PROJECT
 from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us, to_us
+from pipeline.database.sql import statement
 
-SQL = PROJECT / "sql" / "dashboard"
 MOST_CANDLES = 5_000
 MOST_GAPS = 500
 
@@ -152,7 +151,7 @@ async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: 
     query = {"trades": "gaps_trades", "quotes": "gaps_quotes", "tickers": "gaps_tickers"}[one.kind]
     return await store.rows(
         Interval,
-        (SQL / f"{query}.sql").read_text(encoding="utf-8"),
+        statement(f"dashboard/{query}"),
         {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": most},
     )
 

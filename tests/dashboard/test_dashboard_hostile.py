@@ -24,7 +24,7 @@ from messages import T0_US, received, store, trade, trades_record
 
 from consumers import letter_box
 from consumers.trades import Trades
-from dashboard import gate, letters
+from dashboard import gate
 from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.charts.stream import ChartStream
@@ -312,7 +312,7 @@ def test_only_the_newest_letters_are_read(stop: Any, bus: Bus, monkeypatch: pyte
         return found
 
     monkeypatch.setattr(letter_box, "read", counted)
-    monkeypatch.setattr(letters, "KEPT_S", -1.0)
+    monkeypatch.setattr(shared, "KEPT_S", -1.0)
     publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
     for number in range(5_000):
         publisher.send(letter(b'{"n": %d}' % number))
