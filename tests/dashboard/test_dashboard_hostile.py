@@ -24,7 +24,7 @@ from messages import T0_US, received, store, trade, trades_record
 
 from consumers import letter_box
 from consumers.trades import Trades
-from dashboard import gate
+from dashboard import gate, shared
 from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.charts.stream import ChartStream
