@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 
 from simulator.testing import Simulator
+from tests import hurried
 
 Row = tuple[Any, ...]
 VENUES = ("binance", "coinbase", "kraken")
+# Of a simulator: all of Kraken's candles, where the real one gives the newest 720, as fast as they are asked for.
+HISTORY: dict[str, Any] = {"kraken_ohlc_history": True, "kraken_rest_rate": 1000, "kraken_rest_burst": 1000}
 CANDLE_CALLS = {"binance": "klines", "coinbase": "candles", "kraken": "OHLC"}
 
 
@@ -31,19 +35,19 @@ class Candles:
             self._writer.terminate()
             self._writer.wait(30)
 
-    def command(self, *flags: str) -> list[str]:
+    def command(self, *flags: str, constants: Mapping[str, float] | None = None) -> list[str]:
+        """`constants`: see `tests.hurried`."""
         named = ["--exchanges=binance,coinbase,kraken", "--symbols=BTC/USD"]
         given = {flag.split("=")[0] for flag in flags}
         return [
-            self._python,
-            "-m",
-            "producers.exchange_candles",
+            *hurried.command("producers.exchange_candles", constants or {}),
             *(n for n in named if n.split("=")[0] not in given),
             *flags,
         ]
 
-    def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*flags), env=self.env, capture_output=True, text=True, timeout=200)
+    def run(self, *flags: str, constants: Mapping[str, float] | None = None) -> subprocess.CompletedProcess[str]:
+        command = self.command(*flags, constants=constants)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=200)
 
     def calls(self) -> dict[str, int]:
         """Candle calls since the last reset, by venue."""

@@ -29,35 +29,33 @@ from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
 from simulator.testing import Simulator
-from tests.environment import UNMEASURED, Environment
+from tests.environment import MEASURED, UNMEASURED, UNMEASURED_FILES, Environment
 from tests.fresh_database import fresh_database
 
-UNMEASURED_FILES = (
-    "exchange_candles_faults",
-    "live_faults",
-    "dukascopy_load",
-    "dukascopy_empty",
-    "settings",
-    "silent_stop",
-    "whole",
-)
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
 # Files that take longest, so that none of them is begun last while the other worker has nothing left to do.
 LONGEST = (
     "exchange_candles",
     "judge",
+    "supervision",
     "trade_repair",
-    "exchange_candles_faults",
     "live_faults",
     "dukascopy_load",
-    "supervision",
+    "exchange_candles_faults",
     "live_producers",
+    "secure_services",
+    "dukascopy_feeds",
+    "dukascopy_truth",
+    "dashboard_page",
+    "services",
+    "dukascopy_empty",
+    "setup",
+    "dukascopy_follow",
+    "silent_stop",
+    "dukascopy_kill",
     "writer_poison",
     "writer_faults",
-    "dukascopy_feeds",
-    "pipeline",
-    "dukascopy_empty",
 )
 
 
@@ -87,6 +85,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
     # A program that is called inside the tests' own process must not decide how that ends.
     monkeypatch.setattr("pipeline.core.runtime._leave", lambda code: None)
     monkeypatch.setenv("PULSAR_TOKEN_FILE", str(broker_token))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lines of the simulator are counted in its own tests only: elsewhere it is the world, and runs all the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "simulator":
+            patch.setenv("COVERAGE_PROCESS_CONFIG", "")
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -182,8 +189,7 @@ def env(
 
     def make(**overrides: object) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
-        if request.path.stem.removeprefix("test_") in UNMEASURED_FILES:
-            kept |= UNMEASURED
+        kept |= UNMEASURED if request.path.stem.removeprefix("test_") in UNMEASURED_FILES else MEASURED
         return kept | {
             "PULSAR_URL": services.pulsar_url,
             "PULSAR_ADMIN_URL": services.pulsar_admin_url,

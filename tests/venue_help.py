@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ import pulsar
 
 import schemas
 from pipeline.core.settings import PROJECT
+from tests import hurried
 
 T = TypeVar("T")
 
@@ -35,12 +35,10 @@ def until(what: str, look: Callable[[], T], seconds: float = 60.0) -> T:
 class Running:
     """A program as a subprocess, with its log lines."""
 
-    def __init__(self, module: str, env: dict[str, str], log: Path, *args: str) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
         with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *args], env=env, cwd=PROJECT, stdout=out, stderr=subprocess.STDOUT
-            )
+            self.process = subprocess.Popen(command, env=env, cwd=PROJECT, stdout=out, stderr=subprocess.STDOUT)
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         found = []
@@ -90,8 +88,11 @@ class Running:
 
 
 @contextmanager
-def running(module: str, env: dict[str, str], folder: Path, *args: str) -> Iterator[Running]:
-    program = Running(module, env, folder / f"{module}.log", *args)
+def running(
+    module: str, env: dict[str, str], folder: Path, *args: str, constants: Mapping[str, float] | None = None
+) -> Iterator[Running]:
+    """The program for the length of a block; `constants`: see `tests.hurried`."""
+    program = Running([*hurried.command(module, constants or {}), *args], env, folder / f"{module}.log")
     try:
         yield program
     finally:

@@ -37,7 +37,7 @@ def test_follow_tells_the_truth_on_its_health_page(env: Environment, database_ur
             assert body["last_success_age_s"] <= 6
             assert set(body["open_hours"]) == {"BTC-USD"}
 
-            simulator.fault("slow", "dukascopy", stall=20, count=1)  # a look that takes longer than two intervals
+            simulator.fault("slow", "dukascopy", stall=12, count=1)  # a look that takes longer than two intervals
             until("503", lambda: follow.health()[0] == 503)
             assert simulator.faults()["struck"]["dukascopy/slow"] == 1
             until("200 again", lambda: follow.health()[0] == 200)

@@ -27,13 +27,12 @@ from producers.exchange_candles.symbols import read_symbols
 from simulator.candles import candles
 from simulator.tape import fixed
 from simulator.testing import Simulator, running_simulator
-from tests.candles_help import VENUES, Candles, events, hours_ago
+from tests.candles_help import HISTORY, VENUES, Candles, events, hours_ago
 
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    limits = {"kraken_rest_rate": 1000, "kraken_rest_burst": 1000}
-    with running_simulator(seed=22, kraken_ohlc_history=True, **limits) as running:
+    with running_simulator(seed=22, **HISTORY) as running:
         yield running
 
 

@@ -16,6 +16,8 @@ from tests.venue_help import Running, published, running, until
 
 Env = Callable[..., dict[str, str]]
 VENUES = ("kraken", "coinbase")
+# The simulator answers in milliseconds; who does not within this time, twice, is called unanswered.
+SOON = {"producers.live.subscriptions.ACKNOWLEDGE_S": 3}
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_a_product_that_the_venue_ignores_costs_the_others_nothing(
     """The connection was given up every 20 s for the one that was not acknowledged."""
     symbol = {"kraken": "ETH/USD", "coinbase": "ETH-USD"}[venue]
     simulator.fault("ignore", venue, seconds=300, products=[symbol])
-    with running(f"producers.{venue}", settings, tmp_path) as program:
+    with running(f"producers.{venue}", settings, tmp_path, constants=SOON) as program:
         line = program.wait_for("connection.symbol_unanswered", product="ETH-USD")
         assert "ETH-USD" in line["reason"]
         subscribed(program)
@@ -173,7 +175,7 @@ def test_a_product_answered_under_another_name_is_said_and_not_stored(
     """Every trade was dropped in silence, or the connection given up every 20 s."""
     symbol, other = {"kraken": ("ETH/USD", "ETH/USDC"), "coinbase": ("ETH-USD", "ETH-USDC")}[venue]
     simulator.fault("rename", venue, seconds=300, products=[symbol], **{"as": other})
-    with running(f"producers.{venue}", settings, tmp_path) as program:
+    with running(f"producers.{venue}", settings, tmp_path, constants=SOON) as program:
         said = "the venue answers ETH-USD as ETH-USDC; ask for ETH-USDC instead"
         program.wait_for("connection.unasked", product="ETH-USDC", text=said)
         program.wait_for("connection.symbol_unanswered", product="ETH-USD")

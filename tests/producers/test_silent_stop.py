@@ -24,12 +24,11 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
+def settings(env: Env, simulator: Simulator) -> dict[str, str]:
     return env(
         **simulator.environment(),
         KRAKEN_PRODUCT_IDS="BTC/USD,ETH/USD",
         COINBASE_ENABLED="false",
-        STATE_DIR=tmp_path / "state",
         GAP_FILLER_CONFIRM_SECONDS=3,
     )
 

@@ -132,7 +132,8 @@ def test_the_whole_way(
     try:
         publisher = bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")
         for record in messages(0, TRADES, 4):
-            assert publisher.send({**record, "product_id": "BTC-USD"})
+            record.product_id = "BTC-USD"
+            assert publisher.send(record)
         assert wait_until(lambda: publisher.flush(1.0), 60)
         with connect(load(DatabaseSettings), "test") as conn:
 
