@@ -1,4 +1,4 @@
-"""Recorded WebSocket sessions, sent again byte by byte: `/replay/kraken`, `/replay/coinbase`.
+"""Recorded WebSocket sessions, sent again byte by byte: `/replay/<venue>`, by `Listing.session`.
 
 The frames up to the first acknowledgement's predecessor (Kraken's status) go out on connect, the rest after the
 client's first message. `?file=kraken/ws_v2_ohlc.jsonl` chooses another recording, `?speed=1` keeps the recorded pace
