@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.queries import SQL, Instrument, Interval, gaps
+from dashboard.queries import Instrument, Interval, gaps
 from dashboard.store import Store
 from pipeline.core.times import to_us
+from pipeline.database.sql import statement
 from pipeline.ops.claim import EMPTY_AT_VENUE, provable
 from venues.adapter import Proof
 
@@ -67,7 +68,9 @@ class Calendar:
 
     async def _made(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
         today = datetime.now(UTC).date()
-        known = await self._store.rows(_Known, _query("known"), {"id": one.instrument_id, "kind": one.kind})
+        known = await self._store.rows(
+            _Known, statement("dashboard/known"), {"id": one.instrument_id, "kind": one.kind}
+        )
         claim = known[0] if known else _Known(live=False, proven_until=None, unknown=False)
         last = end or await self._last_day(one)
         if end is None and claim.live and (last is None or (today - last).days < DAYS):
@@ -78,7 +81,7 @@ class Calendar:
         begin, stop = _midnight(first), _midnight(last + timedelta(days=1))
         stored = await self._store.rows(
             _Day,
-            _query("days_trades" if one.kind == "trades" else "days_quotes"),
+            statement("dashboard/days_trades" if one.kind == "trades" else "dashboard/days_quotes"),
             {"id": one.instrument_id, "from": begin, "to": stop},
         )
         days = {found.day: _day(found.day, found.rows, found.repaired or 0) for found in stored}
@@ -102,10 +105,6 @@ class Calendar:
         query = f"SELECT max(bucket) AS bucket FROM {table} WHERE instrument_id = %s"  # noqa: S608
         (newest,) = await self._store.rows(dict[str, datetime | None], query, (one.instrument_id,))
         return bucket.date() if (bucket := newest["bucket"]) is not None else None
-
-
-def _query(name: str) -> str:
-    return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _day(day: date, rows: int = 0, repaired: int = 0) -> dict[str, Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pulsar
 
 from consumers import letter_box
 from consumers.letter_box import DeadLetter
+from dashboard.shared import Shared
 from pipeline.broker.admin import Admin
 from pipeline.core.errors import Unavailable
 from pipeline.core.settings import PulsarSettings
 
 SHOWN = 100
-KEPT_S = 2.0
 # The first answer of a broker that has just been asked takes seconds on a busy machine; reading itself ends after
 # `letter_box.MOST_S`.
 WAIT_S = 15.0
@@ -32,32 +30,22 @@ class Letters:
     def __init__(self, settings: PulsarSettings, client: pulsar.Client) -> None:
         self._settings, self._client = settings, client
         self._admin = Admin(settings)
-        self._thread = ThreadPoolExecutor(1, "letters")
         self._ends: dict[str, tuple[int, int] | None] = {}
         self._found: dict[str, Any] = {}
-        self._read_at: float | None = None
-        self._asking: asyncio.Future[None] | None = None
+        self._shared = Shared("letters", self._read)
+        self.close = self._shared.close
 
     async def newest(self) -> dict[str, Any]:
         """`total` and the newest `letters`, newest first, without those that were sent again. Raises `Unavailable`."""
-        if self._read_at is None or time.monotonic() - self._read_at > KEPT_S:
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.get_running_loop().run_in_executor(self._thread, self._read)
-            await asyncio.wait([self._asking], timeout=WAIT_S)
-            if not self._asking.done():
-                raise Unavailable(f"the broker did not give the dead letters within {WAIT_S:.0f} s")
-            self._asking.result()
+        if not await self._shared.renew(WAIT_S):
+            raise Unavailable(f"the broker did not give the dead letters within {WAIT_S:.0f} s")
         return self._found
-
-    def close(self) -> None:
-        """Waits for no thread: one may hang in the client."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _read(self) -> None:
         """In the thread. Raises `Unavailable`."""
         ledgers = {topic: self._admin.ledgers(topic) for topic in letter_box.topics(self._settings)}
         ends = {topic: found[-1] if found else None for topic, found in ledgers.items()}
-        if self._read_at is None or ends != self._ends:
+        if not self._found or ends != self._ends:
             began = time.monotonic()
             letters = letter_box.read(self._settings, self._client)
             shown = [shown_letter(one) for one in reversed(letters) if not one.replayed]
@@ -66,7 +54,6 @@ class Letters:
             self._found = {"total": max(entries, backlog, len(shown)), "letters": shown[:SHOWN]}
             # Reading that ran into its time limit is not all: it is done again at the next question.
             self._ends = ends if time.monotonic() - began < letter_box.MOST_S else {}
-        self._read_at = time.monotonic()
 
 
 def shown_letter(one: DeadLetter) -> dict[str, Any]:

@@ -6,64 +6,57 @@ its own; whoever waits longer than `WAIT_S` gets the last answer, which then say
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from dashboard.shared import Shared
 from pipeline.core.errors import Unavailable
 from pipeline.core.times import to_us
 from pipeline.ops import collect
 
-# Several open pages ask the programs once.
-KEPT_S = 2.0
 WAIT_S = 5.0
 FIRST_WAIT_S = 15.0  # there is no older answer yet; on a busy machine the first one takes seconds
 # Texts of others, such as a program's reasons, and lists that a page can show.
 LONGEST, MOST = 1_000, 2_000
 
 
+_NOTHING: dict[str, Any] = {
+    "programs": [],
+    "instruments": [],
+    "dead_letters": {},
+    "products": [],
+    "exchange_candles": [],
+}
+
+
 class Overview:
     """`await overview.now()`."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "state")
-        self._kept: tuple[float, dict[str, Any]] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._shared = Shared("state", self._ask)
+        self.close = self._shared.close
 
     async def now(self) -> dict[str, Any]:
         """The state as JSON can carry it. Raises `Unavailable` when there was none yet within `FIRST_WAIT_S`."""
-        if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
-            if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.wait([self._asking], timeout=WAIT_S if self._kept else FIRST_WAIT_S)
-        if self._kept is None:
+        done = await self._shared.renew(WAIT_S if self._shared.newest else FIRST_WAIT_S)
+        if self._shared.newest is None:
             raise Unavailable(f"the state is being asked for; no answer within {FIRST_WAIT_S:.0f} s")
-        asked_s, found = self._kept
+        asked_s, found = self._shared.newest
         age_s = time.monotonic() - asked_s
-        if self._asking is not None and not self._asking.done():  # nobody may take this for how things are now
+        if not done:  # nobody may take this for how things are now
             late = f"the state shown is {age_s:.0f} s old: broker, database or a program does not answer"
             found = {**found, "ok": False, "problems": [late, *found["problems"]]}
         return {**found, "age_s": round(age_s, 1)}
 
-    async def _ask(self) -> None:
-        began = time.monotonic()
+    def _ask(self) -> dict[str, Any]:
+        """In the thread."""
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, collect.collect)
-            self._kept = began, plain(found)
+            return plain(collect.collect())
         except Exception as error:  # one program's odd answer must not hide all others for ever
             text = f"the state cannot be told: {type(error).__name__}: {str(error)[:LONGEST]}"
-            last = (
-                self._kept[1]
-                if self._kept
-                else {"programs": [], "instruments": [], "dead_letters": {}, "products": [], "exchange_candles": []}
-            )
-            self._kept = began, {**last, "ok": False, "problems": [text]}
-
-    def close(self) -> None:
-        """Waits for no thread: one may still ask."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+            _, last = self._shared.newest or (0.0, _NOTHING)
+            return {**last, "ok": False, "problems": [text]}
 
 
 def plain(found: collect.State) -> dict[str, Any]:

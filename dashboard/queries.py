@@ -11,12 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from dashboard.store import Store
-from pipeline.core.settings import PROJECT
 from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us, to_us
+from pipeline.database.sql import statement
 from venues.adapter import Proof
 
-SQL = PROJECT / "sql" / "dashboard"
 MOST_CANDLES = 5_000
 MOST_GAPS = 500
 
@@ -171,7 +170,7 @@ async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: 
     query = _GAPS[Proof(one.proof)]
     return await store.rows(
         Interval,
-        (SQL / f"{query}.sql").read_text(encoding="utf-8"),
+        statement(f"dashboard/{query}"),
         {"id": one.instrument_id, "from": from_us(from_us_), "to": from_us(to_us_), "most": most},
     )
 

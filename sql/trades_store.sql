@@ -20,22 +20,14 @@ WITH fresh AS MATERIALIZED (
 ), merged_minutes AS (
     INSERT INTO trade_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
     ON CONFLICT (instrument_id, bucket) DO UPDATE SET
-        open = CASE WHEN excluded.first_id < c.first_id THEN excluded.open ELSE c.open END,
-        close = CASE WHEN excluded.last_id > c.last_id THEN excluded.close ELSE c.close END,
-        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
-        volume = c.volume + excluded.volume, turnover = c.turnover + excluded.turnover, ticks = c.ticks + excluded.ticks,
-        first_id = least(c.first_id, excluded.first_id), last_id = greatest(c.last_id, excluded.last_id)
+        -- include: parts/merge_trade_candle
 ), merged_hours AS (
     INSERT INTO trade_candle_1h AS c
     SELECT instrument_id, time_bucket('1 hour', bucket), first(open, first_id), max(high), min(low), last(close, last_id),
            sum(volume), sum(turnover), sum(ticks), min(first_id), max(last_id)
     FROM minutes GROUP BY 1, 2 ORDER BY 1, 2
     ON CONFLICT (instrument_id, bucket) DO UPDATE SET
-        open = CASE WHEN excluded.first_id < c.first_id THEN excluded.open ELSE c.open END,
-        close = CASE WHEN excluded.last_id > c.last_id THEN excluded.close ELSE c.close END,
-        high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),
-        volume = c.volume + excluded.volume, turnover = c.turnover + excluded.turnover, ticks = c.ticks + excluded.ticks,
-        first_id = least(c.first_id, excluded.first_id), last_id = greatest(c.last_id, excluded.last_id)
+        -- include: parts/merge_trade_candle
 ), covered AS (
     UPDATE trade_coverage c SET
         ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now(),

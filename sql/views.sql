@@ -5,6 +5,9 @@
 DO $views$
 DECLARE
     frame record;
+    -- A candle of several: theirs, ascending by time.
+    prices CONSTANT text := 'first(c.open, c.bucket) AS open, max(c.high) AS high, min(c.low) AS low,
+                   last(c.close, c.bucket) AS close';
 BEGIN
     FOR frame IN
         SELECT * FROM (VALUES
@@ -18,34 +21,31 @@ BEGIN
         EXECUTE format($sql$
             CREATE VIEW quote_candles_%1$s AS
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket) AS bucket,
-                   first(c.open, c.bucket) AS open, max(c.high) AS high, min(c.low) AS low,
-                   last(c.close, c.bucket) AS close,
+                   %4$s,
                    first(c.ask_open, c.bucket) AS ask_open, max(c.ask_high) AS ask_high, min(c.ask_low) AS ask_low,
                    last(c.ask_close, c.bucket) AS ask_close,
                    sum(c.bid_size) AS bid_size, sum(c.ask_size) AS ask_size,
                    sum(c.spread_sum) / sum(c.ticks) AS spread, sum(c.ticks)::bigint AS ticks
             FROM quote_candle_%3$s c JOIN instruments i USING (instrument_id)
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
-        $sql$, frame.name, frame.width, frame.source);
+        $sql$, frame.name, frame.width, frame.source, prices);
 
         -- Trades; where an instrument has only quotes, the bid with the bid sizes as volume and no vwap.
         EXECUTE format($sql$
             CREATE VIEW candles_%1$s AS
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket) AS bucket,
-                   first(c.open, c.bucket) AS open, max(c.high) AS high, min(c.low) AS low,
-                   last(c.close, c.bucket) AS close, sum(c.volume) AS volume,
+                   %4$s, sum(c.volume) AS volume,
                    sum(c.turnover) / nullif(sum(c.volume), 0) AS vwap, sum(c.ticks)::bigint AS ticks
             FROM trade_candle_%3$s c JOIN instruments i USING (instrument_id)
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
             UNION ALL
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket),
-                   first(c.open, c.bucket), max(c.high), min(c.low), last(c.close, c.bucket),
-                   sum(c.bid_size), NULL::numeric, sum(c.ticks)::bigint
+                   %4$s, sum(c.bid_size), NULL::numeric, sum(c.ticks)::bigint
             FROM quote_candle_%3$s c JOIN instruments i USING (instrument_id)
             WHERE NOT EXISTS (
                 SELECT FROM trade_coverage t WHERE t.instrument_id = i.instrument_id AND NOT isempty(t.ids))
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
-        $sql$, frame.name, frame.width, frame.source);
+        $sql$, frame.name, frame.width, frame.source, prices);
 
         -- The old name: bitcoin of every venue.
         EXECUTE format($sql$

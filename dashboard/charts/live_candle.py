@@ -20,11 +20,12 @@ from decimal import Decimal
 from typing import Any
 
 from dashboard.charts.feed import Tick
-from dashboard.queries import SQL, Instrument, text_of
+from dashboard.queries import Instrument, text_of
 from dashboard.store import Store
 from pipeline.core.runtime import now_us
 from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us, to_us
+from pipeline.database.sql import statement
 
 # Ticks that are kept beside the database's candle; a piece of 2,000 is merged in 2 ms.
 PILE = 2_000
@@ -207,9 +208,9 @@ class LiveCandles:
         began = time.monotonic()
         rows = await self._store.rows(
             _Stored,
-            (SQL / ("live_trades.sql" if self._one.kind == "trades" else "live_quotes.sql"))
-            .read_text()
-            .replace(":source", self._timeframe.source),
+            statement("dashboard/live_trades" if self._one.kind == "trades" else "dashboard/live_quotes").replace(
+                ":source", self._timeframe.source
+            ),
             {
                 "id": self._one.instrument_id,
                 "buckets": [from_us(b) for b in sorted(wanted)],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumers import letter_box
-from dashboard import letters
+from dashboard import shared
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name
 from pipeline.core.runtime import now_us
@@ -78,7 +78,7 @@ def test_only_the_newest_letters_are_read(stop: Any, bus: Bus, monkeypatch: pyte
         return found
 
     monkeypatch.setattr(letter_box, "read", counted)
-    monkeypatch.setattr(letters, "KEPT_S", -1.0)
+    monkeypatch.setattr(shared, "KEPT_S", -1.0)
     publisher = bus.publisher_to(full_name(bus.settings.tenant, "dead-letters", "trades-writer"), "dead_letter", "test")
     for number in range(5_000):
         publisher.send(letter(b'{"n": %d}' % number))
