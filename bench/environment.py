@@ -151,10 +151,6 @@ class Child:
         """User and system time so far."""
         return cpu_of(self.process.pid)
 
-    def resident_mb(self) -> float:
-        """Resident memory without pages of files, which the kernel can take back: RssAnon."""
-        return self._status("RssAnon")
-
     def total_resident_mb(self) -> float:
         """All resident memory, libraries included: VmRSS."""
         return self._status("VmRSS")

@@ -15,6 +15,7 @@ import pulsar
 import schemas
 from judge.inject import Striker
 from judge.testbed import Stage
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.verify import verify
 
@@ -60,7 +61,7 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
     while True:
         try:
             with connect(stage) as conn:
-                open_ = _open(conn, stage, first, last)
+                open_ = _open(conn, first, last)
         except psycopg.Error as error:
             open_ = [f"database: {error}".strip()]
         if not open_:
@@ -98,11 +99,12 @@ def _beyond(text: str, high: int) -> bool:
     return "neither stored" in text and bool(numbers) and min(numbers) > high
 
 
-def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str]:
+def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
     """What is neither stored nor explained up to `last`, and hours that are not there."""
     found = []
     for (venue, product), low in first.items():
-        row = conn.execute(
+        missing = query.scalar(
+            conn,
             """
             SELECT int8multirange(int8range(%s, %s, '[]')) - c.ids - coalesce(
                 (SELECT range_agg(int8range(h.first_id, h.last_id, '[]')) FROM holes h
@@ -110,17 +112,18 @@ def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str
             FROM trade_coverage c JOIN instruments i USING (instrument_id) WHERE i.venue = %s AND i.product_id = %s
             """,
             (low, last[venue, product], venue, product),
-        ).fetchone()
-        if row is None or row[0]:
-            found.append(f"{venue} {product} misses {row[0] if row else 'everything'}")
+        )
+        if missing is None or missing:
+            found.append(f"{venue} {product} misses {'everything' if missing is None else missing}")
     for product, count in QUOTES.items():
-        row = conn.execute(
+        stored = query.scalar(
+            conn,
             "SELECT coalesce(sum(ticks), 0) FROM quote_hours JOIN instruments USING (instrument_id)"
             " WHERE venue = 'dukascopy' AND product_id = %s",
             (product,),
-        ).fetchone()
-        if row is None or row[0] != count:
-            found.append(f"dukascopy {product} has {row[0] if row else 0} of {count} quotes")
+        )
+        if stored != count:
+            found.append(f"dukascopy {product} has {stored} of {count} quotes")
     return found
 
 
@@ -130,7 +133,7 @@ def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int,
     tape = stage.simulator.tape(venue, product)
     truth = tape.trades(low, high)
     verdict.trades += len(stored)
-    ids = np.array([row[0] for row in stored], dtype=np.int64)
+    ids = np.array([trade_id for trade_id, *_ in stored], dtype=np.int64)
     name = f"{venue} {product}"
     if len(doubled := np.flatnonzero(np.diff(ids) == 0)):
         verdict.differences.append(f"{name}: {len(doubled)} ids stored twice, first {ids[doubled[0]]}")

@@ -21,6 +21,7 @@ from judge.cluster import Cluster
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
 from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
+from pipeline.database import query
 from pipeline.database.migrate import migrate
 from pipeline.services.database import Database
 from pipeline.services.instance import Service
@@ -62,7 +63,7 @@ def run(say: Callable[[str], None]) -> list[str]:
         bootstrap.broker_when_ready(settings, stop)
         writers += [_writer(settings, url, folder) for _ in range(2)]
         bus = Bus(settings, stop)
-        expected = _flow(bus, cluster, writers, url, say)
+        expected = _flow(bus, cluster, writers, say)
         wrong = _compare(url, expected, say)
         bus.close()
         return wrong
@@ -93,7 +94,7 @@ def _writer(settings: PulsarSettings, url: str, folder: Path) -> subprocess.Pope
 
 
 def _flow(
-    bus: Bus, cluster: Cluster, writers: list[subprocess.Popen[bytes]], url: str, say: Callable[[str], None]
+    bus: Bus, cluster: Cluster, writers: list[subprocess.Popen[bytes]], say: Callable[[str], None]
 ) -> dict[str, dict[int, tuple[Any, ...]]]:
     """Publish evenly over the time, strike, and wait until the broker has everything."""
     frames = {f"{symbol(n)}-USD": list(messages(n, TRADES, 5)) for n in range(PRODUCTS)}
@@ -136,8 +137,7 @@ def _compare(url: str, expected: dict[str, dict[int, tuple[Any, ...]]], say: Cal
     with psycopg.connect(url, autocommit=True) as conn:
 
         def stored() -> int:
-            row = conn.execute("SELECT coalesce(sum(rows), 0)::bigint FROM trade_coverage").fetchone()
-            return int(row[0]) if row else 0
+            return int(query.scalar(conn, "SELECT coalesce(sum(rows), 0)::bigint FROM trade_coverage"))
 
         wait_until(lambda: stored() >= total, 120, 0.2)
         wrong = [] if stored() == total else [f"{stored():,} trades of {total:,} stored"]
@@ -147,7 +147,7 @@ def _compare(url: str, expected: dict[str, dict[int, tuple[Any, ...]]], say: Cal
                 " JOIN instruments USING (instrument_id) WHERE product_id = %s",
                 (product,),
             ).fetchall()
-            if len(rows) != len(truth) or {row[0]: tuple(row[1:]) for row in rows} != truth:
+            if len(rows) != len(truth) or {trade_id: tuple(trade) for trade_id, *trade in rows} != truth:
                 wrong.append(f"{product}: {len(rows)} rows, {len(truth)} trades published, and they are not the same")
         wrong += [text for verdict in verify(conn) for text in verdict.wrong]
     say(f"{total:,} trades compared, {time.monotonic() - began:.1f} s after the last was confirmed")

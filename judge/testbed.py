@@ -26,6 +26,7 @@ from judge.proxy import Proxy
 from judge.schedule import FEEDING, LOADS, VENUES
 from judge.small_disk import SmallDisk
 from pipeline.core.settings import PROJECT, prefixes
+from pipeline.database import query
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -249,10 +250,9 @@ class Stage:
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                made = conn.execute("SELECT to_regclass('trade_coverage') IS NOT NULL").fetchone()
-                if made == (True,):
-                    row = conn.execute("SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)").fetchone()
-                    return row is not None and row[0] == wanted
+                if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is not None:
+                    stored = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
+                    return bool(stored == wanted)
             return False
 
         def ended() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import psycopg
 
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from simulator.testing import Simulator
 
@@ -79,7 +80,7 @@ class Truth:
                 low = max(low, self._published(key, self._looked_s + LAST_ROWS_S) + 1)
                 return [i for i in range(low, high + 1) if not self.skipped(key, i)]
         try:
-            stored = {row[0] for row in conn.execute(_STORED, (*key, low, high))}
+            stored = set(query.scalars(conn, _STORED, (*key, low, high)))
         except psycopg.Error:
             conn.close()
             return []

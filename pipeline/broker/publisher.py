@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulsar
@@ -178,7 +178,7 @@ class Publisher:
         Without `wait` (live data) it returns False at once where there is no room or the publisher is not open; the
         ledger will show the gap. With `wait` it blocks until there is room; False only when stopped meanwhile,
         `Unavailable` when the publisher could not be opened within `PATIENCE_S`. Taken is not yet confirmed: see
-        `flush`, `failed` and `deliver`.
+        `flush` and `failed`.
         """
         data = self._encode(record)
         return self._hand_over(data, key, wait, on_confirmed)
@@ -249,29 +249,9 @@ class Publisher:
             self._room.wait_for(lambda: self.pending == 0, timeout_s)
             return self.pending == 0 and self.failed == 0
 
-    def deliver(self, records: Iterable[Record], timeout_s: float) -> bool:
-        """Send and wait: True when the broker has confirmed each of them, False when it has not within the time or the
-        program stops. To be repeated whole then; raises as `send` does."""
-        confirmed: list[None] = []
-        wanted = 0
-        for record in records:
-            wanted += 1
-            if not self.send(record, wait=True, on_confirmed=lambda: confirmed.append(None)):
-                return False
-        with self._room:
-            return self._room.wait_for(lambda: len(confirmed) == wanted or self._link is None, timeout_s) and (
-                len(confirmed) == wanted
-            )
-
     def stalled_s(self) -> float:
         """How long messages have been on their way of which the broker confirmed none."""
         return time.monotonic() - self._moved_at if self.pending else 0.0
-
-    def connected(self) -> bool:
-        link = self._link
-        return link is not None and all(
-            bool(producer.is_connected()) for producer in (link.producer, link.large) if producer is not None
-        )
 
     def close(self) -> None:
         with self._room:

@@ -250,7 +250,7 @@ def test_a_renewed_token_needs_no_restart(
             admin.namespaces(TENANT)
         token.write_text(secure.token(PIPELINE))
         assert "trades" in admin.namespaces(TENANT)
-        assert bus.publisher("trades", "kraken", "ETH-USD", "trades", "test").connected()
+        assert bus.publisher("trades", "kraken", "ETH-USD", "trades", "test").trouble is None
     finally:
         bus.close()
 
