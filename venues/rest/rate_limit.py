@@ -1,27 +1,23 @@
 """How often a venue may be asked: one limit per venue (or pair) and machine, shared by all processes.
 
-A small file holds the moment from which the next request may go. Who wants to ask takes the next free moment under
-`flock`, moves it on by one interval, and waits for its moment outside the lock. So requests are spread evenly without
-bursts, a process that dies releases the lock and costs at most one interval, and nothing has to be cleaned up.
+A small file holds the moment from which the next request may go. Who wants to ask takes the next free moment under its
+lock, moves it on by one interval, and waits for its moment outside the lock. So requests are spread evenly without
+bursts, and a process that dies costs at most one interval.
 (pyrate-limiter's shared bucket needs an SQLite file and its own file lock for the same, and counts windows, which lets
 two bursts meet at their border.)
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import struct
 import threading
 import time
 from pathlib import Path
 
 from pipeline.core import metrics
-from pipeline.core.errors import WrongUse
 from pipeline.core.stopping import Stopped
+from venues.rest.shared_numbers import SharedNumbers
 
-_MOMENT = struct.Struct("<d")
 # On its way to the venue a request may be overtaken in time by the next one: 10 % of distance against that.
 MARGIN = 1.1
 # A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
@@ -34,12 +30,7 @@ class RateLimit:
     def __init__(self, folder: Path, name: str, rate: float) -> None:
         self.name, self.interval_s = name, MARGIN / rate
         self._venue = name.split("-", 1)[0]
-        self._path = folder / f"rate-limit.{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-        except OSError as error:
-            raise WrongUse(f"STATE_DIR: {folder} cannot be written ({error.strerror}).") from None
+        self._shared = SharedNumbers(folder, f"rate-limit.{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}", 1)
 
     def wait(self, stop: threading.Event) -> float:
         """Wait for a turn; returns how long it took. Raises `Stopped`."""
@@ -55,18 +46,11 @@ class RateLimit:
 
     def _reserve(self, hold_s: float) -> float:
         """Take the next free moment, or move it to `hold_s` from now."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # CLOCK_MONOTONIC is one clock for all processes of the machine.
+        with self._shared.locked() as kept:
             now = time.monotonic()
-            data = os.pread(descriptor, _MOMENT.size, 0)
-            free: float = _MOMENT.unpack(data)[0] if len(data) == _MOMENT.size else now
+            free = kept[0] if kept else now
             if not now - BELIEVABLE_S <= free <= now + BELIEVABLE_S:
                 free = now
             moment = max(now, free)
-            following = max(moment, now + hold_s) if hold_s else moment + self.interval_s
-            os.pwrite(descriptor, _MOMENT.pack(following), 0)
+            kept[:] = [max(moment, now + hold_s) if hold_s else moment + self.interval_s]
             return moment
-        finally:
-            os.close(descriptor)  # gives up the lock too

@@ -7,19 +7,16 @@ it grows slowly: a refusal then comes once in some 70 requests, not once in ten.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pipeline.core import metrics
-from pipeline.core.errors import WrongUse
 from pipeline.core.stopping import Stopped
+from venues.rest.shared_numbers import SharedNumbers
 
 START_RATE = 1.0
 LEAST_RATE = 0.05
@@ -28,8 +25,6 @@ NEAR = 0.85  # of the refused rate: from here on ...
 SLOW = 0.002  # ... only this share of it more with each good answer
 CUT = 0.7
 LONGEST_PAUSE_S = 300.0
-FROZEN_S = 2.0
-_FILE = struct.Struct("<5d")
 # A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
 _BELIEVABLE_S = 1200.0
 
@@ -43,28 +38,13 @@ class _State:
     cut_at: float = 0.0
 
 
-def _lock(descriptor: int) -> None:
-    """It is held for microseconds; by a frozen process for ever, and then the file is used without it."""
-    until = time.monotonic() + FROZEN_S
-    while time.monotonic() < until:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.005)
-
-
 class AdaptiveLimit:
     """One rate under `name` in `folder`. Thread-safe; moments are CLOCK_MONOTONIC, one clock for the machine."""
 
     def __init__(self, folder: Path, name: str, max_rate: float, pause_s: float) -> None:
         self.name, self._max_rate, self._pause_s = name, max_rate, pause_s
-        self._path = folder / f"adaptive-limit.{name}"
+        self._shared = SharedNumbers(folder, f"adaptive-limit.{name}", len(fields(_State)))
         self._failures = 0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-        except OSError as error:
-            raise WrongUse(f"STATE_DIR: {folder} cannot be written ({error.strerror}).") from None
 
     @property
     def rate(self) -> float:
@@ -111,16 +91,11 @@ class AdaptiveLimit:
 
     @contextmanager
     def _locked(self) -> Iterator[_State]:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock(descriptor)
-            data = os.pread(descriptor, _FILE.size, 0)
-            state = _State(*_FILE.unpack(data)) if len(data) == _FILE.size else _State()
+        with self._shared.locked() as kept:
+            state = _State(*kept)
             now = time.monotonic()
             if not (max(state.free, state.held) <= now + _BELIEVABLE_S and state.cut_at <= now and state.rate > 0):
                 state = _State()
             state.rate = min(max(state.rate, LEAST_RATE), self._max_rate)
             yield state
-            os.pwrite(descriptor, _FILE.pack(*vars(state).values()), 0)
-        finally:
-            os.close(descriptor)  # gives up the lock too
+            kept[:] = astuple(state)
