@@ -22,7 +22,8 @@ from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.stopping import Stopped
-from pipeline.database.connection import Connection, connect_when_ready, transient
+from pipeline.database.connection import connect_when_ready, transient
+from pipeline.database.session import Session
 
 # Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
 # rows takes 300,000 transactions.
@@ -43,12 +44,10 @@ class Store:
     def __init__(
         self, name: str, settings: DatabaseSettings, sink: Sink, state: LaneState, stop: threading.Event
     ) -> None:
-        self._name = name
-        self._settings = settings
         self._sink = sink
         self._state = state
         self._stop = stop
-        self._conn: Connection | None = None
+        self._session = Session(lambda: connect_when_ready(settings, name, stop))
         self._halving = False
 
     def store(
@@ -128,9 +127,7 @@ class Store:
         too_much = 0
 
         def attempt() -> WriteResult:
-            if self._conn is None:
-                self._conn = connect_when_ready(self._settings, self._name, self._stop)
-            stored = prepared.store(self._conn)
+            stored = prepared.store(self._session.connection())
             self._state.database(None)
             return stored
 
@@ -156,9 +153,7 @@ class Store:
         self.close()  # whatever its state: a new one is surely clean
 
     def close(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        self._session.close()
 
 
 def _said(error: Exception | None) -> str:

@@ -30,8 +30,9 @@ from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, load
 from pipeline.core.stopping import Stopped
-from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.connection import connect_when_ready
 from pipeline.database.ledger import IdGap, Ledger
+from pipeline.database.session import Session
 from venues import id_ranges
 from venues.bad_rows import BadRowLetters
 from venues.id_ranges import IdRange
@@ -60,7 +61,7 @@ class GapFiller:
         self._settings = load(GapFillerSettings)
         self._log = get_logger()
         self._publishers: dict[Key, Publisher] = {}
-        self._publishing, self._connecting = threading.Lock(), threading.Lock()
+        self._publishing = threading.Lock()
         self._fillers = {
             source.venue: Filler(source, self._publisher_of(source.venue), "repair", self._settings.confirm_seconds)
             for source in sources
@@ -69,7 +70,7 @@ class GapFiller:
             full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
         )
         self._backpressure = Backpressure(stop)
-        self._conn: Connection | None = None
+        self._session = Session(lambda: connect_when_ready(load(DatabaseSettings), "gap-filler", stop))
         self._book = GapBook(self._settings.reorder_seconds, self._settings.confirm_seconds)
         self._explanations = Explanations(self._unrepairable)
         self._working: dict[Key, Future[None]] = {}
@@ -83,21 +84,13 @@ class GapFiller:
                     self._look(pool)
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
-                    self._disconnect()
+                    self._session.close()
                 self._stop.wait(LOOK_EVERY_S)
-        self._disconnect()
+        self._session.close()
 
     def _ledger(self) -> Ledger:
-        """Over one connection for all threads; psycopg lets them take turns."""
-        with self._connecting:
-            if self._conn is None or self._conn.closed:
-                self._conn = connect_when_ready(load(DatabaseSettings), "gap-filler", self._stop)
-            return Ledger(self._conn)
-
-    def _disconnect(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        """Over one connection for all threads."""
+        return Ledger(self._session.connection())
 
     def _publisher_of(self, venue: str) -> Callable[[str], Publisher]:
         def publisher(product: str) -> Publisher:

@@ -25,8 +25,9 @@ from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.times import HOUR_US, from_us
-from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.connection import connect_when_ready
 from pipeline.database.ledger import Hour, Ledger
+from pipeline.database.session import Session
 from pipeline.database.sql import statement
 from producers.dukascopy import metrics
 from producers.dukascopy.calendar import busy_hours
@@ -80,23 +81,15 @@ class Loader:
         self._bus = bus
         self.on_progress: Callable[[], None] = lambda: None
         self._wait_turn, self._refetch, self._patience_s = wait_turn, refetch, patience_s
-        self._database = database
-        self._conn: Connection | None = None
+        self._session = Session(lambda: connect_when_ready(database, "dukascopy", self.stop))
         self._looks = Looks(database)
 
-    def _connected(self) -> Connection:
-        if self._conn is None or self._conn.closed:
-            self._conn = connect_when_ready(self._database, "dukascopy", self.stop)
-        return self._conn
-
     def _ledger(self) -> Ledger:
-        return Ledger(self._connected())
+        return Ledger(self._session.connection())
 
     def close(self) -> None:
         self._looks.close()
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        self._session.close()
 
     def ask(self, instrument: Instrument, asked: Asked) -> None:
         """Note in the ledger what is to be accounted for from now on; before anything is fetched."""
@@ -107,7 +100,7 @@ class Loader:
         """Hours before this moment that somebody asked for once, and that are not accounted for."""
         values = {"venue": VENUE, "product": instrument.product_id, "before": from_us(before_us)}
         query = statement("quote_hours_missing")
-        found = self._with_ledger(lambda _: self._connected().execute(query, values).fetchall())
+        found = self._with_ledger(lambda _: self._session.connection().execute(query, values).fetchall())
         first_us = (instrument.first_tick_us or 0) // HOUR_US * HOUR_US
         runs = [range(max(begin_us, first_us), end_us, HOUR_US) for begin_us, end_us in found]
         return [run for run in runs if len(run)]

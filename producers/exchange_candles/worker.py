@@ -29,6 +29,7 @@ from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
+from pipeline.database.session import Session
 from producers.exchange_candles import ledger
 from producers.exchange_candles.book import Book, Results
 from producers.exchange_candles.exchange import Exchange
@@ -61,12 +62,12 @@ class Worker:
         stop: threading.Event,
     ) -> None:
         """`name`: of the Pulsar producers, one of this process."""
-        self.exchange, self._plan, self._bus, self._database, self._stop = exchange, plan, bus, database, stop
+        self.exchange, self._plan, self._bus, self._stop = exchange, plan, bus, stop
         self._letters, self._name = letters, name
         self.venue = exchange.venue
         self.last_answer = time.monotonic()
         self.problems: list[str] = []  # of the last pass
-        self._conn: Connection | None = None
+        self._session = Session(lambda: connect_when_ready(database, name, stop))
         self._publishers: dict[str, Publisher] = {}
         self._books: dict[str, Book] = {}
         self._backpressure = Backpressure(stop)
@@ -109,12 +110,11 @@ class Worker:
         is its own trouble. Returns whether the exchange answers. Raises `Stopped`."""
 
         def attempt() -> None:
-            if self._conn is None:
-                self._conn = connect_when_ready(self._database, self._name, self._stop)
+            conn = self._session.connection()
             turn = f"candles {self.venue} {product_id} {self._plan.granularity_s}"
-            with Ledger(self._conn).turn(turn, self._stop) as mine:
+            with Ledger(conn).turn(turn, self._stop) as mine:
                 if mine:
-                    self._load(self._conn, product_id, outcome)
+                    self._load(conn, product_id, outcome)
 
         def lost(error: BaseException, seconds: float) -> None:
             self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=seconds)
@@ -289,6 +289,4 @@ class Worker:
         return True
 
     def close(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        self._session.close()
