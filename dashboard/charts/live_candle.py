@@ -206,11 +206,10 @@ class LiveCandles:
         wanted = {*self._pending, self._newest_us, self._timeframe.bucket_us(now_us())} - {0}
         ids = [t.order for ticks in self._pending.values() for t in ticks.values()]
         began = time.monotonic()
+        kind = "trade" if self._one.kind == "trades" else "quote"
         rows = await self._store.rows(
             _Stored,
-            statement("dashboard/live_trades" if self._one.kind == "trades" else "dashboard/live_quotes").replace(
-                ":source", self._timeframe.source
-            ),
+            statement(f"dashboard/live_{kind}s").replace(":kind", kind).replace(":source", self._timeframe.source),
             {
                 "id": self._one.instrument_id,
                 "buckets": [from_us(b) for b in sorted(wanted)],

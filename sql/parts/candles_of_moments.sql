@@ -1,0 +1,11 @@
+-- The stored candles that lie in the wider ones of some moments, and in the newest. `:kind` is trade or quote, `:source`
+-- 1m or 1h.
+LEFT JOIN (
+    SELECT DISTINCT ON (c.bucket) c.* FROM :kind_candle_:source c, unnest(
+        %(buckets)s::timestamptz[]
+        || (SELECT time_bucket(%(width)s::interval, max(bucket)) FROM :kind_candle_1m WHERE instrument_id = %(id)s)
+    ) AS b (start)
+    WHERE c.instrument_id = %(id)s AND c.bucket >= b.start AND c.bucket < b.start + %(width)s::interval
+    ORDER BY c.bucket
+) c ON true
+ORDER BY c.bucket

@@ -1,0 +1,22 @@
+"""Prevents a statement that includes what is not there, or that is handed to the database with a part missing."""
+
+import pytest
+
+from pipeline.database.sql import FOLDER, statement
+
+NAMES = [str(file.relative_to(FOLDER).with_suffix("")) for file in sorted(FOLDER.rglob("*.sql"))]
+PARTS = sorted(name for name in NAMES if name.startswith("parts/"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_statement_includes_stands_in_it(name: str) -> None:
+    text = statement(name)
+    assert "-- include:" not in text
+    for part in PARTS:
+        times = (FOLDER / f"{name}.sql").read_text().count(f"-- include: {part}\n")
+        assert text.count(statement(part)) == times + (name == part)
+
+
+def test_every_part_is_included_by_more_than_one_place() -> None:
+    texts = "".join((FOLDER / f"{name}.sql").read_text() for name in NAMES)
+    assert {part: texts.count(f"-- include: {part}\n") for part in PARTS if texts.count(part) < 2} == {}
