@@ -15,8 +15,14 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pytest
 
-from pipeline.core.settings import PROJECT
+from consumers.quote_hours import Hours
+from consumers.tickers import Tickers
+from consumers.writer import Writer
+from pipeline.broker import bootstrap
+from pipeline.core.settings import PROJECT, PulsarSettings
+from pipeline.core.settings import load as load_settings
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
 from producers.dukascopy.feeds.limiter import FAST, START_RATE, AdaptiveLimit
@@ -34,20 +40,35 @@ def us(text: str) -> int:
 
 
 @contextmanager
-def writer(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m consumers.quotes` for the length of a block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "consumers.quotes"], env=dict(environment), stdout=subprocess.DEVNULL, cwd=PROJECT
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
+def writer(environment: Mapping[str, str]) -> Iterator[None]:
+    """What `python -m consumers.quotes` stores, for the length of a block, in threads of this process: no test here is
+    about that program (`tests/judge` runs it), and its start costs a second. Who loads beside it may ask ten times a
+    second at once, unless the test has set another rate."""
+    for feed in ("bi5", "json"):
+        if AdaptiveLimit(Path(environment["STATE_DIR"]), f"dukascopy-{feed}", 1000.0, 0.0).rate <= START_RATE:
+            warm(environment, feed, 10)
+    stop = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        bootstrap.broker_when_ready(load_settings(PulsarSettings), stop)
+        made = Writer("quotes-writer", [Hours(), Tickers()], stop)
+    failed: list[BaseException] = []
+
+    def run() -> None:
         try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            made.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(15)
+    assert not failed, failed
 
 
 def load(environment: Mapping[str, str], *flags: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +101,8 @@ class Vendor:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Head and body are two packets, and the second waited until the first was confirmed: 48 ms a request, so 1.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 path = self.path.removeprefix("/")

@@ -1,4 +1,4 @@
-"""What tests of producers share: their `simulator` is a fixture of their own."""
+"""What tests of producers share. Where the market has to be another one, `simulator` is a fixture of the module."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from simulator.testing import Simulator
+from simulator.testing import Simulator, running_simulator
 from tests.candles_help import Candles
 from tests.scripted_exchange import Scripted, first_from
 
 Env = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """Ten products a venue, with some trades a second each."""
+    with running_simulator(seed=11, rate_scale=4) as started:
+        yield started
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,12 +18,6 @@ Env = Callable[..., dict[str, str]]
 VENUES = ("kraken", "coinbase")
 # The simulator answers in milliseconds; who does not within this time, twice, is called unanswered.
 SOON = {"producers.live.subscriptions.ACKNOWLEDGE_S": 3}
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator(seed=12, rate_scale=4) as started:
-        yield started
 
 
 def admin_of(env: dict[str, str]) -> Admin:

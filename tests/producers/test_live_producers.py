@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 
 from pipeline.core.settings import PROJECT
-from simulator.testing import Simulator, running_simulator
+from simulator.testing import Simulator
 from tests.venue_help import Running, published, running, until
 
 Env = Callable[..., dict[str, str]]
 VENUES = ("kraken", "coinbase")
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with running_simulator(seed=11, rate_scale=4) as started:
-        yield started
 
 
 def statuses(program: Running) -> list[str]:
