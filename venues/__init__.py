@@ -1,1 +1,1 @@
-"""What an exchange is: its symbols, its messages, its answers by REST."""
+"""Exchange adapters: symbols, WebSocket messages and REST answers, a folder per venue."""

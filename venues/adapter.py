@@ -23,15 +23,15 @@ S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 class Proof(StrEnum):
     """How it is shown that nothing of a venue is missing; as stored in `instruments.proof`."""
 
-    IDS = "contiguous ids"  # of each product: a missing number is a missing trade
+    IDS = "contiguous ids"  # per product: a missing number is a missing trade
     SEQUENCE = "sequence per connection"  # a time is proven while the venue's numbers of frames follow each other
     WINDOWS = "time windows"  # a time is proven once the stream was compared with REST
     HOURS = "hours"  # files by the hour: each is stored whole, or was looked for and is not there
-    SAMPLED = "sampled"  # the venue leaves out what it likes: nothing is ever called complete
+    SAMPLED = "sampled"  # the venue omits updates at will: nothing is ever called complete
 
 
 class Rest(Protocol[S_contra]):
-    """Makes the venue's REST side. `attempts`: calls for one answer, before it counts as unavailable."""
+    """Create the venue's REST source. `attempts`: calls per request before it counts as unavailable."""
 
     def __call__(self, settings: S_contra, state_dir: Path, stop: threading.Event, *, attempts: int = 6) -> Source: ...
 
@@ -42,9 +42,9 @@ class Vendor:
     `venues.registry` finds it."""
 
     name: str
-    """As in topics, tables and settings: `kraken`."""
+    """Identifier in topics, tables and settings: `kraken`."""
     title: str
-    """As people write it: `Kraken`."""
+    """Display name: `Kraken`."""
     proof: Proof
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Its own names of coins in place of the usual ones: `XDG` is `DOGE` at Kraken."""
@@ -56,8 +56,8 @@ class Adapter(Vendor, Generic[S]):
 
     settings: type[S]
     products: Callable[[S], tuple[str, ...]]
-    """The configured products, canonical, each once. Raises `WrongUse`."""
+    """The configured products: canonical ids without duplicates. Raises `WrongUse`."""
     stream: Callable[[S, Path, threading.Event], Venue]
     rest: Rest[S]
     alive: Callable[[S], str]
-    """An address of its REST side that answers 200 while it is well."""
+    """URL of a REST endpoint that answers 200 while the venue is up."""

@@ -1,4 +1,4 @@
-"""Dead letters about rows of REST pages that cannot be stored: each once, with what the venue sent."""
+"""Dead letters for rows of REST pages that cannot be stored: one per row, with what the venue sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_REMEMBERED = 10_000
 
 
 class BadRowLetters:
-    """Letters of one program. Thread-safe as far as `Publisher.send` is; a letter sent twice does no harm."""
+    """Publishes the letters of one program. As thread-safe as `Publisher.send`; a duplicate letter does no harm."""
 
     def __init__(self, bus: Bus, program: str) -> None:
         self._bus, self._program = bus, program
@@ -25,7 +25,7 @@ class BadRowLetters:
         self._sent: set[tuple[str, str, int, int]] = set()
 
     def send(self, venue: str, product_id: str, rows: Iterable[BadRow]) -> None:
-        """Without waiting: what the broker does not take now is sent with the second look."""
+        """Publish a letter per new row without blocking; one the broker refuses now is sent at the second look."""
         for row in rows:
             key = (venue, product_id, row.trade_id, hash(row.payload))
             if key in self._sent or len(self._sent) >= MOST_REMEMBERED:

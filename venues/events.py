@@ -1,4 +1,4 @@
-"""What a frame of a venue says, in terms that all venues share. A venue's `wire` module turns bytes into these."""
+"""Events that all venues share. A venue's `parse` module turns frames into these."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
 from schemas.records import CandleRow, Quote, TradeRow
 
-# The largest frames there are, snapshots of a thousand trades, hold some 7,000 commas. A million tiny elements in 1 MB
-# were a million objects, and 70 MB.
+# The largest real frames, snapshots of a thousand trades, hold some 7,000 commas. Measured: a million tiny elements in
+# 1 MB become a million objects and 70 MB.
 MAX_COMMAS = 50_000
-# Elements of one frame that are kept one by one when they cannot be read; the rest is counted.
+# Unreadable elements of one frame that are reported one by one; the rest are counted.
 MAX_BAD_ELEMENTS = 20
 MAX_DETAIL = 500
-MAX_DIGITS = 64  # of a decimal; the longest that a venue sends have some 30
+MAX_DIGITS = 64  # of a decimal; the longest seen from a venue have some 30
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SCIENTIFIC = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,2}")
-# Floats never: the digits of a JSON number are kept as text. C-speed as long as only these hooks are set.
-# NaN is kept as text too: it costs the element that holds it, not the frame.
+# No floats: the digits of a JSON number are kept as text. The C decoder is used as long as only these hooks are set.
+# NaN is kept as text too, so that it invalidates its element, not the frame.
 _JSON = json.JSONDecoder(parse_float=str, parse_constant=str)
 
 
 @dataclass(frozen=True, slots=True)
 class TradeFrame:
-    """Trades of one product in the venue's order."""
+    """Trades of one product, in the venue's order."""
 
     product_id: str
     rows: list[TradeRow]
@@ -40,7 +40,7 @@ class TradeFrame:
 
 @dataclass(frozen=True, slots=True)
 class TickerFrame:
-    """Best bid and ask; `timestamp_us` None where the venue gives no time."""
+    """Best bid and ask. `timestamp_us` is None where the venue gives no time."""
 
     product_id: str
     timestamp_us: int | None
@@ -50,8 +50,8 @@ class TickerFrame:
 
 @dataclass(frozen=True, slots=True)
 class CandleFrame:
-    """Candles that the venue made itself; `final` is decided by whoever publishes them. `as_of_us` None where the venue
-    gives no time."""
+    """Candles made by the venue; whoever publishes them sets `final`. `as_of_us` is None where the venue gives no
+    time."""
 
     product_id: str
     as_of_us: int | None
@@ -72,7 +72,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRefused:
-    """The venue refused a subscription; without a product where it named none. `request` is our number of it."""
+    """The venue refused a subscription. `product_id` is None where it named none; `request` is our request id."""
 
     channel: str | None
     product_id: str | None
@@ -92,7 +92,7 @@ class Resubscribe:
 
 @dataclass(frozen=True, slots=True)
 class VenueNotice:
-    """The venue's own state or complaint, for the log."""
+    """A status or error message of the venue, for the log."""
 
     kind: str  # status, error
     text: str
@@ -100,7 +100,7 @@ class VenueNotice:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A frame, or one element of it, that the venue's format does not explain."""
+    """A frame, or one element of it, that does not match the venue's documented format."""
 
     reason: str  # json, shape, price, time ...
     detail: str
@@ -109,7 +109,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class FramesLost:
-    """The venue's own numbers say that frames did not arrive. Lost trades show in the ledger and are repaired."""
+    """A jump in the venue's sequence numbers. Trades lost this way show in the ledger and are repaired."""
 
     count: int
 
@@ -136,15 +136,15 @@ Said = (
 
 
 def parse_frame(frame: bytes) -> Any:
-    """`parse_json` of a WebSocket frame, which is refused whole when it holds too many elements."""
+    """Parse a WebSocket frame as JSON. Raises `BadData("size")` if it holds too many elements, else as `parse_json`."""
     commas = frame.count(b",")
     if commas > MAX_COMMAS:
-        raise BadData("size", f"a frame of {len(frame)} bytes with {commas} elements")
+        raise BadData("size", f"a frame of {len(frame)} bytes holds {commas} elements; the limit is {MAX_COMMAS}")
     return parse_json(frame)
 
 
 def parse_json(text: bytes | str) -> Any:
-    """JSON with numbers as the venue wrote them (fractions as text, integers as int). Raises `BadData("json")`."""
+    """Decode JSON; numbers with a fraction stay text as written, integers become int. Raises `BadData("json")`."""
     try:
         return _JSON.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError) as error:
@@ -152,7 +152,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def decimal_text(value: Any) -> str:
-    """A price or size as the venue wrote it; only scientific notation is written out. Raises `BadData("decimal")`."""
+    """Return a price or size as the venue wrote it; scientific notation is expanded. Raises `BadData("decimal")`."""
     text = value if type(value) is str else str(value) if type(value) is int and abs(value) < MAX_ID else ""
     if len(text) <= MAX_DIGITS:
         if _PLAIN.fullmatch(text):
@@ -163,7 +163,7 @@ def decimal_text(value: Any) -> str:
 
 
 def whole_number(value: Any) -> int:
-    """A trade id: an int, or digits, up to `MAX_ID`. Raises `BadData("trade_id")`."""
+    """Parse a trade id: an int or decimal digits, below `MAX_ID`. Raises `BadData("trade_id")`."""
     if type(value) is str and len(value) <= 19 and value.isdecimal() and value.isascii():
         value = int(value)
     if type(value) is int and 0 <= value < MAX_ID:
@@ -172,7 +172,7 @@ def whole_number(value: Any) -> int:
 
 
 def sane_time(timestamp_us: int) -> int:
-    """The same, when it lies within [2000, 2100). Raises `BadData("time")`."""
+    """Return the time unchanged if it lies within the years [2000, 2100). Raises `BadData("time")`."""
     if OLDEST_US <= timestamp_us < END_US:
         return timestamp_us
     raise BadData("time", f"{_shown(timestamp_us)} us since 1970 is not a time between 2000 and 2100")
@@ -180,12 +180,12 @@ def sane_time(timestamp_us: int) -> int:
 
 def _shown(value: Any) -> str:
     if type(value) is int and abs(value) >= MAX_ID:
-        return f"an integer of {value.bit_length()} bits"  # its text takes long to make, or cannot be made
+        return f"an integer of {value.bit_length()} bits"  # its decimal text is slow to make, or refused by Python
     return repr(value)[:100]
 
 
 def explained(error: Exception, element: Any) -> Unreadable:
-    """What to say of an element that could not be read."""
+    """Return the event for an element whose parsing raised `error`."""
     if isinstance(element, bytes):
         payload = element
     else:
@@ -200,7 +200,7 @@ def explained(error: Exception, element: Any) -> Unreadable:
 
 
 class BadElements:
-    """Elements of one frame that could not be read: the first ones as they are, the number of the others."""
+    """Collects the unreadable elements of one frame: the first ones in full, the others as a count."""
 
     def __init__(self) -> None:
         self.said: list[Said] = []
@@ -218,7 +218,8 @@ class BadElements:
         return [*self.said, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
 
     def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Figures beside the quote, by (ours, theirs): one that is odd is left out, and costs nothing else."""
+        """Parse optional figures of a ticker, `names` being (our name, the venue's). A bad one is reported and
+        omitted."""
         values = {}
         for ours, theirs in names:
             given = element.get(theirs)

@@ -1,7 +1,7 @@
-"""Numbers that went through a binary float on their way: its noise is taken out, what was written otherwise is kept.
+"""Remove binary floating-point noise from decimals; all other numbers are kept as written.
 
-An exchange that adds volumes as floats writes 0.0007600000000000001 for 0.00076, and 1.0860400000000001 for a price.
-A decimal of up to 15 digits comes through a float unharmed, so only longer ones are looked at.
+An exchange that adds volumes as floats writes 0.0007600000000000001 for 0.00076, or 1.0860400000000001 for a price. A
+decimal of up to 15 digits survives a float unchanged, so only longer ones are examined.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from pipeline.core.errors import BadData
 from venues.events import decimal_text
 
-FAITHFUL_DIGITS = 15  # of a decimal that a double gives back as it was
-DECIMALS = 18  # that the tables hold
+FAITHFUL_DIGITS = 15  # significant digits that survive a double unchanged
+DECIMALS = 18  # decimal places that the tables hold
 WHOLE_DIGITS = 16
-LONGEST = 120  # characters of a number that somebody may mean
-# One rounding is 1.1e-16 of the value; a sum of ten thousand trades stays below this.
+LONGEST = 120  # characters of a plausible number
+# Relative. One rounding is 1.1e-16 of the value; the sum of ten thousand trades stays below this.
 NOISE = Decimal("1e-12")
-_ONE_FLOAT = Decimal("4.5e-16")  # two roundings and the digits cut off in the text
+_ONE_FLOAT = Decimal("4.5e-16")  # two roundings plus the digits cut off in the text
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _FIFTEEN = Context(prec=FAITHFUL_DIGITS, rounding=ROUND_HALF_EVEN)
 
 
 def without_noise(value: object, unit: Decimal | None = None) -> str:
-    """The decimal text of a number, as it was written or without the noise of a float. Raises `BadData("decimal")`.
+    """Return a number's decimal text, as written or with float noise removed. Raises `BadData("decimal")`.
 
-    `unit` is the market's step of this number, where it is known: a long number within noise of a multiple of it is
-    that multiple. Steps change over the years, so what lies between them is no error; it is kept as it was written,
-    rounded to 18 decimals at most.
+    `unit` is the market's step size, where known: a long number within noise of a multiple of it becomes that multiple.
+    Step sizes change over the years, so a number between two steps is not an error; it is kept as written, rounded to
+    18 decimal places at most.
     """
     text = decimal_text(repr(value) if isinstance(value, float) else value)
     if len(text) > LONGEST:
@@ -48,7 +48,7 @@ def without_noise(value: object, unit: Decimal | None = None) -> str:
 
 
 def _nearest(number: Decimal, unit: Decimal | None) -> Decimal | None:
-    """The number that was meant, if this one is that far from it only."""
+    """Return the number that was meant, if `number` differs from it by no more than float noise."""
     if unit is not None and unit > 0:
         multiple = _CONTEXT.multiply((_CONTEXT.divide(number, unit)).to_integral_value(context=_CONTEXT), unit)
         off = abs(_CONTEXT.subtract(number, multiple))

@@ -1,4 +1,4 @@
-"""Runs of trade ids as `(first, last)`, both included, ascending and apart from each other."""
+"""Ranges of trade ids as `(first, last)`, inclusive; lists of them are ascending and disjoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ IdRange = tuple[int, int]
 
 
 def of_ids(ids: Iterable[int]) -> list[IdRange]:
-    """The runs that these ids form."""
+    """Return the ranges formed by these ids."""
     spans: list[IdRange] = []
     for number in sorted(set(ids)):
         if spans and spans[-1][1] == number - 1:
@@ -20,7 +20,7 @@ def of_ids(ids: Iterable[int]) -> list[IdRange]:
 
 
 def merged(spans: Iterable[IdRange]) -> list[IdRange]:
-    """The same ids, without overlap."""
+    """Return the union: sorted, with overlapping and adjacent ranges joined."""
     made: list[IdRange] = []
     for first, last in sorted(spans):
         if made and first <= made[-1][1] + 1:
@@ -31,14 +31,14 @@ def merged(spans: Iterable[IdRange]) -> list[IdRange]:
 
 
 def common(left: Iterable[IdRange], right: Iterable[IdRange]) -> list[IdRange]:
-    """Ids that are in both."""
+    """Return the intersection."""
     others = merged(right)
     pairs = ((max(a, c), min(b, d)) for a, b in left for c, d in others)
     return merged((first, last) for first, last in pairs if first <= last)
 
 
 def without(spans: Iterable[IdRange], taken: Iterable[IdRange]) -> list[IdRange]:
-    """Ids of `spans` that are not in `taken`."""
+    """Return the difference: ids in `spans` that are not in `taken`."""
     rest: list[IdRange] = []
     away = merged(taken)
     for first, last in merged(spans):
@@ -56,24 +56,24 @@ def without(spans: Iterable[IdRange], taken: Iterable[IdRange]) -> list[IdRange]
 
 
 def between(ids: Iterable[int]) -> list[IdRange]:
-    """The runs missing between the smallest and the largest of these ids."""
+    """Return the ranges missing between the smallest and the largest of these ids."""
     runs = of_ids(ids)
     return [(left[1] + 1, right[0] - 1) for left, right in pairwise(runs)]
 
 
 def ids_of(spans: Iterable[IdRange]) -> Iterator[int]:
-    """Every single id, ascending; for few ids only."""
+    """Yield every id, ascending. For small ranges only."""
     for first, last in spans:
         yield from range(first, last + 1)
 
 
 def size(spans: Iterable[IdRange]) -> int:
-    """How many ids."""
+    """Return the number of ids."""
     return sum(last - first + 1 for first, last in spans)
 
 
 def newest_cluster(spans: list[IdRange], distance: int) -> list[IdRange]:
-    """The last spans that lie less than `distance` ids apart, so that one walk passes them all."""
+    """Return the last ranges that lie less than `distance` ids apart, so that one walk covers them all."""
     cluster = spans[-1:]
     for span in reversed(spans[:-1]):
         if cluster[0][0] - span[1] >= distance:
@@ -83,5 +83,5 @@ def newest_cluster(spans: list[IdRange], distance: int) -> list[IdRange]:
 
 
 def contains(spans: list[IdRange], number: int) -> bool:
-    """Whether an id is in one of a few spans."""
+    """Whether an id lies in one of the ranges. Linear search, for few ranges."""
     return any(first <= number <= last for first, last in spans)

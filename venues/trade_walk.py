@@ -1,9 +1,9 @@
-"""Missing trade ids, asked of a venue's REST interface and published: what a load by command and the gap filler share.
+"""Fetch missing trade ids by REST and publish them. Shared by back-fills and the gap filler.
 
-A source walks pages over a run of ids. What lies in the wanted spans is published at once, so a walk that ends early
-has published what it got. Nothing is final on one look: what an answer does not hold though it holds ids on both sides
-(absent), holds as a row that cannot be stored (bad), or passes by without a way to ask for it (unreachable) becomes
-a finding when a second look, `confirm_s` later, says the same.
+A source walks pages over a range of ids. Wanted trades are published at once, so a walk that ends early has published
+what it got. Nothing is final after one look. An id is absent when an answer holds ids on both sides of it and not
+this one, bad when its row cannot be stored, unreachable when the walk passes it and no cursor leads to it. It becomes a
+finding when a second look, `confirm_s` later, gives the same result.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ VENUE_HAS_NONE = "venue_has_none"
 TOO_OLD = "too_old"
 REJECTED = "rejected"
 UNREACHABLE = "unreachable"
-# Spans closer together than this are passed in one walk: a page holds 1000 trades.
+# Ranges closer together than this are fetched in one walk: a page holds 1000 trades.
 ONE_WALK = 700
 # Trade times are not monotonic in id; a second look starts this much earlier before it declares ids missing.
 SECOND_LOOK_US = 10_000_000
 
 
 class Source(Protocol):
-    """A venue's trades by REST. Everything raises `Refused`, `Unavailable` or `pipeline.core.stopping.Stopped`."""
+    """A venue's trades by REST.
+
+    All methods block, for rate limits and retries too; they are called from one worker thread at a time. All raise
+    `Refused`, `Unavailable` or `pipeline.core.stopping.Stopped`.
+    """
 
     venue: str
     page_rows: int
@@ -44,51 +48,53 @@ class Source(Protocol):
     clock: DateClock
 
     def prepare(self, products: Sequence[str]) -> None:
-        """Learn what is needed to ask about these products, all at once. Raises `Refused` for one that there is not."""
+        """Look up what requests for these products need, all at once. Raises `Refused` for an unknown product."""
 
     def newest_trade(self, product_id: str) -> int:
-        """Its id. Raises `Refused` where the product has never traded."""
+        """Return the newest trade's id. Raises `Refused` if the product has never traded."""
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
-        """The smallest id with a venue time >= `at_us`; one more than the newest where there is none, 0 where there
-        never was a trade."""
+        """Return the smallest id with a venue time >= `at_us`; the newest id + 1 if there is none, 0 if the product
+        has never traded."""
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
     ) -> Iterator[Page]:
-        """Pages that pass `first_id..last_id` and, where the venue can, ids on both sides; neighbours overlap.
+        """Yield pages that cover `first_id..last_id` and, where the venue has them, ids on both sides.
 
-        `before_us`, `after_us`: venue times at or before the first, at or after the last id, where known.
+        Consecutive pages overlap, so that nothing between them goes unseen. `before_us` and `after_us` are venue times
+        at or before the first and at or after the last id, None where unknown.
         """
 
 
 @dataclass
 class Filled:
-    """What one walk brought."""
+    """The result of one walk."""
 
     published: list[IdRange] = field(default_factory=list)
     waiting: list[IdRange] = field(
         default_factory=list
     )  # seen once as absent, bad or unreachable; a second look follows
-    findings: dict[str, list[IdRange]] = field(default_factory=dict)  # by reason: seen twice, published as such
+    findings: dict[str, list[IdRange]] = field(default_factory=dict)  # by reason; seen twice and published
     bad: list[BadRow] = field(default_factory=list)
     complete: bool = False  # the walk was not cut short by its budget
 
     @property
     def explained(self) -> list[IdRange]:
-        """The ids of all findings."""
+        """All ids of `findings`."""
         return id_ranges.merged(span for found in self.findings.values() for span in found)
 
 
 class Proofs:
-    """When something was first seen of ids. Lost with the process: then it is asked twice again."""
+    """When ids were first seen absent, bad or unreachable. Kept in memory: after a restart two looks are needed
+    again."""
 
     def __init__(self, confirm_s: float) -> None:
         self._confirm_s = confirm_s
         self._first: defaultdict[tuple[str, str], list[tuple[IdRange, float]]] = defaultdict(list)
 
     def confirm(self, product_id: str, seen: list[IdRange], now: float, what: str = VENUE_HAS_NONE) -> list[IdRange]:
-        """The part of `seen` that was seen as `what` at least `confirm_s` ago too; the rest is remembered from now."""
+        """Return the ids of `seen` first seen as `what` at least `confirm_s` ago; remember the others as of `now`."""
         key = (product_id, what)
         known = self._first[key]
         confirmed = id_ranges.common(seen, [span for span, at in known if now - at >= self._confirm_s])
@@ -99,12 +105,12 @@ class Proofs:
         return confirmed
 
     def pending(self, product_id: str, wanted: list[IdRange]) -> bool:
-        """Whether something was seen of some of these ids before."""
+        """Whether any of these ids awaits a second look."""
         known = [span for (product, _), seen in self._first.items() if product == product_id for span, _ in seen]
         return bool(id_ranges.common(wanted, known))
 
     def forget(self, product_id: str, found: list[IdRange]) -> None:
-        """These ids turned up after all."""
+        """Forget ids that turned up after all."""
         for key in [key for key in self._first if key[0] == product_id]:
             self._first[key] = [
                 (rest, at) for span, at in self._first[key] for rest in id_ranges.without([span], found)
@@ -114,7 +120,7 @@ class Proofs:
 
 
 class Filler:
-    """Fills spans of one venue's products. `publisher_of` gives the publisher of a product's trades topic."""
+    """Fetches and publishes ranges of ids of one venue. `publisher_of` returns the publisher of a product's trades."""
 
     def __init__(
         self,
@@ -137,14 +143,14 @@ class Filler:
         budget_s: float,
         on_rows: Callable[[int], None] = lambda rows: None,
     ) -> Filled:
-        """One walk over `wanted` (ascending), for about `budget_s` at most.
+        """Walk once over `wanted` (ascending), for about `budget_s` seconds at most.
 
-        What was published before an error is not lost, but the error is raised.
+        Raises what `Source.pages` raises; what was published before an error stays published.
         """
         until = time.monotonic() + budget_s
         result = Filled()
         absent: list[IdRange] = []
-        shown: list[IdRange] = []  # every id that an answer held, outside of what is wanted too
+        shown: list[IdRange] = []  # every id in an answer, wanted or not
         if before_us is not None and self.proofs.pending(product_id, wanted):
             before_us -= SECOND_LOOK_US
         walk = self.source.pages(product_id, wanted[0][0], wanted[-1][1], before_us, after_us)
@@ -181,11 +187,11 @@ class Filler:
         passed: bool,
         result: Filled,
     ) -> None:
-        """Tell what was not published apart, and publish what two looks agree on."""
+        """Classify the ids that were not published, and publish the findings that two looks agree on."""
         bad = id_ranges.without(id_ranges.of_ids(one.trade_id for one in result.bad), result.published)
         absent = id_ranges.without(id_ranges.common(absent, wanted), shown)
-        # The walk passed ids on both sides, and these stood on no page and between no two rows of one: no cursor leads
-        # to them (Kraken: more trades in one nanosecond than a page holds).
+        # The walk saw ids on both sides, but these were on no page and between no two rows of one: no cursor leads to
+        # them (Kraken: more trades in one nanosecond than a page holds).
         beyond = passed and bool(shown) and shown[0][0] < wanted[0][0] and shown[-1][1] > wanted[-1][1]
         unreachable = id_ranges.without(wanted, [*shown, *absent]) if beyond else []
         self.proofs.forget(product_id, result.published)
@@ -202,7 +208,7 @@ class Filler:
             self.publish_findings(product_id, found, reason)
 
     def publish_findings(self, product_id: str, found: list[IdRange], reason: str) -> None:
-        """Claims about ids that will not come; they count when who looked signs them in the ledger."""
+        """Publish claims about ids that will not come; they count once whoever looked has signed them in the ledger."""
         if not found:
             return
         at = now_us()
@@ -214,4 +220,4 @@ class Filler:
         message = TradesMessage(self.source.venue, product_id, self.asset_class, self._origin, now_us(), rows, holes)
         publisher = self._publisher_of(product_id)
         if not publisher.send(message, key=product_id, wait=True):
-            raise Unavailable(f"the broker does not take messages for {publisher.topic}")
+            raise Unavailable(f"the broker does not accept messages for {publisher.topic}")

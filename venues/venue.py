@@ -1,4 +1,4 @@
-"""What a live venue adds to `Connection`, which is the same for all: how its texts look, and its limits."""
+"""What a live venue adds to the shared `Connection`: its messages and its limits."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from venues.events import Said
 
 
 class Venue(Protocol):
-    """What is a venue's own; times are seconds."""
+    """One venue's stream. All methods but `newest_trade` run in the connection's thread. Times are in seconds."""
 
     name: str
     url: str
     products: tuple[str, ...]
-    channels: tuple[str, ...]  # those that are acknowledged per product; that of the trades, where there is one, first
+    channels: tuple[str, ...]  # acknowledged per product; the channel of trades first, if any
     spaces: dict[str, str]  # namespace -> channel
     products_per_text: int
     frame_timeout_s: float
-    quiet_s: float  # a product is not asked after before this silence
-    messages_per_s: float  # that the venue lets us send
-    rest_per_s: float  # that it lets us ask
-    watches_trades: bool  # whether trades are subscribed, so that their silence means something
+    quiet_s: float  # silence after which a product is checked against REST
+    messages_per_s: float  # WebSocket messages that we may send
+    rest_per_s: float  # REST requests that we may send
+    watches_trades: bool  # whether trades are subscribed, so that a silence of theirs is checked
 
     def opened(self) -> list[str]:
-        """A new connection begins: forget what belongs to the old one. Returns texts to send first."""
+        """Reset the state of the previous connection; returns the messages to send first. Called after each connect."""
 
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
-        """The text to send; `request` is our number for it, to be found in the answer where the venue repeats it."""
+        """Return the message that subscribes `products`. `request` is our id, which some venues repeat in the
+        answer."""
 
     def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         """The text to send; `request` as in `subscribe`. Its answer needs no word."""
 
     def read(self, frame: bytes) -> list[Said]:
-        """What the frame says; never raises."""
+        """Parse a frame into events. Never raises."""
 
     def newest_trade(self, product_id: str) -> int:
-        """The id of the newest trade that REST knows. Called from another thread; raises `PipelineError`."""
+        """Return the newest trade's id by REST. Called from a thread of its own. Raises `PipelineError`."""

@@ -1,21 +1,21 @@
-"""How far a venue's clock is from ours, from the times in its frames."""
+"""Offset of a venue's clock from ours, from the times in its frames."""
 
 from __future__ import annotations
 
 from collections import deque
 
-# A frame's time less its arrival is the offset less what the way took. The largest of a second is that with the
-# shortest way.
+# A frame's time minus its arrival is the offset minus the network delay; the largest in a second has the least delay.
 BUCKET_US = 1_000_000
-# Long enough to even out a slow minute, short enough that a clock which was set shows within one.
+# Long enough to even out a slow minute, short enough that a clock that was set shows within a minute.
 BUCKETS = 60
-# The upper quarter of the buckets: near the shortest way, and single frames with a wrong time do not reach it.
+# Near the least delay, and not affected by single frames with a wrong time.
 QUANTILE = 0.75
 NOTABLE_US = 1_000_000
 
 
 class VenueClock:
-    """`offset_us`: the venue's clock less ours, None until it was measured. It is shown, never used to judge data."""
+    """Estimates `offset_us`: the venue's clock minus ours, None until measured. For display; never used to judge
+    data."""
 
     def __init__(self) -> None:
         self.offset_us: int | None = None
@@ -25,7 +25,7 @@ class VenueClock:
         self._said_us = 0
 
     def seen(self, venue_us: int, received_us: int) -> None:
-        """A frame that the venue sent now."""
+        """Add the time of a frame and of its arrival, in µs since 1970."""
         difference = venue_us - received_us
         bucket = received_us // BUCKET_US
         if bucket != self._bucket:
@@ -41,7 +41,7 @@ class VenueClock:
         self.offset_us = ordered[int(QUANTILE * (len(ordered) - 1))]
 
     def news(self) -> bool:
-        """Whether the offset is notable, or no longer, and has changed by more than a second since this was asked."""
+        """Whether the offset has changed by more than a second since the last report, or is no longer notable."""
         if self.offset_us is None or abs(self.offset_us - self._said_us) <= NOTABLE_US:
             return False
         if abs(self.offset_us) <= NOTABLE_US:

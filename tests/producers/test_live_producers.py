@@ -195,9 +195,9 @@ def test_two_runs_with_the_same_trades_publish_them_both(
         ("kraken", {"TRADES_PRODUCT_IDS": "b@d", "KRAKEN_PRODUCT_IDS": ""}, "is not a valid product id"),
         ("kraken", {"KRAKEN_LAST_N_DAYS": "0"}, "KRAKEN_LAST_N_DAYS"),
         ("kraken", {"KRAKEN_PRODUKT_IDS": "BTC/USD"}, "did you mean KRAKEN_PRODUCT_IDS"),
-        ("coinbase", {"COINBASE_CHANNELS": "level2"}, "is not handled"),
+        ("coinbase", {"COINBASE_CHANNELS": "level2"}, "unknown channel"),
         ("coinbase", {"COINBASE_API_KEY": "k"}, "COINBASE_API_SECRET is missing"),
-        ("coinbase", {"COINBASE_API_KEY": "k", "COINBASE_API_SECRET": "xyzzy"}, "no ECDSA"),
+        ("coinbase", {"COINBASE_API_KEY": "k", "COINBASE_API_SECRET": "xyzzy"}, "not an ECDSA"),
     ],
 )
 def test_wrong_settings_are_one_sentence_and_exit_code_2(venue: str, wrong: dict[str, str], sentence: str) -> None:

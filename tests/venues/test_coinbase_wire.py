@@ -66,7 +66,8 @@ def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_upd
 
 
 def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
-    frame = b'{"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update","trades":[{"product_id":"BTC-USD","trade_id":"7","price":"65083.67","size":"0.01034361","time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}'  # noqa: E501
+    # noqa: E501
+    frame = b'{"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update","trades":[{"product_id":"BTC-USD","trade_id":"7","price":"65083.67","size":"0.01034361","time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}'
     read = parse.read(frame)
     assert read.sequence == 9
     assert read.at_us == 1786309548251397
@@ -159,7 +160,8 @@ def test_a_refused_product_is_named() -> None:
 
 
 def test_nobody_bids_is_no_ticker_and_no_error() -> None:
-    frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'  # noqa: E501
+    # noqa: E501
+    frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'
     assert parse.read(frame).said == []
 
 
@@ -252,9 +254,9 @@ def test_a_refused_key_is_said_and_public_data_go_on(tmp_path: Path) -> None:
     [
         ("k", None, "COINBASE_API_SECRET is missing"),
         (None, "S3cret", "COINBASE_API_KEY is missing"),
-        ("k", "not a key", "no ECDSA"),
-        ("k", pem(ed25519.Ed25519PrivateKey.generate()), "no ECDSA"),
-        ("k", pem(ec.generate_private_key(ec.SECP384R1())), "no ECDSA"),
+        ("k", "not a key", "not an ECDSA"),
+        ("k", pem(ed25519.Ed25519PrivateKey.generate()), "not an ECDSA"),
+        ("k", pem(ec.generate_private_key(ec.SECP384R1())), "not an ECDSA"),
     ],
 )
 def test_a_wrong_key_is_one_sentence_without_the_secret(key: str | None, secret: str | None, words: str) -> None:
@@ -265,5 +267,5 @@ def test_a_wrong_key_is_one_sentence_without_the_secret(key: str | None, secret:
 
 
 def test_an_unknown_channel_is_refused_with_the_choice(tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="'level2' is not handled; choose from market_trades, ticker, candles"):
+    with pytest.raises(WrongUse, match="unknown channel 'level2'; choose from market_trades, ticker, candles"):
         venue(tmp_path, channels="market_trades,level2")

@@ -1,1 +1,1 @@
-"""Coinbase, Advanced Trade and Exchange."""
+"""Coinbase: Advanced Trade (stream) and Exchange (REST)."""

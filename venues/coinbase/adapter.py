@@ -1,4 +1,4 @@
-"""Coinbase, for the registry."""
+"""The Coinbase adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which of Coinbase's five-minute candles are final. The venue never says so; it pushes the running one each second."""
+"""Decide which of Coinbase's five-minute candles are final: the venue pushes the running one every second and never
+marks it."""
 
 from __future__ import annotations
 
@@ -11,22 +12,22 @@ from venues.coinbase.parse import CANDLE_S
 from venues.events import CandleFrame
 
 _LENGTH_US = CANDLE_S * 1_000_000
-# A candle may still be corrected for a moment after its end; where nobody trades no later one appears.
+# A candle may still be corrected shortly after its end, and where nobody trades no later one follows.
 SETTLED_US = 10_000_000
 
 
 class CandleBook:
-    """The running candle of each product, of one connection."""
+    """The running candle of each product on one connection."""
 
     def __init__(self) -> None:
         self._running: dict[str, CandleRow] = {}
 
     def forget(self) -> None:
-        """A new connection: what ran may have changed unseen; its snapshot says what became of it."""
+        """Forget the running candles. Call it for a new connection, whose snapshot has their current state."""
         self._running.clear()
 
     def take(self, frame: CandleFrame) -> CandleFrame | None:
-        """The frame with `final` set, led by the candle that just ended; None when nothing changed."""
+        """Return the frame with `final` set, preceded by the candle that just ended; None when nothing changed."""
         running = self._running.get(frame.product_id)
         newest = max(row.bucket_us for row in frame.rows)
         if running is not None:
@@ -41,7 +42,7 @@ class CandleBook:
         return replace(frame, rows=[_with_final(row, row.bucket_us < newest) for row in [*ended, *frame.rows]])
 
     def settled(self, now_us: int) -> list[CandleFrame]:
-        """Candles whose time has passed by the venue's clock though no later one appeared."""
+        """Return as final the candles that ended by the venue's clock although no later one has followed."""
         over = [p for p, row in self._running.items() if row.bucket_us + _LENGTH_US + SETTLED_US <= now_us]
         return [CandleFrame(p, now_us, CANDLE_S, [_with_final(self._running.pop(p), True)]) for p in over]
 

@@ -1,7 +1,7 @@
-"""Coinbase's payloads, read by pure functions.
+"""Parse Coinbase's payloads: pure functions.
 
-Advanced Trade WebSocket (docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket). An envelope with a number
-that counts all frames of the connection, and events; a frame's trades are newest first, `side` is the MAKER's::
+Advanced Trade WebSocket (docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket). An envelope holds events
+and a sequence number that counts all frames of the connection. Trades are newest first; `side` is the MAKER's::
 
     {"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update",
      "trades":[{"product_id":"BTC-USD","trade_id":"1068572091","price":"65083.67","size":"0.01034361",
@@ -17,7 +17,7 @@ that counts all frames of the connection, and events; a frame's trades are newes
      ["BTC-USD","ETH-USD"]}}]}
     {"type":"error","message":"..."}
 
-Exchange REST `/products/<id>/trades`, newest first, `side` the maker's too::
+Exchange REST `/products/<id>/trades`, newest first; `side` is the maker's as well::
 
     [{"trade_id":881613,"side":"sell","size":"0.00370659","price":"2671.33000000","time":"2026-09-30T02:03:12.257184Z"}]
 """
@@ -69,7 +69,7 @@ _TICKER_EXTRAS = (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A frame: its number on the connection, the venue's time, and what it says."""
+    """A parsed frame: its sequence number on the connection, the venue's time and the events."""
 
     sequence: int | None
     at_us: int | None
@@ -77,7 +77,7 @@ class Message:
 
 
 def read(frame: bytes) -> Message:
-    """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
+    """Parse a WebSocket frame. Never raises: unknown channels give no events, malformed elements `Unreadable`."""
     bad = BadElements()
     try:
         message = parse_frame(frame)
@@ -101,7 +101,7 @@ def read(frame: bytes) -> Message:
 
 
 def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any], int], bad: BadElements) -> int | None:
-    """A field around the events. They do not need it: without it they stand as they are."""
+    """Parse a field of the envelope. The events do not depend on it: a bad one is reported and None returned."""
     try:
         return understand(message[name])
     except _READING as error:
@@ -131,7 +131,7 @@ def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list
 
 
 def trade_row(element: dict[str, Any]) -> TradeRow:
-    """One trade, of the stream or of REST."""
+    """Parse one trade, from the stream or from REST."""
     return TradeRow(
         trade_id=whole_number(element["trade_id"]),
         timestamp_us=sane_time(iso_to_us(element["time"])),
@@ -146,7 +146,7 @@ def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
     for element in event["tickers"]:
         try:
             if not (element.get("best_bid") and element.get("best_ask")):
-                continue  # nobody bids or asks
+                continue  # an empty side of the book
             bid, ask = decimal_text(element["best_bid"]), decimal_text(element["best_ask"])
             bid_size = decimal_text(element["best_bid_quantity"])
             ask_size = decimal_text(element["best_ask_quantity"])
@@ -159,7 +159,7 @@ def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
 
 
 def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
-    """None of them final, oldest first: the venue does not say whether a candle is still running."""
+    """Oldest first, none of them final: the venue does not say whether a candle is still running."""
     by_product: dict[str, list[CandleRow]] = {}
     for element in event["candles"]:
         try:
@@ -187,7 +187,7 @@ def _bucket_us(start: Any) -> int:
     except BadData as error:
         raise BadData("time", str(error)) from None
     if seconds % CANDLE_S:
-        raise BadData("time", f"{seconds} is not the start of {CANDLE_S} seconds")
+        raise BadData("time", f"{seconds} is not a multiple of {CANDLE_S} seconds")
     return sane_time(seconds * 1_000_000)
 
 
@@ -206,7 +206,7 @@ def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> 
     return [] if at_us is None else [VenueTime(at_us)]
 
 
-@lru_cache(4096)  # a bound: the venue chooses what is asked of it
+@lru_cache(4096)  # bounded, because the venue chooses the keys
 def _product_of(text: str) -> str:
     return canonical_product(text)
 
@@ -221,7 +221,7 @@ _CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Sa
 
 
 def rest_trades(body: bytes) -> Page:
-    """A page ascending by id. Raises `WrongAnswer`."""
+    """Parse a page of REST trades; returns it ascending by id. Raises `WrongAnswer`."""
     try:
         elements = parse_json(body)
     except BadData as error:

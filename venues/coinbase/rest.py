@@ -1,4 +1,4 @@
-"""Coinbase Exchange REST trades: pages descending from an id. There is no cursor by time."""
+"""Coinbase Exchange REST trades: pages descending from an id. There is no time cursor."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
 
 PAGE = 1000
-# So many ids above the wanted ones are asked for too, as the proof that the answer goes beyond them.
+# Ids requested above the wanted ones, as proof that the answer reaches beyond them.
 ABOVE = 10
-# After so many guesses by the rate of trading, the search for a moment halves what is left.
+# After this many interpolations by trading rate, the search for a time falls back to bisection.
 GUESSES = 12
 
 
 class CoinbaseRest:
-    """See `venues.trade_walk.Source`. Errors are those of `venues.rest.client.Client.get`."""
+    """Implements `venues.trade_walk.Source`. Raises what `venues.rest.client.Client.get` raises."""
 
     venue = "coinbase"
     page_rows = PAGE
@@ -36,30 +36,30 @@ class CoinbaseRest:
         self.calls_per_s = settings.rest_rate / MARGIN
 
     def prepare(self, products: Sequence[str]) -> None:
-        """See `Source`: Coinbase writes products as we do."""
+        """See `Source`: nothing to do, Coinbase uses canonical product ids."""
 
     def page(self, product_id: str, after: int | None, limit: int = PAGE) -> Page:
-        """Up to `limit` trades ascending: those with ids below `after`, or the newest where it is None."""
+        """Request up to `limit` trades with ids below `after`, or the newest if None; returned ascending by id."""
         params: dict[str, str | int] = {"limit": limit}
         if after is not None:
             params["after"] = after
         path = f"products/{product_id}/trades"
         page = self._client.get(path, params, self._limit, lambda answer: parse.rest_trades(answer.body))
         if after is not None and page.ids and page.ids[-1] >= after:
-            raise WrongAnswer(f"Coinbase: trades after {after} go up to {page.ids[-1]}")
+            raise WrongAnswer(f"Coinbase: asked for trade ids below {after}, got {page.ids[-1]}")
         return page
 
     def newest_trade(self, product_id: str) -> int:
         """See `Source`."""
         ids = self.page(product_id, None, limit=10).ids
         if not ids:
-            raise Refused(f"Coinbase has no trade of {product_id}")
+            raise Refused(f"Coinbase has no trades of {product_id}")
         return ids[-1]
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
     ) -> Iterator[Page]:
-        """See `Source`: descending; each page holds the lowest id of the one before."""
+        """See `Source`. Descending; each page includes the lowest id of the previous one."""
         after = last_id + 1 + ABOVE
         while True:
             page = self.page(product_id, after)
@@ -72,7 +72,8 @@ class CoinbaseRest:
             after = lowest + 1 if lowest + 1 < after else lowest
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
-        """See `Source`. Ids below `low` are earlier, `high` and above are not: guess by the rate, then halve."""
+        """See `Source`. Invariant: ids below `low` are earlier than `at_us`, ids from `high` on are not. Interpolates
+        by trading rate, then bisects."""
         newest = self.page(product_id, None)
         if not newest.ids:
             return 0
@@ -95,11 +96,12 @@ class CoinbaseRest:
             guesses += 1
             asked, rows = after, self.page(product_id, after).rows
             if not rows or rows[-1].timestamp_us < at_us:
-                low = max(low, asked)  # whatever exists below `asked` is earlier
+                low = max(low, asked)  # every trade below `asked` is earlier
 
     @staticmethod
     def _guess(rows: list[TradeRow], at_us: int) -> int:
-        """Where the moment would be if trading went on as on this page; half a page above, to have it inside."""
+        """Extrapolate the id at `at_us` from this page's trading rate, plus half a page so that the page contains
+        it."""
         span_us = max(1, rows[-1].timestamp_us - rows[0].timestamp_us)
         per_us = len(rows) / span_us
         return int(rows[0].trade_id + (at_us - rows[0].timestamp_us) * per_us) + PAGE // 2

@@ -1,4 +1,4 @@
-"""Settings of Coinbase."""
+"""Coinbase settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.settings import VenueSettings, either
 
 
 class CoinbaseSettings(VenueSettings):
-    """Coinbase Advanced Trade stream, Exchange REST for history."""
+    """Coinbase: Advanced Trade for the stream, Exchange REST for history."""
 
     model_config = SettingsConfigDict(env_prefix="COINBASE_")
     metrics_offset: ClassVar[int] = 6
@@ -33,8 +33,10 @@ class CoinbaseSettings(VenueSettings):
     api_secret: SecretStr | None = None
     ws_url: t.WebSocketUrl = "wss://advanced-trade-ws.coinbase.com"
     rest_url: t.HttpUrl = "https://api.exchange.coinbase.com"
-    rest_rate: t.Rate = Field(8.0, description="REST calls a second; Coinbase allows 10 per address.")
-    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+    rest_rate: t.Rate = Field(8.0, description="REST requests per second; Coinbase allows 10 per IP address.")
+    quiet_seconds: t.Seconds = Field(
+        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
+    )
 
 
 SETTINGS = CoinbaseSettings

@@ -1,4 +1,4 @@
-"""Coinbase's side of a live connection."""
+"""The Coinbase stream: subscribe messages, sequence numbers, candles."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candle
 
 
 def products_of(settings: CoinbaseSettings) -> tuple[str, ...]:
-    """The configured products, canonical (which is how Coinbase writes them), each once."""
+    """Return the configured products without duplicates; Coinbase uses canonical ids."""
     return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
 
 
 class CoinbaseVenue:
-    """See `venues.venue.Venue`."""
+    """Implements `venues.venue.Venue`."""
 
     name = "coinbase"
-    messages_per_s = 4.0  # 8 a second and address without a key
+    messages_per_s = 4.0  # Coinbase allows 8 per second and IP address without a key
     products_per_text = 50
 
     def __init__(self, settings: CoinbaseSettings, state_dir: Path, stop: threading.Event) -> None:
@@ -42,7 +42,7 @@ class CoinbaseVenue:
         wanted = tuple(dict.fromkeys(channel for channel in settings.channels if channel != "heartbeats"))
         for channel in wanted:
             if channel not in NAMESPACES:
-                raise WrongUse(f"COINBASE_CHANNELS: {channel!r} is not handled; choose from {', '.join(NAMESPACES)}.")
+                raise WrongUse(f"COINBASE_CHANNELS: unknown channel {channel!r}; choose from {', '.join(NAMESPACES)}.")
         self.channels = tuple(sorted(wanted, key=lambda channel: channel != "market_trades"))
         self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
         self.rest_per_s = settings.rest_rate
@@ -52,7 +52,7 @@ class CoinbaseVenue:
         self._tokens = tokens_of(settings.api_key, settings.api_secret)
         self._candles = CandleBook()
         self._next_sequence: int | None = None
-        # A question about a silence is answered now or not at all; it will be asked again.
+        # Few attempts: a silent product is checked again soon anyway.
         self._rest = CoinbaseRest(settings, state_dir, stop, attempts=2)
 
     def opened(self) -> list[str]:
@@ -80,7 +80,7 @@ class CoinbaseVenue:
         said: list[Said] = []
         if read.sequence is not None:
             self._count(read.sequence, said)
-        # A time that is far from ours would settle candles that still run, and outdo every later correction of them.
+        # A venue time far from ours would finalize running candles and outrank every later correction of them.
         at_us = read.at_us if read.at_us is None or abs(read.at_us - now_us()) < BELIEVED_US else None
         for one in read.said:
             if isinstance(one, CandleFrame) and one.product_id in self.products:
@@ -95,7 +95,7 @@ class CoinbaseVenue:
         return said
 
     def _count(self, sequence: int, said: list[Said]) -> None:
-        """Frames that did not arrive; a number that is far from all others counts for nothing."""
+        """Append `FramesLost` for a jump in the sequence; an implausibly large jump is ignored."""
         expected = self._next_sequence
         if expected is not None and sequence - expected > BELIEVED_FRAMES:
             return
@@ -105,7 +105,7 @@ class CoinbaseVenue:
 
     def _without_key(self, notice: VenueNotice) -> VenueNotice:
         self._tokens = None
-        text = f"COINBASE_API_KEY and its secret are refused ({notice.text}); correct or remove them; going on without"
+        text = f"COINBASE_API_KEY was refused ({notice.text}); correct or remove it and its secret; continuing without"
         get_logger().error("venue.key_refused", venue=self.name, text=text)
         return VenueNotice("key_refused", text)
 

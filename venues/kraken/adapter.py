@@ -1,4 +1,4 @@
-"""Kraken, for the registry."""
+"""The Kraken adapter."""
 
 from __future__ import annotations
 

@@ -1,24 +1,24 @@
-"""Kraken's payloads, read by pure functions.
+"""Parse Kraken's payloads: pure functions.
 
 WebSocket v2, `trade` (docs.kraken.com/exchange/api-reference/spot-websocket)::
 
     {"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":84095.7,"qty":0.00275723,
      "ord_type":"limit","trade_id":109183886,"timestamp":"2026-09-26T18:09:13.157776Z"}]}
 
-`side` is the taker's; prices are JSON numbers; time is truncated to µs. `ticker`::
+`side` is the taker's, prices are JSON numbers, the time is truncated to µs. `ticker`::
 
     {"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"bid_qty":0.56251979,"ask":83744.3,
      "ask_qty":0.00044780,"last":83744.3,"volume":3156.84782110,"vwap":84174.6,"low":83163.6,"high":85247.4,
      "change":-429.3,"change_pct":-0.51,"trades":135262,"timestamp":"2026-09-25T17:48:26.844359Z"}]}
 
-Older servers send no `timestamp` in it. Answers to requests, one per symbol::
+Older servers send it without `timestamp`. Replies to requests, one per symbol::
 
     {"method":"subscribe","result":{"channel":"trade","snapshot":true,"symbol":"BTC/USD"},"success":true,...}
     {"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD",...}
     {"error":"Already subscribed","method":"subscribe","success":false,"symbol":"BTC/USD",...}
     {"Error":"Exceeded msg rate"}
 
-An answer carries the `req_id` of its request, and `time_in`, `time_out` by the venue's clock.
+A reply carries the `req_id` of its request, and `time_in` and `time_out` by the venue's clock.
 
 REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
 
@@ -62,7 +62,7 @@ _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, 
 
 
 def read(frame: bytes) -> list[Said]:
-    """What a WebSocket frame says. Unknown channels say nothing; what cannot be understood is `Unreadable`."""
+    """Parse a WebSocket frame. Never raises: unknown channels give no events, malformed elements `Unreadable`."""
     try:
         message = parse_frame(frame)
         channel = message.get("channel")
@@ -82,7 +82,7 @@ def read(frame: bytes) -> list[Said]:
 
 
 def _trades(message: dict[str, Any]) -> list[Said]:
-    """One `TradeFrame` per product of the message; an element that cannot be read stands alone."""
+    """One `TradeFrame` per product of the message; a malformed element does not affect the others."""
     by_product: dict[str, list[TradeRow]] = {}
     bad = BadElements()
     for element in message["data"]:
@@ -118,7 +118,7 @@ def _tickers(message: dict[str, Any]) -> list[Said]:
 
 
 def _ticker_time(element: dict[str, Any], bad: BadElements) -> int | None:
-    """None where the venue gives none, or one that is none: bid and ask are worth more."""
+    """None if the time is absent or invalid; bid and ask are kept without it."""
     stamp = element.get("timestamp")
     if not stamp:
         return None
@@ -141,7 +141,7 @@ _TICKER_EXTRAS = (
 
 def _reply(message: dict[str, Any]) -> list[Said]:
     said: list[Said] = []
-    with suppress(KeyError, BadData):  # older servers send none
+    with suppress(KeyError, BadData):  # older servers do not send it
         said.append(VenueTime(sane_time(iso_to_us(message["time_out"]))))
     result = message.get("result") or {}
     reason = str(message.get("error", "no reason given"))[:MAX_DETAIL]
@@ -162,7 +162,7 @@ def _reply(message: dict[str, Any]) -> list[Said]:
 
 
 def _product_in(symbol: Any, reason: str) -> str | None:
-    """The product that an answer is about, which not every refusal says in a field."""
+    """The product that a reply is about; some refusals name it only in their text."""
     named = _NAMED.search(reason)
     for text in (symbol, named and named[0]):
         try:
@@ -174,11 +174,12 @@ def _product_in(symbol: Any, reason: str) -> str | None:
 
 
 def rest_result(body: bytes) -> Any:
-    """`result` of a REST answer, whose HTTP status is 200 even for errors. Raises what the error asks for."""
+    """Return `result` of a REST answer. Errors come with HTTP status 200: raises `Throttled`, `Refused`, `Unavailable`
+    or `WrongAnswer` accordingly."""
     try:
         answer = parse_json(body)
     except BadData as error:
-        raise WrongAnswer(f"Kraken's answer is no JSON: {error}") from None
+        raise WrongAnswer(f"Kraken's answer is not JSON: {error}") from None
     if not isinstance(answer, dict) or not isinstance(answer.get("error"), list):
         raise WrongAnswer("Kraken's answer has no error list")
     errors = [str(error) for error in answer["error"] if not str(error).startswith("W")]
@@ -198,7 +199,7 @@ def _rest_error(text: str) -> Refused | Unavailable:
 
 
 def rest_trades(body: bytes) -> tuple[Page, str]:
-    """(page ascending, `last` as text) of REST `Trades`. Raises what `rest_result` does."""
+    """Parse REST `Trades` into (page ascending by id, `last` as text). Raises what `rest_result` raises."""
     result = rest_result(body)
     try:
         last = str(result["last"])
@@ -207,11 +208,11 @@ def rest_trades(body: bytes) -> tuple[Page, str]:
             raise ValueError(f"last is {last[:40]!r}")
         return read_page(list(table), rest_row, lambda row: whole_number(row[6])), last
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise WrongAnswer(f"Kraken Trades has an unknown shape: {type(error).__name__}: {error}") from None
+        raise WrongAnswer(f"Kraken Trades has an unknown format: {type(error).__name__}: {error}") from None
 
 
 def rest_row(row: list[Any]) -> TradeRow:
-    """One row of REST `Trades`."""
+    """Parse one row of REST `Trades`."""
     return TradeRow(
         trade_id=whole_number(row[6]),
         timestamp_us=seconds_to_us(str(row[2])),

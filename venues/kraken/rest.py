@@ -1,4 +1,4 @@
-"""Kraken's REST `Trades`: pages ascending from a moment, by its nanosecond cursor. There is no cursor by id."""
+"""Kraken REST `Trades`: pages ascending from a nanosecond time cursor. There is no id cursor."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
 
 PAGE = 1000
-# A stored time is the venue's, truncated to µs (WebSocket) or through a float (REST); begin a little before it.
+# Stored times are truncated to µs (WebSocket) or went through a float (REST), so start a little earlier.
 EARLIER_US = 1000
-# Where no time before the wanted ids is known: look back so far from the time after them, then four times as far ...
+# Where no time before the wanted ids is known: start this much before the time after them, then four times as much ...
 FIRST_LOOK_BACK_US = 60_000_000
 
 
 class KrakenRest:
-    """See `venues.trade_walk.Source`. The limit is per pair; errors are those of `venues.rest.client.Client.get`."""
+    """Implements `venues.trade_walk.Source`. One rate limit per pair. Raises what `venues.rest.client.Client.get`
+    raises."""
 
     venue = "kraken"
     page_rows = PAGE
@@ -43,11 +44,11 @@ class KrakenRest:
         return self._limits[product_id]
 
     def prepare(self, products: Sequence[str]) -> None:
-        """See `Source`: how Kraken spells them."""
+        """See `Source`: learns how Kraken spells the products."""
         self.spelling.learn(products)
 
     def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
-        """(page ascending, `last`): up to `count` trades after `since_ns`, or the newest where it is None."""
+        """Request up to `count` trades after `since_ns`, or the newest if None; returns (page ascending, `last`)."""
         params: dict[str, str | int] = {**self.spelling.of(product_id).params(), "count": count}
         if since_ns is not None:
             params["since"] = since_ns
@@ -59,16 +60,16 @@ class KrakenRest:
         """See `Source`."""
         newest = self._newest_id(product_id)
         if newest is None:
-            raise Refused(f"Kraken has no trade of {product_id}")
+            raise Refused(f"Kraken has no trades of {product_id}")
         return newest
 
     def _newest_id(self, product_id: str) -> int | None:
-        # Several, because trade times are not monotonic in id.
+        # More than one, because trade times are not monotonic in id.
         page, _ = self.page(product_id, None, count=50)
         return page.ids[-1] if page.ids else None
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
-        """See `Source`; one call."""
+        """See `Source`. One request, two where no trade is that new."""
         page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
         ids = [row.trade_id for row in page.rows if row.timestamp_us >= at_us]
         if ids:
@@ -79,7 +80,7 @@ class KrakenRest:
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
     ) -> Iterator[Page]:
-        """See `Source`: ascending."""
+        """See `Source`. Ascending."""
         since: str | None = self._start(product_id, first_id, before_us, after_us)
         while since is not None:
             page, last = self.page(product_id, since)
@@ -89,7 +90,7 @@ class KrakenRest:
             since = next_cursor(since, last, len(page.ids))
 
     def _start(self, product_id: str, first_id: int, before_us: int | None, after_us: int | None) -> str:
-        """A cursor before `first_id`."""
+        """Return a cursor before `first_id`."""
         if before_us is not None:
             return str(max(0, before_us - EARLIER_US) * 1000)
         if after_us is None:
@@ -106,11 +107,11 @@ class KrakenRest:
 
 
 def next_cursor(since_ns: str, last: str, rows: int) -> str | None:
-    """The `since` of the following page; None when this was the last one.
+    """Return `since` for the next page, or None if this was the last one.
 
-    Several trades may share the nanosecond `last`, of which the page holds only some, hence one back. A page that is
-    nothing but one instant would come again for ever: then `last` itself. What the page did not hold of that instant
-    cannot be reached in any way (`filling.UNREACHABLE`).
+    Several trades may share the nanosecond `last` and the page may hold only some of them, so step back by one. A page
+    of a single nanosecond would then repeat forever: in that case use `last` itself; the rest of that nanosecond's
+    trades cannot be reached at all (`trade_walk.UNREACHABLE`).
     """
     if rows < PAGE:
         return None

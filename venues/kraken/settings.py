@@ -1,4 +1,4 @@
-"""Settings of Kraken."""
+"""Kraken settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.settings import VenueSettings, either
 
 
 class KrakenSettings(VenueSettings):
-    """Kraken trades and tickers (the old service's `TRADES_` names still work)."""
+    """Kraken trades and tickers. The `TRADES_` names of the former service are still accepted."""
 
     model_config = SettingsConfigDict(env_prefix="KRAKEN_")
     metrics_offset: ClassVar[int] = 5
@@ -26,9 +26,13 @@ class KrakenSettings(VenueSettings):
     ticker: bool = True
     ws_url: t.WebSocketUrl = "wss://ws.kraken.com/v2"
     rest_url: t.HttpUrl = "https://api.kraken.com/0/public"
-    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which the link is dead.")
-    rest_rate: t.Rate = Field(1.0, description="REST calls a second and pair that Kraken allows.")
-    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+    ws_timeout: t.Seconds = Field(
+        10, gt=0, description="Seconds without any frame after which the connection is considered dead."
+    )
+    rest_rate: t.Rate = Field(1.0, description="REST requests per second and pair that Kraken allows.")
+    quiet_seconds: t.Seconds = Field(
+        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
+    )
 
 
 SETTINGS = KrakenSettings

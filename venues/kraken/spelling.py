@@ -1,8 +1,8 @@
-"""How Kraken writes a pair: `AAPLx/USD` on the WebSocket and `AAPLxUSD` at REST are our `AAPLX-USD`.
+"""How Kraken spells a pair: `AAPLx/USD` on the WebSocket and `AAPLxUSD` at REST are our `AAPLX-USD`.
 
-The venue takes its own letter case only, and REST wants to be told that a pair is no currency. Both stand in its list
-of pairs (`AssetPairs`), which is looked at when a product is asked for that is not in the copy on disk; every process
-of the machine reads that copy. Where nobody answers, a pair is spelled as most are: in capitals.
+Kraken's symbols are case-sensitive, and REST needs the asset class of a pair that is not a currency. Both are in its
+list of pairs (`AssetPairs`), which is requested when a product is not in the copy on disk; all processes of the machine
+share that copy. If the request fails, the usual spelling is used: capitals.
 
     {"error":[],"result":{"XXBTZUSD":{"altname":"XBTUSD","wsname":"XBT/USD","aclass_base":"currency",...},...}}
 """
@@ -28,10 +28,10 @@ from venues.kraken.symbols import ALIASES, rest_pair, websocket_symbol
 from venues.rest.client import Answer, Client
 from venues.rest.rate_limit import RateLimit
 
-# Tokenized stocks are listed and traded only for who asks for them by this word.
+# Tokenized stocks are listed only in answers to requests for this class.
 CLASSES = ("currency", "tokenized_asset")
 MOST_PAIRS = 20_000  # Kraken has some 1,500
-# A pair that the venue does not list is looked for again no sooner; nor is a list that did not come.
+# Minimum time between two requests for the list, also for a pair that is not in it or a request that failed.
 AGAIN_S = 600.0
 PATIENCE_S = 3.0
 _ALTNAME = re.compile(r"[A-Za-z0-9./_-]{1,40}", re.ASCII)
@@ -40,24 +40,24 @@ _NEW = {"XBT": "BTC", "XDG": "DOGE"}
 
 @dataclass(frozen=True)
 class Spelled:
-    """One pair as the venue writes it."""
+    """One pair in Kraken's spelling."""
 
     symbol: str  # of WebSocket v2
     pair: str  # of REST
     asset_class: str = CLASSES[0]
 
     def params(self) -> dict[str, str]:
-        """What a REST request says of the pair."""
+        """Return the REST parameters that name the pair."""
         return {"pair": self.pair} | ({} if self.asset_class == CLASSES[0] else {"asset_class": self.asset_class})
 
 
 def usual(product_id: str) -> Spelled:
-    """The spelling that most pairs have."""
+    """Return the usual spelling, right for most pairs."""
     return Spelled(websocket_symbol(product_id), rest_pair(product_id))
 
 
 class Spelling:
-    """Threads may share one. Nothing raises: without the list most pairs are spelled right too."""
+    """Looks up spellings. Thread-safe. Never raises: without the list most pairs are still spelled right."""
 
     def __init__(self, client: Client, state_dir: Path, stop: threading.Event, rest_rate: float = 1.0) -> None:
         self._client, self._stop = client, stop
@@ -71,13 +71,13 @@ class Spelling:
         self._log = get_logger().bind(venue="kraken")
 
     def of(self, product_id: str) -> Spelled:
-        """How the venue writes it, as far as we know. Asks nobody."""
+        """Return the known spelling, else the usual one. Makes no request."""
         if product_id not in self._known:
             self._read()
         return self._known.get(product_id) or usual(product_id)
 
     def learn(self, products: Iterable[str]) -> None:
-        """Look at the venue's list, unless all of `products` are known or it was looked at a while ago."""
+        """Request the list of pairs, unless all `products` are known or it was requested within `AGAIN_S`."""
         self._read()
         with self._learning:
             if all(product in self._known for product in products) or time.monotonic() < self._again_at:
@@ -89,7 +89,7 @@ class Spelling:
                     found = (
                         self._client.get("AssetPairs", {"aclass_base": asset_class}, self._limit, pairs_of(asset_class))
                         | found
-                    )  # where both have a name, the currency is meant
+                    )  # a name listed in both classes means the currency
             except PipelineError as error:
                 self._log.warning(events.REQUEST_FAILED, request="AssetPairs", error=str(error))
             except Stopped:
@@ -99,18 +99,19 @@ class Spelling:
                 self._write()
 
     def learn_soon(self, products: Iterable[str], patience_s: float = PATIENCE_S) -> None:
-        """The same in the background; waits for it as long as a live stream may wait for REST."""
+        """Call `learn` in a background thread and wait up to `patience_s`, so that REST cannot hold up a live
+        stream."""
         wanted = tuple(products)
         self._read()
         if all(product in self._known for product in wanted) or time.monotonic() < self._again_at:
             return
-        if self._thread is None or not self._thread.is_alive():  # else it was waited for already
+        if self._thread is None or not self._thread.is_alive():  # otherwise an earlier call has already waited for it
             self._thread = threading.Thread(target=self.learn, args=(wanted,), name="kraken-pairs", daemon=True)
             self._thread.start()
             self._thread.join(patience_s)
 
     def _read(self) -> None:
-        """The copy on disk, where it is new. A damaged one is no copy."""
+        """Read the copy on disk if it has changed. A damaged one is ignored."""
         try:
             written_at = self._file.stat().st_mtime_ns
             if written_at == self._read_at or self._file.stat().st_size > 10_000_000:
@@ -125,18 +126,18 @@ class Spelling:
             return
 
     def _write(self) -> None:
-        """Whole or not at all: other processes read it."""
+        """Replace the copy atomically: other processes read it."""
         rows = {p: [s.symbol, s.pair, s.asset_class] for p, s in list(self._known.items())[:MOST_PAIRS]}
         fresh = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             fresh.write_text(json.dumps(rows))
             fresh.replace(self._file)
-        except OSError as error:  # it is a copy: then every process asks for itself
+        except OSError as error:  # only a cache: without it every process requests the list itself
             self._log.warning(events.REQUEST_FAILED, request=str(self._file), error=str(error.strerror))
 
 
 def pairs_of(asset_class: str) -> Any:
-    """A reader of answers about pairs of `asset_class`: ours -> the venue's. One odd pair costs itself."""
+    """Return a parser of `AssetPairs` answers for `asset_class`: product -> spelling. Malformed pairs are skipped."""
 
     def read(answer: Answer) -> dict[str, Spelled]:
         try:
@@ -145,7 +146,7 @@ def pairs_of(asset_class: str) -> Any:
                 raise WrongAnswer(f"Kraken: {str(listed['error'])[:200]}")
             pairs = list(listed["result"].values())[:MOST_PAIRS]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise WrongAnswer(f"Kraken's list of pairs cannot be read: {type(error).__name__}") from None
+            raise WrongAnswer(f"Kraken's list of pairs cannot be parsed: {type(error).__name__}") from None
         found: dict[str, Spelled] = {}
         for pair in pairs:
             try:

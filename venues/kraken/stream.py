@@ -1,4 +1,4 @@
-"""Kraken's side of a live connection."""
+"""The Kraken stream: subscribe messages and limits."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NAMESPACES = {"trade": "trades", "ticker": "tickers"}
 
 
 def products_of(settings: KrakenSettings) -> tuple[str, ...]:
-    """The configured products, canonical, each once."""
+    """Return the configured products: canonical ids without duplicates."""
     return tuple(dict.fromkeys(product_of(text) for text in settings.product_ids))
 
 
 class KrakenVenue:
-    """See `venues.venue.Venue`."""
+    """Implements `venues.venue.Venue`."""
 
     name = "kraken"
     watches_trades = True
-    messages_per_s = 10.0  # the limit is not published; others use 20
+    messages_per_s = 10.0  # Kraken does not publish the limit; other clients use 20
     products_per_text = SYMBOLS_PER_REQUEST
 
     def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event) -> None:
@@ -38,16 +38,16 @@ class KrakenVenue:
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
-        # A question about a silence is answered now or not at all; it will be asked again.
+        # Few attempts: a silent product is checked again soon anyway.
         self._rest = KrakenRest(settings, state_dir, stop, attempts=2)
 
     def opened(self) -> list[str]:
-        return []  # nothing belongs to one connection here
+        return []  # no state per connection
 
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         params: dict[str, object] = {"channel": channel, "symbol": self._symbols(products)}
         if channel == "ticker":
-            params["event_trigger"] = "bbo"  # each move of bid and ask, not only with trades
+            params["event_trigger"] = "bbo"  # on every change of bid or ask, not only with trades
         params["snapshot"] = True
         return json.dumps({"method": "subscribe", "params": params, "req_id": request})
 
@@ -58,7 +58,7 @@ class KrakenVenue:
         return json.dumps({"method": "unsubscribe", "params": params, "req_id": request})
 
     def _symbols(self, products: Sequence[str]) -> list[str]:
-        """As the venue writes them."""
+        """Return the products in the venue's spelling."""
         self._rest.spelling.learn_soon(products)
         return [self._rest.spelling.of(product).symbol for product in products]
 

@@ -1,4 +1,4 @@
-"""Kraken's usual spellings: WebSocket v2 says `BTC/USD`, REST `XBTUSD`; canonical is `BTC-USD`."""
+"""Kraken's usual spellings: WebSocket v2 `BTC/USD`, REST `XBTUSD`; canonical `BTC-USD`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OLD = {"BTC": "XBT", "DOGE": "XDG"}
 ALIASES = {old: new for new, old in _OLD.items()}  # XDG is another coin elsewhere
 
 
-@lru_cache(4096)  # a bound: the venue chooses what is asked of it
+@lru_cache(4096)  # bounded, because the venue chooses the keys
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
     return canonical_product(symbol, ALIASES)

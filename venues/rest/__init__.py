@@ -1,1 +1,1 @@
-"""REST of any venue: bounded answers, limits of rate, retries."""
+"""REST client shared by all venues: bounded answers, rate limits, retries."""

@@ -1,16 +1,17 @@
-"""A `requests.Session` whose answers are bounded in bytes and time, whatever the other side sends. No redirects.
+"""A `requests.Session` that bounds every answer in bytes and time, whatever the server sends. No redirects.
 
-`requests` bounds the time between two reads only: a byte a second kept a request alive for 16 hours, and a body of
-zeros behind gzip took 5.5 GB in 10 s. Here every read of a connection (status line, headers, chunk lines, body,
-trailers) goes through `_Metered`, which counts bytes and gives each read what is left of the time; the body is decoded
-piece by piece with a bound on what comes out. Connecting and the TLS handshake are bounded by the connect time-out.
+`requests` only bounds the time between two reads. Measured: a byte per second kept a request alive for 16 hours, and a
+gzipped body of zeros took 5.5 GB in 10 s. Here every read of a connection (status line, headers, chunk lines, body,
+trailers) goes through `_Metered`, which counts bytes and limits each read to the remaining time; the body is decoded
+piece by piece with a limit on its decoded size. Connecting and the TLS handshake are bounded by the connect timeout.
 
     session = BoundedSession()            # in place of requests.Session(); also as `session` of a ccxt exchange
     response = session.get(url, timeout=(5, 15))
-    response.content                      # whole, or `TooMuch`, `TooLate` or another RequestException was raised
+    # complete; otherwise `TooMuch`, `TooLate` or another RequestException is raised
+    response.content
 
-The answer is read before `get` returns, also with `stream=True`. Thread-safe as far as `requests.Session` is; a
-session keeps cookies from nobody and asks no `.netrc`.
+The body is read before `get` returns, also with `stream=True`. As thread-safe as `requests.Session`. Cookies and
+`.netrc` are ignored.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 WHOLE_ANSWER_S = 60.0
 MAX_BYTES = 32 * 1024 * 1024  # of an answer as sent, headers included, and again when decoded
-CONNECT_S, READ_S = 5.0, 15.0  # where the caller gives none
+CONNECT_S, READ_S = 5.0, 15.0  # default timeouts
 _PIECE = 65536
-# A second gzip inside the first is no venue's habit, and a bound on each says nothing about their product.
+# No venue nests encodings, and a limit per encoding would not bound their product.
 _DECODERS = {"gzip": 47, "x-gzip": 47, "deflate": 47}  # 32 + 15: zlib tells gzip and zlib apart
 
 
@@ -47,11 +48,11 @@ class TooLate(requests.exceptions.ReadTimeout):
 
 
 class Redirected(requests.exceptions.TooManyRedirects):
-    """The answer sends us elsewhere."""
+    """The answer is a redirect."""
 
 
 class _Budget:
-    """What one answer may still take."""
+    """The bytes and time that one answer may still take."""
 
     def __init__(self, whole_s: float, max_bytes: int) -> None:
         self.whole_s, self.max_bytes = whole_s, max_bytes
@@ -71,7 +72,7 @@ class _Budget:
             raise self._break(TooMuch(f"more than {self.max_bytes} bytes"))
 
     def _break(self, error: requests.RequestException) -> requests.RequestException:
-        self.broken = error  # urllib3 wraps what a read raises; this is what it was
+        self.broken = error  # urllib3 wraps what a read raises; keep the original
         return error
 
 
@@ -79,7 +80,7 @@ _budget: contextvars.ContextVar[_Budget] = contextvars.ContextVar("budget")
 
 
 class _Metered(io.RawIOBase):
-    """The reading side of a connection, for one answer."""
+    """The read side of a connection, for one answer."""
 
     def __init__(self, raw: Any, sock: Any, budget: _Budget) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class _Metered(io.RawIOBase):
         try:
             size = cast("int | None", self._raw.readinto(buffer))
         except TimeoutError:
-            self._budget.left_s()  # was it the whole answer's time?
+            self._budget.left_s()  # raises `TooLate` if the whole answer's time is up
             raise
         self._budget.count(size or 0)
         return size
@@ -147,7 +148,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
 
 class BoundedSession(requests.Session):
-    """See above. `redirects`: False raises `Redirected` for a 3xx; True hands it out as it is (never followed)."""
+    """See the module. `redirects`: False raises `Redirected` for a 3xx; True returns the 3xx (it is never followed)."""
 
     def __init__(self, *, whole_s: float = WHOLE_ANSWER_S, max_bytes: int = MAX_BYTES, redirects: bool = False) -> None:
         super().__init__()
@@ -155,11 +156,11 @@ class BoundedSession(requests.Session):
         self.mount("http://", _Adapter())
         self.mount("https://", _Adapter())
         self.headers["Accept-Encoding"] = "gzip, deflate"
-        self.auth = lambda request: request  # given, so that no .netrc is read; proxies of the environment stay
+        self.auth = lambda request: request  # set, so that .netrc is not read; proxies from the environment still apply
         self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Send and read whole. Raises a `RequestException`, whatever went wrong while reading."""
+        """Send a request and read the complete answer. Every failure while reading raises a `RequestException`."""
         options |= {"allow_redirects": False, "stream": True}
         options["timeout"] = options.get("timeout") or (CONNECT_S, READ_S)
         budget = _Budget(self.whole_s, self.max_bytes)
@@ -182,7 +183,7 @@ class BoundedSession(requests.Session):
         finally:
             _budget.reset(token)
         if not self._redirects and 300 <= response.status_code < 400 and response.status_code != 304:
-            raise Redirected(f"{response.status_code}: sent elsewhere, which is not followed")
+            raise Redirected(f"{response.status_code}: redirects are not followed")
         return response
 
 
@@ -203,17 +204,18 @@ def _body(response: requests.Response, budget: _Budget) -> bytes:
 
 
 def _decoder(encodings: str, most: int) -> Any:
-    """A function piece -> decoded piece, never much more than `most` bytes at once; b"" ends it."""
+    """Return a function piece -> decoded piece, of little more than `most` bytes at once; call it with b"" at the
+    end."""
     names = [name for name in (part.strip().lower() for part in encodings.split(",")) if name and name != "identity"]
     if not names:
         return lambda piece: piece
     if len(names) > 1 or names[0] not in _DECODERS:
-        raise requests.exceptions.ContentDecodingError(f"encoding {encodings[:60]!r} was not asked for")
+        raise requests.exceptions.ContentDecodingError(f"encoding {encodings[:60]!r} was not requested")
     return _Inflate(_DECODERS[names[0]], most).decode
 
 
 class _Inflate:
-    """gzip (several members too), zlib, and the bare deflate that some servers send instead."""
+    """Decodes gzip (also of several members), zlib, and the raw deflate that some servers send instead."""
 
     def __init__(self, kind: int, most: int) -> None:
         self._kind, self._most = kind, most

@@ -1,4 +1,4 @@
-"""Requests to a venue's REST interface: limited, retried; rejects HTML, truncated and empty bodies."""
+"""REST client: rate-limited, retried; rejects HTML, truncated and empty bodies."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 # (connect, read) in seconds. A page of 1000 trades takes well under one second.
 TIMEOUT_S = (5.0, 15.0)
-ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s and their jitter: half a minute; a caller that wants more asks again later
-THROTTLED_S = 5.0  # where the venue gives no time of its own ("a few seconds or more")
+ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s plus jitter: half a minute; a caller that wants more calls again later
+THROTTLED_S = 5.0  # where the answer has no Retry-After ("a few seconds or more")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A body that arrived whole, with its headers."""
+    """A complete body with its headers."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -44,12 +44,12 @@ class Client:
         self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
         self.clock = DateClock()
         self._log = get_logger().bind(venue=venue)
-        self._session = BoundedSession(redirects=True)  # `check` refuses them, with the status
-        self._session.headers["User-Agent"] = "market-data-pipeline"  # some default agents are refused
+        self._session = BoundedSession(redirects=True)  # `check` raises for them, naming the status
+        self._session.headers["User-Agent"] = "market-data-pipeline"  # some venues refuse the default one
         self._session.headers["Accept"] = "application/json"
 
     def get(self, path: str, params: Mapping[str, str | int], limit: RateLimit, understand: Callable[[Answer], T]) -> T:
-        """Ask, and give what `understand` makes of the answer; what it raises decides about a retry."""
+        """Request `path` and return `understand(answer)`. Errors raised by `understand` are retried if retryable."""
 
         def attempt() -> T:
             limit.wait(self._stop)
@@ -81,7 +81,7 @@ class Client:
 
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:
-    """Our error for one of the library's. TLS and network troubles pass; an address that is none does not."""
+    """Map an error of `requests`: TLS and network errors are retryable, an invalid URL is not."""
     if isinstance(
         error,
         (
@@ -93,20 +93,21 @@ def mapped(url: str, error: requests.RequestException) -> PipelineError:
             requests.exceptions.InvalidHeader,
         ),
     ):
-        return Refused(f"{url} is no address that can be asked: {type(error).__name__}")
+        return Refused(f"{url} is not a valid URL: {type(error).__name__}")
     if isinstance(error, (TooMuch, TooLate)):
         return (WrongAnswer if isinstance(error, TooMuch) else Unavailable)(f"{url}: {error}")
     if isinstance(error, (requests.exceptions.ContentDecodingError, requests.exceptions.ChunkedEncodingError)):
-        return WrongAnswer(f"{url}: the answer was cut off or damaged ({type(error).__name__})")
+        return WrongAnswer(f"{url}: the answer was truncated or damaged ({type(error).__name__})")
     return Unavailable(f"{url}: {type(error).__name__}")
 
 
 def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Raise what an HTTP status or a body that is no JSON asks for."""
+    """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
         raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After")))
     html = body.lstrip()[:1] == b"<" or "html" in headers.get("Content-Type", "")
-    if status >= 500 or status == 408 or (status == 403 and html):  # a 403 page is the guard in front of the venue
+    # a 403 page comes from the firewall in front of the venue
+    if status >= 500 or status == 408 or (status == 403 and html):
         raise Unavailable(f"{url}: {status}")
     if status >= 400:
         raise Refused(f"{url}: {status} {body[:200].decode(errors='replace')}")
@@ -119,7 +120,7 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
 
 
 def _retry_after_s(text: str | None) -> float | None:
-    """`Retry-After` in seconds; it may be a number or a date."""
+    """Parse `Retry-After` into seconds; it is a number or a date."""
     if not text:
         return None
     if text.strip().isdecimal():

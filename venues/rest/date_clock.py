@@ -1,7 +1,7 @@
-"""How far a venue's clock is from ours, by the `Date` of its HTTP answers (RFC 9110, section 6.6.1: whole seconds).
+"""Offset of a venue's clock from ours, from the `Date` of its HTTP answers (RFC 9110, section 6.6.1: whole seconds).
 
-An answer of second D, asked for at `sent` and received at `received`, says that the venue's clock less ours lies
-between D - received and D + 1 s - sent. Several answers narrow that down to the shortest of their delays.
+An answer of second D, requested at `sent` and received at `received`, bounds the offset (venue's clock minus ours) to
+[D - received, D + 1 s - sent]. Intersecting several answers narrows it down to the shortest round trip.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ AGREES_US = 10 * SECOND_US
 
 
 class DateClock:
-    """Thread-safe."""
+    """Estimates the offset. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bounds: deque[tuple[int, int]] = deque(maxlen=KEPT)
 
     def note(self, date: str | None, sent_us: int, received_us: int) -> None:
-        """Take the header of one answer; anything that is not a date is passed over."""
+        """Add the `Date` header of one answer; an invalid date is ignored."""
         try:
             at_us = round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
         except (TypeError, ValueError, OverflowError):
@@ -36,7 +36,7 @@ class DateClock:
 
     @property
     def offset_us(self) -> int | None:
-        """The venue's clock less ours, to about half a second; None where nothing was heard."""
+        """The venue's clock minus ours, accurate to about half a second; None before the first answer."""
         with self._lock:
             if not self._bounds:
                 return None
@@ -44,6 +44,6 @@ class DateClock:
 
     @property
     def agrees(self) -> bool:
-        """Whether the clocks are known to be within ten seconds of each other."""
+        """Whether the clocks are known to agree to ten seconds."""
         offset = self.offset_us
         return offset is not None and abs(offset) <= AGREES_US

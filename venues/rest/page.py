@@ -1,7 +1,7 @@
-"""A page of trades as a venue's REST interface gave it: rows that can be stored, and those that cannot, each by itself.
+"""A page of REST trades, separated into rows that can be stored and rows that cannot.
 
-One odd row must not cost the page it stands on, and a row that cannot be stored is not a trade that does not exist: its
-id is known, so nobody takes it for absent.
+A malformed row must not invalidate its page, and a row that cannot be stored is not a missing trade: its id is kept, so
+that it is not taken for absent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row with a readable id that cannot be stored. `payload` is the row as JSON, cut to what a letter may hold."""
+    """A row with a valid id that cannot be stored. `payload` is the row as JSON, cut to what a dead letter may hold."""
 
     trade_id: int
     reason: str
@@ -33,7 +33,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows ascending by id. `blurred`: a row without a readable id stood among them, so no id is absent for certain."""
+    """Rows ascending by id. `blurred`: some row had no valid id, so no id can be called absent for certain."""
 
     rows: list[TradeRow]
     bad: list[BadRow] = field(default_factory=list)
@@ -41,14 +41,14 @@ class Page:
 
     @property
     def ids(self) -> list[int]:
-        """Every id that the page shows, ascending."""
+        """All ids on the page, ascending, including those of bad rows."""
         return sorted({*(row.trade_id for row in self.rows), *(one.trade_id for one in self.bad)})
 
 
 def read_page(elements: Iterable[Any], read: Callable[[Any], TradeRow], id_of: Callable[[Any], int]) -> Page:
-    """Read each element by itself with the venue's functions, which may raise whatever bad input makes them raise.
+    """Parse each element on its own with the venue's functions `read` and `id_of`, which may raise on bad input.
 
-    Raises `WrongAnswer` where the format of all of them is another one.
+    Raises `WrongAnswer` if no element has the expected format.
     """
     rows: list[TradeRow] = []
     bad: list[BadRow] = []
@@ -73,21 +73,21 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], TradeRow], id_of: C
         else:
             blurred = True
     if not rows and (bad or blurred) and all(one.reason == "shape" for one in bad):
-        # Not odd rows but another format: no id of it is believed.
-        raise WrongAnswer(f"no row of the page has the known shape: {bad[0].detail if bad else 'no trade id'}")
+        # Not a few malformed rows but another format: do not trust its ids.
+        raise WrongAnswer(f"no row of the page has the expected format: {bad[0].detail if bad else 'no trade id'}")
     rows.sort(key=lambda row: row.trade_id)
     return Page(rows, bad, blurred)
 
 
 def problem_of(row: TradeRow) -> tuple[str, str] | None:
-    """Why a trade cannot be stored: (reason, detail), by the rules of the writer; None where it can."""
+    """Return why the writer would refuse this trade, as (reason, detail); None if it can be stored."""
     if not 0 <= row.trade_id < MAX_ID:
         return "trade_id", f"trade id {row.trade_id} is out of range"
     for name, text in (("price", row.price), ("quantity", row.quantity)):
         if not _STORABLE.fullmatch(text):
             return (
                 name,
-                f"{name} {text[:40]!r} is not a positive decimal with 16 digits before and 18 behind the point",
+                f"{name} {text[:40]!r} is not a positive decimal of up to 16 digits before and 18 after the point",
             )
     if not row.price.strip("0."):
         return "price", "the price is zero"

@@ -18,14 +18,14 @@ from pipeline.core import metrics
 from pipeline.core.stopping import Stopped
 from venues.rest.shared_numbers import SharedNumbers
 
-# On its way to the venue a request may be overtaken in time by the next one: 10 % of distance against that.
+# Network jitter can bring two requests closer together on their way to the venue: 10 % extra distance against that.
 MARGIN = 1.1
-# A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
+# A time further ahead than this was written before a reboot (the clock counts from there), or is damaged.
 BELIEVABLE_S = 900.0
 
 
 class RateLimit:
-    """At most `rate` requests a second under this name, by all processes that use the same folder."""
+    """At most `rate` requests per second under this name, across all processes that use the same folder."""
 
     def __init__(self, folder: Path, name: str, rate: float) -> None:
         self.name, self.interval_s = name, MARGIN / rate
@@ -33,7 +33,7 @@ class RateLimit:
         self._shared = SharedNumbers(folder, f"rate-limit.{re.sub(r'[^a-zA-Z0-9_-]', '_', name)}", 1)
 
     def wait(self, stop: threading.Event) -> float:
-        """Wait for a turn; returns how long it took. Raises `Stopped`."""
+        """Block until the next request may start; returns the seconds waited. Raises `Stopped`."""
         waited = max(0.0, self._reserve(0.0) - time.monotonic())
         if stop.wait(waited):
             raise Stopped
@@ -41,11 +41,11 @@ class RateLimit:
         return waited
 
     def hold(self, seconds: float) -> None:
-        """The venue asks for patience: nobody asks before this time has passed."""
+        """Hold back all requests for this time, because the venue asked for it (status 429)."""
         self._reserve(seconds)
 
     def _reserve(self, hold_s: float) -> float:
-        """Take the next free moment, or move it to `hold_s` from now."""
+        """Reserve the next free time, or move it to `hold_s` from now."""
         with self._shared.locked() as kept:
             now = time.monotonic()
             free = kept[0] if kept else now
