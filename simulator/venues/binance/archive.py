@@ -19,10 +19,10 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from simulator.venues.binance.rest import PREFIX
-from simulator.venues.binance.trades import NS_OF_MS, NS_OF_US, price_and_sizes
 from simulator.market import SECOND_NS
 from simulator.tape import Tape
+from simulator.venues.binance.rest import PREFIX
+from simulator.venues.binance.trades import NS_OF_MS, NS_OF_US, price_and_sizes
 from simulator.world import World
 
 DAY_NS = 86_400 * SECOND_NS

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from simulator.venues.binance.trades import NS_OF_MS, NS_OF_US, price_and_sizes
+from simulator.limits import TokenBucket
 from simulator.market import SECOND_NS
 from simulator.stream import Connection, FrameSource, StreamVenue
 from simulator.tape import Tape, Trade, fixed
+from simulator.venues.binance.trades import NS_OF_MS, NS_OF_US, price_and_sizes
 
 CHANNELS = ("trade", "bookTicker", "miniTicker")
 PING_EVERY_S = 20.0
@@ -72,13 +74,13 @@ class BinanceStream(StreamVenue):
 
     venue = "binance"
     connects_allowed = (1.0, 300.0)
-    messages_allowed = (MAX_PER_S, MAX_PER_S)
 
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self._second_due_ns = self._book_due_ns = 0
         self._last_book: dict[str, tuple[int, int]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._buckets: WeakKeyDictionary[Connection, TokenBucket] = WeakKeyDictionary()
 
     def on_connect(self, connection: Connection) -> list[asyncio.Task[None]]:
         async def pings() -> None:
@@ -91,7 +93,7 @@ class BinanceStream(StreamVenue):
     def _count_message(self, connection: Connection, text: str) -> None:
         endpoint = self.world.stats.endpoint(self.venue, "websocket-messages")
         endpoint.count()
-        if self._messages.take():
+        if self._buckets.setdefault(connection, TokenBucket(MAX_PER_S, MAX_PER_S)).take():
             self.on_message(connection, text)
         else:
             endpoint.refused += 1

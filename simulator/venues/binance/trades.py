@@ -17,8 +17,8 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator.venues.binance.rest import MAX_LIMIT, PREFIX, error
 from simulator.tape import Tape, Trade, fixed
+from simulator.venues.binance.rest import MAX_LIMIT, PREFIX, error
 from simulator.world import World
 
 NS_OF_MS, NS_OF_US = 1_000_000, 1_000
