@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.errors import WrongAnswer
+from pipeline.core.errors import WrongAnswer, WrongUse
 from schemas.records import Quote, TradeRow
 from venues.binance import parse
 from venues.binance.parse import Asked
@@ -214,6 +214,12 @@ def test_the_listing_says_what_a_symbol_is() -> None:
     for body in (b"[]", b"null", b'{"symbols":1}', b"x"):
         with pytest.raises(WrongAnswer):
             listed_in(Answer(body, {}))
+
+
+def test_two_products_of_one_symbol_are_refused() -> None:
+    """The trades of one would be stored under the name of the other."""
+    with pytest.raises(WrongUse, match="BTC-USDT and BTCU-SDT are both BTCUSDT"):
+        products_of(BinanceSettings(product_ids=("BTC/USDT", "BTCU/SDT")))
 
 
 def test_what_is_sent_is_what_the_venue_documents(tmp_path: Path) -> None:

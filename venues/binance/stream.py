@@ -6,10 +6,11 @@ import json
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.core import events
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import canonical_product
 from pipeline.core.stopping import Stopped
@@ -17,7 +18,7 @@ from venues.binance import parse
 from venues.binance.rest import BinanceRest
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import symbol_of
-from venues.events import Acknowledged, Said, SubscriptionRefused, TradeFrame
+from venues.events import Acknowledged, Said, SubscriptionRefused, TickerFrame, TradeFrame
 
 NAMESPACES = {"trade": "trades", "bookTicker": "tickers"}
 # A connection takes 5 messages a second, pongs included, and 1,024 streams.
@@ -30,8 +31,14 @@ SNAPSHOT_TRADES = 500
 
 
 def products_of(settings: BinanceSettings) -> tuple[str, ...]:
-    """The configured products, canonical, each once."""
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    """The configured products, canonical, each once. Raises `WrongUse` for two that Binance writes alike."""
+    products = tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    by_symbol: dict[str, str] = {}
+    for product in products:
+        other = by_symbol.setdefault(symbol_of(product), product)
+        if other != product:
+            raise WrongUse(f"BINANCE_PRODUCT_IDS: {other} and {product} are both {symbol_of(product)}; name one.")
+    return products
 
 
 class BinanceVenue:
@@ -80,9 +87,12 @@ class BinanceVenue:
         return [*self._fetched(), *said]
 
     def _checked(self, said: Said) -> Said:
-        """An acknowledgement of what is not listed is a refusal."""
+        """An acknowledgement of what is not listed is a refusal, and data are those of the product that is."""
         if isinstance(said, Acknowledged) and (reason := self._rest.listing.refusal(said.product_id)):
             return SubscriptionRefused(said.channel, said.product_id, reason, said.request)
+        if isinstance(said, TradeFrame | TickerFrame):
+            listed = self._rest.listing.listed_as(said.product_id)
+            return said if listed in (said.product_id, None) else replace(said, product_id=listed)
         return said
 
     def _fetch(self, products: Iterable[str]) -> None:

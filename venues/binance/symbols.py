@@ -44,10 +44,14 @@ class Listing:
         self._learning = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    def listed_as(self, product_id: str) -> str | None:
+        """The product that the symbol of this one stands for; None where there is none. As far as is known: asks
+        nobody."""
+        return self._listed.get(symbol_of(product_id), product_id)
+
     def refusal(self, product_id: str) -> str | None:
-        """Why the product cannot be had, as far as is known. Asks nobody."""
-        symbol = symbol_of(product_id)
-        listed = self._listed.get(symbol, product_id)
+        """Why the product cannot be had, as far as is known."""
+        symbol, listed = symbol_of(product_id), self.listed_as(product_id)
         if listed is None:
             return f"Binance lists no {symbol}"
         return None if listed == product_id else f"Binance's {symbol} is {listed}; ask for {listed} instead"
