@@ -28,12 +28,12 @@ import requests
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
+from pipeline.core.retry import asking
 from pipeline.core.stopping import abandonable
 from schemas.records import TradeRow
 from venues.binance import parse
 from venues.rest.bounded import BoundedSession
 from venues.rest.client import TIMEOUT_S, mapped
-from venues.rest.retry import retrying
 
 ATTEMPTS = 4
 ROWS = 1000  # at once, as many as a page of REST
@@ -118,7 +118,7 @@ class Archive:
                 raise Unavailable(f"{url}: {answer.status_code}")
             return answer
 
-        return retrying(path, ATTEMPTS, self._stop, self._log)(attempt)
+        return asking(path, attempt, ATTEMPTS, self._stop, self._log)
 
 
 class DayFiles:
