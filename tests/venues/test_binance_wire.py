@@ -237,5 +237,7 @@ def test_what_is_sent_is_what_the_venue_documents(tmp_path: Path) -> None:
     }
     assert json.loads(venue.unsubscribe("bookTicker", ["BTC-USDT"]))["params"] == ["btcusdt@bookTicker"]
     assert venue.read(b'{"result":null,"id":5}')[-1] == Acknowledged("trade", "ETH-USDT", 5)
+    assert venue.read(b'{"result":null,"id":5}') == []  # each answer asks REST for the newest trades
+    venue.subscribe("bookTicker", venue.products, 6)
     venue.opened()  # numbers of the old connection say nothing on the new one
-    assert venue.read(b'{"result":null,"id":5}') == []
+    assert venue.read(b'{"result":null,"id":6}') == []

@@ -82,6 +82,9 @@ class BinanceVenue:
     def read(self, frame: bytes) -> list[Said]:
         said = [self._checked(one) for one in parse.read(frame, self._asked)]
         accepted = [one.product_id for one in said if isinstance(one, Acknowledged) and one.channel == "trade"]
+        for one in said:
+            if isinstance(one, Acknowledged | SubscriptionRefused):  # a number is answered once
+                self._asked.requests.pop(one.request or NOBODYS, None)
         if accepted:
             threading.Thread(target=self._fetch, args=(accepted,), name="binance-newest", daemon=True).start()
         return [*self._fetched(), *said]
