@@ -26,6 +26,7 @@ class Config:
     of 3600 s catches up). `state_path` keeps edits of the tape and the clock over a restart.
     `dukascopy_folder` is a folder of `SYM/YYYY/MM/DD/HHh_ticks.bi5`, `dukascopy_json_folder` one of recorded JSON
     answers; `synthesize_hours` invents that many hours before now which are recorded nowhere.
+    `binance_archive_holes` says what the daily files do not have: symbol -> [[from, minutes], ...], the former in ISO.
     """
 
     port: int = 0
@@ -44,6 +45,8 @@ class Config:
     kraken_rest_burst: float = 4.0
     coinbase_rest_rate: float = 10.0
     coinbase_rest_burst: float = 15.0
+    binance_archive_holes: dict[str, list[list[Any]]] = field(default_factory=dict)
+    binance_key_wanted: bool = False  # as until 2023-08, and where another company runs the same software
     coinbase_public_key: str = ""  # PEM text, or the path of a PEM file; empty: a token is only read, not verified
     kraken_ohlc_history: bool = False  # the venue itself never gives more than its last 720 candles
     wrong_price_venue: str = ""

@@ -3,6 +3,7 @@
 | kind | where | what the client meets |
 |---|---|---|
 | cut | stream | all connections end without a goodbye; `refuse_for` seconds nobody gets in |
+| goodbye | stream | the venue says that it ends all connections, and does so `notice` (1) seconds later (Binance) |
 | silence | stream | data stops; heartbeats go on unless `heartbeats` is false |
 | mute | stream | a subscription made now is acknowledged and then stays silent until it is made again later |
 | ignore | stream | the venue neither acknowledges nor streams `products` |
@@ -45,6 +46,7 @@ STREAM_FRAME_KINDS = ("drop", "double", "reorder", "malformed", "truncated-frame
 TAPE_KINDS = ("hole", "burst", "clock")
 KINDS = (
     "cut",
+    "goodbye",
     "silence",
     "mute",
     "ignore",
@@ -76,6 +78,7 @@ KINDS = (
 OPTIONS = frozenset(
     (
         "refuse_for",
+        "notice",
         "heartbeats",
         "products",
         "endpoint",

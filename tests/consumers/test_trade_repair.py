@@ -33,6 +33,8 @@ def settings(env: Env, simulator: Simulator) -> dict[str, str]:
         KRAKEN_PRODUCT_IDS="BTC/USD",
         COINBASE_PRODUCT_IDS="BTC-USD",
         COINBASE_CHANNELS="market_trades",
+        BINANCE_PRODUCT_IDS="BTC-USD",
+        BINANCE_ENABLED="true",
         GAP_FILLER_CONFIRM_SECONDS=3,
         GAP_FILLER_REORDER_SECONDS=1,
     )
@@ -51,7 +53,7 @@ def requests(simulator: Simulator, venue: str) -> Any:
     return simulator.stats()["totals"][venue]
 
 
-@pytest.mark.parametrize("venue", ["kraken", "coinbase"])
+@pytest.mark.parametrize("venue", ["kraken", "coinbase", "binance"])
 def test_history_is_loaded_completely_and_a_second_load_asks_almost_nothing(
     venue: str, settings: dict[str, str], simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -114,11 +116,10 @@ def test_an_unknown_pair_fails_and_the_other_is_loaded(
     assert stored_ids(settings, "kraken", "ETH-USD")
 
 
-@pytest.mark.parametrize("venue", ["kraken", "coinbase"])
+@pytest.mark.parametrize("venue", ["kraken", "coinbase", "binance"])
 def test_what_faults_took_away_is_repaired_and_what_exists_nowhere_is_explained(
     venue: str, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    symbol = {"kraken": "BTC/USD", "coinbase": "BTC-USD"}[venue]
     with ExitStack() as stack:
         # So many trades that the hundreds which are to pass meanwhile do so in seconds.
         simulator = stack.enter_context(running_simulator(seed=22, rate_scale=16))
@@ -127,7 +128,7 @@ def test_what_faults_took_away_is_repaired_and_what_exists_nowhere_is_explained(
             stack.enter_context(running(module, settings, tmp_path))
         producer = stack.enter_context(running(f"producers.{venue}", settings, tmp_path))
         until("first trades", lambda: len(stored_ids(settings, venue, "BTC-USD")) > 50)
-        (hole,) = simulator.fault("hole", venue, count=3, products=[symbol])
+        (hole,) = simulator.fault("hole", venue, count=3, products=["BTC-USD"])
         for fault in ("drop", "double", "reorder", "malformed"):
             simulator.fault(fault, venue, count=4, probability=0.4)
         for fault in ("429", "html", "truncated-body", "5xx"):
@@ -179,18 +180,21 @@ def test_a_hole_further_back_than_the_setting_is_recorded_and_not_asked_for(
     assert simulator.stats()["totals"]["coinbase"]["requests"] <= 3  # the newest trade, and what time it is there
 
 
-@pytest.mark.parametrize("venue", ["kraken", "coinbase"])
+@pytest.mark.parametrize("venue", ["kraken", "coinbase", "binance"])
 def test_an_hour_without_a_producer_is_there_afterwards_without_anyone_asking(
     venue: str, env: Env, tmp_path: Path
 ) -> None:
     """What passed while a producer was down lies behind its snapshot, and nobody else heard it."""
-    rare = {"kraken": [{"symbol": "BTC/USD", "rate": 1}], "coinbase": [{"symbol": "BTC-USD", "rate": 1}]}
+    symbols = {"kraken": "BTC/USD", "coinbase": "BTC-USD", "binance": "BTCUSD"}
+    rare = {name: [{"symbol": symbol, "rate": 1}] for name, symbol in symbols.items()}
     with running_simulator(seed=5, clock_offset_s=-3700, products=rare) as simulator, ExitStack() as stack:
         settings = env(
             **simulator.environment(),
             KRAKEN_PRODUCT_IDS="BTC/USD",
             COINBASE_PRODUCT_IDS="BTC-USD",
             COINBASE_CHANNELS="market_trades",
+            BINANCE_PRODUCT_IDS="BTC-USD",
+            BINANCE_ENABLED="true",
             GAP_FILLER_REORDER_SECONDS=1,
         )
         for module in ("consumers.trades", "consumers.gap_filler"):

@@ -29,11 +29,14 @@ def settings(env: Env, simulator: Simulator, tmp_path: Path) -> dict[str, str]:
         **simulator.environment(),
         KRAKEN_PRODUCT_IDS="BTC/USD,ETH/USD",
         COINBASE_PRODUCT_IDS="BTC-USD,ETH-USD",
+        BINANCE_PRODUCT_IDS="BTC-USD,ETH-USD",
+        BINANCE_ENABLED="true",
         LOG_FORMAT="json",
         METRICS_BASE_PORT=0,
         STATE_DIR=tmp_path / "state",
         KRAKEN_QUIET_SECONDS=1,
         COINBASE_QUIET_SECONDS=1,
+        BINANCE_QUIET_SECONDS=1,
     )
 
 

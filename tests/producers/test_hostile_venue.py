@@ -48,6 +48,11 @@ def coinbase(number: int, **changes: object) -> bytes:
     return json.dumps(envelope | {"events": [event]}).encode()
 
 
+def binance(number: int, **changes: object) -> bytes:
+    row = {"e": "trade", "E": now_us(), "s": "BTCUSD", "t": number, "p": "65083.67", "q": "0.01", "T": now_us()}
+    return json.dumps(row | {"m": True, "M": True} | changes).encode()
+
+
 def coinbase_candles(**changes: object) -> bytes:
     row = {
         "start": "1786279500",
@@ -122,7 +127,28 @@ COINBASE = [
 ]
 
 
-@pytest.mark.parametrize(("venue", "good", "bad"), [("kraken", kraken, KRAKEN), ("coinbase", coinbase, COINBASE)])
+BINANCE = [
+    *ANY,
+    binance(1 << 63),
+    binance(10**400),
+    binance(7, t="x"),
+    binance(7, p="NaN"),
+    binance(7, T=10**300),
+    binance(7, E=[]),
+    binance(7, s="\ud800"),
+    binance(7, s="SOLUSD"),
+    binance(7, s={"a": 1}),
+    binance(1 << 61),
+    *[b'{"result":null,"id":%d}' % number for number in (0, 1, 1, 1, 2, 1 << 70)],
+    b'{"code":2,"msg":{"a":1},"id":[1]}',
+    b'{"u":1,"s":"BTCUSD","b":"x"}',
+]
+
+
+@pytest.mark.parametrize(
+    ("venue", "good", "bad"),
+    [("kraken", kraken, KRAKEN), ("coinbase", coinbase, COINBASE), ("binance", binance, BINANCE)],
+)
 def test_frames_of_all_kinds_end_nothing(
     venue: str, good: Callable[[int], bytes], bad: list[bytes], env: Env, tmp_path: Path
 ) -> None:
@@ -150,6 +176,10 @@ def test_frames_of_all_kinds_end_nothing(
             KRAKEN_PRODUCT_IDS="BTC/USD",
             COINBASE_REST_URL="http://127.0.0.1:9",
             COINBASE_PRODUCT_IDS="BTC-USD",
+            BINANCE_WS_URL=url,
+            BINANCE_REST_URL="http://127.0.0.1:9",
+            BINANCE_PRODUCT_IDS="BTC-USD",
+            BINANCE_ENABLED="true",
         )
         with running(f"producers.{venue}", settings, tmp_path) as program:
             program.wait_for("connection.status", status="open")

@@ -15,7 +15,7 @@ from simulator.testing import Simulator, running_simulator
 from tests.venue_help import Running, published, running, until
 
 Env = Callable[..., dict[str, str]]
-VENUES = ("kraken", "coinbase")
+VENUES = ("kraken", "coinbase", "binance")
 # The simulator answers in milliseconds; who does not within this time, twice, is called unanswered.
 SOON = {"producers.live.subscriptions.ACKNOWLEDGE_S": 3}
 
@@ -145,8 +145,7 @@ def test_a_product_that_the_venue_ignores_costs_the_others_nothing(
     venue: str, settings: dict[str, str], simulator: Simulator, tmp_path: Path
 ) -> None:
     """The connection was given up every 20 s for the one that was not acknowledged."""
-    symbol = {"kraken": "ETH/USD", "coinbase": "ETH-USD"}[venue]
-    simulator.fault("ignore", venue, seconds=300, products=[symbol])
+    simulator.fault("ignore", venue, seconds=300, products=["ETH-USD"])
     with running(f"producers.{venue}", settings, tmp_path, constants=SOON) as program:
         line = program.wait_for("connection.symbol_unanswered", product="ETH-USD")
         assert "ETH-USD" in line["reason"]
@@ -162,7 +161,7 @@ def test_a_product_that_the_venue_ignores_costs_the_others_nothing(
         assert program.metric("websocket_connection_errors_total") == 0
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("venue", ["kraken", "coinbase"])  # Binance answers by a request's number
 def test_a_product_answered_under_another_name_is_said_and_not_stored(
     venue: str, settings: dict[str, str], simulator: Simulator, tmp_path: Path
 ) -> None:
@@ -197,7 +196,7 @@ def test_heads_tell_what_the_venue_has(
         until("the clock", lambda: head(settings, "BTC-USD")["clock_offset_us"] is not None)
         assert abs(head(settings, "BTC-USD")["clock_offset_us"]) < 60_000_000
         # the stream of one product ends: REST says what is missed
-        simulator.fault("silence", venue, seconds=120, products=[{"kraken": "BTC/USD"}.get(venue, "BTC-USD")])
+        simulator.fault("silence", venue, seconds=120, products=["BTC-USD"])
         last = head(settings, "BTC-USD")["newest_id"]
         until("the head by REST", lambda: head(settings, "BTC-USD")["newest_id"] > last + 10, 90)
 
@@ -223,7 +222,9 @@ def test_time_without_tickers_is_listed_when_they_come_again(settings: dict[str,
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_venue_whose_clock_is_ahead_is_said_and_nothing_refused(venue: str, env: Env, tmp_path: Path) -> None:
     with running_simulator(seed=13, rate_scale=4) as simulator:
-        settings = env(**simulator.environment(), KRAKEN_PRODUCT_IDS="BTC/USD", COINBASE_PRODUCT_IDS="BTC-USD")
+        names = ("KRAKEN", "COINBASE", "BINANCE")
+        products = {f"{name}_PRODUCT_IDS": "BTC/USD" for name in names}
+        settings = env(**simulator.environment(), **products, BINANCE_ENABLED="true")
         simulator.fault("clock", venue, jump=90)
         with running(f"producers.{venue}", settings, tmp_path) as program:
             subscribed(program)

@@ -17,7 +17,7 @@ from simulator.testing import Simulator
 from tests.venue_help import Running, published, running, until
 
 Env = Callable[..., dict[str, str]]
-VENUES = ("kraken", "coinbase")
+VENUES = ("kraken", "coinbase", "binance")
 
 
 def statuses(program: Running) -> list[str]:
@@ -118,8 +118,7 @@ def test_a_subscription_that_is_acknowledged_and_then_silent_is_made_again(
     venue: str, settings: dict[str, str], simulator: Simulator, tmp_path: Path
 ) -> None:
     """Heartbeats and the other product's data would hide it for ever. The trades are what is subscribed first."""
-    symbol = {"kraken": "BTC/USD", "coinbase": "BTC-USD"}[venue]
-    simulator.fault("mute", venue, count=1, products=[symbol])
+    simulator.fault("mute", venue, count=1, products=["BTC-USD"])
     with running(f"producers.{venue}", settings | {"LOG_LEVEL": "DEBUG"}, tmp_path) as program:
         subscribed(program)
         program.wait_for("product.stale", 120, product="BTC-USD")

@@ -40,13 +40,22 @@ class Answer:
 class Client:
     """One venue's REST interface. `get` raises `Refused`, `Unavailable` (after all retries) or `Stopped`."""
 
-    def __init__(self, venue: str, base_url: str, stop: threading.Event, *, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self,
+        venue: str,
+        base_url: str,
+        stop: threading.Event,
+        *,
+        attempts: int = ATTEMPTS,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.venue, self._base, self._stop, self._attempts = venue, base_url.rstrip("/"), stop, attempts
         self.clock = DateClock()
         self._log = get_logger().bind(venue=venue)
         self._session = BoundedSession(redirects=True)  # `check` raises for them, naming the status
         self._session.headers["User-Agent"] = "market-data-pipeline"  # some venues refuse the default one
         self._session.headers["Accept"] = "application/json"
+        self._session.headers.update(headers or {})
 
     def get(self, path: str, params: Mapping[str, str | int], limit: RateLimit, understand: Callable[[Answer], T]) -> T:
         """Request `path` and return `understand(answer)`. Errors raised by `understand` are retried if retryable."""

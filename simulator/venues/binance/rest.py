@@ -1,7 +1,8 @@
-"""Binance's public REST as ccxt asks it: exchangeInfo, klines, time; the derivatives' markets are empty."""
+"""Binance's public REST: exchangeInfo, klines, time; the derivatives' markets, which ccxt asks for, are empty."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,19 @@ class BinanceRest:
         return web.json_response(head | {"symbols": symbols})
 
     async def exchange_info(self, request: web.Request) -> web.Response:
-        return self._info([self._market(product) for product in self.world.products("binance")])
+        """All markets, or those that `symbol` or `symbols` names; one of them that there is not refuses them all."""
+        query, markets = request.query, {p.symbol: self._market(p) for p in self.world.products("binance")}
+        try:
+            asked = (
+                json.loads(query["symbols"]) if "symbols" in query else [query["symbol"]] if "symbol" in query else None
+            )
+        except ValueError:
+            return error(-1100, "Illegal characters found in parameter 'symbols'.")
+        if asked is None:
+            return self._info(list(markets.values()))
+        if not set(asked) <= markets.keys():
+            return error(-1121, "Invalid symbol.")
+        return self._info([markets[symbol] for symbol in asked])
 
     async def no_markets(self, request: web.Request) -> web.Response:
         return self._info([])

@@ -1,0 +1,184 @@
+"""Binance's payloads, read by pure functions (developers.binance.com, "Spot": WebSocket Streams, REST API).
+
+Streams, asked for with `timeUnit=MICROSECOND`; without it times are milliseconds. `m` says that the buyer was the
+maker. The book ticker has no time; the mini ticker comes each second, and is read as a heartbeat::
+
+    {"e":"trade","E":1672515782136000,"s":"BNBBTC","t":12345,"p":"0.001","q":"100","T":1672515782135912,"m":true,"M":true}
+    {"u":400900217,"s":"BNBUSDT","b":"25.35190000","B":"31.21000000","a":"25.36520000","A":"40.66000000"}
+    {"e":"24hrMiniTicker","E":1672515782136000,"s":"BTCUSDT","c":"0.0025","o":"0.0010",...}
+    {"e":"serverShutdown","E":1770123456789000}
+
+Answers to requests carry only their number::
+
+    {"result":null,"id":1}
+    {"code":2,"msg":"Invalid request: too many parameters","id":1}
+    {"error":{"code":2,"msg":"Invalid request: ..."},"id":1}
+
+REST `trades` and `historicalTrades`, `aggTrades`, and a line of the archive's daily files (id, price, quantity, quote
+quantity, time, buyer was maker, best match; milliseconds before 2025, microseconds since)::
+
+    [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
+      "isBuyerMaker":true,"isBestMatch":true}]
+    [{"a":26129,"p":"0.01633102","q":"4.70443515","f":27781,"l":27781,"T":1498793709153,"m":true,"M":true}]
+    51175358,17.80180000,5.69000000,101.29224200,1583709433583,True,True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.products import TakerSide, canonical_product
+from schemas.records import Quote, TradeRow
+from venues.events import (
+    MAX_DETAIL,
+    Acknowledged,
+    Said,
+    SubscriptionRefused,
+    TickerFrame,
+    TradeFrame,
+    VenueNotice,
+    VenueTime,
+    decimal_text,
+    explained,
+    parse_frame,
+    parse_json,
+    sane_time,
+    whole_number,
+)
+from venues.rest.page import Page, problem_of, read_page
+
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
+# The buyer was the maker: the taker sold.
+_TAKER: dict[Any, TakerSide] = {True: "sell", False: "buy"}
+_TAKER_TEXT: dict[bytes, TakerSide] = {b"True": "sell", b"true": "sell", b"False": "buy", b"false": "buy"}
+_MICROSECONDS_FROM = 10**14  # as milliseconds this is the year 5138
+
+
+@dataclass
+class Asked:
+    """What frames can only be understood with: what was asked for on this connection."""
+
+    products: Mapping[str, str] = field(default_factory=dict)
+    """Symbol -> product, of the configured ones."""
+    requests: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Number -> channel and products."""
+
+
+def read(frame: bytes, asked: Asked) -> list[Said]:
+    """What a frame says. Unknown events say nothing; what cannot be understood is `Unreadable`."""
+    try:
+        message = parse_frame(frame)
+        event = message.get("e")
+        if event == "trade":
+            return [VenueTime(time_us(message["E"])), _trade(message, asked)]
+        if event == "24hrMiniTicker":
+            return [VenueTime(time_us(message["E"]))]
+        if event == "serverShutdown":
+            return [VenueNotice("status", "the venue will end this connection soon")]
+        if event is None and "u" in message:
+            return [_book_ticker(message, asked)]
+        if "result" in message or "error" in message or "code" in message:
+            return _answer(message, asked)
+        return []
+    except _READING as error:
+        return [explained(error, frame)]
+
+
+def time_us(value: Any) -> int:
+    """A time of the venue, in whichever of its two units. Raises `BadData("time")`."""
+    if type(value) is not int:
+        raise BadData("time", f"a time is an integer, not {type(value).__name__}")
+    return sane_time(value if value >= _MICROSECONDS_FROM else value * 1000)
+
+
+def _product_of(symbol: Any, asked: Asked) -> str:
+    if not isinstance(symbol, str):
+        raise BadData("shape", f"a symbol is a text, not {type(symbol).__name__}")
+    return asked.products.get(symbol) or canonical_product(symbol)
+
+
+def _trade(message: dict[str, Any], asked: Asked) -> TradeFrame:
+    row = TradeRow(
+        trade_id=whole_number(message["t"]),
+        timestamp_us=time_us(message["T"]),
+        price=decimal_text(message["p"]),
+        quantity=decimal_text(message["q"]),
+        taker_side=_taker(message["m"]),
+    )
+    return TradeFrame(_product_of(message["s"], asked), [row])
+
+
+def _taker(buyer_was_maker: Any) -> TakerSide:
+    return _TAKER[buyer_was_maker] if isinstance(buyer_was_maker, bool) else "unknown"
+
+
+def _book_ticker(message: dict[str, Any], asked: Asked) -> TickerFrame:
+    quote = Quote(*(decimal_text(message[name]) for name in ("b", "a", "B", "A")))
+    return TickerFrame(_product_of(message["s"], asked), None, quote)
+
+
+def _answer(message: dict[str, Any], asked: Asked) -> list[Said]:
+    """To a request of ours: all of it was accepted, or none."""
+    number = message.get("id")
+    request = number if type(number) is int else None
+    channel, products = asked.requests.get(request or 0, (None, ()))
+    error = message.get("error", message if "code" in message else None)
+    if error is None:
+        return [Acknowledged(channel, product, request) for product in products]
+    reason = str(error.get("msg") if isinstance(error, dict) else error)[:MAX_DETAIL]
+    if channel is None:
+        return [VenueNotice("error", reason)]
+    return [SubscriptionRefused(channel, products[0] if len(products) == 1 else None, reason, request)]
+
+
+def rest_trades(body: bytes) -> Page:
+    """A page ascending by id. Raises `WrongAnswer`."""
+    return read_page(_elements(body), _rest_row, lambda element: whole_number(element["id"]))
+
+
+def _rest_row(element: dict[str, Any]) -> TradeRow:
+    return TradeRow(
+        trade_id=whole_number(element["id"]),
+        timestamp_us=time_us(element["time"]),
+        price=decimal_text(element["price"]),
+        quantity=decimal_text(element["qty"]),
+        taker_side=_taker(element["isBuyerMaker"]),
+    )
+
+
+def first_of_aggregates(body: bytes) -> int | None:
+    """The id of the first trade in an answer of `aggTrades`; None where it is empty. Raises `WrongAnswer`."""
+    elements = _elements(body)
+    try:
+        return whole_number(elements[0]["f"]) if elements else None
+    except _READING as error:
+        raise WrongAnswer(f"Binance aggTrades has an unknown shape: {type(error).__name__}: {error}") from None
+
+
+def _elements(body: bytes) -> list[Any]:
+    try:
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Binance trades: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"Binance trades: {str(elements)[:200]}")
+    return elements
+
+
+def archive_row(line: bytes) -> TradeRow | None:
+    """A line of a daily file; None for a heading, and for what cannot be stored: REST is asked for that id."""
+    try:
+        number, price, quantity, _, at, maker, *_ = line.split(b",")
+        row = TradeRow(
+            trade_id=whole_number(number.decode()),
+            timestamp_us=time_us(int(at)),
+            price=decimal_text(price.decode()),
+            quantity=decimal_text(quantity.decode()),
+            taker_side=_TAKER_TEXT.get(maker.strip(), "unknown"),
+        )
+    except _READING:
+        return None
+    return row if problem_of(row) is None else None
