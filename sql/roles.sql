@@ -44,6 +44,13 @@ BEGIN
     IF to_regclass('quote_looks') IS NOT NULL THEN
         GRANT UPDATE ON quote_looks TO market_data_writer;
     END IF;
+    -- The archive is written by the tables' owner; what a writer changes is how often the rows of a span changed.
+    IF to_regclass('archive_spans') IS NOT NULL THEN
+        REVOKE INSERT ON archive_spans, archive_files FROM market_data_writer;
+        GRANT UPDATE (changes) ON archive_spans TO market_data_writer;
+        GRANT USAGE ON SCHEMA lake TO market_data_writer, market_data_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA lake TO market_data_writer, market_data_reader;
+    END IF;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'the roles market_data_writer and market_data_reader are left out: %', SQLERRM;
 END

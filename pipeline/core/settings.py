@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, FilePath, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, FilePath, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
 from pipeline.core.errors import WrongUse
+from pipeline.core.section import Section as Section
+from pipeline.core.section import either as either
 from pipeline.core.setting_sources import Found
 from pipeline.core.setting_sources import names_of as names_of
 from pipeline.core.setting_types import PROJECT as PROJECT
@@ -27,24 +29,6 @@ from pipeline.core.setting_types import PROJECT as PROJECT
 # Who logs in to the private database: programs may add and correct, the owner may change the tables (retention,
 # scripts/psql), and only migrations come as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
-
-
-def either(*names: str) -> Any:
-    """The environment names of one field, the canonical one first."""
-    return AliasChoices(*names)
-
-
-class Section(BaseSettings):
-    """Base of all sections: frozen, and made by `load` from what `pipeline.core.setting_sources` finds."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing but what is given: where a value came from must be known when it is wrong."""
-        return (init_settings,)
 
 
 class CommonSettings(Section):
@@ -151,6 +135,21 @@ class ServicesSettings(Section):
         return self.data.resolve() / "database" / "passwords"
 
 
+class ArchiveSettings(Section):
+    """Parquet files of whole days. Without `ARCHIVE_PATH` they lie beside the private database's data."""
+
+    model_config = SettingsConfigDict(env_prefix="ARCHIVE_")
+    enabled: bool = True
+    path: t.Folder | None = None
+    after_hours: t.Seconds = Field(
+        24, ge=0, description="A day is archived so long after its end."
+    )
+
+    @property
+    def folder(self) -> Path:
+        return self.path or load(ServicesSettings).data.resolve() / "archive"
+
+
 class VenueSettings(Section):
     """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
 
@@ -245,6 +244,7 @@ _SECTIONS: tuple[type[Section], ...] = (
     DukascopySettings,
     ExchangeCandlesSettings,
     GapFillerSettings,
+    ArchiveSettings,
     DashboardSettings,
     SimulatorSettings,
     LimitSettings,

@@ -1,0 +1,82 @@
+"""Recorded days in the tables, stock DuckDB with the catalog attached."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from consumers.quote_hours import Hours
+from consumers.trades import Trades
+from pipeline.core.settings import PROJECT
+from pipeline.core.times import to_us
+from producers.dukascopy.feeds import bi5
+from schemas.columns import encode_quote_hour
+from tests.messages import received, store, trade, trades_record
+
+RECORDINGS = PROJECT / "simulator" / "recordings"
+EURUSD_DAY = datetime(2019, 2, 4, tzinfo=UTC)
+EURUSD_QUOTES = 136_741
+KRAKEN_TRADES = 1000
+
+
+def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
+    """The recorded quotes of EURUSD of 2019-02-04, as if they were those of `day`."""
+    messages = []
+    for hour in range(24):
+        quotes = bi5.parse_hour((RECORDINGS / f"dukascopy/bi5/EURUSD/2019/01/04/{hour:02}h_ticks.bi5").read_bytes())
+        start_us = to_us(day) + hour * 3_600_000_000
+        header = {
+            "venue": "dukascopy",
+            "product_id": "EUR-USD",
+            "asset_class": "forex",
+            "origin": "history",
+            "received_at_us": start_us,
+            "hour_start_us": start_us,
+            "status": "ticks",
+            "feed": "bi5",
+            "fetched_at_us": start_us + 7_200_000_000,
+            "price_scale": 5,
+            "size_scale": 0,
+        }
+        columns = [getattr(quotes, name) for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")]
+        data = encode_quote_hour(header, *(np.asarray(column, dtype=np.int64) for column in columns))
+        messages.append(received("quotes", data))
+    assert store(Hours(), conn, messages) == (EURUSD_QUOTES, [])
+
+
+def store_kraken_trades(conn: Any) -> None:
+    """Kraken's recorded answer: 1,000 trades of one day."""
+    (rows,) = (
+        rows
+        for name, rows in json.loads((RECORDINGS / "kraken/rest_Trades_XBTUSDT.json").read_text())["result"].items()
+        if name != "last"
+    )
+    trades = [
+        trade(row[6], int(Decimal(str(row[2])) * 1_000_000), row[0], row[1], "buy" if row[3] == "b" else "sell")
+        for row in rows
+    ]
+    record = trades_record(trades, origin="history")
+    assert store(Trades(), conn, [received("trades", record)]) == (KRAKEN_TRADES, [])
+
+
+def lake(url: str, folder: Path) -> Any:
+    """Stock DuckDB with the catalog attached read-only as `lake`; `folder` is for the extensions' links."""
+    made = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    for package, name in (("ducklake", "ducklake"), ("postgres", "postgres_scanner")):
+        spec = importlib.util.find_spec(f"duckdb_extension_{package}")
+        assert spec is not None
+        assert spec.origin is not None
+        (file,) = Path(spec.origin).parent.rglob("*.duckdb_extension")
+        link = folder / f"{name}.duckdb_extension"
+        if not link.exists():
+            link.symlink_to(file)
+        made.execute(f"LOAD '{link}'")
+    made.execute(f"ATTACH 'ducklake:postgres:{url}' AS lake (METADATA_SCHEMA 'lake', READ_ONLY)")
+    return made
