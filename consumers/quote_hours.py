@@ -222,6 +222,9 @@ class PreparedHours:
                         _clear(conn, place)
             stored.rows = sum(len(c.columns) for c in fresh.values())
             self._copy(conn, fresh, ids)
+            if fresh:
+                places = [(ids[name[:2]], from_us(name[2])) for name in fresh]
+                conn.execute(statement("quote_hours_changed"), tuple(map(list, zip(*places, strict=True))))
             if ledger:
                 with conn.cursor() as cursor:
                     cursor.executemany(statement("quote_hours_store"), ledger)

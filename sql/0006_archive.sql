@@ -13,6 +13,7 @@ CREATE TABLE archive_spans (
     archived_changes bigint,                -- `changes` of the rows that the current file holds; NULL: not archived yet
     in_tables        boolean     NOT NULL DEFAULT true,  -- false: retention dropped the rows, the file alone has them
     pinned_until     timestamptz,           -- brought back into the tables, to be kept there until then
+    writing          text,                  -- path of a file in the making: rubbish when its writer is gone
     PRIMARY KEY (instrument_id, kind, from_ts),
     CHECK (extract(epoch FROM from_ts)::bigint % 86400 = 0 AND extract(epoch FROM to_ts)::bigint % 86400 = 0),
     CHECK (to_ts > from_ts AND to_ts <= from_ts + INTERVAL '31 days'),
@@ -38,10 +39,12 @@ CREATE TABLE archive_files (
     first_id      bigint,                       -- of trades
     last_id       bigint,
     archived_at   timestamptz NOT NULL DEFAULT now(),
-    ended_at      timestamptz,                  -- a newer version, or none because the span has no rows any more
+    ended_at      timestamptz,                  -- there is a newer version, or there are no rows any more
+    deleted_at    timestamptz,                  -- the file is gone, a grace time after
     UNIQUE (instrument_id, kind, from_ts, revision),
     FOREIGN KEY (instrument_id, kind, from_ts) REFERENCES archive_spans,
     CHECK (first_ts <= last_ts),
+    CHECK (ended_at IS NOT NULL OR deleted_at IS NULL),
     CHECK ((first_id IS NULL) = (last_id IS NULL) AND (first_id IS NULL) = (kind <> 'trades') AND first_id <= last_id)
 );
 CREATE UNIQUE INDEX archive_files_current ON archive_files (instrument_id, kind, from_ts) WHERE ended_at IS NULL;

@@ -11,10 +11,17 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from psycopg import sql
 
+from consumers.archive import prepared
 from consumers.quote_hours import Hours
 from consumers.trades import Trades
-from pipeline.core.settings import PROJECT
+from pipeline.archive import catalog
+from pipeline.archive.archive import Archive
+from pipeline.archive.due import Due, due
+from pipeline.archive.layout import LAYOUTS, Kind
+from pipeline.archive.ledger import current, spans
+from pipeline.core.settings import PROJECT, ArchiveSettings
 from pipeline.core.times import to_us
 from producers.dukascopy.feeds import bi5
 from schemas.columns import encode_quote_hour
@@ -24,6 +31,7 @@ RECORDINGS = PROJECT / "simulator" / "recordings"
 EURUSD_DAY = datetime(2019, 2, 4, tzinfo=UTC)
 EURUSD_QUOTES = 136_741
 KRAKEN_TRADES = 1000
+NOW = datetime(2026, 1, 1, tzinfo=UTC)  # when all of it is over
 
 
 def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
@@ -80,3 +88,35 @@ def lake(url: str, folder: Path) -> Any:
         made.execute(f"LOAD '{link}'")
     made.execute(f"ATTACH 'ducklake:postgres:{url}' AS lake (METADATA_SCHEMA 'lake', READ_ONLY)")
     return made
+
+
+def archive_in(conn: Any, folder: Path) -> Archive:
+    """The one writer of the test's archive."""
+    assert catalog.lock(conn)
+    return prepared(conn, ArchiveSettings(path=folder))
+
+
+def archive_all(conn: Any, archive: Archive, before: datetime = NOW) -> list[Due]:
+    """Archive what is due, as one round of the program does; what waits."""
+    found = due(conn, before)
+    for one in found:
+        if not one.waits_for:
+            assert archive.archive(one.span) is not None
+    return [one for one in found if one.waits_for]
+
+
+def rows_everywhere(conn: Any, archive: Archive, kind: Kind) -> list[tuple[Any, ...]]:
+    """The rows of a kind from both tiers, as a reader takes them: nothing twice, nothing left out."""
+    names = [column.name for column in LAYOUTS[kind].columns]
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        query = f"SELECT venue, product_id, {', '.join(names)} FROM {kind} JOIN instruments USING (instrument_id)"
+        found = conn.execute(query).fetchall()
+        for span in spans(conn, sql.SQL("NOT in_tables AND kind = %(kind)s"), {"kind": kind}):
+            file = current(conn, span)
+            assert file is not None
+            table = archive.read(span, file)
+            found += [
+                (span.venue, span.product_id, *row) for row in zip(*(table[n].to_pylist() for n in names), strict=True)
+            ]
+    return sorted(found)

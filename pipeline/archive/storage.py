@@ -7,7 +7,6 @@ and is on the disk when `keep` returns.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,8 +41,12 @@ class Storage(Protocol):
         """Remove a file; nothing happens where there is none."""
         ...
 
-    def files(self) -> Iterator[tuple[str, float]]:
-        """Paths of all files that are kept, and their age in seconds."""
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def files(self) -> Iterator[str]:
+        """Paths of all files that are kept."""
         ...
 
 
@@ -68,6 +71,8 @@ class Folder:
         file.rename(target)
         for folder in (target.parent, *(one.parent for one in missing)):
             _sync(folder)
+        with target.open("rb") as opened:  # so that who reads it back asks the disk and not the memory
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def open(self, path: str) -> Any:
         return self._root / path
@@ -79,11 +84,12 @@ class Folder:
             for folder in target.relative_to(self._root).parents[:-2]:
                 (self._root / folder).rmdir()
 
-    def files(self) -> Iterator[tuple[str, float]]:
-        now = time.time()
+    def has(self, path: str) -> bool:
+        return (self._root / path).is_file()
+
+    def files(self) -> Iterator[str]:
         for file in sorted(self._root.glob("main/**/*.parquet")):
-            with suppress(FileNotFoundError):
-                yield file.relative_to(self._root).as_posix(), now - file.stat().st_mtime
+            yield file.relative_to(self._root).as_posix()
 
 
 def _sync(folder: Path) -> None:

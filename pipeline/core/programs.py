@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.core.settings import (
+    ArchiveSettings,
     CommonSettings,
     DukascopySettings,
     ExchangeCandlesSettings,
@@ -53,6 +54,7 @@ PROGRAMS = (
     *(Program(name, f"producers.{name}", one.metrics_offset, switch=one) for name, one in venue_sections().items()),
     Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), DukascopySettings),
     Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), ExchangeCandlesSettings),
+    Program("archive", "consumers.archive", 12, switch=ArchiveSettings),
     Program("dashboard", "dashboard", 9),
     Program("retention", "pipeline.retention", 11),
     Program("watchdog", "pipeline.watchdog", 10),

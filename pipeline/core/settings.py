@@ -141,9 +141,7 @@ class ArchiveSettings(Section):
     model_config = SettingsConfigDict(env_prefix="ARCHIVE_")
     enabled: bool = True
     path: t.Folder | None = None
-    after_hours: t.Seconds = Field(
-        24, ge=0, description="A day is archived so long after its end."
-    )
+    after_hours: t.Seconds = Field(24, ge=0, description="A day is archived so long after its end.")
 
     @property
     def folder(self) -> Path:

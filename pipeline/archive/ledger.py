@@ -1,0 +1,202 @@
+"""The archive's own ledger: `archive_spans` and `archive_files`, each change with the catalog's in one transaction.
+
+Three steps, each safe to end after:
+
+1. `begin` locks the instrument as its writers do, makes the row of the span and notes the path. Every writer that
+comes later sees the row and counts its changes; every one that came before has committed, and its rows are seen. 2.
+The rows are read, and written and read back as a file. 3. `commit` locks the instrument again. Were there changes
+since, the file is worth nothing; else file, catalog and ledger are one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from pipeline.archive import catalog
+from pipeline.archive.files import Written
+from pipeline.archive.layout import Kind, Span, new_path
+from pipeline.database.connection import Connection
+
+_LOCKS: dict[Kind, str] = {
+    "trades": "SELECT FROM trade_coverage WHERE instrument_id = %s FOR UPDATE",
+    "quotes": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
+    "exchange_candles": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
+}
+"""Shuts out what each kind's writers hold (`sql/trades_lock.sql`, `instruments_lock.sql`, `instruments_share.sql`)."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The version of a span that is in the catalog."""
+
+    file_id: int
+    path: str
+    revision: int
+    hash: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A span that is worked on. `path`: of the new file; `in_tables`: the table has all rows, not only later ones."""
+
+    span: Span
+    path: str
+    revision: int
+    in_tables: bool
+
+
+def lock_rows(conn: Connection, span: Span) -> None:
+    """Keep the writers of the span's instrument out until the transaction ends."""
+    conn.execute(_LOCKS[span.kind], (span.instrument_id,))
+
+
+def current(conn: Connection, span: Span) -> Current | None:
+    """The version in the catalog."""
+    row = conn.execute(
+        "SELECT file_id, path, revision, hash, rows FROM archive_files WHERE instrument_id = %s AND kind = %s"
+        " AND from_ts = %s AND ended_at IS NULL",
+        _key(span),
+    ).fetchone()
+    return row and Current(*row)
+
+
+def begin(conn: Connection, span: Span) -> Begun:
+    """Step 1. From its commit on every change to the span's rows is counted."""
+    with conn.transaction():
+        lock_rows(conn, span)
+        # A month that became days or days that became a month, before any was archived.
+        conn.execute(
+            "DELETE FROM archive_spans s WHERE instrument_id = %(id)s AND kind = %(kind)s AND from_ts < %(to)s"
+            " AND to_ts > %(from)s AND (from_ts, to_ts) <> (%(from)s, %(to)s) AND archived_changes IS NULL",
+            _named(span),
+        )
+        row = conn.execute(
+            "SELECT coalesce(max(revision) + 1, 0) FROM archive_files WHERE instrument_id = %s AND kind = %s"
+            " AND from_ts = %s",
+            _key(span),
+        ).fetchone()
+        assert row is not None
+        path = new_path(span, row[0])
+        kept = conn.execute(
+            "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
+            " VALUES (%(id)s, %(kind)s, %(from)s, %(to)s, %(path)s)"
+            " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing RETURNING in_tables",
+            {**_named(span), "path": path},
+        ).fetchone()
+        assert kept is not None
+    return Begun(span, path, row[0], kept[0])
+
+
+def changes(conn: Connection, span: Span) -> int:
+    """How often the span's rows changed; read in the snapshot of the rows themselves."""
+    row = conn.execute(
+        "SELECT changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s", _key(span)
+    ).fetchone()
+    assert row is not None  # made by `begin`, and nobody else takes it away
+    return int(row[0])
+
+
+def commit(conn: Connection, begun: Begun, written: Written | None, seen: int) -> bool:
+    """Step 3. `seen`: the changes that the file holds. False, and nothing done: there were more meanwhile.
+
+    `written`: None where the current file holds them already. What the table had of a span that it does not keep is in
+    the file now, and leaves the table.
+    """
+    span = begun.span
+    with conn.transaction():
+        lock_rows(conn, span)
+        if changes(conn, span) != seen:
+            return False
+        if written is not None:
+            _new_version(conn, begun, written)
+        # A span without rows and without a file is none.
+        conn.execute(
+            "UPDATE archive_spans s SET writing = NULL, archived_changes ="
+            " CASE WHEN EXISTS (SELECT FROM archive_files f WHERE (f.instrument_id, f.kind, f.from_ts)"
+            " = (s.instrument_id, s.kind, s.from_ts) AND f.ended_at IS NULL) THEN %s::bigint END"
+            " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+            (seen, *_key(span)),
+        )
+        if not begun.in_tables:
+            delete_rows(conn, span)
+    return True
+
+
+def _new_version(conn: Connection, begun: Begun, written: Written) -> None:
+    span, layout = begun.span, begun.span.layout
+    old = current(conn, span)
+    made = catalog.begin(conn, layout)
+    if old is not None:
+        catalog.end(made, old.file_id)
+        conn.execute("UPDATE archive_files SET ended_at = now() WHERE file_id = %s", (old.file_id,))
+    catalog.add(made, layout, begun.path, written, span.venue, span.product_id)
+    catalog.finish(made, added=True, ended=old is not None)
+    conn.execute(
+        "INSERT INTO archive_files (file_id, instrument_id, kind, from_ts, revision, path, rows, bytes, hash,"
+        " first_ts, last_ts, first_id, last_id)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            made.file_id,
+            *_key(span),
+            begun.revision,
+            begun.path,
+            written.rows,
+            written.bytes,
+            written.hash,
+            written.smallest[layout.time],
+            written.largest[layout.time],
+            written.smallest.get("trade_id"),
+            written.largest.get("trade_id"),
+        ),
+    )
+
+
+def delete_rows(conn: Connection, span: Span) -> None:
+    """Take the span's rows out of the table, inside a transaction in which they are known to be in the file."""
+    conn.execute(
+        sql.SQL("DELETE FROM {table} WHERE instrument_id = %(id)s AND {time} >= %(from)s AND {time} < %(to)s").format(
+            table=sql.Identifier(span.kind), time=sql.Identifier(span.layout.time)
+        ),
+        _named(span),
+    )
+
+
+def left_behind(conn: Connection) -> list[str]:
+    """Paths of files that a writer before us began and did not commit. Under the archive's lock."""
+    return [row[0] for row in conn.execute("SELECT writing FROM archive_spans WHERE writing IS NOT NULL")]
+
+
+def not_writing(conn: Connection, path: str) -> None:
+    """A file in the making was removed and will not be committed."""
+    conn.execute("UPDATE archive_spans SET writing = NULL WHERE writing = %s", (path,))
+
+
+def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
+    """Versions whose grace is over: file id and path."""
+    rows = conn.execute(
+        "SELECT file_id, path FROM archive_files WHERE deleted_at IS NULL"
+        " AND ended_at <= now() - %s * INTERVAL '1 second' ORDER BY file_id",
+        (grace_s,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def spans(conn: Connection, condition: sql.SQL, values: dict[str, Any]) -> list[Span]:
+    """Archived spans that fit a condition over `archived a`, oldest first."""
+    query = sql.SQL(
+        "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts FROM archived a WHERE {} ORDER BY from_ts"
+    )
+    return [Span(*row) for row in conn.execute(query.format(condition), values)]
+
+
+def _key(span: Span) -> tuple[int, str, datetime]:
+    return span.instrument_id, span.kind, span.from_ts
+
+
+def _named(span: Span) -> dict[str, Any]:
+    return {"id": span.instrument_id, "kind": span.kind, "from": span.from_ts, "to": span.to_ts}

@@ -1,0 +1,28 @@
+"""The storage that the settings name, and whether it is that of the database's catalog."""
+
+from __future__ import annotations
+
+from pipeline.archive import catalog
+from pipeline.archive.storage import Folder, Storage
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import ArchiveSettings
+from pipeline.database.connection import Connection
+
+
+def open_storage(settings: ArchiveSettings) -> Storage:
+    """Where the files are to lie."""
+    return Folder(settings.folder)
+
+
+def settle(conn: Connection, storage: Storage) -> None:
+    """Say in the catalog where the files lie, when they do. Raises `WrongUse` where they are somewhere else."""
+    known = catalog.data_path(conn)
+    if known == storage.address:
+        return
+    row = conn.execute("SELECT path FROM archive_files WHERE ended_at IS NULL ORDER BY file_id DESC LIMIT 1").fetchone()
+    if row is not None and not storage.has(row[0]):
+        raise WrongUse(
+            f"the archive's files are in {known} and not in {storage.address}: move them there first, or"
+            " set ARCHIVE_PATH to where they are."
+        )
+    catalog.set_data_path(conn, storage.address)
