@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consumers.pgcopy import Int4, Int8, Scaled, Time, rows
+from pipeline.database.copy import Int4, Int8, Scaled, Time, rows
 from schemas.columns import QuoteHour
 
 MINUTE_MS = 60_000

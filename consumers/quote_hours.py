@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from consumers import fields, quote_checks, quote_copy
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import write
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import check_address
@@ -27,6 +26,7 @@ from pipeline.core.errors import BadData
 from pipeline.core.settings import DukascopySettings, load
 from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection
+from pipeline.database.copy import write
 from pipeline.database.hour_order import entry, same_content, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement

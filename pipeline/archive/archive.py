@@ -71,10 +71,10 @@ class Archive:
         """
         begun = ledger.begin(self._conn, span)
         try:
-            written, seen = self._write(begun)
+            written, saw = self._write(begun)
             if written is None:
                 self._remove(begun.path)
-            if not ledger.commit(self._conn, begun, written, seen):
+            if not ledger.commit(self._conn, begun, written, saw):
                 self._give_up(begun)
                 return None
         except (Mismatch, OSError, pa.ArrowException):
@@ -83,18 +83,18 @@ class Archive:
             raise
         return Archived(span, written)
 
-    def _write(self, begun: ledger.Begun) -> tuple[files.Written | None, int]:
-        """Step 2; the new file and the changes that it holds. No file: the current one holds the same rows."""
+    def _write(self, begun: ledger.Begun) -> tuple[files.Written | None, ledger.Seen]:
+        """Step 2; the new file and the span as it was then. No file: the current one holds the same rows."""
         span, conn = begun.span, self._conn
         old = ledger.current(conn, span)
         work = self._storage.work / begun.path.rpartition("/")[2]
         with conn.transaction():
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            seen = ledger.changes(conn, span)
+            saw = ledger.seen(conn, span)
             found = rows.survey(conn, span)
             if not found.rows:
-                return None, seen
-            if begun.in_tables:
+                return None, saw
+            if saw.in_tables:
                 types, pieces = found.types, rows.pieces(conn, span, found.types)
             else:
                 assert old is not None  # what is not in the tables has a file
@@ -104,7 +104,7 @@ class Archive:
                 found = rows.Survey(len(whole), merge.sums(whole, span.layout.named("decimal")), types)
             written = files.write(work, span, begun.revision, files.schema_of(span.layout, types), pieces)
         if old is not None and (written.hash, written.rows) == (old.hash, old.rows):
-            return None, seen
+            return None, saw
         self._storage.keep(work, begun.path)
         checked = check(self._storage, begun.path, span.layout)
         if (checked.rows, checked.hash, checked.sums) != (found.rows, written.hash, found.sums):
@@ -112,7 +112,7 @@ class Archive:
                 f"{span}: the file holds {checked.rows} rows with hash {checked.hash} and sums {checked.sums},"
                 f" the table {found.rows}, {written.hash}, {found.sums}"
             )
-        return written, seen
+        return written, saw
 
     def _with_file(self, span: Span, old: ledger.Current, later: pa.Table) -> pa.Table:
         kept = self.read(span, old)
@@ -130,7 +130,7 @@ class Archive:
 
     def _give_up(self, begun: ledger.Begun) -> None:
         self._remove(begun.path)
-        ledger.not_writing(self._conn, begun.path)
+        ledger.not_writing(self._conn, begun.span)
 
     def _remove(self, path: str) -> None:
         (self._storage.work / path.rpartition("/")[2]).unlink(missing_ok=True)
@@ -139,9 +139,9 @@ class Archive:
     def sweep(self, grace_s: float = GRACE_S) -> int:
         """Remove files that a killed writer left behind, and versions whose grace is over; how many."""
         removed = 0
-        for path in ledger.left_behind(self._conn):
+        for span, path in ledger.left_behind(self._conn):
             self._remove(path)
-            ledger.not_writing(self._conn, path)
+            ledger.not_writing(self._conn, span)
             removed += 1
         for file_id, path in ledger.ended(self._conn, grace_s):
             with self._conn.transaction():

@@ -42,7 +42,7 @@ class RowsHash:
         """The next rows; a table with at least the layout's columns, in any of the types of a file."""
         if not len(rows):
             return
-        hours = np.asarray(_int64(rows[self._layout.time], "time")) // HOUR_US
+        hours = np.asarray(integers(rows[self._layout.time], "time")) // HOUR_US
         starts = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(hours)]
         columns = [(_values(rows[c.name], c), 16 if c.type == "decimal" else 8) for c in self._layout.columns]
         for low, high in pairwise(starts):
@@ -74,11 +74,12 @@ def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
         array = _one(column.cast(WIDE))
         begin = array.offset * 16
         return memoryview(array.buffers()[1])[begin : begin + len(array) * 16]
-    values: memoryview = _int64(column, about.type).astype("<i8").data
+    values: memoryview = integers(column, about.type).astype("<i8").data
     return values.cast("B")
 
 
-def _int64(column: pa.ChunkedArray, type_: str) -> Any:
+def integers(column: pa.ChunkedArray, type_: str) -> Any:
+    """A column that is no decimal as int64, as it is hashed: times in microseconds, words by their place."""
     if type_ in WORDS:
         column = pc.index_in(column, value_set=pa.array(WORDS[type_]))
     return _one(column.cast(pa.int64())).to_numpy()

@@ -2,10 +2,13 @@
 
 Three steps, each safe to end after:
 
-1. `begin` locks the instrument as its writers do, makes the row of the span and notes the path. Every writer that
-comes later sees the row and counts its changes; every one that came before has committed, and its rows are seen. 2.
-The rows are read, and written and read back as a file. 3. `commit` locks the instrument again. Were there changes
-since, the file is worth nothing; else file, catalog and ledger are one transaction.
+1. `begin` locks the instrument as its writers do, makes the row of the span and notes the path. Every writer that comes
+   later sees the row and counts its changes; every one that came before has committed, and its rows are seen.
+2. The rows are read, written as a file and read back.
+3. `commit` locks the instrument again. Were there changes since, the file is worth nothing; else file, catalog and
+   ledger are one transaction.
+
+A row of `archive_spans` is only changed under that lock: writers find theirs by its place in the table.
 """
 
 from __future__ import annotations
@@ -42,12 +45,11 @@ class Current:
 
 @dataclass(frozen=True)
 class Begun:
-    """A span that is worked on. `path`: of the new file; `in_tables`: the table has all rows, not only later ones."""
+    """A span that is worked on. `path`: of the new file."""
 
     span: Span
     path: str
     revision: int
-    in_tables: bool
 
 
 def lock_rows(conn: Connection, span: Span) -> None:
@@ -82,27 +84,35 @@ def begin(conn: Connection, span: Span) -> Begun:
         ).fetchone()
         assert row is not None
         path = new_path(span, row[0])
-        kept = conn.execute(
+        conn.execute(
             "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
             " VALUES (%(id)s, %(kind)s, %(from)s, %(to)s, %(path)s)"
-            " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing RETURNING in_tables",
+            " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing",
             {**_named(span), "path": path},
-        ).fetchone()
-        assert kept is not None
-    return Begun(span, path, row[0], kept[0])
+        )
+    return Begun(span, path, row[0])
 
 
-def changes(conn: Connection, span: Span) -> int:
-    """How often the span's rows changed; read in the snapshot of the rows themselves."""
+@dataclass(frozen=True)
+class Seen:
+    """A span in a snapshot: how often its rows changed, and whether the table has all of them or only later ones."""
+
+    changes: int
+    in_tables: bool
+
+
+def seen(conn: Connection, span: Span) -> Seen:
+    """To be asked in the snapshot in which the rows are read."""
     row = conn.execute(
-        "SELECT changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s", _key(span)
+        "SELECT changes, in_tables FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        _key(span),
     ).fetchone()
     assert row is not None  # made by `begin`, and nobody else takes it away
-    return int(row[0])
+    return Seen(*row)
 
 
-def commit(conn: Connection, begun: Begun, written: Written | None, seen: int) -> bool:
-    """Step 3. `seen`: the changes that the file holds. False, and nothing done: there were more meanwhile.
+def commit(conn: Connection, begun: Begun, written: Written | None, saw: Seen) -> bool:
+    """Step 3. `saw`: the span when its rows were read. False, and nothing done: there were more meanwhile.
 
     `written`: None where the current file holds them already. What the table had of a span that it does not keep is in
     the file now, and leaves the table.
@@ -110,7 +120,7 @@ def commit(conn: Connection, begun: Begun, written: Written | None, seen: int) -
     span = begun.span
     with conn.transaction():
         lock_rows(conn, span)
-        if changes(conn, span) != seen:
+        if seen(conn, span) != saw:
             return False
         if written is not None:
             _new_version(conn, begun, written)
@@ -120,9 +130,9 @@ def commit(conn: Connection, begun: Begun, written: Written | None, seen: int) -
             " CASE WHEN EXISTS (SELECT FROM archive_files f WHERE (f.instrument_id, f.kind, f.from_ts)"
             " = (s.instrument_id, s.kind, s.from_ts) AND f.ended_at IS NULL) THEN %s::bigint END"
             " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
-            (seen, *_key(span)),
+            (saw.changes, *_key(span)),
         )
-        if not begun.in_tables:
+        if not saw.in_tables:
             delete_rows(conn, span)
     return True
 
@@ -166,14 +176,23 @@ def delete_rows(conn: Connection, span: Span) -> None:
     )
 
 
-def left_behind(conn: Connection) -> list[str]:
-    """Paths of files that a writer before us began and did not commit. Under the archive's lock."""
-    return [row[0] for row in conn.execute("SELECT writing FROM archive_spans WHERE writing IS NOT NULL")]
+def left_behind(conn: Connection) -> list[tuple[Span, str]]:
+    """Files that a writer before us began and did not commit: their spans and paths. Under the archive's lock."""
+    rows = conn.execute(
+        "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts, writing"
+        " FROM archive_spans JOIN instruments USING (instrument_id) WHERE writing IS NOT NULL"
+    )
+    return [(Span(*row[:6]), row[6]) for row in rows]
 
 
-def not_writing(conn: Connection, path: str) -> None:
-    """A file in the making was removed and will not be committed."""
-    conn.execute("UPDATE archive_spans SET writing = NULL WHERE writing = %s", (path,))
+def not_writing(conn: Connection, span: Span) -> None:
+    """The span's file in the making was removed and will not be committed."""
+    with conn.transaction():
+        lock_rows(conn, span)
+        conn.execute(
+            "UPDATE archive_spans SET writing = NULL WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+            _key(span),
+        )
 
 
 def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
@@ -200,3 +219,30 @@ def _key(span: Span) -> tuple[int, str, datetime]:
 
 def _named(span: Span) -> dict[str, Any]:
     return {"id": span.instrument_id, "kind": span.kind, "from": span.from_ts, "to": span.to_ts}
+
+
+def up_to_date(conn: Connection, span: Span) -> bool:
+    """Whether the current file holds all rows."""
+    row = conn.execute(
+        "SELECT archived_changes = changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        _key(span),
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def back_in_tables(conn: Connection, span: Span, until: datetime) -> None:
+    """The table has all rows again, and keeps them until then. Under the writers' lock."""
+    conn.execute(
+        "UPDATE archive_spans SET in_tables = true, pinned_until = %s"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        (until, *_key(span)),
+    )
+
+
+def pin(conn: Connection, span: Span, until: datetime) -> None:
+    """Retention leaves the span alone until then. Under the writers' lock."""
+    conn.execute(
+        "UPDATE archive_spans SET pinned_until = greatest(pinned_until, %s)"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        (until, *_key(span)),
+    )

@@ -100,6 +100,7 @@ class DatabaseSettings(Section):
     port: t.Port = 5433
     memory: t.Size = Field("1g", description="Memory that the private database may count on.")
     retention_days: t.Days = Field(0, ge=0, description="0: keep for ever. Otherwise older ticks are dropped.")
+    retention_without_archive: bool = Field(False, description="Drop what is in no file of the archive too.")
 
     @property
     def private(self) -> bool:
