@@ -223,8 +223,11 @@ class PreparedHours:
             stored.rows = sum(len(c.columns) for c in fresh.values())
             self._copy(conn, fresh, ids)
             if fresh:
-                places = [(ids[name[:2]], from_us(name[2])) for name in fresh]
-                conn.execute(statement("quote_hours_changed"), tuple(map(list, zip(*places, strict=True))))
+                changed = {
+                    "instruments": [ids[name[:2]] for name in fresh],
+                    "hours": [from_us(name[2]) for name in fresh],
+                }
+                conn.execute(statement("quote_hours_changed"), changed)
             if ledger:
                 with conn.cursor() as cursor:
                     cursor.executemany(statement("quote_hours_store"), ledger)

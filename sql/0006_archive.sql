@@ -12,13 +12,15 @@ CREATE TABLE archive_spans (
     changes          bigint      NOT NULL DEFAULT 0 CHECK (changes >= 0),
     archived_changes bigint,                -- `changes` of the rows that the current file holds; NULL: not archived yet
     in_tables        boolean     NOT NULL DEFAULT true,  -- false: retention dropped the rows, the file alone has them
+    replaced         tstzmultirange NOT NULL DEFAULT '{}',  -- hours of quotes of which the table has a later version
     pinned_until     timestamptz,           -- brought back into the tables, to be kept there until then
     writing          text,                  -- path of a file in the making: rubbish when its writer is gone
     PRIMARY KEY (instrument_id, kind, from_ts),
     CHECK (extract(epoch FROM from_ts)::bigint % 86400 = 0 AND extract(epoch FROM to_ts)::bigint % 86400 = 0),
     CHECK (to_ts > from_ts AND to_ts <= from_ts + INTERVAL '31 days'),
     CHECK (archived_changes <= changes),
-    CHECK (in_tables OR archived_changes IS NOT NULL)
+    CHECK (in_tables OR archived_changes IS NOT NULL),
+    CHECK (NOT in_tables OR replaced = '{}')
 );
 -- Finds the span of a moment: the first that ends after it.
 CREATE UNIQUE INDEX archive_spans_end ON archive_spans (instrument_id, kind, to_ts);

@@ -84,11 +84,13 @@ JOIN archive_spans s USING (instrument_id, kind, from_ts)
 JOIN instruments i USING (instrument_id)
 WHERE f.ended_at IS NULL;
 
--- The time of which the rows are in files only. What the tables have of it besides came later and is in no file yet.
+-- The time of which the rows are to be read from files: what the tables have of it came later, besides, and is in no file
+-- yet. Hours of quotes that were replaced since are not part of it.
 CREATE VIEW archive_only AS
 SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
 FROM (
-    SELECT venue, product_id, kind, instrument_id, unnest(range_agg(tstzrange(from_ts, to_ts))) AS span
+    SELECT venue, product_id, kind, instrument_id, 
+           unnest(range_agg(tstzrange(from_ts, to_ts)) - range_agg(replaced)) AS span
     FROM archive_spans JOIN instruments USING (instrument_id) WHERE NOT in_tables GROUP BY 1, 2, 3, 4
 ) spans;
 

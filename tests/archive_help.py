@@ -115,8 +115,12 @@ def rows_everywhere(conn: Any, archive: Archive, kind: Kind) -> list[tuple[Any, 
         for span in spans(conn, sql.SQL("NOT in_tables AND kind = %(kind)s"), {"kind": kind}):
             file = current(conn, span)
             assert file is not None
+            times = conn.execute(
+                "SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %s AND kind = %s",
+                (span.instrument_id, kind),
+            ).fetchall()
             table = archive.read(span, file)
-            found += [
-                (span.venue, span.product_id, *row) for row in zip(*(table[n].to_pylist() for n in names), strict=True)
-            ]
+            for row in zip(*(table[name].to_pylist() for name in names), strict=True):
+                if any(low <= row[0] < high for low, high in times):
+                    found.append((span.venue, span.product_id, *row))
     return sorted(found)

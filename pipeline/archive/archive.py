@@ -98,7 +98,8 @@ class Archive:
                 types, pieces = found.types, rows.pieces(conn, span, found.types)
             else:
                 assert old is not None  # what is not in the tables has a file
-                whole = self._with_file(span, old, pa.concat_tables(rows.pieces(conn, span, found.types)))
+                later = pa.concat_tables(rows.pieces(conn, span, found.types))
+                whole = merge.merged(span, self.read(span, old), later, saw.replaced)
                 types = merge.types_of(span, whole)
                 pieces = merge.cast(whole, types, files.ROW_GROUP)
                 found = rows.Survey(len(whole), merge.sums(whole, span.layout.named("decimal")), types)
@@ -113,13 +114,6 @@ class Archive:
                 f" the table {found.rows}, {written.hash}, {found.sums}"
             )
         return written, saw
-
-    def _with_file(self, span: Span, old: ledger.Current, later: pa.Table) -> pa.Table:
-        kept = self.read(span, old)
-        asked = self._conn.execute(
-            "SELECT EXISTS (SELECT FROM quote_hours WHERE instrument_id = %s)", (span.instrument_id,)
-        ).fetchone()
-        return merge.merged(span, kept, later, hours=span.kind == "quotes" and bool(asked and asked[0]))
 
     def read(self, span: Span, file: ledger.Current) -> pa.Table:
         """A file's rows, compared with the ledger first. Raises `Mismatch`."""

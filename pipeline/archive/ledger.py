@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import sql
+from psycopg.types.multirange import Multirange
 
 from pipeline.archive import catalog
 from pipeline.archive.files import Written
@@ -95,16 +96,21 @@ def begin(conn: Connection, span: Span) -> Begun:
 
 @dataclass(frozen=True)
 class Seen:
-    """A span in a snapshot: how often its rows changed, and whether the table has all of them or only later ones."""
+    """A span in a snapshot: how often its rows changed, and whether the table has all of them or only later ones.
+
+    `replaced`: hours of which the later rows take the place of those in the file.
+    """
 
     changes: int
     in_tables: bool
+    replaced: Multirange[datetime]
 
 
 def seen(conn: Connection, span: Span) -> Seen:
     """To be asked in the snapshot in which the rows are read."""
     row = conn.execute(
-        "SELECT changes, in_tables FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        "SELECT changes, in_tables, replaced FROM archive_spans"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
         _key(span),
     ).fetchone()
     assert row is not None  # made by `begin`, and nobody else takes it away
@@ -126,7 +132,7 @@ def commit(conn: Connection, begun: Begun, written: Written | None, saw: Seen) -
             _new_version(conn, begun, written)
         # A span without rows and without a file is none.
         conn.execute(
-            "UPDATE archive_spans s SET writing = NULL, archived_changes ="
+            "UPDATE archive_spans s SET writing = NULL, replaced = '{}', archived_changes ="
             " CASE WHEN EXISTS (SELECT FROM archive_files f WHERE (f.instrument_id, f.kind, f.from_ts)"
             " = (s.instrument_id, s.kind, s.from_ts) AND f.ended_at IS NULL) THEN %s::bigint END"
             " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from psycopg.types.range import Range
 
 from pipeline.archive.files import decimal_type
 from pipeline.archive.layout import Span
-from pipeline.core.times import HOUR_US
 
 _WIDE = pa.decimal128(38, 18)
 
 
-def merged(span: Span, kept: pa.Table, later: pa.Table, *, hours: bool) -> pa.Table:
+def merged(span: Span, kept: pa.Table, later: pa.Table, replaced: Iterable[Range[datetime]]) -> pa.Table:
     """`kept` of the file and `later` of the table as one, in order, each row once.
 
-    `hours`: an hour of quotes is whole, so one that came later takes the place of the one in the file. Otherwise a
-    row is the same by the columns of the order, and the file's stays.
+    `replaced`: time of which the file's rows are out of date. Otherwise a row is the same by the columns of the order,
+    and the file's stays.
     """
     layout = span.layout
     names = [column.name for column in layout.columns]
     kept, later = _widened(span, kept.select(names)), _widened(span, later.select(names))
-    if hours:
-        stored = pc.unique(_hours(later[layout.time]))
-        kept = kept.filter(pc.invert(pc.is_in(_hours(kept[layout.time]), value_set=stored)))
-    else:
-        later = later.join(
-            kept.select(list(layout.order)), list(layout.order), join_type="left anti", use_threads=False
-        )
+    for interval in replaced:
+        low, high = (pa.scalar(end, kept.schema.field(layout.time).type) for end in (interval.lower, interval.upper))
+        time = kept[layout.time]
+        kept = kept.filter(pc.or_(pc.less(time, low), pc.greater_equal(time, high)))
+    keys = list(layout.order)
+    later = later.join(kept.select(keys), keys, join_type="left anti", use_threads=False)
     return pa.concat_tables([kept, later.select(names)]).sort_by([(name, "ascending") for name in layout.order])
 
 
@@ -69,7 +68,3 @@ def _widened(span: Span, rows: pa.Table) -> pa.Table:
     for name in span.layout.named("decimal"):
         rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(_WIDE))
     return rows.cast(pa.schema([pa.field(field.name, field.type) for field in rows.schema]))
-
-
-def _hours(column: Any) -> Any:
-    return pc.divide(column.cast(pa.int64()), HOUR_US)
