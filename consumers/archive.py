@@ -48,10 +48,6 @@ class Round:
     failed: list[str] = field(default_factory=list)
     at: datetime | None = None
 
-    @property
-    def problem(self) -> str | None:
-        return self.failed[0] if self.failed else None
-
 
 @click.command()
 @click.option("--once", is_flag=True, help="One round, then end: exit code 0 when all that was due is archived.")
@@ -69,10 +65,9 @@ def main(once: bool, dry_run: bool) -> int:
     if once:
         return _once(settings, stop)
     last = Round()
-    report: dict[str, Any] = {"error": "the first round is not done yet", "path": str(settings.folder)}
-    server = HealthServer("archive", BY_NAME["archive"].port, lambda: (report["error"] is None, report))
+    report: dict[str, Any] = {"why": [], "path": str(settings.folder)}
+    server = HealthServer("archive", BY_NAME["archive"].port, lambda: (not report["why"], report))
     get_logger().info(events.STARTED, health_port=server.port, path=str(settings.folder))
-    report["error"] = None
     database_when_ready(load(DatabaseSettings), stop)
     while not stop.is_set():
         try:
@@ -86,7 +81,7 @@ def main(once: bool, dry_run: bool) -> int:
         except (psycopg.Error, Unavailable, OSError) as error:
             if not stop.is_set():
                 text = " ".join(str(error).split())[:500]
-                report["error"] = text
+                report["why"] = [text]
                 get_logger().warning(events.ARCHIVE_FAILED, error=text, kind=type(error).__name__)
                 stop.wait(AFTER_FAILURE_S)
     server.close()
@@ -203,7 +198,7 @@ def _progress(shown: bool) -> Progress:
 
 def _reported(done: Round) -> dict[str, Any]:
     return {
-        "error": done.problem,
+        "why": done.failed[:5],
         "failed": len(done.failed),
         "archived": done.archived,
         "waiting": done.waiting,

@@ -222,12 +222,8 @@ class PreparedHours:
                         _clear(conn, place)
             stored.rows = sum(len(c.columns) for c in fresh.values())
             self._copy(conn, fresh, ids)
-            if fresh:
-                changed = {
-                    "instruments": [ids[name[:2]] for name in fresh],
-                    "hours": [from_us(name[2]) for name in fresh],
-                }
-                conn.execute(statement("quote_hours_changed"), changed)
+            names = {"instruments": [ids[name[:2]] for name in fresh], "hours": [from_us(name[2]) for name in fresh]}
+            conn.execute(statement("quote_hours_changed"), names)
             if ledger:
                 with conn.cursor() as cursor:
                     cursor.executemany(statement("quote_hours_store"), ledger)

@@ -61,12 +61,12 @@ def main() -> int:
             " if that is meant."
         )
     stop = Stop().listen()
-    last: dict[str, Any] = {"dropped_chunks": 0, "kept": [], "error": None}
-    HealthServer("retention", BY_NAME["retention"].port, lambda: (last["error"] is None, last))
+    last: dict[str, Any] = {"dropped_chunks": 0, "kept": [], "why": []}
+    HealthServer("retention", BY_NAME["retention"].port, lambda: (not last["why"], last))
     database_when_ready(settings, stop)
     while not stop.is_set():
         _once(settings, stop, last)
-        stop.wait(EVERY_S if last["error"] is None else 60)
+        stop.wait(60 if last["why"] else EVERY_S)
     return 0
 
 
@@ -78,13 +78,13 @@ def _once(settings: DatabaseSettings, stop: threading.Event, last: dict[str, Any
             dropped, kept = drop_old(
                 conn, settings.retention_days, storage, without_archive=settings.retention_without_archive
             )
-        last.update(dropped_chunks=last["dropped_chunks"] + dropped, kept=kept[:20], error=None)
+        last.update(dropped_chunks=last["dropped_chunks"] + dropped, kept=kept[:20], why=[])
         if dropped:
             get_logger().info(events.CHUNKS_DROPPED, chunks=dropped, older_than_days=settings.retention_days)
         if kept:
             get_logger().warning(events.CHUNKS_HELD, reasons=len(kept), first=kept[0])
     except (psycopg.Error, Unavailable) as error:
-        last["error"] = str(error)
+        last["why"] = [str(error)]
         get_logger().warning(events.DATABASE_RETRY, error=str(error))
 
 

@@ -25,6 +25,7 @@ from pipeline.core.settings import PROJECT, ArchiveSettings
 from pipeline.core.times import to_us
 from producers.dukascopy.feeds import bi5
 from schemas.columns import encode_quote_hour
+from schemas.records import HourHeader
 from tests.messages import received, store, trade, trades_record
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
@@ -40,19 +41,19 @@ def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
     for hour in range(24):
         quotes = bi5.parse_hour((RECORDINGS / f"dukascopy/bi5/EURUSD/2019/01/04/{hour:02}h_ticks.bi5").read_bytes())
         start_us = to_us(day) + hour * 3_600_000_000
-        header = {
-            "venue": "dukascopy",
-            "product_id": "EUR-USD",
-            "asset_class": "forex",
-            "origin": "history",
-            "received_at_us": start_us,
-            "hour_start_us": start_us,
-            "status": "ticks",
-            "feed": "bi5",
-            "fetched_at_us": start_us + 7_200_000_000,
-            "price_scale": 5,
-            "size_scale": 0,
-        }
+        header = HourHeader(
+            venue="dukascopy",
+            product_id="EUR-USD",
+            asset_class="forex",
+            origin="history",
+            received_at_us=start_us,
+            hour_start_us=start_us,
+            status="ticks",
+            feed="bi5",
+            fetched_at_us=start_us + 7_200_000_000,
+            price_scale=5,
+            size_scale=0,
+        )
         columns = [getattr(quotes, name) for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")]
         data = encode_quote_hour(header, *(np.asarray(column, dtype=np.int64) for column in columns))
         messages.append(received("quotes", data))
