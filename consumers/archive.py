@@ -65,9 +65,9 @@ def main(once: bool, dry_run: bool) -> int:
     if once:
         return _once(settings, stop)
     last = Round()
-    report: dict[str, Any] = {"why": [], "path": str(settings.folder)}
+    report: dict[str, Any] = {"why": [], "path": settings.place}
     server = HealthServer("archive", BY_NAME["archive"].port, lambda: (not report["why"], report))
-    get_logger().info(events.STARTED, health_port=server.port, path=str(settings.folder))
+    get_logger().info(events.STARTED, health_port=server.port, path=settings.place)
     database_when_ready(load(DatabaseSettings), stop)
     while not stop.is_set():
         try:
@@ -94,6 +94,7 @@ def _once(settings: ArchiveSettings, stop: threading.Event) -> int:
         if not catalog.lock(conn):
             raise Unavailable("another process archives into this database; try again when it has ended.")
         done = round_of(prepared(conn, settings), conn, settings, stop, bar=sys.stdout.isatty())
+        catalog.unlock(conn)
     waits = ", ".join(f"{count} for {what}" for what, count in done.waiting.items())
     size = f", {done.bytes / done.rows:.2f} bytes a row" if done.rows else ""
     click.echo(

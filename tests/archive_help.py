@@ -94,7 +94,7 @@ def lake(url: str, folder: Path) -> Any:
 def archive_in(conn: Any, folder: Path) -> Archive:
     """The one writer of the test's archive."""
     assert catalog.lock(conn)
-    return prepared(conn, ArchiveSettings(path=folder))
+    return prepared(conn, ArchiveSettings(path=str(folder)))
 
 
 def archive_all(conn: Any, archive: Archive, before: datetime = NOW) -> list[Due]:

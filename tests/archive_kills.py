@@ -1,5 +1,6 @@
 """Kill whoever archives, drops, restores and sweeps, again and again, and look after every kill that no row is lost,
-doubled, or in both tiers: `python -m tests.archive_kills DATABASE_URL FOLDER ROUNDS SEED`.
+doubled, or in both tiers: `python -m tests.archive_kills DATABASE_URL ROUNDS SEED`, with the
+settings ARCHIVE_*.
 
 A process of its own that forks, because a kill must find the work in the middle and not an interpreter that starts.
 """
@@ -14,13 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import structlog
 from psycopg import sql
 
+from consumers.archive import prepared
 from consumers.quote_hours import Hours
 from consumers.trades import Trades
 from pipeline.archive import archive as archiving
@@ -28,9 +29,12 @@ from pipeline.archive import catalog, due, files, ledger
 from pipeline.archive import drop as dropping
 from pipeline.archive import restore as restoring
 from pipeline.archive.archive import Archive
+from pipeline.archive.open import open_storage
+from pipeline.archive.s3 import Bucket
 from pipeline.archive.storage import Folder
+from pipeline.core.settings import ArchiveSettings, load
 from pipeline.retention import drop_old
-from tests.archive_help import NOW, archive_all, archive_in, rows_everywhere
+from tests.archive_help import NOW, archive_all, rows_everywhere
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 DAYS = 6
@@ -42,6 +46,7 @@ STEPS: list[tuple[Any, str]] = [
     (files, "write"),
     (os, "fsync"),
     (Folder, "keep"),
+    (Bucket, "keep"),
     (archiving, "check"),
     (ledger, "begin"),
     (ledger, "commit"),
@@ -51,6 +56,7 @@ STEPS: list[tuple[Any, str]] = [
     (catalog, "finish"),
     (catalog, "forget"),
     (Folder, "remove"),
+    (Bucket, "remove"),
     (ledger, "delete_rows"),
     (dropping, "held"),
     (restoring, "check"),
@@ -101,12 +107,13 @@ class Market:
                 self.hour(day, 6 * self._dice.randrange(4), self._dice.randrange(1, 60))
 
 
-def work(url: str, folder: Path, dice: random.Random) -> None:
+def work(url: str, dice: random.Random) -> None:
     """What the archive, retention and somebody who restores do; any part of it may be the last."""
     with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c jit=off") as conn:
         while not catalog.lock(conn):  # the database still ends the session of the process that was killed
             time.sleep(0.005)
-        archive, storage = archive_in(conn, folder), Folder(folder)
+        settings = load(ArchiveSettings)
+        archive, storage = prepared(conn, settings), open_storage(settings)
         archive.sweep(grace_s=0)
         archive_all(conn, archive)
         drop_old(conn, 30, storage)
@@ -132,7 +139,7 @@ def deadly(real: Callable[..., Any], left: list[int], *, after: bool) -> Callabl
     return call
 
 
-def killed(url: str, folder: Path, dice: random.Random, full_s: float) -> bool:
+def killed(url: str, dice: random.Random, full_s: float) -> bool:
     """Let a process work and kill it: half of the time at a step, else after some time. False: it was quicker."""
     step = dice.choice(STEPS) if dice.random() < 0.5 else None
     nth, after, seed = dice.randrange(1, 4), dice.random() < 0.5, dice.random()
@@ -141,7 +148,7 @@ def killed(url: str, folder: Path, dice: random.Random, full_s: float) -> bool:
         if step is not None:
             setattr(step[0], step[1], deadly(getattr(step[0], step[1]), [nth], after=after))
         try:
-            work(url, folder, random.Random(seed))
+            work(url, random.Random(seed))
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", flush=True)
             os._exit(1)
@@ -158,29 +165,31 @@ def everything(conn: Any, archive: Archive) -> dict[str, list[Any]]:
     return {kind: rows_everywhere(conn, archive, kind) for kind in ("trades", "quotes")}
 
 
-def main(url: str, folder: Path, rounds: int, seed: int) -> None:
+def main(url: str, rounds: int, seed: int) -> None:
     due.THIN_ROWS = 10  # so that days are days
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     dice = random.Random(seed)
     kills: Counter[bool] = Counter()
     with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c jit=off") as conn:
         market = Market(conn, dice)
-        looking = Archive(conn, Folder(folder))
+        storage = open_storage(load(ArchiveSettings))
+        looking = Archive(conn, storage)
         full_s = 0.5
         while kills[True] < rounds:
             market.change()
             before = everything(conn, looking)
             began = time.monotonic()
-            kills[killed(url, folder, dice, full_s)] += 1
+            kills[killed(url, dice, full_s)] += 1
             full_s = 0.8 * full_s + 0.2 * (time.monotonic() - began)
             now = everything(conn, looking)
             assert now == before, f"seed {seed}, after {dict(kills)}"
             twice = [row for kind in now.values() for row, count in Counter(kind).items() if count > 1]
             assert twice == []
-        work(url, folder, dice)
-        work(url, folder, dice)
+        work(url, dice)
+        work(url, dice)
         assert everything(conn, looking) == before
-        on_disk = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        on_disk = set(storage.files())
+        assert not list(storage.work.glob("*"))
         known = conn.execute("SELECT path FROM archive_files WHERE deleted_at IS NULL").fetchall()
         assert on_disk == {path for (path,) in known}, "orphans"
         in_lake = conn.execute("SELECT data_file_id FROM lake.ducklake_data_file WHERE end_snapshot IS NULL").fetchall()
@@ -193,4 +202,4 @@ def main(url: str, folder: Path, rounds: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

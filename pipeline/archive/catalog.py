@@ -26,6 +26,11 @@ def lock(conn: Connection) -> bool:
     return bool(row and row[0])
 
 
+def unlock(conn: Connection) -> None:
+    """Let another one write, before the server has noticed that the connection is closed."""
+    conn.execute("SELECT pg_advisory_unlock(%s, 0)", (LOCK,))
+
+
 def data_path(conn: Connection) -> str | None:
     """Where the catalog says that the files lie."""
     row = conn.execute("SELECT value FROM lake.ducklake_metadata WHERE key = 'data_path'").fetchone()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.archive import catalog
+from pipeline.archive.s3 import Bucket
 from pipeline.archive.storage import Folder, Storage
 from pipeline.core.errors import WrongUse
-from pipeline.core.settings import ArchiveSettings
+from pipeline.core.settings import ArchiveSettings, CommonSettings, load
 from pipeline.database.connection import Connection
 
 
 def open_storage(settings: ArchiveSettings) -> Storage:
-    """Where the files are to lie."""
-    return Folder(settings.folder)
+    """Where the files are to lie. Nothing is looked at yet."""
+    if settings.place.startswith("s3://"):
+        return Bucket(settings, load(CommonSettings).state_dir / "archive")
+    return Folder(Path(settings.place))
 
 
 def settle(conn: Connection, storage: Storage) -> None:

@@ -1,11 +1,13 @@
-"""The base of all sections of settings, see `pipeline.core.settings`."""
+"""The bases of all sections of settings, see `pipeline.core.settings`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.core import setting_types as t
 
 
 def either(*names: str) -> Any:
@@ -24,3 +26,16 @@ class Section(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Nothing but what is given: where a value came from must be known when it is wrong."""
         return (init_settings,)
+
+
+class VenueSettings(Section):
+    """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
+
+    metrics_offset: ClassVar[int]  # of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`
+    demo_products: ClassVar[str]  # what the demonstration streams
+
+    enabled: bool = True
+    product_ids: t.Products
+    last_n_days: t.Days
+    rest_url: t.HttpUrl
+    rest_rate: t.Rate

@@ -12,7 +12,7 @@ import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from pydantic import Field, FilePath, SecretStr
@@ -21,6 +21,7 @@ from pydantic_settings import SettingsConfigDict
 from pipeline.core import setting_types as t
 from pipeline.core.errors import WrongUse
 from pipeline.core.section import Section as Section
+from pipeline.core.section import VenueSettings as VenueSettings
 from pipeline.core.section import either as either
 from pipeline.core.setting_sources import Found
 from pipeline.core.setting_sources import names_of as names_of
@@ -141,25 +142,16 @@ class ArchiveSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix="ARCHIVE_")
     enabled: bool = True
-    path: t.Folder | None = None
+    path: t.Place | None = Field(None, description="A folder, or s3://bucket/prefix.")
     after_hours: t.Seconds = Field(24, ge=0, description="A day is archived so long after its end.")
+    s3_endpoint: t.HttpUrl | None = Field(None, description="Of another object storage than Amazon's.")
+    s3_region: str = "us-east-1"
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
 
     @property
-    def folder(self) -> Path:
-        return self.path or load(ServicesSettings).data.resolve() / "archive"
-
-
-class VenueSettings(Section):
-    """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
-
-    metrics_offset: ClassVar[int]  # of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`
-    demo_products: ClassVar[str]  # what the demonstration streams
-
-    enabled: bool = True
-    product_ids: t.Products
-    last_n_days: t.Days
-    rest_url: t.HttpUrl
-    rest_rate: t.Rate
+    def place(self) -> str:
+        return self.path or str(load(ServicesSettings).data.resolve() / "archive")
 
 
 class DukascopySettings(Section):

@@ -14,7 +14,16 @@ SEED = int(os.environ.get("ARCHIVE_KILLS_SEED", "1"))
 
 
 def test_a_kill_at_any_moment_loses_and_doubles_nothing(database_url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.archive_kills", database_url, str(tmp_path), str(ROUNDS), str(SEED)]
-    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    kill(database_url, ARCHIVE_PATH=str(tmp_path / "archive"))
+
+
+def test_nor_with_object_storage(database_url: str, object_storage: dict[str, str], tmp_path: Path) -> None:
+    kill(database_url, **object_storage, STATE_DIR=str(tmp_path))
+
+
+def kill(database_url: str, **settings: str) -> None:
+    command = [sys.executable, "-m", "tests.archive_kills", database_url, str(ROUNDS), str(SEED)]
+    env = {**os.environ, **settings}
+    ended = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     print(ended.stdout)
