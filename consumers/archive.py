@@ -1,7 +1,7 @@
 """Days that are over and complete into Parquet files, with their catalog. `python -m consumers.archive`
 
-A round every five minutes: what ended `ARCHIVE_AFTER_HOURS` ago and is complete by the ledger becomes a file, what
-changed since becomes another version of it, and files that nobody needs are removed. See docs/archive.md.
+A round every `ARCHIVE_POLL_SECONDS`: what ended `ARCHIVE_AFTER_HOURS` ago and is complete by the ledger becomes a
+file, what changed since becomes another version of it, and files that nobody needs are removed. See docs/archive.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from pipeline.core.times import from_us
 from pipeline.database.connection import Connection, connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
 
-EVERY_S = 300.0
 AFTER_FAILURE_S = 30.0
 
 
@@ -77,7 +76,7 @@ def main(once: bool, dry_run: bool) -> int:
                 while not stop.is_set():
                     last = round_of(archive, conn, settings, stop)
                     report.update(_reported(last))
-                    stop.wait(AFTER_FAILURE_S if last.failed else EVERY_S)
+                    stop.wait(AFTER_FAILURE_S if last.failed else settings.poll_seconds)
         except (psycopg.Error, Unavailable, OSError) as error:
             if not stop.is_set():
                 text = " ".join(str(error).split())[:500]
