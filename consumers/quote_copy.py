@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.times import HOUR_US, from_us
+from pipeline.database.connection import Connection
 from pipeline.database.copy import Int4, Int8, Scaled, Time, rows
 from schemas.columns import QuoteHour
 
@@ -103,3 +105,11 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
                 ]
             )
         )
+
+
+def clear(conn: Connection, instrument_id: int, hour_us: int) -> None:
+    """Take an hour's rows and candles out, to put the corrected ones in."""
+    span = (instrument_id, from_us(hour_us), from_us(hour_us + HOUR_US))
+    conn.execute("DELETE FROM quotes WHERE instrument_id = %s AND ts >= %s AND ts < %s", span)
+    conn.execute("DELETE FROM quote_candle_1m WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)
+    conn.execute("DELETE FROM quote_candle_1h WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)

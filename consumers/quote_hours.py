@@ -219,7 +219,7 @@ class PreparedHours:
                 if old is None or wins(candidate.hour, old):
                     fresh[name] = candidate
                     if old is not None and old.ticks:
-                        _clear(conn, place)
+                        quote_copy.clear(conn, place[0], place[1])
             stored.rows = sum(len(c.columns) for c in fresh.values())
             self._copy(conn, fresh, ids)
             names = {"instruments": [ids[name[:2]] for name in fresh], "hours": [from_us(name[2]) for name in fresh]}
@@ -292,11 +292,3 @@ def _known(
 def _ledger_row(instrument_id: int, hour: Hour) -> tuple[Any, ...]:
     at, fetched_at = from_us(hour.hour_us), from_us(hour.fetched_at_us)
     return instrument_id, at, hour.state, hour.ticks, hour.feed, fetched_at, hour.checksum, hour.revision
-
-
-def _clear(conn: Connection, place: tuple[int, int]) -> None:
-    """Take an hour's rows and candles out, to put the corrected ones in."""
-    span = (place[0], from_us(place[1]), from_us(place[1] + HOUR_US))
-    conn.execute("DELETE FROM quotes WHERE instrument_id = %s AND ts >= %s AND ts < %s", span)
-    conn.execute("DELETE FROM quote_candle_1m WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)
-    conn.execute("DELETE FROM quote_candle_1h WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)

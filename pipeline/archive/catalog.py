@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.archive.files import Written
 from pipeline.archive.layout import Layout
+from pipeline.database import query
 from pipeline.database.connection import Connection
 
 LOCK = 0x61726368
@@ -22,8 +23,7 @@ LOCK = 0x61726368
 
 def lock(conn: Connection) -> bool:
     """Become the one writer of the archive, for as long as the connection lives. False: another one is."""
-    row = conn.execute("SELECT pg_try_advisory_lock(%s, 0)", (LOCK,)).fetchone()
-    return bool(row and row[0])
+    return bool(query.scalar(conn, "SELECT pg_try_advisory_lock(%s, 0)", (LOCK,)))
 
 
 def unlock(conn: Connection) -> None:
@@ -33,8 +33,8 @@ def unlock(conn: Connection) -> None:
 
 def data_path(conn: Connection) -> str | None:
     """Where the catalog says that the files lie."""
-    row = conn.execute("SELECT value FROM lake.ducklake_metadata WHERE key = 'data_path'").fetchone()
-    return row and str(row[0])
+    found: str | None = query.scalar(conn, "SELECT value FROM lake.ducklake_metadata WHERE key = 'data_path'")
+    return found
 
 
 def set_data_path(conn: Connection, address: str) -> None:

@@ -17,6 +17,7 @@ from pipeline.archive import ledger
 from pipeline.archive.archive import Mismatch, check
 from pipeline.archive.layout import Kind, Span
 from pipeline.archive.storage import Storage
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
@@ -37,12 +38,11 @@ class Chunk:
 
 def old_chunks(conn: Connection, days: int) -> list[Chunk]:
     """Chunks that are wholly older than so many days, oldest first."""
-    rows = conn.execute(
-        "SELECT hypertable_name, range_start, range_end FROM timescaledb_information.chunks"
-        " WHERE hypertable_name = ANY(%s) AND range_end <= now() - %s * INTERVAL '1 day' ORDER BY 2, 1",
-        (list(TABLES), days),
+    asked = (
+        "SELECT hypertable_name AS kind, range_start AS from_ts, range_end AS to_ts FROM timescaledb_information.chunks"
+        " WHERE hypertable_name = ANY(%s) AND range_end <= now() - %s * INTERVAL '1 day' ORDER BY 2, 1"
     )
-    return [Chunk(*row) for row in rows]
+    return query.rows(conn, Chunk, asked, (list(TABLES), days))
 
 
 def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> list[str]:
@@ -50,8 +50,8 @@ def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -
 
     `whatever`: being in no file is no reason.
     """
-    query = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(_CANDLES[chunk.kind]))
-    rows = conn.execute(query, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
+    asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(_CANDLES[chunk.kind]))
+    rows = conn.execute(asked, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
     return [
         f"{chunk.kind} of {venue} {product} {day:%Y-%m-%d}: {why}"
         for venue, product, day, why in rows
@@ -71,16 +71,14 @@ def verified(conn: Connection, storage: Storage, chunk: Chunk) -> list[str]:
         except Mismatch as error:
             wrong.append(f"{span}: {error}")
             continue
-        count = conn.execute(
-            sql.SQL("SELECT count(*) FROM {} WHERE instrument_id = %s AND ts >= %s AND ts < %s").format(
-                sql.Identifier(span.kind)
-            ),
-            (span.instrument_id, span.from_ts, span.to_ts),
-        ).fetchone()
+        counted = sql.SQL("SELECT count(*) FROM {} WHERE instrument_id = %s AND ts >= %s AND ts < %s")
+        count = query.scalar(
+            conn, counted.format(sql.Identifier(span.kind)), (span.instrument_id, span.from_ts, span.to_ts)
+        )
         if (found.rows, found.hash) != (file.rows, file.hash):
             wrong.append(f"{span}: {file.path} is not the file that was archived")
-        elif count != (file.rows,) and span not in changed:
-            wrong.append(f"{span}: the table has {count and count[0]} rows, the file {file.rows}")
+        elif count != file.rows and span not in changed:
+            wrong.append(f"{span}: the table has {count} rows, the file {file.rows}")
     return wrong
 
 
@@ -132,9 +130,7 @@ def _spans(conn: Connection, chunk: Chunk, which: LiteralString = "true") -> lis
 
 
 def _horizon(conn: Connection, days: int) -> datetime:
-    row = conn.execute("SELECT now() - %s * INTERVAL '1 day'", (days,)).fetchone()
-    assert row is not None
-    moment: datetime = row[0]
+    moment: datetime = query.scalar(conn, "SELECT now() - %s * INTERVAL '1 day'", (days,))
     return moment
 
 

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+
+from psycopg import sql
 
 from pipeline.archive.layout import LAYOUTS, Kind, Span, day_of, month_of
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
@@ -44,7 +46,7 @@ def due(conn: Connection, before: datetime, kinds: Iterable[Kind] = tuple(LAYOUT
     """What ended before a moment and is in no file as it is, oldest first."""
     found: list[Due] = []
     for kind in kinds:
-        days = [_Day(*row) for row in conn.execute(statement(f"archive/due_{kind}"), {"before": before})]
+        days = query.rows(conn, _Day, statement(f"archive/due_{kind}"), {"before": before})
         groups: dict[tuple[int, datetime], list[_Day]] = defaultdict(list)
         for day in days:
             groups[day.instrument_id, month_of(day.day)[0]].append(day)
@@ -87,20 +89,17 @@ def _due(
 
 def _in_days(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, datetime]) -> bool:
     """Whether days of this month are in files of their own already."""
-    row = conn.execute(
+    asked = (
         "SELECT EXISTS (SELECT FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts >= %s"
-        " AND to_ts <= %s AND to_ts - from_ts = INTERVAL '1 day' AND archived_changes IS NOT NULL)",
-        (about.instrument_id, kind, *month),
-    ).fetchone()
-    return bool(row and row[0])
+        " AND to_ts <= %s AND to_ts - from_ts = INTERVAL '1 day' AND archived_changes IS NOT NULL)"
+    )
+    return bool(query.scalar(conn, asked, (about.instrument_id, kind, *month)))
 
 
 def _rows(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, datetime] | None) -> int:
     """Rows of a month, or of the 31 days up to the end of a day where that is not over."""
     low, high = month or (about.day - timedelta(days=30), about.day + timedelta(days=1))
-    query: Any = (
+    asked = sql.SQL(
         "SELECT coalesce(sum(ticks), 0)::bigint FROM {} WHERE instrument_id = %s AND bucket >= %s AND bucket < %s"
-    )
-    table = "trade_candle_1h" if kind == "trades" else "quote_candle_1h"
-    row = conn.execute(query.format(table), (about.instrument_id, low, high)).fetchone()
-    return int(row[0]) if row else 0
+    ).format(sql.Identifier("trade_candle_1h" if kind == "trades" else "quote_candle_1h"))
+    return int(query.scalar(conn, asked, (about.instrument_id, low, high)))

@@ -23,6 +23,7 @@ from psycopg.types.multirange import Multirange
 from pipeline.archive import catalog
 from pipeline.archive.files import Written
 from pipeline.archive.layout import Kind, Span, new_path
+from pipeline.database import query
 from pipeline.database.connection import Connection
 
 _LOCKS: dict[Kind, str] = {
@@ -60,12 +61,11 @@ def lock_rows(conn: Connection, span: Span) -> None:
 
 def current(conn: Connection, span: Span) -> Current | None:
     """The version in the catalog."""
-    row = conn.execute(
+    asked = (
         "SELECT file_id, path, revision, hash, rows FROM archive_files WHERE instrument_id = %s AND kind = %s"
-        " AND from_ts = %s AND ended_at IS NULL",
-        _key(span),
-    ).fetchone()
-    return row and Current(*row)
+        " AND from_ts = %s AND ended_at IS NULL"
+    )
+    return query.row(conn, Current, asked, _key(span))
 
 
 def begin(conn: Connection, span: Span) -> Begun:
@@ -78,20 +78,19 @@ def begin(conn: Connection, span: Span) -> Begun:
             " AND to_ts > %(from)s AND (from_ts, to_ts) <> (%(from)s, %(to)s) AND archived_changes IS NULL",
             _named(span),
         )
-        row = conn.execute(
+        asked = (
             "SELECT coalesce(max(revision) + 1, 0) FROM archive_files WHERE instrument_id = %s AND kind = %s"
-            " AND from_ts = %s",
-            _key(span),
-        ).fetchone()
-        assert row is not None
-        path = new_path(span, row[0])
+            " AND from_ts = %s"
+        )
+        revision: int = query.scalar(conn, asked, _key(span))
+        path = new_path(span, revision)
         conn.execute(
             "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
             " VALUES (%(id)s, %(kind)s, %(from)s, %(to)s, %(path)s)"
             " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing",
             {**_named(span), "path": path},
         )
-    return Begun(span, path, row[0])
+    return Begun(span, path, revision)
 
 
 @dataclass(frozen=True)
@@ -108,13 +107,12 @@ class Seen:
 
 def seen(conn: Connection, span: Span) -> Seen:
     """To be asked in the snapshot in which the rows are read."""
-    row = conn.execute(
-        "SELECT changes, in_tables, replaced FROM archive_spans"
-        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
-        _key(span),
-    ).fetchone()
-    assert row is not None  # made by `begin`, and nobody else takes it away
-    return Seen(*row)
+    asked = (
+        "SELECT changes, in_tables, replaced FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
+    )
+    found = query.row(conn, Seen, asked, _key(span))
+    assert found is not None  # made by `begin`, and nobody else takes it away
+    return found
 
 
 def commit(conn: Connection, begun: Begun, written: Written | None, saw: Seen) -> bool:
@@ -213,10 +211,10 @@ def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
 
 def spans(conn: Connection, condition: sql.SQL, values: dict[str, Any]) -> list[Span]:
     """Archived spans that fit a condition over `archived a`, oldest first."""
-    query = sql.SQL(
+    asked = sql.SQL(
         "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts FROM archived a WHERE {} ORDER BY from_ts"
     )
-    return [Span(*row) for row in conn.execute(query.format(condition), values)]
+    return query.rows(conn, Span, asked.format(condition), values)
 
 
 def _key(span: Span) -> tuple[int, str, datetime]:
@@ -229,11 +227,10 @@ def _named(span: Span) -> dict[str, Any]:
 
 def up_to_date(conn: Connection, span: Span) -> bool:
     """Whether the current file holds all rows."""
-    row = conn.execute(
-        "SELECT archived_changes = changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
-        _key(span),
-    ).fetchone()
-    return bool(row and row[0])
+    asked = (
+        "SELECT archived_changes = changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
+    )
+    return bool(query.scalar(conn, asked, _key(span)))
 
 
 def back_in_tables(conn: Connection, span: Span, until: datetime) -> None:

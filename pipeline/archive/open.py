@@ -9,6 +9,7 @@ from pipeline.archive.s3 import Bucket
 from pipeline.archive.storage import Folder, Storage
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import ArchiveSettings, CommonSettings, load
+from pipeline.database import query
 from pipeline.database.connection import Connection
 
 
@@ -24,8 +25,8 @@ def settle(conn: Connection, storage: Storage) -> None:
     known = catalog.data_path(conn)
     if known == storage.address:
         return
-    row = conn.execute("SELECT path FROM archive_files WHERE ended_at IS NULL ORDER BY file_id DESC LIMIT 1").fetchone()
-    if row is not None and not storage.has(row[0]):
+    newest = query.scalar(conn, "SELECT path FROM archive_files WHERE ended_at IS NULL ORDER BY file_id DESC LIMIT 1")
+    if newest is not None and not storage.has(newest):
         raise WrongUse(
             f"the archive's files are in {known} and not in {storage.address}: move them there first, or"
             " set ARCHIVE_PATH to where they are."

@@ -6,8 +6,8 @@ WITH spans AS (
     CROSS JOIN LATERAL generate_series(date_trunc('month', first, 'UTC'), last, INTERVAL '1 month') AS month
     WHERE month + INTERVAL '1 month' <= %(before)s
 )
-SELECT m.instrument_id, i.venue, i.product_id, m.month, 0::bigint AS rows, s.from_ts, s.to_ts,
-       s.archived_changes IS NOT NULL,
+SELECT m.instrument_id, i.venue, i.product_id, m.month AS day, 0::bigint AS rows, s.from_ts AS span_from,
+       s.to_ts AS span_to, s.archived_changes IS NOT NULL AS archived,
        NOT EXISTS (SELECT FROM exchange_candles c WHERE c.instrument_id = m.instrument_id AND c.bucket >= m.month
                      AND c.bucket < m.month + INTERVAL '1 month' AND NOT c.final) AS complete
 FROM months m

@@ -6,7 +6,8 @@ WITH days AS (
     WHERE c.bucket < time_bucket('1 day', %(before)s::timestamptz)
     GROUP BY 1, 2
 )
-SELECT d.instrument_id, i.venue, i.product_id, d.day, d.rows, s.from_ts, s.to_ts, s.archived_changes IS NOT NULL,
+SELECT d.instrument_id, i.venue, i.product_id, d.day, d.rows, s.from_ts AS span_from, s.to_ts AS span_to,
+       s.archived_changes IS NOT NULL AS archived,
        NOT EXISTS (
            SELECT FROM quote_asked a
            CROSS JOIN LATERAL unnest(a.hours * tstzmultirange(tstzrange(d.day, d.day + INTERVAL '1 day'))) AS span

@@ -24,7 +24,8 @@ WITH days AS (
                 WHEN h.settled_id <@ c.ids THEN greatest(c.last_ts, h.checked_at) ELSE c.last_ts END AS until
     FROM trade_coverage c LEFT JOIN trade_heads h USING (instrument_id)
 )
-SELECT d.instrument_id, i.venue, i.product_id, d.day, d.rows, s.from_ts, s.to_ts, s.archived_changes IS NOT NULL,
+SELECT d.instrument_id, i.venue, i.product_id, d.day, d.rows, s.from_ts AS span_from, s.to_ts AS span_to,
+       s.archived_changes IS NOT NULL AS archived,
        d.day + INTERVAL '1 day' <= k.until AND NOT EXISTS (
            SELECT FROM gaps g
            WHERE g.instrument_id = d.instrument_id AND g.lo < d.day + INTERVAL '1 day' AND g.hi > d.day) AS complete
