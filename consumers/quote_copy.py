@@ -29,6 +29,7 @@ class HourRows:
     instrument_id: int
     columns: QuoteHour
     seq: npt.NDArray[np.int64]
+    in_file: bool = False  # its quotes are not stored, only its candles
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,21 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
     )
     seq = np.concatenate([hour.seq for hour in hours])
     ts = start_us + offset_ms * 1000
-    made.quotes.append(
-        rows(
-            [
-                Int4(instrument),
-                Time(ts),
-                Int4(seq),
-                Scaled(bid, price),
-                Scaled(ask, price),
-                Scaled(bid_size, size),
-                Scaled(ask_size, size),
-            ]
+    stored = np.repeat([not hour.in_file for hour in hours], lengths)
+    if stored.any():
+        made.quotes.append(
+            rows(
+                [
+                    Int4(instrument[stored]),
+                    Time(ts[stored]),
+                    Int4(seq[stored]),
+                    Scaled(bid[stored], price),
+                    Scaled(ask[stored], price),
+                    Scaled(bid_size[stored], size),
+                    Scaled(ask_size[stored], size),
+                ]
+            )
         )
-    )
     spread = ask - bid
     for table, width_ms in WIDTHS_MS.items():
         bucket = start_us + offset_ms // width_ms * (width_ms * 1000)

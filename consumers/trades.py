@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from consumers import fields
 from consumers.instruments import Instruments, Key
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import USUAL_BATCH_BYTES, DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
 from consumers.validation import check_address, time_ok
@@ -43,6 +43,7 @@ class Trades:
     namespace = "trades"
     schema = "trades"
     divisible = True
+    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
 
     def __init__(self) -> None:
         self.instruments = Instruments()

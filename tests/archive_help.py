@@ -15,6 +15,7 @@ from psycopg import sql
 
 from consumers.archive import prepared
 from consumers.quote_hours import Hours
+from consumers.subscription import Message
 from consumers.trades import Trades
 from pipeline.archive import catalog
 from pipeline.archive.archive import Archive
@@ -35,8 +36,8 @@ KRAKEN_TRADES = 1000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)  # when all of it is over
 
 
-def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
-    """The recorded quotes of EURUSD of 2019-02-04, as if they were those of `day`."""
+def eurusd_messages(day: datetime = EURUSD_DAY) -> list[Message]:
+    """The recorded quotes of EURUSD of 2019-02-04, an hour each, as if they were those of `day`."""
     messages = []
     for hour in range(24):
         quotes = bi5.parse_hour((RECORDINGS / f"dukascopy/bi5/EURUSD/2019/01/04/{hour:02}h_ticks.bi5").read_bytes())
@@ -57,7 +58,11 @@ def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
         columns = [getattr(quotes, name) for name in ("offset_ms", "bid", "ask", "bid_size", "ask_size")]
         data = encode_quote_hour(header, *(np.asarray(column, dtype=np.int64) for column in columns))
         messages.append(received("quotes", data))
-    assert store(Hours(), conn, messages) == (EURUSD_QUOTES, [])
+    return messages
+
+
+def store_eurusd_day(conn: Any, day: datetime = EURUSD_DAY) -> None:
+    assert store(Hours(), conn, eurusd_messages(day)) == (EURUSD_QUOTES, [])
 
 
 def store_kraken_trades(conn: Any) -> None:

@@ -133,10 +133,12 @@ class Archive:
     def sweep(self, grace_s: float = GRACE_S) -> int:
         """Remove files that a killed writer left behind, and versions whose grace is over; how many."""
         removed = 0
-        for span, path in ledger.left_behind(self._conn):
-            self._remove(path)
-            ledger.not_writing(self._conn, span)
-            removed += 1
+        with self._conn.transaction():
+            if catalog.nobody_writing(self._conn):
+                for span, path in ledger.left_behind(self._conn):
+                    self._remove(path)
+                    ledger.not_writing(self._conn, span)
+                    removed += 1
         for file_id, path in ledger.ended(self._conn, grace_s):
             with self._conn.transaction():
                 catalog.forget(self._conn, file_id)

@@ -31,6 +31,21 @@ def unlock(conn: Connection) -> None:
     conn.execute("SELECT pg_advisory_unlock(%s, 0)", (LOCK,))
 
 
+def lock_writing(conn: Connection) -> None:
+    """Say that files are being written by another program than the archive's own: its sweep leaves them alone."""
+    conn.execute("SELECT pg_advisory_lock_shared(%s, 1)", (LOCK,))
+
+
+def unlock_writing(conn: Connection) -> None:
+    """They are committed, or left behind."""
+    conn.execute("SELECT pg_advisory_unlock_shared(%s, 1)", (LOCK,))
+
+
+def nobody_writing(conn: Connection) -> bool:
+    """Whether no other program writes files, and none begins to before the transaction ends."""
+    return bool(query.scalar(conn, "SELECT pg_try_advisory_xact_lock(%s, 1)", (LOCK,)))
+
+
 def data_path(conn: Connection) -> str | None:
     """Where the catalog says that the files lie."""
     found: str | None = query.scalar(conn, "SELECT value FROM lake.ducklake_metadata WHERE key = 'data_path'")
@@ -55,7 +70,8 @@ class Commit:
 
 
 def begin(conn: Connection, layout: Layout) -> Commit:
-    """Begin a snapshot that may add one file and end one, in the caller's transaction."""
+    """Begin a snapshot that may add one file and end one, in the caller's transaction; others wait for its end."""
+    conn.execute("SELECT pg_advisory_xact_lock(%s, 2)", (LOCK,))
     row = conn.execute(
         "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM lake.ducklake_snapshot"
         " ORDER BY snapshot_id DESC LIMIT 1"

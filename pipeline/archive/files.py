@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.archive.hash import RowsHash
 from pipeline.archive.layout import Layout, Span
 
-ROW_GROUP = 262_144
+ROW_GROUP = 196_608
 """Rows after which a row group ends: what is in memory at once, some 60 bytes a row and a few copies."""
 METADATA = b"market_data"
 """Key of the file's own metadata: JSON with venue, product_id, kind, from, to, revision."""

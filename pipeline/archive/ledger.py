@@ -13,6 +13,7 @@ A row of `archive_spans` is only changed under that lock: writers find theirs by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -168,6 +169,40 @@ def _new_version(conn: Connection, begun: Begun, written: Written) -> None:
             written.largest.get("trade_id"),
         ),
     )
+
+
+def begin_direct(conn: Connection, spans: Sequence[Span]) -> dict[Span, Begun]:
+    """Step 1 for days of quotes that are in no table yet: those of which nothing is known, in no file either."""
+    found = {}
+    with conn.transaction():
+        for span in sorted(spans, key=lambda span: (span.instrument_id, span.from_ts)):
+            lock_rows(conn, span)
+            path = new_path(span, 0)
+            made = conn.execute(
+                "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
+                " SELECT %(id)s, %(kind)s, %(from)s, %(to)s, %(path)s"
+                " WHERE NOT EXISTS (SELECT FROM quote_hours WHERE instrument_id = %(id)s AND hour >= %(from)s"
+                "   AND hour < %(to)s AND ticks > 0)"
+                " AND NOT EXISTS (SELECT FROM archive_spans WHERE instrument_id = %(id)s AND kind = %(kind)s"
+                "   AND from_ts < %(to)s AND to_ts > %(from)s)",
+                {**_named(span), "path": path},
+            )
+            if made.rowcount:
+                found[span] = Begun(span, path, 0)
+    return found
+
+
+def commit_direct(conn: Connection, begun: Begun, written: Written) -> bool:
+    """Step 3 for such a day, in the transaction of its candles and hours. False: somebody else stored rows of it."""
+    if seen(conn, begun.span) != Seen(0, True, Multirange()):
+        return False
+    _new_version(conn, begun, written)
+    conn.execute(
+        "UPDATE archive_spans SET writing = NULL, archived_changes = 0, in_tables = false"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        _key(begun.span),
+    )
+    return True
 
 
 def delete_rows(conn: Connection, span: Span) -> None:

@@ -145,6 +145,7 @@ class ArchiveSettings(Section):
     path: t.Place | None = Field(None, description="A folder, or s3://bucket/prefix.")
     after_hours: t.Seconds = Field(24, ge=0, description="A day is archived so long after its end.")
     poll_seconds: t.Seconds = Field(300, ge=1, description="Pause between two rounds.")
+    direct_days: t.Days = Field(0, ge=0, description="Older quotes go straight into files; 0: none.")
     s3_endpoint: t.HttpUrl | None = Field(None, description="Of another object storage than Amazon's.")
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None

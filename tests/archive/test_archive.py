@@ -109,7 +109,7 @@ def test_a_late_trade_makes_a_new_version_and_the_old_file_goes_after_its_grace(
 
 
 @pytest.mark.parametrize("kind", ["quotes", "tickers", "exchange_candles"])
-def test_changes_of_every_kind_are_counted(conn: Any, archive: Archive, kind: str) -> None:
+def test_changes_of_every_kind_are_counted(conn: Any, archive: Archive, database_url: str, kind: str) -> None:
     """A writer that forgets to count makes an archive that is silently out of date."""
     if kind == "quotes":
         store_eurusd_day(conn)
@@ -119,12 +119,14 @@ def test_changes_of_every_kind_are_counted(conn: Any, archive: Archive, kind: st
         store_candles(conn, close="101")
     archive_all(conn, archive)
     assert [row[3] for row in archived(conn)] == [True]
-    if kind == "quotes":
-        store_hour_again(conn)
-    elif kind == "tickers":
-        assert store(Tickers(), conn, [received("ticker", ticker_record(seq=1))]) == (1, [])
-    else:
-        store_candles(conn, close="102")
+    with psycopg.connect(database_url, autocommit=True) as writer:
+        writer.execute("SET ROLE market_data_writer")
+        if kind == "quotes":
+            store_hour_again(writer)
+        elif kind == "tickers":
+            assert store(Tickers(), writer, [received("ticker", ticker_record(seq=1))]) == (1, [])
+        else:
+            store_candles(writer, close="102")
     assert [row[3] for row in archived(conn)] == [False]
     archive_all(conn, archive)
     assert [row[2:4] for row in archived(conn)] == [(1, True)]
