@@ -11,14 +11,14 @@ from msgspec import structs
 
 from consumers import consensus, fields
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import Int2, Int4, Time, rows, write
-from consumers.sink import DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import USUAL_BATCH_BYTES, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
+from pipeline.database.copy import Int2, Int4, Time, rows, write
 from pipeline.database.sql import statement
 from schemas.records import CandleRow, CandlesMessage, decode_as
 
@@ -40,6 +40,7 @@ class Candles:
     namespace = "candles"
     schema = "candles"
     divisible = True
+    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
 
     def __init__(self) -> None:
         self.instruments = Instruments()

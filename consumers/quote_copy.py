@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consumers.pgcopy import Int4, Int8, Scaled, Time, rows
+from pipeline.core.times import HOUR_US, from_us
+from pipeline.database.connection import Connection
+from pipeline.database.copy import Int4, Int8, Scaled, Time, rows
 from schemas.columns import QuoteHour
 
 MINUTE_MS = 60_000
@@ -27,6 +29,7 @@ class HourRows:
     instrument_id: int
     columns: QuoteHour
     seq: npt.NDArray[np.int64]
+    in_file: bool = False  # its quotes are not stored, only its candles
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,21 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
     )
     seq = np.concatenate([hour.seq for hour in hours])
     ts = start_us + offset_ms * 1000
-    made.quotes.append(
-        rows(
-            [
-                Int4(instrument),
-                Time(ts),
-                Int4(seq),
-                Scaled(bid, price),
-                Scaled(ask, price),
-                Scaled(bid_size, size),
-                Scaled(ask_size, size),
-            ]
+    stored = np.repeat([not hour.in_file for hour in hours], lengths)
+    if stored.any():
+        made.quotes.append(
+            rows(
+                [
+                    Int4(instrument[stored]),
+                    Time(ts[stored]),
+                    Int4(seq[stored]),
+                    Scaled(bid[stored], price),
+                    Scaled(ask[stored], price),
+                    Scaled(bid_size[stored], size),
+                    Scaled(ask_size[stored], size),
+                ]
+            )
         )
-    )
     spread = ask - bid
     for table, width_ms in WIDTHS_MS.items():
         bucket = start_us + offset_ms // width_ms * (width_ms * 1000)
@@ -103,3 +108,11 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
                 ]
             )
         )
+
+
+def clear(conn: Connection, instrument_id: int, hour_us: int) -> None:
+    """Take an hour's rows and candles out, to put the corrected ones in."""
+    span = (instrument_id, from_us(hour_us), from_us(hour_us + HOUR_US))
+    conn.execute("DELETE FROM quotes WHERE instrument_id = %s AND ts >= %s AND ts < %s", span)
+    conn.execute("DELETE FROM quote_candle_1m WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)
+    conn.execute("DELETE FROM quote_candle_1h WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)

@@ -8,18 +8,15 @@ completely, are made by numpy from the same integers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
-from math import inf
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from consumers import fields, quote_checks, quote_copy
+from consumers.direct import Direct
+from consumers.hour_state import NOTHING_KNOWN, Candidate, Known, Name, earned, state_of
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import write
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import check_address
@@ -27,13 +24,12 @@ from pipeline.core.errors import BadData
 from pipeline.core.settings import load
 from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection
-from pipeline.database.hour_order import entry, same_content, wins
+from pipeline.database.copy import write
+from pipeline.database.hour_order import entry, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
-from schemas.records import HourHeader
 from venues.dukascopy.settings import DukascopySettings
-from venues.market_hours import EMPTY_FINAL_AFTER_US, closed_by_week, session_of
 
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {
@@ -43,71 +39,6 @@ _COPY_CANDLES = {
     FROM STDIN (FORMAT BINARY)"""
     for table in quote_copy.WIDTHS_MS
 }
-Name = tuple[str, str, int]  # venue, product, hour in µs
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An hour as a message tells it, after its rows were checked."""
-
-    key: Key
-    hour: Hour
-    columns: QuoteHour  # good rows only
-    seq: npt.NDArray[np.int64]
-    refused: int  # rows that got a letter
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the ledger has of an hour, by the database's clock.
-
-    `age_s`: since when it has `hour`. `looked_s`: between the first and the last look of whoever asked the vendor and
-    found nothing, infinite where one look is enough; None where nobody looked.
-    """
-
-    hour: Hour | None
-    age_s: float
-    looked_s: float | None
-
-
-NOTHING_KNOWN = Known(None, 0.0, None)
-
-
-def state_of(header: HourHeader) -> str:
-    """The ledger's state that a message claims by its status."""
-    if header.status in ("ticks", "partial"):
-        return "present" if header.status == "ticks" else "partial"
-    if header.feed == "calendar":
-        return "closed"
-    return "confirmed_empty" if header.final else "seen_empty"
-
-
-def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> Hour:
-    """The hour with the state that it is given: nothing is final by a message's word.
-
-    Empty is what the loader has looked at twice, some time apart, and late enough; a file of zero length in a folder
-    once. Closed is what the week's rule says; a holiday is asked for like other hours. An hour of which rows were
-    refused stays `partial`, and is asked for again, until it is told a second time.
-    """
-    hour, old = new.hour, known.hour
-    if hour.state in ("partial", "seen_empty") or (hour.state == "present" and not new.refused):
-        return hour
-    if hour.state == "closed" and closed_by_week(session_of(asset_class), hour.hour_us):
-        return hour
-    if old is not None and old.state == hour.state and same_content(hour, old):
-        return hour
-    if hour.state == "present":
-        told_before = (
-            old is not None
-            and (old.state, old.ticks, old.checksum) == ("partial", hour.ticks, hour.checksum)
-            and known.age_s >= confirm_s
-            and hour.fetched_at_us - old.fetched_at_us >= confirm_s * 1_000_000
-        )
-        return hour if told_before else replace(hour, state="partial")
-    looked_s = -1.0 if known.looked_s is None else known.looked_s
-    late_enough = looked_s == inf or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
-    final = hour.state == "confirmed_empty" and looked_s >= confirm_s and late_enough
-    return hour if final else replace(hour, state="seen_empty")
 
 
 class Hours:
@@ -120,6 +51,8 @@ class Hours:
     def __init__(self, instruments: Instruments | None = None) -> None:
         self.instruments = instruments or Instruments()
         self._confirm_s = load(DukascopySettings).empty_confirm_seconds
+        self._direct = Direct()
+        self.batch_bytes, self.patience_s = self._direct.batch
 
     def read(self, message: Message) -> tuple[QuoteHour, int]:
         hour = decode_quote_hour(message.data, message.layout)
@@ -141,14 +74,17 @@ class Hours:
         return read_each(self.read, messages, letters)
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedHours:
-        return PreparedHours(parts, self.instruments, self._confirm_s)
+        return PreparedHours(parts, self.instruments, self._confirm_s, self._direct)
 
 
 class PreparedHours:
     """Checked hours of a batch; of several messages about one hour only the winner is kept."""
 
-    def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments, confirm_s: float) -> None:
+    def __init__(
+        self, parts: Sequence[MessageSlice], instruments: Instruments, confirm_s: float, direct: Direct
+    ) -> None:
         self._instruments = instruments
+        self._direct = direct
         self._confirm_s = confirm_s
         self.letters = DeadLetters()
         self._winners: dict[Name, Candidate] = {}
@@ -167,7 +103,8 @@ class PreparedHours:
         self.rows = sum(len(c.columns) for c in self._winners.values())
         # Made in the reading thread already, while the database has the batch before: 5 % more quotes a second.
         self._places = _filled(self._winners, instruments.known({name[:2] for name in self._winners}))
-        self._encoded = self._encode(self._places)
+        # Not where most of it would be for nothing, because it goes into files.
+        self._encoded = None if direct.days else self._encode(self._places)
 
     def refuse(self, reason: str, detail: str) -> None:
         """An hour is whole: it is refused as one and stays unknown to the ledger, so that it is asked for again."""
@@ -205,7 +142,7 @@ class PreparedHours:
         if not wanted:
             return stored
         ids = self._instruments.ids(conn, [c.key for c in wanted.values()])
-        with conn.transaction():
+        with self._direct.written(conn, wanted, ids) as days, conn.transaction():
             classes = {row[0]: row[4] for row in self._instruments.lock(conn, ids, "instruments_lock")}
             known = _known_hours(conn, [(ids[n[:2]], n[2]) for n in wanted])
             fresh: dict[Name, Candidate] = {}
@@ -220,9 +157,14 @@ class PreparedHours:
                 if old is None or wins(candidate.hour, old):
                     fresh[name] = candidate
                     if old is not None and old.ticks:
-                        _clear(conn, place)
+                        quote_copy.clear(conn, place[0], place[1])
             stored.rows = sum(len(c.columns) for c in fresh.values())
-            self._copy(conn, fresh, ids)
+            in_files = days.commit(conn, fresh)
+            self._copy(conn, fresh, ids, in_files)
+            changed = [(ids[name[:2]], from_us(name[2])) for name in fresh if name not in in_files]
+            if changed:
+                numbers, hours = map(list, zip(*changed, strict=True))
+                conn.execute(statement("quote_hours_changed"), {"instruments": numbers, "hours": hours})
             if ledger:
                 with conn.cursor() as cursor:
                     cursor.executemany(statement("quote_hours_store"), ledger)
@@ -240,15 +182,18 @@ class PreparedHours:
                 fitting[name] = candidate
         return fitting
 
-    def _encode(self, places: dict[Name, int]) -> quote_copy.Encoded:
-        hours = ((number, self._winners[name]) for name, number in places.items())
-        return quote_copy.encode([quote_copy.HourRows(number, c.columns, c.seq) for number, c in hours])
+    def _encode(self, places: dict[Name, int], in_files: Collection[Name] = ()) -> quote_copy.Encoded:
+        hours = ((number, self._winners[name], name in in_files) for name, number in places.items())
+        return quote_copy.encode([quote_copy.HourRows(number, c.columns, c.seq, past) for number, c, past in hours])
 
-    def _copy(self, conn: Connection, fresh: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> None:
+    def _copy(
+        self, conn: Connection, fresh: dict[Name, Candidate], ids: dict[tuple[str, str], int], in_files: set[Name]
+    ) -> None:
         places = _filled(fresh, ids)
         if not places:
             return
-        encoded = self._encoded if places == self._places else self._encode(places)
+        ready = self._encoded is not None and places == self._places and not in_files
+        encoded = self._encoded if ready and self._encoded else self._encode(places, in_files)
         with conn.cursor() as cursor:
             for command, bodies in (
                 (_COPY_QUOTES, encoded.quotes),
@@ -287,11 +232,3 @@ def _known(
 def _ledger_row(instrument_id: int, hour: Hour) -> tuple[Any, ...]:
     at, fetched_at = from_us(hour.hour_us), from_us(hour.fetched_at_us)
     return instrument_id, at, hour.state, hour.ticks, hour.feed, fetched_at, hour.checksum, hour.revision
-
-
-def _clear(conn: Connection, place: tuple[int, int]) -> None:
-    """Take an hour's rows and candles out, to put the corrected ones in."""
-    span = (place[0], from_us(place[1]), from_us(place[1] + HOUR_US))
-    conn.execute("DELETE FROM quotes WHERE instrument_id = %s AND ts >= %s AND ts < %s", span)
-    conn.execute("DELETE FROM quote_candle_1m WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)
-    conn.execute("DELETE FROM quote_candle_1h WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
 from consumers.sink import MOST_PAYLOAD, Batch, PreparedBatch, Sink
 from consumers.subscription import Message, Subscription
 
-# A batch is handed over when the database is idle, at the latest with this many bytes or messages. With hours of quotes
-# 5 k, 30 k (some 500 kB) and 100 k rows (348, 327, 406 k quotes/s on a busy machine) did not differ beyond its spread;
-# larger ones take memory, as do many messages: three batches are on their way.
-BATCH_BYTES = 512 << 10
+# Many messages take memory, as do many bytes (`consumers.sink.USUAL_BATCH_BYTES`).
 BATCH_MESSAGES = 5_000
 # A message beyond this is refused unread. An hour of 300,000 quotes has 5 MB; a frame or page of rows has some 100 kB,
 # and each byte of a hostile one may become 100 bytes of Python objects.
@@ -68,12 +66,13 @@ class Reader(threading.Thread):
         if first is None:
             return
         messages, size = [first], len(first.data)
-        while len(messages) < BATCH_MESSAGES and size < BATCH_BYTES and not self._stop_event.is_set():
+        patient_until = time.monotonic() + self._sink.patience_s
+        while len(messages) < BATCH_MESSAGES and size < self._sink.batch_bytes and not self._stop_event.is_set():
             more = self._subscription.receive_more()
             messages += more
             size += sum(len(message.data) for message in more)
             # Not only when nothing came: an unbroken stream of single messages would be held until the batch is full.
-            if len(more) < self._subscription.chunk and self._idle.is_set():
+            if len(more) < self._subscription.chunk and self._idle.is_set() and time.monotonic() >= patient_until:
                 break
         ready = self._prepared(messages)
         self._idle.clear()

@@ -8,12 +8,12 @@ import numpy as np
 
 from consumers import fields
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import Int4, Time, rows, write
-from consumers.sink import DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import USUAL_BATCH_BYTES, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
+from pipeline.database.copy import Int4, Time, rows, write
 from pipeline.database.sql import statement
 from schemas.records import TickerMessage, decode_as
 
@@ -33,6 +33,7 @@ class Tickers:
     namespace = "tickers"
     schema = "ticker"
     divisible = True
+    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
 
     def __init__(self, instruments: Instruments | None = None) -> None:
         self.instruments = instruments or Instruments()

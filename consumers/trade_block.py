@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from consumers.pgcopy import Ints
 from consumers.validation import Decimals
 from pipeline.core.products import TAKER_SIDES
+from pipeline.database.copy import Ints
 from schemas.records import Hole, TradeRow
 from schemas.trade_columns import TradeColumns
 

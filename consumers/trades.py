@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from consumers import fields
 from consumers.instruments import Instruments, Key
-from consumers.pgcopy import Int2, Int4, Int8, Time, rows, write
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import USUAL_BATCH_BYTES, DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
 from consumers.validation import check_address, time_ok
@@ -24,6 +23,7 @@ from pipeline.core.errors import BadData
 from pipeline.core.products import ORIGINS
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
+from pipeline.database.copy import Int2, Int4, Int8, Time, rows, write
 from pipeline.database.sql import statement
 from schemas.records import Hole, TradeRow, TradesMessage, decode_as
 from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
@@ -43,6 +43,7 @@ class Trades:
     namespace = "trades"
     schema = "trades"
     divisible = True
+    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
 
     def __init__(self) -> None:
         self.instruments = Instruments()

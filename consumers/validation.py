@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.fields import ASSET
-from consumers.pgcopy import FRACTION_DIGITS, Ints, Split
 from pipeline.broker.topics import venue_and_product
 from pipeline.core.errors import BadData, WrongUse
 from pipeline.core.products import canonical_product
 from pipeline.core.times import OLDEST_US
+from pipeline.database.copy import FRACTION_DIGITS, Ints, Split
 from schemas.trade_columns import PlainDecimals
 
 _PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)

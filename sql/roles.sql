@@ -47,6 +47,17 @@ BEGIN
     IF to_regclass('quote_looks') IS NOT NULL THEN
         GRANT UPDATE ON quote_looks TO market_data_writer;
     END IF;
+    -- The archive is written by the tables' owner. A writer counts how often the rows of a span changed, and adds files
+    -- of whole days that it wrote itself (ARCHIVE_DIRECT_DAYS); it ends none and takes none out.
+    IF to_regclass('archive_spans') IS NOT NULL THEN
+        GRANT UPDATE ON archive_spans, lake.ducklake_table_stats TO market_data_writer;
+        GRANT INSERT ON
+            lake.ducklake_data_file, lake.ducklake_file_column_stats, lake.ducklake_snapshot,
+            lake.ducklake_snapshot_changes
+        TO market_data_writer;
+        GRANT USAGE ON SCHEMA lake TO market_data_writer, market_data_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA lake TO market_data_writer, market_data_reader;
+    END IF;
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE NOTICE 'the roles market_data_writer and market_data_reader are left out: %', SQLERRM;
 END

@@ -38,5 +38,14 @@ WITH fresh AS MATERIALIZED (
         FROM fresh GROUP BY 1
     ) f
     WHERE c.instrument_id = f.instrument_id
+), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
+    UPDATE archive_spans SET changes = changes + 1
+    WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM (SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM minutes) d
+        CROSS JOIN LATERAL (
+            SELECT a.ctid, a.from_ts FROM archive_spans a
+            WHERE a.instrument_id = d.instrument_id AND a.kind = 'trades' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
+        ) s
+        WHERE s.from_ts <= d.day))
 )
 SELECT count(*) FROM fresh

@@ -73,6 +73,27 @@ UNION ALL
 SELECT q.ts, i.venue || ' quotes', i.product_id, NULL, NULL, NULL, q.bid, q.ask
 FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%';
 
+-- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are (also) in the
+-- tables, and who reads both takes them from there.
+DROP VIEW IF EXISTS archive_only, archived;
+CREATE VIEW archived AS
+SELECT i.venue, i.product_id, s.kind, s.from_ts, s.to_ts, f.rows, f.bytes, f.hash, f.revision, f.path, f.first_ts, f.last_ts,
+       f.first_id, f.last_id, f.archived_at, s.changes = s.archived_changes AS up_to_date, s.in_tables, s.instrument_id
+FROM archive_files f
+JOIN archive_spans s USING (instrument_id, kind, from_ts)
+JOIN instruments i USING (instrument_id)
+WHERE f.ended_at IS NULL;
+
+-- The time of which the rows are to be read from files: what the tables have of it came later, besides, and is in no file
+-- yet. Hours of quotes that were replaced since are not part of it.
+CREATE VIEW archive_only AS
+SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
+FROM (
+    SELECT venue, product_id, kind, instrument_id, 
+           unnest(range_agg(tstzrange(from_ts, to_ts)) - range_agg(replaced)) AS span
+    FROM archive_spans JOIN instruments USING (instrument_id) WHERE NOT in_tables GROUP BY 1, 2, 3, 4
+) spans;
+
 DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked;
 
 -- What shows of one kind of data that nothing is missing, by what is known of its instrument: NULL where nothing does. Trades

@@ -14,7 +14,7 @@ FLOORS = (
     ("pipeline.core", "simulator"),
     ("schemas",),
     ("pipeline.broker", "pipeline.database"),
-    ("venues",),
+    ("venues", "pipeline.archive"),
     ("pipeline.services",),
     ("pipeline.ops",),
     ("pipeline",),

@@ -23,6 +23,13 @@ POLICY_MISSING = "broker.policy_missing"
 DATABASE_RETRY = "database.retry"
 MIGRATED = "database.migrated"
 CHUNKS_DROPPED = "database.chunks_dropped"
+CHUNKS_HELD = "database.chunks_held"  # old enough to be dropped, but not archived
+
+# archive
+ARCHIVED = "archive.archived"
+ARCHIVE_CHANGED = "archive.changed"  # rows of the span changed while it was archived: again in the next round
+ARCHIVE_FAILED = "archive.failed"  # nothing was committed: again in the next round
+ARCHIVE_SWEPT = "archive.swept"  # files of ended versions or killed writers were removed
 
 # writers
 BATCH_STORED = "writer.batch_stored"

@@ -40,6 +40,11 @@ PUBLISH_OVERFLOWED = Counter("publish_overflowed", "Messages dropped for want of
 PUBLISH_FAILED = Counter("publish_failed", "Messages that the broker refused", VENUE_PRODUCT)
 PUBLISH_PENDING = Gauge("publish_pending_messages", "Messages not yet confirmed by the broker", ["venue"])
 
+# Archive.
+ARCHIVED_ROWS = Counter("archived_rows", "Rows that were written into the archive", ["kind"])
+ARCHIVED_BYTES = Counter("archived_bytes", "Bytes of their files", ["kind"])
+ARCHIVE_FAILED = Counter("archive_failed_files", "Files that could not be written or did not hold what they should")
+
 # Requests to venues.
 REQUESTS = Counter("requests_sent", "Requests to a venue's REST interface", ["venue", "outcome"])
 REQUEST_WAIT = Counter("requests_waited_seconds", "Time spent waiting for the rate limit", ["venue"])

@@ -205,6 +205,15 @@ def _folder(path: Path) -> Path:
     return found
 
 
+def _place(text: str) -> str:
+    """A folder, or a bucket with a prefix."""
+    if not text.startswith("s3://"):
+        return str(_folder(Path(text)))
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.\-]{2,62}(/[A-Za-z0-9][A-Za-z0-9._=\-]*)*/?", text):
+        raise ValueError("is not an address of object storage; write it like s3://bucket/prefix")
+    return text.rstrip("/")
+
+
 def _tenant(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9_=:.\-]{1,100}", text):
         raise ValueError("is not a tenant; take letters, digits and _ = : . -")
@@ -223,6 +232,7 @@ HttpUrls = Annotated[dict[str, str], BeforeValidator(_addresses), AfterValidator
 BrokerUrl = Annotated[str, AfterValidator(_brokers)]
 ConnInfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Folder = Annotated[Path, AfterValidator(_folder)]
+Place = Annotated[str, AfterValidator(_place)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Size = Annotated[str, AfterValidator(_size)]
 Heap = Annotated[Size, _at_least(128)]  # the JVM starts with 128m and refuses to when it may not grow to that

@@ -12,14 +12,17 @@ import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, FilePath, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, FilePath, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
 from pipeline.core.errors import WrongUse
+from pipeline.core.section import Section as Section
+from pipeline.core.section import VenueSettings as VenueSettings
+from pipeline.core.section import either as either
 from pipeline.core.setting_sources import Found
 from pipeline.core.setting_sources import names_of as names_of
 from pipeline.core.setting_types import PROJECT as PROJECT
@@ -27,24 +30,6 @@ from pipeline.core.setting_types import PROJECT as PROJECT
 # Who logs in to the private database: programs may add and correct, the owner may change the tables (retention,
 # scripts/psql), and only migrations come as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
-
-
-def either(*names: str) -> Any:
-    """The environment names of one field, the canonical one first."""
-    return AliasChoices(*names)
-
-
-class Section(BaseSettings):
-    """Base of all sections: frozen, and made by `load` from what `pipeline.core.setting_sources` finds."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing but what is given: where a value came from must be known when it is wrong."""
-        return (init_settings,)
 
 
 class CommonSettings(Section):
@@ -116,6 +101,7 @@ class DatabaseSettings(Section):
     port: t.Port = 5433
     memory: t.Size = Field("1g", description="Memory that the private database may count on.")
     retention_days: t.Days = Field(0, ge=0, description="0: keep for ever. Otherwise older ticks are dropped.")
+    retention_without_archive: bool = Field(False, description="Drop what is in no file of the archive too.")
 
     @property
     def private(self) -> bool:
@@ -151,17 +137,23 @@ class ServicesSettings(Section):
         return self.data.resolve() / "database" / "passwords"
 
 
-class VenueSettings(Section):
-    """Base of the sections of live venues, each of which stands beside its adapter: `venues/*/settings.py`."""
+class ArchiveSettings(Section):
+    """Parquet files of whole days. Without `ARCHIVE_PATH` they lie beside the private database's data."""
 
-    metrics_offset: ClassVar[int]  # of the port of `/health` and `/metrics` above `METRICS_BASE_PORT`
-    demo_products: ClassVar[str]  # what the demonstration streams
-
+    model_config = SettingsConfigDict(env_prefix="ARCHIVE_")
     enabled: bool = True
-    product_ids: t.Products
-    last_n_days: t.Days
-    rest_url: t.HttpUrl
-    rest_rate: t.Rate
+    path: t.Place | None = Field(None, description="A folder, or s3://bucket/prefix.")
+    after_hours: t.Seconds = Field(24, ge=0, description="A day is archived so long after its end.")
+    poll_seconds: t.Seconds = Field(300, ge=1, description="Pause between two rounds.")
+    direct_days: t.Days = Field(0, ge=0, description="Older quotes go straight into files; 0: none.")
+    s3_endpoint: t.HttpUrl | None = Field(None, description="Of another object storage than Amazon's.")
+    s3_region: str = "us-east-1"
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+
+    @property
+    def place(self) -> str:
+        return self.path or str(load(ServicesSettings).data.resolve() / "archive")
 
 
 class GapFillerSettings(Section):
@@ -203,6 +195,7 @@ _SECTIONS: tuple[type[Section], ...] = (
     DatabaseSettings,
     ServicesSettings,
     GapFillerSettings,
+    ArchiveSettings,
     DashboardSettings,
     SimulatorSettings,
     LimitSettings,

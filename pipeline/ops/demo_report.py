@@ -22,6 +22,7 @@ from pipeline.database.connection import Connection, connect
 from pipeline.ops import collect
 from venues.registry import adapters
 
+_ARCHIVED = ("instrument", "kind", "from", "to", "", "rows", "bytes a row")
 # Rows of the recorded Dukascopy hours (simulator/recordings).
 RECORDED = {
     "EUR-USD quotes of 2019-02-04 (136,741)": ("quotes", "dukascopy", "EUR-USD", 136_741),
@@ -45,17 +46,23 @@ def arrived(since: datetime) -> dict[str, bool]:
             made = query.scalar(connection, "SELECT to_regclass('completeness')")
             asked = "SELECT kind, venue, product_id, rows, last_at FROM completeness"
             rows = connection.execute(asked).fetchall() if made else []
+            asked = (
+                "SELECT EXISTS (SELECT FROM archived"
+                " WHERE (venue, product_id, from_ts) = ('dukascopy', 'EUR-USD', '2019-02-04 00:00+00'))"
+            )
+            archived = bool(made and query.scalar(connection, asked))
     except (Unavailable, psycopg.Error):
-        rows = []
+        rows, archived = [], False
     stored = {
         (str(kind), venue, product): count
         for kind, venue, product, count, last_at in rows
         if kind == "quotes" or last_at >= since
     }
-    return {
+    arrived = {
         name: stored.get((kind, venue, product), 0) >= least
         for name, (kind, venue, product, least) in _expected().items()
     }
+    return arrived | {"EUR-USD 2019-02-04 in the archive": archived}
 
 
 def show(console: Console, conf: Path) -> None:
@@ -64,11 +71,13 @@ def show(console: Console, conf: Path) -> None:
     console.print(_completeness())
     with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
         console.print(_candles(connection))
+        console.print(_archived(connection))
     ctl = conf.relative_to(PROJECT) if conf.is_relative_to(PROJECT) else conf
     console.print("\n[bold]Look further[/bold]")
     for command, what in (
         ("scripts/psql --demo -c 'SELECT * FROM candles_1h ORDER BY bucket DESC LIMIT 10'", "candles"),
         ("scripts/psql --demo", "all tables and views: \\d"),
+        ("scripts/psql --demo -c 'SELECT * FROM archived'", "files of the archive"),
         ("scripts/pulsar-admin --demo topics list market-data/trades", "topics"),
         (
             "scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "
@@ -144,6 +153,17 @@ def _candles(connection: Connection) -> Table:
         prices = [f"{price.normalize():f}" for price in (one.open, one.high, one.low, one.close)]
         name = f"{one.venue} {one.product_id}"
         table.add_row(name, _minute(one.bucket), *prices, f"{one.volume:.6g}", f"{one.ticks:,}")
+    return table
+
+
+def _archived(connection: Connection) -> Table:
+    table = _table("\nThe archive (view archived): days that are over, as Parquet files", *_ARCHIVED)
+    asked = (
+        "SELECT venue, product_id, kind, from_ts, to_ts - INTERVAL '1 day', rows, bytes::float8 / rows FROM archived"
+        " ORDER BY venue, product_id, kind, from_ts"
+    )
+    for venue, product, kind, first, last, rows, size in connection.execute(asked):
+        table.add_row(f"{venue} {product}", kind, _day(first), _day(last), f"{rows:,}", f"{size:.2f}")
     return table
 
 

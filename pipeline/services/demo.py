@@ -72,6 +72,7 @@ def enter_demo() -> None:
         **{f"{name.upper()}_PRODUCT_IDS": one.demo_products for name, one in venue_sections().items()},
         "DUKASCOPY_FEED": "bi5",
         "DUKASCOPY_CACHE": "false",
+        "ARCHIVE_POLL_SECONDS": "5",
     }
     for name in list(os.environ):
         if name.startswith(prefixes()):

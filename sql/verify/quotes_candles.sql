@@ -1,5 +1,7 @@
 -- Candles of both widths made anew from the quotes against the stored ones, both ways. Only whole buckets of the span.
-WITH widths AS (
+WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
+    SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
+), widths AS (
     SELECT width, time_bucket(width, %(from)s::timestamptz + width - INTERVAL '1 microsecond') AS lo,
            time_bucket(width, %(to)s::timestamptz) AS hi
     FROM (VALUES (INTERVAL '1 minute'), (INTERVAL '1 hour')) AS v (width)
@@ -7,6 +9,7 @@ WITH widths AS (
     -- One number that sorts like (ts, seq), so that first() and last() can use it.
     SELECT *, extract(epoch FROM ts) * 1000000000000 + seq AS key
     FROM quotes, widths WHERE instrument_id = %(instrument)s AND ts >= lo AND ts < hi
+      AND NOT EXISTS (SELECT FROM in_files f WHERE ts >= f.from_ts AND ts < f.to_ts)
 ), made AS (
     SELECT width, time_bucket(width, ts) AS bucket, first(bid, key) AS open, max(bid) AS high, min(bid) AS low,
            last(bid, key) AS close, first(ask, key) AS ask_open, max(ask) AS ask_high, min(ask) AS ask_low,
@@ -23,6 +26,7 @@ WITH widths AS (
            ticks, first_ts, first_seq, last_ts, last_seq
     FROM kept JOIN instruments i USING (instrument_id) JOIN widths USING (width)
     WHERE bucket >= lo AND bucket < hi AND (i.dropped_before IS NULL OR bucket >= i.dropped_before)
+      AND NOT EXISTS (SELECT FROM in_files f WHERE bucket >= f.from_ts AND bucket < f.to_ts)
 )
 SELECT format('the %%s candle of %%s is %%s, the quotes say %%s', width, bucket, to_jsonb(s) - 'bucket', to_jsonb(m) - 'bucket')
 FROM made m FULL JOIN stored s USING (width, bucket)

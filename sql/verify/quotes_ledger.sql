@@ -1,11 +1,16 @@
 -- Hours of the ledger against the rows, and hours that were asked for and that nobody accounts for. Tickers have no hours.
-WITH hours AS (
+WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
+    SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
+), hours AS (
     SELECT h.* FROM quote_hours h JOIN instruments i USING (instrument_id)
     WHERE instrument_id = %(instrument)s AND hour >= %(from)s AND hour < %(to)s
       AND (i.dropped_before IS NULL OR hour >= i.dropped_before)
+      AND NOT EXISTS (SELECT FROM in_files f WHERE hour >= f.from_ts AND hour < f.to_ts)
 ), counted AS (
     SELECT time_bucket('1 hour', ts) AS hour, count(*) AS rows FROM quotes
-    WHERE instrument_id = %(instrument)s AND ts >= %(from)s AND ts < %(to)s GROUP BY 1
+    WHERE instrument_id = %(instrument)s AND ts >= %(from)s AND ts < %(to)s
+      AND NOT EXISTS (SELECT FROM in_files f WHERE ts >= f.from_ts AND ts < f.to_ts)
+    GROUP BY 1
 )
 SELECT format('hour %%s: the ledger counts %%s quotes, %%s are stored', hour, coalesce(h.ticks, 0), coalesce(c.rows, 0))
 FROM hours h FULL JOIN counted c USING (hour)

@@ -1,33 +1,224 @@
-"""What retention drops stays accounted for, and is not taken for missing or new."""
+"""Retention drops what the archive holds and nothing else; it stays accounted for, and comes back when it is wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
+from click.testing import CliRunner
 
 from consumers.quote_hours import Hours
 from consumers.trades import Trades
+from pipeline import restore_ticks, retention
+from pipeline.archive.archive import Archive
+from pipeline.archive.storage import Folder
 from pipeline.core.runtime import now_us
+from pipeline.core.times import to_us
 from pipeline.retention import drop_old
 from pipeline.verify import verify
+from tests.archive_help import (
+    EURUSD_DAY,
+    EURUSD_QUOTES,
+    KRAKEN_TRADES,
+    archive_all,
+    archive_in,
+    rows_everywhere,
+    store_eurusd_day,
+    store_kraken_trades,
+)
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 
-def test_dropped_ticks_stay_in_the_ledger_and_do_not_come_back(database_url: str) -> None:
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Any]:
+    with psycopg.connect(database_url, autocommit=True) as made:
+        yield made
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "archive")
+
+
+@pytest.fixture
+def archive(conn: Any, tmp_path: Path) -> Archive:
+    return archive_in(conn, tmp_path / "archive")
+
+
+def counts(conn: Any) -> tuple[int, int]:
+    row: tuple[int, int] = conn.execute(
+        "SELECT (SELECT count(*) FROM trades), (SELECT count(*) FROM quotes)"
+    ).fetchone()
+    return row
+
+
+def known(conn: Any) -> list[Any]:
+    """What the ledger says of everything that was ever stored."""
+    query = "SELECT venue, product_id, kind, rows FROM completeness ORDER BY 1, 2, 3"
+    return list(conn.execute(query).fetchall())
+
+
+def texts(conn: Any, table: str) -> list[Any]:
+    """Rows as text: also how many decimals were written."""
+    return sorted(conn.execute(f"SELECT t::text FROM {table} t").fetchall())
+
+
+def nothing_wrong(conn: Any) -> bool:
+    return [text for verdict in verify(conn) for text in verdict.wrong] == []
+
+
+def test_without_an_archive_nothing_is_dropped_until_it_is_said_that_this_is_meant(conn: Any, storage: Folder) -> None:
     now = now_us()
     frame = received("trades", trades_record([trade(1, T0_US), trade(2, T0_US + 5), trade(3, now - 5_000_000)]))
     hour = received("quotes", hour_bytes([1, 2], [114543, 114544]))
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        store(Trades(), conn, [frame])
-        store(Hours(), conn, [hour])
-        before = conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall()
-        assert drop_old(conn, 30) == 2
-        assert drop_old(conn, 30) == 0
-        assert conn.execute("SELECT trade_id FROM trades").fetchall() == [(3,)]
-        assert conn.execute("SELECT count(*) FROM quotes").fetchone() == (0,)
-        assert conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall() == before
-        again: list[Any] = [store(Trades(), conn, [frame]), store(Hours(), conn, [hour])]
-        assert again == [(0, []), (0, [])], "a message that comes again after the drop"
-        assert conn.execute("SELECT sum(missing) FROM completeness").fetchone() == (0,)
-        assert [text for verdict in verify(conn) for text in verdict.wrong] == []
+    store(Trades(), conn, [frame])
+    store(Hours(), conn, [hour])
+    before = conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall()
+    assert drop_old(conn, 30, storage) == (
+        0,
+        [
+            "quotes of dukascopy EUR-USD 2023-11-14: not archived",
+            "trades of kraken BTC-USD 2023-11-14: not archived",
+        ],
+    )
+    assert counts(conn) == (3, 2)
+    assert drop_old(conn, 30, storage, without_archive=True) == (2, [])
+    assert drop_old(conn, 30, storage, without_archive=True) == (0, [])
+    assert conn.execute("SELECT trade_id FROM trades").fetchall() == [(3,)]
+    assert counts(conn) == (1, 0)
+    assert conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall() == before
+    again: list[Any] = [store(Trades(), conn, [frame]), store(Hours(), conn, [hour])]
+    assert again == [(0, []), (0, [])], "a message that comes again after the drop"
+    assert conn.execute("SELECT sum(missing) FROM completeness").fetchone() == (0,)
+    assert nothing_wrong(conn)
+
+
+def test_the_command_asks_when_there_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_RETENTION_DAYS", "30")
+    monkeypatch.setenv("ARCHIVE_ENABLED", "false")
+    answer = CliRunner().invoke(retention.main)
+    assert answer.exit_code == 2
+    assert "DATABASE_RETENTION_WITHOUT_ARCHIVE=true" in answer.output
+
+
+def test_what_is_archived_is_dropped_accounted_for_and_read_all_the_same(
+    conn: Any, archive: Archive, storage: Folder
+) -> None:
+    store_eurusd_day(conn)
+    store_kraken_trades(conn)
+    store(Trades(), conn, [received("trades", trades_record([trade(20_000_000, now_us() - 5_000_000)]))])
+    rows = {kind: rows_everywhere(conn, archive, kind) for kind in ("trades", "quotes")}
+    candles = conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall()
+    completeness = known(conn)
+    conn.execute("UPDATE trade_coverage SET asked = ids, live_from = NULL")  # the single trade of today is no gap
+    assert archive_all(conn, archive) == []
+    assert drop_old(conn, 30, storage) == (2, [])
+    assert counts(conn) == (1, 0)
+    assert {kind: rows_everywhere(conn, archive, kind) for kind in ("trades", "quotes")} == rows
+    assert conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall() == candles
+    assert known(conn) == completeness
+    assert nothing_wrong(conn)
+    spans = conn.execute("SELECT product_id, kind FROM archive_only ORDER BY 1").fetchall()
+    assert spans == [("BTC-USD", "trades"), ("EUR-USD", "quotes")]
+    assert drop_old(conn, 30, storage) == (0, [])
+
+
+def test_a_file_that_is_lost_or_broken_keeps_its_rows_in_the_table(
+    conn: Any, archive: Archive, storage: Folder
+) -> None:
+    store_kraken_trades(conn)
+    archive_all(conn, archive)
+    (path,) = conn.execute("SELECT path FROM archived").fetchone()
+    file = Path(storage.open(path))
+    good = file.read_bytes()
+    file.write_bytes(good[:2000] + b"x" + good[2001:])
+    dropped, (why,) = drop_old(conn, 30, storage)
+    assert (dropped, path in why) == (0, True)
+    file.unlink()
+    dropped, (why,) = drop_old(conn, 30, storage)
+    assert (dropped, path in why) == (0, True)
+    assert counts(conn)[0] == KRAKEN_TRADES
+    file.write_bytes(good)
+    assert drop_old(conn, 30, storage) == (1, [])
+
+
+def test_rows_that_came_after_the_file_keep_the_chunk(conn: Any, archive: Archive, storage: Folder) -> None:
+    store_kraken_trades(conn)
+    archive_all(conn, archive)
+    late_trade(conn)
+    assert drop_old(conn, 30, storage) == (0, ["trades of kraken BTC-USD 2025-11-01: changed since"])
+    archive_all(conn, archive)
+    assert drop_old(conn, 30, storage) == (1, [])
+
+
+def late_trade(conn: Any) -> None:
+    """One more trade behind the recorded ones, five minutes later."""
+    last, moment = conn.execute(
+        "SELECT upper(range_merge(ids)), extract(epoch FROM last_ts)::bigint FROM trade_coverage WHERE NOT isempty(ids)"
+    ).fetchone()
+    record = trades_record([trade(last, (moment + 300) * 1_000_000, price="1.5")], origin="repair")
+    assert store(Trades(), conn, [received("trades", record)]) == (1, [])
+
+
+def test_a_late_repair_of_dropped_ticks_is_read_at_once_and_moves_into_the_file(
+    conn: Any, archive: Archive, storage: Folder
+) -> None:
+    store_kraken_trades(conn)
+    archive_all(conn, archive)
+    assert drop_old(conn, 30, storage) == (1, [])
+    late_trade(conn)
+    both = rows_everywhere(conn, archive, "trades")
+    assert len(both) == KRAKEN_TRADES + 1
+    assert nothing_wrong(conn)
+    assert archive_all(conn, archive) == []
+    assert counts(conn)[0] == 0, "it left the table in the transaction of the file"
+    assert rows_everywhere(conn, archive, "trades") == both
+    assert nothing_wrong(conn)
+
+
+def test_a_corrected_hour_of_dropped_quotes_takes_the_place_of_the_old_one(
+    conn: Any, archive: Archive, storage: Folder
+) -> None:
+    store_eurusd_day(conn)
+    archive_all(conn, archive)
+    assert drop_old(conn, 30, storage) == (1, [])
+    (first_hour,) = conn.execute("SELECT ticks FROM quote_hours ORDER BY hour LIMIT 1").fetchone()
+    start_us = to_us(EURUSD_DAY)
+    hour = hour_bytes([1, 2], [114543, 114544], hour_start_us=start_us, fetched_at_us=start_us + 90_000_000_000)
+    assert store(Hours(), conn, [received("quotes", hour)]) == (2, [])
+    assert archive_all(conn, archive) == []
+    rows = rows_everywhere(conn, archive, "quotes")
+    assert len(rows) == EURUSD_QUOTES - first_hour + 2
+    assert len([row for row in rows if row[2] < EURUSD_DAY + timedelta(hours=1)]) == 2
+    assert counts(conn)[1] == 0
+    assert nothing_wrong(conn)
+
+
+def test_dropped_ticks_come_back_exactly_and_stay_as_long_as_was_asked(
+    conn: Any, archive: Archive, storage: Folder, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "archive"))
+    store_eurusd_day(conn)
+    store_kraken_trades(conn)
+    before = texts(conn, "quotes")
+    archive_all(conn, archive)
+    assert drop_old(conn, 30, storage) == (2, [])
+    for venue, product in (("dukascopy", "EURUSD"), ("kraken", "BTC-USD")):
+        arguments = ["--venue", venue, "--product", product, "--from", "2019-02-04", "--to", "2026-01-01"]
+        for rows in ("rows are back", "in the table already"):
+            answer = CliRunner().invoke(restore_ticks.main, arguments, catch_exceptions=False)
+            assert (answer.exit_code, rows in answer.output) == (0, True), answer.output
+    assert texts(conn, "quotes") == before, "to the last written zero"
+    assert counts(conn) == (KRAKEN_TRADES, EURUSD_QUOTES)
+    assert nothing_wrong(conn)
+    dropped, kept = drop_old(conn, 30, storage)
+    assert (dropped, {why.rpartition(": ")[2] for why in kept}) == (0, {"restored and pinned"})
+    conn.execute("UPDATE archive_spans SET pinned_until = now()")
+    assert drop_old(conn, 30, storage) == (2, [])
+    arguments = ["--venue", "kraken", "--product", "ETH-USD", "--from", "2019-01-01", "--to", "2020-01-01"]
+    assert CliRunner().invoke(restore_ticks.main, arguments).exit_code == 2

@@ -66,8 +66,7 @@ def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_upd
 
 
 def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
-    # noqa: E501
-    frame = b'{"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update","trades":[{"product_id":"BTC-USD","trade_id":"7","price":"65083.67","size":"0.01034361","time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}'
+    frame = b'{"channel":"market_trades","timestamp":"2026-08-09T21:05:48.251397169Z","sequence_num":9,"events":[{"type":"update","trades":[{"product_id":"BTC-USD","trade_id":"7","price":"65083.67","size":"0.01034361","time":"2026-08-09T21:05:48.167634Z","side":"SELL"}]}]}'  # noqa: E501
     read = parse.read(frame)
     assert read.sequence == 9
     assert read.at_us == 1786309548251397
@@ -160,8 +159,7 @@ def test_a_refused_product_is_named() -> None:
 
 
 def test_nobody_bids_is_no_ticker_and_no_error() -> None:
-    # noqa: E501
-    frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'
+    frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'  # noqa: E501
     assert parse.read(frame).said == []
 
 

@@ -1,0 +1,182 @@
+"""Whole days of old quotes straight from a batch into files of the archive: their rows never pass through the table.
+
+A day that a batch holds whole, every hour of it, becomes a file before the batch's transaction; in that transaction
+candles, ledger, catalog and the note that the rows are in the file are committed together. Whatever is against it (an
+hour that is known already, a full disk, another batch that was quicker) sends the day the ordinary way.
+
+Three steps, as for every file of the archive (`pipeline.archive.ledger`); one that ends in the middle leaves a file
+that the archive's next sweep removes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+
+from consumers.hour_state import Candidate, Name
+from consumers.sink import USUAL_BATCH_BYTES
+from pipeline.archive import catalog, files, ledger
+from pipeline.archive.archive import Mismatch, check
+from pipeline.archive.layout import LAYOUTS, Span
+from pipeline.archive.open import open_storage
+from pipeline.archive.rows import decimals
+from pipeline.archive.storage import Storage
+from pipeline.core import events
+from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import ArchiveSettings, load
+from pipeline.core.times import HOUR_US, from_us
+from pipeline.database.connection import Connection
+
+DAY_US = 24 * HOUR_US
+LEAST_ROWS = 2_000  # a day; thinner instruments get a file a month
+FINAL = ("present", "confirmed_empty", "closed")
+BATCH_BYTES = 16 << 20  # some eight days of a busy pair: smaller ones hold few whole days
+PATIENCE_S = 0.5
+
+
+@dataclass
+class _Day:
+    """A day that may go straight into a file."""
+
+    span: Span
+    hours: list[Name]
+    rows: pa.Table
+    begun: ledger.Begun | None = None
+    written: files.Written | None = None
+
+
+@dataclass
+class Days:
+    """What `Direct.written` has made of a batch. `committed`: hours whose rows are in a file with this transaction."""
+
+    days: list[_Day] = field(default_factory=list)
+    committed: set[Name] = field(default_factory=set)
+
+    def commit(self, conn: Connection, fresh: Mapping[Name, Candidate]) -> set[Name]:
+        """In the batch's transaction, under the instruments' lock: the hours whose rows need not be stored."""
+        self.committed = set()
+        for day in self.days:
+            whole = all(name in fresh and fresh[name].hour.state in FINAL for name in day.hours)
+            if whole and day.begun and day.written and ledger.commit_direct(conn, day.begun, day.written):
+                self.committed.update(day.hours)
+        return self.committed
+
+
+class Direct:
+    """Off unless `ARCHIVE_DIRECT_DAYS` is set."""
+
+    def __init__(self) -> None:
+        settings = load(ArchiveSettings)
+        self.days = settings.direct_days
+        self._settings = settings
+        self._storage: Storage | None = None
+
+    @property
+    def batch(self) -> tuple[int, float]:
+        """Bytes of a batch, and how long it waits to become full."""
+        return (BATCH_BYTES, PATIENCE_S) if self.days else (USUAL_BATCH_BYTES, 0.0)
+
+    @contextmanager
+    def written(
+        self, conn: Connection, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]
+    ) -> Iterator[Days]:
+        """Write the whole days of a batch; what was not committed inside the context is removed behind it."""
+        days = self._whole_days(hours, ids) if self.days else []
+        if not days:
+            yield Days()
+            return
+        storage = self._storage = self._storage or open_storage(self._settings)
+        # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
+        catalog.lock_writing(conn)
+        try:
+            begun = ledger.begin_direct(conn, [day.span for day in days])
+            for day in days:
+                day.begun = begun.get(day.span)
+            made = Days([day for day in days if day.begun])
+            _write(storage, made.days)
+            yield made
+            for day in made.days:
+                if day.begun and not made.committed.issuperset(day.hours):
+                    _remove(storage, day.begun)
+                    ledger.not_writing(conn, day.span)
+        finally:
+            with suppress(psycopg.Error):  # a connection that is gone holds nothing
+                catalog.unlock_writing(conn)
+
+    def _whole_days(self, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]) -> list[_Day]:
+        groups: dict[tuple[str, str, int], list[Name]] = defaultdict(list)
+        for venue, product, hour_us in hours:
+            groups[venue, product, hour_us // DAY_US * DAY_US].append((venue, product, hour_us))
+        before_us = now_us() - self.days * DAY_US
+        days = []
+        for (venue, product, day_us), names in sorted(groups.items()):
+            members = [hours[name] for name in sorted(names)]
+            rows = sum(len(one.columns) for one in members)
+            if len(names) < 24 or rows < LEAST_ROWS or day_us + DAY_US > before_us or any(m.refused for m in members):
+                continue
+            table = _table([one for one in members if len(one.columns)])
+            if table is not None:
+                span = Span(ids[venue, product], venue, product, "quotes", from_us(day_us), from_us(day_us + DAY_US))
+                days.append(_Day(span, sorted(names), table))
+        return days
+
+
+def _table(hours: Sequence[Candidate]) -> pa.Table | None:
+    """The rows of a day; None where they need another type than the usual ones."""
+    headers = [one.columns.header for one in hours]
+    if len({(header.price_scale, header.size_scale) for header in headers}) > 1:
+        return None
+    columns: dict[str, Any] = {
+        "ts": pa.array(
+            np.concatenate([one.columns.header.hour_start_us + one.columns.offset_ms * 1000 for one in hours])
+        ).cast(pa.timestamp("us", tz="UTC")),
+        "seq": pa.array(np.concatenate([one.seq for one in hours])).cast(pa.int32()),
+    }
+    for name in LAYOUTS["quotes"].named("decimal"):
+        scale = headers[0].size_scale if name.endswith("size") else headers[0].price_scale
+        values = np.concatenate([getattr(one.columns, name) for one in hours]).astype(np.int64)
+        type_ = files.decimal_type(int(values.max()) // 10**scale, scale)
+        if type_.precision > 18:
+            return None
+        columns[name] = decimals(values, None, type_)
+    return pa.table(columns)
+
+
+def _write(storage: Storage, days: list[_Day]) -> None:
+    """All files, two at once: encoding and hashing leave the interpreter alone. What fails goes the ordinary way."""
+    with ThreadPoolExecutor(2) as pool:
+        for day, error in zip(days, pool.map(lambda day: _write_one(storage, day), days), strict=True):
+            if error is not None:
+                day.written = None
+                get_logger().warning(events.ARCHIVE_FAILED, span=str(day.span), error=error)
+
+
+def _write_one(storage: Storage, day: _Day) -> str | None:
+    assert day.begun is not None  # only these are written
+    work = storage.work / day.begun.path.rpartition("/")[2]
+    types = {name: day.rows.schema.field(name).type for name in day.span.layout.named("decimal")}
+    pieces = (day.rows.slice(low, files.ROW_GROUP) for low in range(0, len(day.rows), files.ROW_GROUP))
+    try:
+        day.written = files.write(work, day.span, 0, files.schema_of(day.span.layout, types), pieces)
+        storage.keep(work, day.begun.path)
+        found = check(storage, day.begun.path, day.span.layout)
+        if (found.rows, found.hash) != (len(day.rows), day.written.hash):
+            return f"{day.begun.path} does not hold what was written"
+    except (OSError, Mismatch, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _remove(storage: Storage, begun: ledger.Begun) -> None:
+    with suppress(OSError):
+        (storage.work / begun.path.rpartition("/")[2]).unlink(missing_ok=True)
+        storage.remove(begun.path)

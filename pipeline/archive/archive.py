@@ -1,0 +1,150 @@
+"""One writer's work: archive a span, check a file, sweep what is left behind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pyarrow as pa
+
+from pipeline.archive import catalog, files, ledger, merge, rows
+from pipeline.archive.hash import RowsHash
+from pipeline.archive.layout import Layout, Span
+from pipeline.archive.storage import Storage
+from pipeline.core import events
+from pipeline.core.errors import PipelineError
+from pipeline.core.log import get_logger
+from pipeline.database.connection import Connection
+
+GRACE_S = 86_400.0
+"""How long a version that has ended stays readable: a query that began with it, or somebody who looks at yesterday."""
+
+
+class Mismatch(PipelineError):
+    """A file does not hold the rows that it should: nothing is committed, nothing dropped."""
+
+
+@dataclass(frozen=True)
+class Archived:
+    """A span that is in the catalog now."""
+
+    span: Span
+    written: files.Written | None  # None: the file that was there holds the same rows
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a file was found to hold."""
+
+    rows: int
+    hash: str
+    sums: dict[str, Decimal]
+
+
+def check(storage: Storage, path: str, layout: Layout) -> Checked:
+    """Read a file whole. Raises `Mismatch` when it cannot be read."""
+    digest = RowsHash(layout)
+    names = layout.named("decimal")
+    totals = dict.fromkeys(names, Decimal(0))
+    try:
+        for piece in files.read(storage.open(path), [column.name for column in layout.columns]):
+            digest.update(piece)
+            for name, value in merge.sums(piece, names).items():
+                totals[name] += value
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise Mismatch(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
+    return Checked(digest.rows, digest.hexdigest(), totals)
+
+
+class Archive:
+    """The archive of one database in one storage. `conn` holds the archive's lock and has no statement time-out."""
+
+    def __init__(self, conn: Connection, storage: Storage) -> None:
+        self._conn = conn
+        self._storage = storage
+
+    def archive(self, span: Span) -> Archived | None:
+        """Put a span's rows into a file that is in the catalog. None: they changed meanwhile, so later.
+
+        Raises `Mismatch`, `OSError` (no room), and whatever the database raises; then nothing has changed.
+        """
+        begun = ledger.begin(self._conn, span)
+        try:
+            written, saw = self._write(begun)
+            if written is None:
+                self._remove(begun.path)
+            if not ledger.commit(self._conn, begun, written, saw):
+                self._give_up(begun)
+                return None
+        except (Mismatch, OSError, pa.ArrowException):
+            with suppress(OSError):
+                self._give_up(begun)
+            raise
+        return Archived(span, written)
+
+    def _write(self, begun: ledger.Begun) -> tuple[files.Written | None, ledger.Seen]:
+        """Step 2; the new file and the span as it was then. No file: the current one holds the same rows."""
+        span, conn = begun.span, self._conn
+        old = ledger.current(conn, span)
+        work = self._storage.work / begun.path.rpartition("/")[2]
+        with conn.transaction():
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            saw = ledger.seen(conn, span)
+            found = rows.survey(conn, span)
+            if not found.rows:
+                return None, saw
+            if saw.in_tables:
+                types, pieces = found.types, rows.pieces(conn, span, found.types)
+            else:
+                assert old is not None  # what is not in the tables has a file
+                later = pa.concat_tables(rows.pieces(conn, span, found.types))
+                whole = merge.merged(span, self.read(span, old), later, saw.replaced)
+                types = merge.types_of(span, whole)
+                pieces = merge.cast(whole, types, files.ROW_GROUP)
+                found = rows.Survey(len(whole), merge.sums(whole, span.layout.named("decimal")), types)
+            written = files.write(work, span, begun.revision, files.schema_of(span.layout, types), pieces)
+        if old is not None and (written.hash, written.rows) == (old.hash, old.rows):
+            return None, saw
+        self._storage.keep(work, begun.path)
+        checked = check(self._storage, begun.path, span.layout)
+        if (checked.rows, checked.hash, checked.sums) != (found.rows, written.hash, found.sums):
+            raise Mismatch(
+                f"{span}: the file holds {checked.rows} rows with hash {checked.hash} and sums {checked.sums},"
+                f" the table {found.rows}, {written.hash}, {found.sums}"
+            )
+        return written, saw
+
+    def read(self, span: Span, file: ledger.Current) -> pa.Table:
+        """A file's rows, compared with the ledger first. Raises `Mismatch`."""
+        checked = check(self._storage, file.path, span.layout)
+        if (checked.rows, checked.hash) != (file.rows, file.hash):
+            raise Mismatch(f"{span}: {file.path} is not the file that was archived")
+        return pa.concat_tables(files.read(self._storage.open(file.path)))
+
+    def _give_up(self, begun: ledger.Begun) -> None:
+        self._remove(begun.path)
+        ledger.not_writing(self._conn, begun.span)
+
+    def _remove(self, path: str) -> None:
+        (self._storage.work / path.rpartition("/")[2]).unlink(missing_ok=True)
+        self._storage.remove(path)
+
+    def sweep(self, grace_s: float = GRACE_S) -> int:
+        """Remove files that a killed writer left behind, and versions whose grace is over; how many."""
+        removed = 0
+        with self._conn.transaction():
+            if catalog.nobody_writing(self._conn):
+                for span, path in ledger.left_behind(self._conn):
+                    self._remove(path)
+                    ledger.not_writing(self._conn, span)
+                    removed += 1
+        for file_id, path in ledger.ended(self._conn, grace_s):
+            with self._conn.transaction():
+                catalog.forget(self._conn, file_id)
+            self._storage.remove(path)
+            self._conn.execute("UPDATE archive_files SET deleted_at = now() WHERE file_id = %s", (file_id,))
+            removed += 1
+        if removed:
+            get_logger().info(events.ARCHIVE_SWEPT, files=removed)
+        return removed

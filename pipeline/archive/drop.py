@@ -1,0 +1,141 @@
+"""Old rows leave the tables: whole chunks, and of these only what a file is known to hold.
+
+A chunk is dropped in one transaction with the note that its spans are in files only. While it runs, no writer of the
+table can be between its lock and its commit, so what is asked then is the last word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pipeline.archive import ledger
+from pipeline.archive.archive import Mismatch, check
+from pipeline.archive.layout import Kind, Span
+from pipeline.archive.storage import Storage
+from pipeline.database import query
+from pipeline.database.connection import Connection
+from pipeline.database.sql import statement
+
+TABLES: tuple[Kind, ...] = ("trades", "quotes")
+_CANDLES = {"trades": "trade_candle_1h", "quotes": "quote_candle_1h"}
+_IN_NO_FILE = ("not archived", "changed since")
+_WRITERS = {"trades": "trade_coverage", "quotes": "instruments"}  # of which every writer locks rows
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a hypertable: `from_ts` included, `to_ts` not."""
+
+    kind: Kind
+    from_ts: datetime
+    to_ts: datetime
+
+
+def old_chunks(conn: Connection, days: int) -> list[Chunk]:
+    """Chunks that are wholly older than so many days, oldest first."""
+    asked = (
+        "SELECT hypertable_name AS kind, range_start AS from_ts, range_end AS to_ts FROM timescaledb_information.chunks"
+        " WHERE hypertable_name = ANY(%s) AND range_end <= now() - %s * INTERVAL '1 day' ORDER BY 2, 1"
+    )
+    return query.rows(conn, Chunk, asked, (list(TABLES), days))
+
+
+def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> list[str]:
+    """Why a chunk cannot be dropped, in words; empty when all of it is in files that are up to date.
+
+    `whatever`: being in no file is no reason.
+    """
+    asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(_CANDLES[chunk.kind]))
+    rows = conn.execute(asked, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
+    return [
+        f"{chunk.kind} of {venue} {product} {day:%Y-%m-%d}: {why}"
+        for venue, product, day, why in rows
+        if not (whatever and why in _IN_NO_FILE)
+    ]
+
+
+def verified(conn: Connection, storage: Storage, chunk: Chunk) -> list[str]:
+    """What is wrong with the chunk's files: each is read whole and compared with ledger and table."""
+    wrong = []
+    changed = _spans(conn, chunk, "NOT up_to_date")
+    for span in _spans(conn, chunk):
+        file = ledger.current(conn, span)
+        assert file is not None  # `archived` shows only spans that have one
+        try:
+            found = check(storage, file.path, span.layout)
+        except Mismatch as error:
+            wrong.append(f"{span}: {error}")
+            continue
+        counted = sql.SQL("SELECT count(*) FROM {} WHERE instrument_id = %s AND ts >= %s AND ts < %s")
+        count = query.scalar(
+            conn, counted.format(sql.Identifier(span.kind)), (span.instrument_id, span.from_ts, span.to_ts)
+        )
+        if (found.rows, found.hash) != (file.rows, file.hash):
+            wrong.append(f"{span}: {file.path} is not the file that was archived")
+        elif count != file.rows and span not in changed:
+            wrong.append(f"{span}: the table has {count} rows, the file {file.rows}")
+    return wrong
+
+
+def drop(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> bool:
+    """Drop a chunk; False where `held` says something meanwhile. `whatever`: also what is in no file.
+
+    Raises `BUSY` when a long query reads the chunk: later again, so that writers do not wait for it.
+    """
+    with conn.transaction():
+        conn.execute("SET LOCAL lock_timeout = '2s'")
+        conn.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(_WRITERS[chunk.kind])))
+        if held(conn, chunk, days, whatever=whatever):
+            return False
+        if whatever:
+            _note_lost(conn, chunk)
+        for span in _spans(conn, chunk):
+            conn.execute(
+                "UPDATE archive_spans SET in_tables = false, pinned_until = NULL"
+                " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+                (span.instrument_id, span.kind, span.from_ts),
+            )
+            if span.from_ts < chunk.from_ts or span.to_ts > chunk.to_ts:
+                ledger.delete_rows(conn, span)  # a month goes as a whole
+        conn.execute(
+            "SELECT drop_chunks(%(kind)s::regclass, older_than => %(to)s::timestamptz,"
+            " newer_than => %(from)s::timestamptz)",
+            _named(chunk),
+        )
+    return True
+
+
+def _note_lost(conn: Connection, chunk: Chunk) -> None:
+    """Instruments of which rows go that are in no file: the ledger alone accounts for them."""
+    conn.execute(
+        sql.SQL(
+            "UPDATE instruments i SET dropped_before = greatest(dropped_before, %(to)s) WHERE EXISTS ("
+            " SELECT FROM {candles} c WHERE c.instrument_id = i.instrument_id AND c.bucket >= %(from)s"
+            " AND c.bucket < %(to)s AND NOT EXISTS (SELECT FROM archive_spans s"
+            " WHERE s.instrument_id = c.instrument_id AND s.kind = %(kind)s AND s.from_ts <= c.bucket"
+            " AND s.to_ts > c.bucket AND s.archived_changes = s.changes))"
+        ).format(candles=sql.Identifier(_CANDLES[chunk.kind])),
+        _named(chunk),
+    )
+
+
+def _spans(conn: Connection, chunk: Chunk, which: LiteralString = "true") -> list[Span]:
+    condition = sql.SQL("kind = %(kind)s AND from_ts < %(to)s AND to_ts > %(from)s AND in_tables AND " + which)
+    return ledger.spans(conn, condition, _named(chunk))
+
+
+def _horizon(conn: Connection, days: int) -> datetime:
+    moment: datetime = query.scalar(conn, "SELECT now() - %s * INTERVAL '1 day'", (days,))
+    return moment
+
+
+def _named(chunk: Chunk) -> dict[str, Any]:
+    return {"kind": chunk.kind, "from": chunk.from_ts, "to": chunk.to_ts}
+
+
+BUSY = psycopg.errors.LockNotAvailable

@@ -1,0 +1,142 @@
+"""Parquet files: written row group by row group, read back piece by piece.
+
+zstd 9; times and trade ids delta-encoded, everything else by dictionary. The encoding matters more than the codec:
+with all columns plain the recorded EURUSD day takes 8.1 bytes a quote, delta-encoded throughout 7.9, like this 5.40.
+zstd 15 would save another 6 % and takes three times as long to write and twice as long to read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.archive.hash import RowsHash
+from pipeline.archive.layout import Layout, Span
+
+ROW_GROUP = 196_608
+"""Rows after which a row group ends: what is in memory at once, some 60 bytes a row and a few copies."""
+METADATA = b"market_data"
+"""Key of the file's own metadata: JSON with venue, product_id, kind, from, to, revision."""
+DELTA = ("ts", "bucket", "as_of", "trade_id")
+_TYPES = {"text": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "boolean": pa.bool_(), "side": pa.string()}
+_TYPES |= {"time": pa.timestamp("us", tz="UTC"), "origin": pa.string()}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is known of a file and its rows. `smallest`, `largest`: by column that prunes, as Python values."""
+
+    rows: int
+    bytes: int
+    footer_bytes: int
+    hash: str
+    smallest: Mapping[str, Any]
+    largest: Mapping[str, Any]
+
+    def first(self, layout: Layout) -> datetime:
+        moment: datetime = self.smallest[layout.time]
+        return moment
+
+    def last(self, layout: Layout) -> datetime:
+        moment: datetime = self.largest[layout.time]
+        return moment
+
+
+def decimal_type(largest: int, scale: int) -> pa.DataType:
+    """The narrowest of the three types for values up to `largest` (whole part) with `scale` decimals."""
+    digits = len(str(largest)) if largest else 0
+    for precision in (9, 18):
+        if digits + scale <= precision:
+            return pa.decimal128(precision, scale)
+    return pa.decimal128(38, 18)
+
+
+def schema_of(layout: Layout, decimals: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The schema of a file, with the catalog's field ids. `decimals`: the type of each decimal column."""
+    fields = []
+    for number, column in enumerate(layout.all_columns, 1):
+        type_ = decimals[column.name] if column.type == "decimal" else _TYPES[column.type]
+        metadata = {"PARQUET:field_id": str(number)}
+        fields.append(pa.field(column.name, type_, nullable=False, metadata=metadata))
+    return pa.schema(fields)
+
+
+def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Written:
+    """Write the rows, in order, and have them on the disk; their hash is that of what was handed in.
+
+    `pieces` hold the layout's columns in the schema's types, without the names of venue and product. The file must not
+    exist. Raises `OSError`.
+    """
+    layout, about = span.layout, _Ranges(span.layout)
+    digest = RowsHash(layout)
+    story = {
+        "venue": span.venue,
+        "product_id": span.product_id,
+        "kind": span.kind,
+        "from": span.from_ts.isoformat(),
+        "to": span.to_ts.isoformat(),
+        "revision": revision,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("xb") as opened:
+        with pq.ParquetWriter(
+            opened,
+            schema.with_metadata({METADATA: json.dumps(story).encode()}),
+            compression="zstd",
+            compression_level=9,
+            use_dictionary=[column.name for column in layout.all_columns if column.name not in DELTA],
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in DELTA if name in schema.names},
+            store_decimal_as_integer=True,
+            store_schema=False,
+        ) as writer:
+            for piece in pieces:
+                digest.update(piece)
+                about.add(piece)
+                names = [pa.repeat(name, len(piece)) for name in (span.venue, span.product_id)]
+                columns = [*names, *(piece[column.name] for column in layout.columns)]
+                writer.write_table(pa.table(columns, schema=writer.schema), row_group_size=ROW_GROUP)
+        opened.flush()
+        os.fsync(opened.fileno())
+    with file.open("rb") as opened:
+        opened.seek(-8, os.SEEK_END)
+        footer = int.from_bytes(opened.read(4), "little")
+    return Written(digest.rows, file.stat().st_size, footer, digest.hexdigest(), about.smallest, about.largest)
+
+
+def read(source: Any, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a file, a row group at a time. `source`: what pyarrow opens. Raises `OSError` for a broken file."""
+    with pq.ParquetFile(source) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns=columns, use_threads=False)
+
+
+def hash_of(source: Any, layout: Layout) -> tuple[str, int]:
+    """Hash and number of the rows of a file. Raises `OSError` or `ValueError` for a file that is none of ours."""
+    digest = RowsHash(layout)
+    for piece in read(source, [column.name for column in layout.columns]):
+        digest.update(piece)
+    return digest.hexdigest(), digest.rows
+
+
+class _Ranges:
+    """Smallest and largest value of the columns that prune."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._names = [column.name for column in layout.columns if column.prunes]
+        self.smallest: dict[str, Any] = {}
+        self.largest: dict[str, Any] = {}
+
+    def add(self, piece: pa.Table) -> None:
+        for name in self._names:
+            found = pc.min_max(piece[name]).as_py()
+            self.smallest[name] = min(found["min"], self.smallest.get(name, found["min"]))
+            self.largest[name] = max(found["max"], self.largest.get(name, found["max"]))

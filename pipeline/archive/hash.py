@@ -1,0 +1,92 @@
+"""The hash of rows that says whether two holders of a span have the same ones, whatever they keep them in.
+
+Rows are in the layout's order (`docs/archive.md`). For every UTC hour that has rows, and for every column in turn,
+SHA-256 goes over the column's values one after another, little-endian: a decimal as the 16-byte two's complement
+integer of value x 10^18, everything else as an int64 (times in microseconds since 1970, the place in the documented
+list for taker side and origin, 0 or 1 for a boolean). An hour's digest is the SHA-256 over those of its columns; the
+hash is the SHA-256 over the hours: start in microseconds (int64), number of rows (int64), digest. Venue and product
+are not part of it: they name it.
+
+So it can be computed piece by piece, by hour in parallel, and two holders that differ find the hour and the column.
+How many decimals were written is no part of a value: 1.10 and 1.1 are one number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.archive.layout import DECIMALS, WORDS, Column, Layout
+from pipeline.core.times import HOUR_US
+
+WIDE = pa.decimal128(38, DECIMALS)
+
+
+class RowsHash:
+    """Fed with pieces of one span in order; `hexdigest` at the end."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._hours = hashlib.sha256()
+        self._hour: int | None = None
+        self._count = 0
+        self._columns: list[Any] = []
+        self.rows = 0
+
+    def update(self, rows: pa.Table) -> None:
+        """The next rows; a table with at least the layout's columns, in any of the types of a file."""
+        if not len(rows):
+            return
+        hours = np.asarray(integers(rows[self._layout.time], "time")) // HOUR_US
+        starts = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(hours)]
+        columns = [(_values(rows[c.name], c), 16 if c.type == "decimal" else 8) for c in self._layout.columns]
+        for low, high in pairwise(starts):
+            if hours[low] != self._hour:
+                self._close()
+                self._hour = int(hours[low])
+                self._columns = [hashlib.sha256() for _ in columns]
+            for digest, (values, width) in zip(self._columns, columns, strict=True):
+                digest.update(values[low * width : high * width])
+            self._count += high - low
+        self.rows += len(rows)
+
+    def _close(self) -> None:
+        if self._hour is None:
+            return
+        digest = hashlib.sha256(b"".join(one.digest() for one in self._columns)).digest()
+        self._hours.update(np.array([self._hour * HOUR_US, self._count], dtype="<i8").tobytes() + digest)
+        self._hour, self._count = None, 0
+
+    def hexdigest(self) -> str:
+        """Of all rows so far; none may follow."""
+        self._close()
+        return self._hours.hexdigest()
+
+
+def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
+    """The values as bytes, without a copy for each."""
+    if about.type == "decimal":
+        array = _one(column.cast(WIDE))
+        begin = array.offset * 16
+        return memoryview(array.buffers()[1])[begin : begin + len(array) * 16]
+    values: memoryview = integers(column, about.type).astype("<i8").data
+    return values.cast("B")
+
+
+def integers(column: pa.ChunkedArray, type_: str) -> Any:
+    """A column that is no decimal as int64, as it is hashed: times in microseconds, words by their place."""
+    if type_ in WORDS:
+        column = pc.index_in(column, value_set=pa.array(WORDS[type_]))
+    return _one(column.cast(pa.int64())).to_numpy()
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    made = column.combine_chunks()
+    if made.null_count:
+        raise ValueError(f"{made.null_count} values are missing or none of those that are known")
+    return made

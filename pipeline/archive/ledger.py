@@ -1,0 +1,286 @@
+"""The archive's own ledger: `archive_spans` and `archive_files`, each change with the catalog's in one transaction.
+
+Three steps, each safe to end after:
+
+1. `begin` locks the instrument as its writers do, makes the row of the span and notes the path. Every writer that comes
+   later sees the row and counts its changes; every one that came before has committed, and its rows are seen.
+2. The rows are read, written as a file and read back.
+3. `commit` locks the instrument again. Were there changes since, the file is worth nothing; else file, catalog and
+   ledger are one transaction.
+
+A row of `archive_spans` is only changed under that lock: writers find theirs by its place in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.multirange import Multirange
+
+from pipeline.archive import catalog
+from pipeline.archive.files import Written
+from pipeline.archive.layout import Kind, Span, new_path
+from pipeline.database import query
+from pipeline.database.connection import Connection
+
+_LOCKS: dict[Kind, str] = {
+    "trades": "SELECT FROM trade_coverage WHERE instrument_id = %s FOR UPDATE",
+    "quotes": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
+    "exchange_candles": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
+}
+"""Shuts out what each kind's writers hold (`sql/trades_lock.sql`, `instruments_lock.sql`, `instruments_share.sql`)."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """The version of a span that is in the catalog."""
+
+    file_id: int
+    path: str
+    revision: int
+    hash: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A span that is worked on. `path`: of the new file."""
+
+    span: Span
+    path: str
+    revision: int
+
+
+def lock_rows(conn: Connection, span: Span) -> None:
+    """Keep the writers of the span's instrument out until the transaction ends."""
+    conn.execute(_LOCKS[span.kind], (span.instrument_id,))
+
+
+def current(conn: Connection, span: Span) -> Current | None:
+    """The version in the catalog."""
+    asked = (
+        "SELECT file_id, path, revision, hash, rows FROM archive_files WHERE instrument_id = %s AND kind = %s"
+        " AND from_ts = %s AND ended_at IS NULL"
+    )
+    return query.row(conn, Current, asked, _key(span))
+
+
+def begin(conn: Connection, span: Span) -> Begun:
+    """Step 1. From its commit on every change to the span's rows is counted."""
+    with conn.transaction():
+        lock_rows(conn, span)
+        # A month that became days or days that became a month, before any was archived.
+        conn.execute(
+            "DELETE FROM archive_spans s WHERE instrument_id = %(id)s AND kind = %(kind)s AND from_ts < %(to)s"
+            " AND to_ts > %(from)s AND (from_ts, to_ts) <> (%(from)s, %(to)s) AND archived_changes IS NULL",
+            _named(span),
+        )
+        asked = (
+            "SELECT coalesce(max(revision) + 1, 0) FROM archive_files WHERE instrument_id = %s AND kind = %s"
+            " AND from_ts = %s"
+        )
+        revision: int = query.scalar(conn, asked, _key(span))
+        path = new_path(span, revision)
+        conn.execute(
+            "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
+            " VALUES (%(id)s, %(kind)s, %(from)s, %(to)s, %(path)s)"
+            " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing",
+            {**_named(span), "path": path},
+        )
+    return Begun(span, path, revision)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A span in a snapshot: how often its rows changed, and whether the table has all of them or only later ones.
+
+    `replaced`: hours of which the later rows take the place of those in the file.
+    """
+
+    changes: int
+    in_tables: bool
+    replaced: Multirange[datetime]
+
+
+def seen(conn: Connection, span: Span) -> Seen:
+    """To be asked in the snapshot in which the rows are read."""
+    asked = (
+        "SELECT changes, in_tables, replaced FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
+    )
+    found = query.row(conn, Seen, asked, _key(span))
+    assert found is not None  # made by `begin`, and nobody else takes it away
+    return found
+
+
+def commit(conn: Connection, begun: Begun, written: Written | None, saw: Seen) -> bool:
+    """Step 3. `saw`: the span when its rows were read. False, and nothing done: there were more meanwhile.
+
+    `written`: None where the current file holds them already. What the table had of a span that it does not keep is in
+    the file now, and leaves the table.
+    """
+    span = begun.span
+    with conn.transaction():
+        lock_rows(conn, span)
+        if seen(conn, span) != saw:
+            return False
+        if written is not None:
+            _new_version(conn, begun, written)
+        # A span without rows and without a file is none.
+        conn.execute(
+            "UPDATE archive_spans s SET writing = NULL, replaced = '{}', archived_changes ="
+            " CASE WHEN EXISTS (SELECT FROM archive_files f WHERE (f.instrument_id, f.kind, f.from_ts)"
+            " = (s.instrument_id, s.kind, s.from_ts) AND f.ended_at IS NULL) THEN %s::bigint END"
+            " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+            (saw.changes, *_key(span)),
+        )
+        if not saw.in_tables:
+            delete_rows(conn, span)
+    return True
+
+
+def _new_version(conn: Connection, begun: Begun, written: Written) -> None:
+    span, layout = begun.span, begun.span.layout
+    old = current(conn, span)
+    made = catalog.begin(conn, layout)
+    if old is not None:
+        catalog.end(made, old.file_id)
+        conn.execute("UPDATE archive_files SET ended_at = now() WHERE file_id = %s", (old.file_id,))
+    catalog.add(made, layout, begun.path, written, span.venue, span.product_id)
+    catalog.finish(made, added=True, ended=old is not None)
+    conn.execute(
+        "INSERT INTO archive_files (file_id, instrument_id, kind, from_ts, revision, path, rows, bytes, hash,"
+        " first_ts, last_ts, first_id, last_id)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            made.file_id,
+            *_key(span),
+            begun.revision,
+            begun.path,
+            written.rows,
+            written.bytes,
+            written.hash,
+            written.smallest[layout.time],
+            written.largest[layout.time],
+            written.smallest.get("trade_id"),
+            written.largest.get("trade_id"),
+        ),
+    )
+
+
+def begin_direct(conn: Connection, spans: Sequence[Span]) -> dict[Span, Begun]:
+    """Step 1 for days of quotes that are in no table yet: those of which nothing is known, in no file either."""
+    found = {}
+    with conn.transaction():
+        for span in sorted(spans, key=lambda span: (span.instrument_id, span.from_ts)):
+            lock_rows(conn, span)
+            path = new_path(span, 0)
+            made = conn.execute(
+                "INSERT INTO archive_spans (instrument_id, kind, from_ts, to_ts, writing)"
+                " SELECT %(id)s, %(kind)s, %(from)s, %(to)s, %(path)s"
+                " WHERE NOT EXISTS (SELECT FROM quote_hours WHERE instrument_id = %(id)s AND hour >= %(from)s"
+                "   AND hour < %(to)s AND ticks > 0)"
+                " AND NOT EXISTS (SELECT FROM archive_spans WHERE instrument_id = %(id)s AND kind = %(kind)s"
+                "   AND from_ts < %(to)s AND to_ts > %(from)s)",
+                {**_named(span), "path": path},
+            )
+            if made.rowcount:
+                found[span] = Begun(span, path, 0)
+    return found
+
+
+def commit_direct(conn: Connection, begun: Begun, written: Written) -> bool:
+    """Step 3 for such a day, in the transaction of its candles and hours. False: somebody else stored rows of it."""
+    if seen(conn, begun.span) != Seen(0, True, Multirange()):
+        return False
+    _new_version(conn, begun, written)
+    conn.execute(
+        "UPDATE archive_spans SET writing = NULL, archived_changes = 0, in_tables = false"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        _key(begun.span),
+    )
+    return True
+
+
+def delete_rows(conn: Connection, span: Span) -> None:
+    """Take the span's rows out of the table, inside a transaction in which they are known to be in the file."""
+    conn.execute(
+        sql.SQL("DELETE FROM {table} WHERE instrument_id = %(id)s AND {time} >= %(from)s AND {time} < %(to)s").format(
+            table=sql.Identifier(span.kind), time=sql.Identifier(span.layout.time)
+        ),
+        _named(span),
+    )
+
+
+def left_behind(conn: Connection) -> list[tuple[Span, str]]:
+    """Files that a writer before us began and did not commit: their spans and paths. Under the archive's lock."""
+    rows = conn.execute(
+        "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts, writing"
+        " FROM archive_spans JOIN instruments USING (instrument_id) WHERE writing IS NOT NULL"
+    )
+    return [(Span(*row[:6]), row[6]) for row in rows]
+
+
+def not_writing(conn: Connection, span: Span) -> None:
+    """The span's file in the making was removed and will not be committed."""
+    with conn.transaction():
+        lock_rows(conn, span)
+        conn.execute(
+            "UPDATE archive_spans SET writing = NULL WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+            _key(span),
+        )
+
+
+def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
+    """Versions whose grace is over: file id and path."""
+    rows = conn.execute(
+        "SELECT file_id, path FROM archive_files WHERE deleted_at IS NULL"
+        " AND ended_at <= now() - %s * INTERVAL '1 second' ORDER BY file_id",
+        (grace_s,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def spans(conn: Connection, condition: sql.SQL, values: dict[str, Any]) -> list[Span]:
+    """Archived spans that fit a condition over `archived a`, oldest first."""
+    asked = sql.SQL(
+        "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts FROM archived a WHERE {} ORDER BY from_ts"
+    )
+    return query.rows(conn, Span, asked.format(condition), values)
+
+
+def _key(span: Span) -> tuple[int, str, datetime]:
+    return span.instrument_id, span.kind, span.from_ts
+
+
+def _named(span: Span) -> dict[str, Any]:
+    return {"id": span.instrument_id, "kind": span.kind, "from": span.from_ts, "to": span.to_ts}
+
+
+def up_to_date(conn: Connection, span: Span) -> bool:
+    """Whether the current file holds all rows."""
+    asked = (
+        "SELECT archived_changes = changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
+    )
+    return bool(query.scalar(conn, asked, _key(span)))
+
+
+def back_in_tables(conn: Connection, span: Span, until: datetime) -> None:
+    """The table has all rows again, and keeps them until then. Under the writers' lock."""
+    conn.execute(
+        "UPDATE archive_spans SET in_tables = true, pinned_until = %s"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        (until, *_key(span)),
+    )
+
+
+def pin(conn: Connection, span: Span, until: datetime) -> None:
+    """Retention leaves the span alone until then. Under the writers' lock."""
+    conn.execute(
+        "UPDATE archive_spans SET pinned_until = greatest(pinned_until, %s)"
+        " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+        (until, *_key(span)),
+    )

@@ -1,0 +1,70 @@
+"""The rows of a span that are in a file, together with those that came into the table later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.types.range import Range
+
+from pipeline.archive.files import decimal_type
+from pipeline.archive.layout import Span
+
+_WIDE = pa.decimal128(38, 18)
+
+
+def merged(span: Span, kept: pa.Table, later: pa.Table, replaced: Iterable[Range[datetime]]) -> pa.Table:
+    """`kept` of the file and `later` of the table as one, in order, each row once.
+
+    `replaced`: time of which the file's rows are out of date. Otherwise a row is the same by the columns of the order,
+    and the file's stays.
+    """
+    layout = span.layout
+    names = [column.name for column in layout.columns]
+    kept, later = _widened(span, kept.select(names)), _widened(span, later.select(names))
+    for interval in replaced:
+        low, high = (pa.scalar(end, kept.schema.field(layout.time).type) for end in (interval.lower, interval.upper))
+        time = kept[layout.time]
+        kept = kept.filter(pc.or_(pc.less(time, low), pc.greater_equal(time, high)))
+    keys = list(layout.order)
+    later = later.join(kept.select(keys), keys, join_type="left anti", use_threads=False)
+    return pa.concat_tables([kept, later.select(names)]).sort_by([(name, "ascending") for name in layout.order])
+
+
+def types_of(span: Span, rows: pa.Table) -> Mapping[str, pa.DataType]:
+    """The narrowest types for the decimals of a table that has them wide."""
+    return {name: _narrow(rows[name]) for name in span.layout.named("decimal")}
+
+
+def cast(rows: pa.Table, types: Mapping[str, pa.DataType], piece: int) -> Iterator[pa.Table]:
+    """The table in these types, a piece at a time."""
+    for low in range(0, len(rows), piece):
+        part = rows.slice(low, piece)
+        for name, type_ in types.items():
+            part = part.set_column(part.schema.get_field_index(name), name, part[name].cast(type_))
+        yield part
+
+
+def sums(rows: pa.Table, names: tuple[str, ...]) -> dict[str, Decimal]:
+    """Exact sums of decimal columns."""
+    found = {}
+    for name in names:
+        column = rows[name]
+        wide = column if column.type.precision <= 18 else column.cast(pa.decimal256(76, column.type.scale))
+        found[name] = pc.sum(wide).as_py() or Decimal(0)
+    return found
+
+
+def _narrow(column: pa.ChunkedArray) -> pa.DataType:
+    distinct = pc.unique(column).to_pylist()
+    scales = [-int(value.normalize().as_tuple().exponent) for value in distinct]
+    return decimal_type(int(max(distinct)), max(0, *scales))
+
+
+def _widened(span: Span, rows: pa.Table) -> pa.Table:
+    for name in span.layout.named("decimal"):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(_WIDE))
+    return rows.cast(pa.schema([pa.field(field.name, field.type) for field in rows.schema]))

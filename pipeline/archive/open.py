@@ -1,0 +1,34 @@
+"""The storage that the settings name, and whether it is that of the database's catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.archive import catalog
+from pipeline.archive.s3 import Bucket
+from pipeline.archive.storage import Folder, Storage
+from pipeline.core.errors import WrongUse
+from pipeline.core.settings import ArchiveSettings, CommonSettings, load
+from pipeline.database import query
+from pipeline.database.connection import Connection
+
+
+def open_storage(settings: ArchiveSettings) -> Storage:
+    """Where the files are to lie. Nothing is looked at yet."""
+    if settings.place.startswith("s3://"):
+        return Bucket(settings, load(CommonSettings).state_dir / "archive")
+    return Folder(Path(settings.place))
+
+
+def settle(conn: Connection, storage: Storage) -> None:
+    """Say in the catalog where the files lie, when they do. Raises `WrongUse` where they are somewhere else."""
+    known = catalog.data_path(conn)
+    if known == storage.address:
+        return
+    newest = query.scalar(conn, "SELECT path FROM archive_files WHERE ended_at IS NULL ORDER BY file_id DESC LIMIT 1")
+    if newest is not None and not storage.has(newest):
+        raise WrongUse(
+            f"the archive's files are in {known} and not in {storage.address}: move them there first, or"
+            " set ARCHIVE_PATH to where they are."
+        )
+    catalog.set_data_path(conn, storage.address)

@@ -1,0 +1,69 @@
+"""Bring ticks that retention dropped back from the archive into the tables. `python -m pipeline.restore_ticks`
+
+    python -m pipeline.restore_ticks --venue kraken --product BTC-USD --from 2024-05-01 --to 2024-05-08
+
+Whole spans come back, each in one transaction and compared with its file, and stay for `--keep-days`; then retention
+may drop them again. The files stay what they are.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+from psycopg import sql
+
+from pipeline.archive.ledger import spans
+from pipeline.archive.open import open_storage
+from pipeline.archive.restore import restore
+from pipeline.core.errors import WrongUse
+from pipeline.core.moments import moment_us
+from pipeline.core.products import canonical_venue
+from pipeline.core.runtime import now_us, program
+from pipeline.core.settings import OWNER_ROLE, ArchiveSettings, DatabaseSettings, load
+from pipeline.core.times import from_us
+from pipeline.database.connection import connect
+from venues.registry import product_at
+
+
+@click.command()
+@click.option("--venue", required=True, help="Such as kraken.")
+@click.option("--product", required=True, help="Such as BTC-USD.")
+@click.option("--from", "from_", required=True, help="First moment (UTC), such as 2024-05-01 or 400_days_ago.")
+@click.option("--to", required=True, help="The moment before which it ends, written the same way.")
+@click.option(
+    "--keep-days", type=click.IntRange(1, 36_500), default=30, show_default=True, help="Then they may go again."
+)
+@program("restore-ticks")
+def main(venue: str, product: str, from_: str, to: str, keep_days: int) -> int:
+    """Bring archived ticks of one product and interval back into the tables."""
+    venue = canonical_venue(venue)
+    product = product_at(venue, product)
+    now = now_us()
+    interval = {"from": from_us(moment_us(from_, now, "--from")), "to": from_us(moment_us(to, now, "--to"))}
+    with connect(load(DatabaseSettings), "restore-ticks", role=OWNER_ROLE) as conn:
+        conn.execute("SET statement_timeout = 0")
+        wanted = spans(
+            conn,
+            sql.SQL(
+                "venue = %(venue)s AND product_id = %(product)s AND kind <> 'exchange_candles'"
+                " AND from_ts < %(to)s AND to_ts > %(from)s"
+            ),
+            {"venue": venue, "product": product, **interval},
+        )
+        if not wanted:
+            raise WrongUse(
+                f"nothing of {venue} {product} is archived in that interval; the view archived says what is."
+            )
+        storage = open_storage(load(ArchiveSettings))
+        total = 0
+        for span in wanted:
+            rows = restore(conn, storage, span, from_us(now) + timedelta(days=keep_days))
+            total += rows
+            click.echo(f"{span}: {f'{rows:,} rows are back' if rows else 'in the table already'}")
+    click.echo(f"{total:,} rows are back in the tables, for {keep_days} days.")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Whole days of old quotes go straight into files, committed with candles and ledger, or are stored as usual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from consumers.quote_hours import Hours
+from pipeline.archive import catalog, files, ledger
+from pipeline.archive.archive import Archive
+from pipeline.archive.storage import Folder
+from pipeline.core.settings import ArchiveSettings, load
+from pipeline.verify import verify
+from tests.archive_help import (
+    EURUSD_DAY,
+    EURUSD_QUOTES,
+    archive_all,
+    archive_in,
+    eurusd_messages,
+    lake,
+    rows_everywhere,
+    store_eurusd_day,
+)
+from tests.fresh_database import fresh_database
+from tests.messages import store
+
+
+@pytest.fixture(autouse=True)
+def _direct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "archive"))
+    monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "30")
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[Any]:
+    with psycopg.connect(database_url, autocommit=True) as made:
+        yield made
+
+
+def looking(conn: Any, tmp_path: Path) -> Archive:
+    return Archive(conn, Folder(tmp_path / "archive"))
+
+
+def in_table(conn: Any) -> int:
+    (count,) = conn.execute("SELECT count(*) FROM quotes").fetchone()
+    return int(count)
+
+
+def test_a_whole_day_is_in_a_file_with_candles_and_ledger_as_if_it_had_been_stored(
+    conn: Any, database_url: str, services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute("SET ROLE market_data_writer")
+    store_eurusd_day(conn)
+    conn.execute("RESET ROLE")
+    assert in_table(conn) == 0
+    assert conn.execute("SELECT rows, in_tables, up_to_date FROM archived").fetchall() == [(EURUSD_QUOTES, False, True)]
+    rows = rows_everywhere(conn, looking(conn, tmp_path), "quotes")
+    with fresh_database(services) as url, psycopg.connect(url, autocommit=True) as other:
+        monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "0")
+        store_eurusd_day(other)
+        assert in_table(other) == EURUSD_QUOTES
+        assert rows == rows_everywhere(other, looking(other, tmp_path), "quotes")
+        for query in (
+            "TABLE quote_candle_1m",
+            "TABLE quote_candle_1h",
+            "SELECT hour, state, ticks, checksum FROM quote_hours",
+        ):
+            assert sorted(conn.execute(query).fetchall()) == sorted(other.execute(query).fetchall())
+    assert [text for verdict in verify(conn) for text in verdict.wrong] == []
+    archive = archive_in(conn, tmp_path / "archive")
+    assert archive_all(conn, archive) == []
+    assert archive.sweep(grace_s=0) == 0
+    with lake(database_url, tmp_path) as duck:
+        assert duck.execute("SELECT count(*) FROM lake.quotes").fetchone() == (EURUSD_QUOTES,)
+
+
+def test_what_came_before_or_is_not_whole_or_not_old_goes_the_ordinary_way(conn: Any, tmp_path: Path) -> None:
+    messages = eurusd_messages(EURUSD_DAY)
+    store(Hours(), conn, messages[:1])
+    store(Hours(), conn, messages)  # one hour of the day is in the table already
+    assert in_table(conn) == EURUSD_QUOTES
+    next_day = eurusd_messages(EURUSD_DAY + timedelta(days=1))
+    store(Hours(), conn, next_day[:23])
+    assert in_table(conn) > EURUSD_QUOTES
+    store(Hours(), conn, next_day[23:])
+    assert in_table(conn) == 2 * EURUSD_QUOTES
+    assert conn.execute("SELECT count(*) FROM archive_files").fetchone() == (0,)
+    assert list((tmp_path / "archive").rglob("*.parquet")) == []
+
+
+def test_a_day_that_comes_again_changes_nothing(conn: Any, tmp_path: Path) -> None:
+    messages = eurusd_messages(EURUSD_DAY)
+    assert store(Hours(), conn, messages) == (EURUSD_QUOTES, [])
+    assert store(Hours(), conn, messages) == (0, [])
+    assert in_table(conn) == 0
+    assert conn.execute("SELECT count(*), max(revision) FROM archive_files").fetchone() == (1, 0)
+    assert len(list((tmp_path / "archive").rglob("*.parquet"))) == 1
+
+
+def test_a_full_disk_sends_the_day_into_the_table(conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Folder, "keep", full)
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    assert in_table(conn) == EURUSD_QUOTES
+    assert ledger.left_behind(conn) == []
+    assert [file for file in (tmp_path / "archive").rglob("*") if file.is_file()] == []
+
+
+def test_a_batch_that_fails_after_its_files_leaves_nothing_that_counts(
+    conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection may break at the commit, and then it is not known whether the file counts: the ledger knows."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "commit_direct", broken)
+        with pytest.raises(psycopg.OperationalError):
+            store(Hours(), conn, eurusd_messages(EURUSD_DAY))
+    assert len(ledger.left_behind(conn)) == 1
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    assert in_table(conn) == EURUSD_QUOTES
+    archive = archive_in(conn, tmp_path / "archive")
+    assert archive.sweep() == 1
+    assert archive_all(conn, archive) == []
+    assert conn.execute("SELECT rows, in_tables FROM archived").fetchall() == [(EURUSD_QUOTES, True)]
+    assert len(list((tmp_path / "archive").rglob("*.parquet"))) == 1
+
+
+def test_a_sweep_leaves_files_alone_that_a_writer_is_about_to_commit(
+    conn: Any, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files.write
+
+    def write(*arguments: Any) -> files.Written:
+        made = real(*arguments)
+        with psycopg.connect(database_url, autocommit=True) as other:
+            assert len(ledger.left_behind(other)) == 1
+            archive = archive_in(other, tmp_path / "archive")
+            assert archive.sweep(grace_s=0) == 0
+            catalog.unlock(other)
+        return made
+
+    monkeypatch.setattr(files, "write", write)
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    assert conn.execute("SELECT rows, in_tables FROM archived").fetchall() == [(EURUSD_QUOTES, False)]
+
+
+def test_batches_are_large_enough_for_days_only_where_days_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Hours().batch_bytes > 10_000_000
+    monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "0")
+    assert load(ArchiveSettings).direct_days == 0
+    assert Hours().batch_bytes < 1_000_000
