@@ -81,11 +81,8 @@ class BinanceVenue:
 
     def read(self, frame: bytes) -> list[Said]:
         said = [self._checked(one) for one in parse.read(frame, self._asked)]
-        accepted = [
-            one.product_id
-            for one in said
-            if isinstance(one, Acknowledged) and one.channel == "trade" and one.product_id
-        ]
+        acknowledged = [one for one in said if isinstance(one, Acknowledged) and one.channel == "trade"]
+        accepted = [one.product_id for one in acknowledged if one.product_id]
         for one in said:
             if isinstance(one, Acknowledged | SubscriptionRefused):  # a number is answered once
                 self._asked.requests.pop(one.request or NOBODYS, None)
