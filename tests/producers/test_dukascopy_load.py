@@ -191,8 +191,8 @@ def test_a_server_that_throttles_is_not_angered(env: Environment, database_url: 
         environment = env(
             **simulator.environment(), DUKASCOPY_FEED="bi5", DUKASCOPY_RETRY_SECONDS=0.2, DUKASCOPY_MAX_RATE=100
         )
-        simulator.fault("throttle", "dukascopy", rate=15, seconds=3600)
-        warm(environment, "bi5", 14)
+        simulator.fault("throttle", "dukascopy", rate=30, seconds=3600)
+        warm(environment, "bi5", 28)
         with writer(environment):
             load(environment, "--instruments", "BTCUSD", "--from", "2023-01-01", "--to", "2023-01-12")
         told = simulator.stats()["totals"]["dukascopy"]
