@@ -72,7 +72,7 @@ def start(place: Place, simulator: Simulator, venues: tuple[str, ...] = ("kraken
     settings = simulator.environment()
     for venue in adapters():
         products = [p.symbol for p in simulator.config.products_of(venue)]
-        settings[f"{venue.upper()}_PRODUCT_IDS"] = ",".join(products)
+        settings |= {f"{venue.upper()}_PRODUCT_IDS": ",".join(products), f"{venue.upper()}_ENABLED": "true"}
     children = {
         "trades-writer": place.start("consumers.trades", program="trades-writer", **settings),
         "quotes-writer": place.start("consumers.quotes", program="quotes-writer", **settings),

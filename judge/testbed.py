@@ -95,7 +95,7 @@ class Stage:
         symbols = {
             f"{venue.upper()}_PRODUCT_IDS": ",".join(p.symbol for p in self.simulator.config.products_of(venue))
             for venue in VENUES
-        }
+        } | {f"{venue.upper()}_ENABLED": "true" for venue in VENUES}
         return (
             kept
             | urls(self.proxies["venues"].port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from pipeline.core.errors import Refused
 from schemas.records import TradeRow
 from simulator.testing import Simulator, running_simulator
+from venues.binance.archive import rows_of
 from venues.binance.rest import WORTH_A_FILE, BinanceRest
 from venues.binance.settings import BinanceSettings
 from venues.trade_walk import Source
@@ -125,6 +127,26 @@ def test_a_file_that_cannot_be_trusted_is_not_used(rest: Made, simulator: Simula
     said = [line for line in logs if line.get("text") == "its trades are asked of REST"]
     assert len(said) == 1
     assert calls(simulator, "historicalTrades") >= (last - first) // 1000
+
+
+def test_a_file_that_is_none_of_trades_ends_and_what_is_not_later_is_left_out(tmp_path: Path) -> None:
+    """A file of a gigabyte of the same line would be read to its end for nothing."""
+
+    def rows(name: str, *lines: str, after: int = -1) -> list[int]:
+        file = tmp_path / name
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("x.csv", "".join(lines))
+        return [row.trade_id for row in rows_of(file, after)]
+
+    line = "{},4.0,12.0,48.0,1735689600123456,False,True\n".format
+    heading = "id,price,qty,quote_qty,time,is_buyer_maker,is_best_match\n"
+    assert rows("good", heading, line(5), line(6), line(6), line(3), "odd\n", line(7)) == [5, 6, 7]
+    assert rows("on", heading, line(4), line(5), line(7), after=5) == [7]
+    assert rows("same", *[line(5)] * 5000, line(6)) == [5]
+    assert rows("low", *[line(5)] * 5000, line(9), after=8) == []
+    assert rows("long", line(5), "9" * 1_000_000, line(6)) == [5]
+    (tmp_path / "none").write_bytes(b"no zip")
+    assert list(rows_of(tmp_path / "none")) == []
 
 
 def test_without_the_archive_all_comes_by_rest(rest: Made, simulator: Simulator) -> None:

@@ -235,7 +235,7 @@ def test_what_is_sent_is_what_the_venue_documents(tmp_path: Path) -> None:
         "params": ["btcusdt@trade", "ethusdt@trade"],
         "id": 5,
     }
-    assert json.loads(venue.unsubscribe("bookTicker", ["BTC-USDT"]))["params"] == ["btcusdt@bookTicker"]
+    assert json.loads(venue.unsubscribe("bookTicker", ["BTC-USDT"], 9))["params"] == ["btcusdt@bookTicker"]
     assert venue.read(b'{"result":null,"id":5}')[-1] == Acknowledged("trade", "ETH-USDT", 5)
     assert venue.read(b'{"result":null,"id":5}') == []  # each answer asks REST for the newest trades
     venue.subscribe("bookTicker", venue.products, 6)

@@ -81,23 +81,21 @@ class BinanceVenue:
 
     def read(self, frame: bytes) -> list[Said]:
         said = [self._checked(one) for one in parse.read(frame, self._asked)]
-        acknowledged = [one for one in said if isinstance(one, Acknowledged) and one.channel == "trade"]
-        accepted = [one.product_id for one in acknowledged if one.product_id]
+        accepted: list[str] = []
         for one in said:
             if isinstance(one, Acknowledged | SubscriptionRefused):  # a number is answered once
                 self._asked.requests.pop(one.request or NOBODYS, None)
+            if isinstance(one, Acknowledged) and one.channel == "trade" and one.product_id is not None:
+                accepted.append(one.product_id)
         if accepted:
             threading.Thread(target=self._fetch, args=(accepted,), name="binance-newest", daemon=True).start()
         return [*self._fetched(), *said]
 
     def _checked(self, said: Said) -> Said:
         """An acknowledgement of what is not listed is a refusal, and data are those of the product that is."""
-        if (
-            isinstance(said, Acknowledged)
-            and said.product_id
-            and (reason := self._rest.listing.refusal(said.product_id))
-        ):
-            return SubscriptionRefused(said.channel, said.product_id, reason, said.request)
+        if isinstance(said, Acknowledged) and said.product_id is not None:
+            reason = self._rest.listing.refusal(said.product_id)
+            return said if reason is None else SubscriptionRefused(said.channel, said.product_id, reason, said.request)
         if isinstance(said, TradeFrame | TickerFrame):
             listed = self._rest.listing.listed_as(said.product_id)
             return said if listed in (said.product_id, None) else replace(said, product_id=listed)

@@ -27,6 +27,7 @@ from venues.rest.rate_limit import RateLimit
 INVALID_SYMBOL = "-1121"
 AGAIN_S = 600.0  # what is not listed may be, some day
 PATIENCE_S = 3.0
+AT_ONCE = 100  # they stand in the address
 
 
 def symbol_of(product_id: str) -> str:
@@ -63,18 +64,20 @@ class Listing:
             now = time.monotonic()
             symbols = [symbol_of(product) for product in products]
             new = [one for one in symbols if one not in self._listed or now - self._absent_at.get(one, now) > AGAIN_S]
-            if not new:
-                return
-            found = self._ask(new)
-            if found is None:  # the answer does not say which of them there is not
-                found = {}
-                for symbol in new:
-                    found |= self._ask([symbol]) or {}
-            for symbol in new:
-                self._listed[symbol] = found.get(symbol)
-                self._absent_at.pop(symbol, None)
-                if symbol not in found:
-                    self._absent_at[symbol] = now
+            for start in range(0, len(new), AT_ONCE):
+                self._learn(new[start : start + AT_ONCE], now)
+
+    def _learn(self, symbols: list[str], now: float) -> None:
+        found = self._ask(symbols)
+        if found is None:  # the answer does not say which of them there is not
+            found = {}
+            for symbol in symbols:
+                found |= self._ask([symbol]) or {}
+        for symbol in symbols:
+            self._listed[symbol] = found.get(symbol)
+            self._absent_at.pop(symbol, None)
+            if symbol not in found:
+                self._absent_at[symbol] = now
 
     def learn_soon(self, products: Iterable[str]) -> None:
         """The same in the background, waited for as long as a live stream may wait for REST. Never raises."""
