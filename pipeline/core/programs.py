@@ -53,7 +53,7 @@ PROGRAMS = (
     *(Program(name, f"producers.{name}", one.metrics_offset, switch=one) for name, one in venue_sections().items()),
     Program("dukascopy", "producers.dukascopy", 7, ("--fill-gaps", "--follow"), folder_sections()["dukascopy"]),
     Program("exchange-candles", "producers.exchange_candles", 8, ("--follow",), folder_sections()["exchange_candles"]),
-    Program("archive", "consumers.archive", 12, switch=ArchiveSettings),
+    Program("archive", "consumers.archive", 15, switch=ArchiveSettings),
     Program("dashboard", "dashboard", 9),
     Program("retention", "pipeline.retention", 11),
     Program("watchdog", "pipeline.watchdog", 10),
