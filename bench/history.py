@@ -76,9 +76,9 @@ def default_data(folder: Path) -> Path:
     return folder
 
 
-def through_pulsar(place: Place, data: Path) -> Run:
-    """From the first file read by the producer to the last commit of the writer."""
-    writer = place.start("consumers.quotes", program="quotes-writer")
+def through_pulsar(place: Place, data: Path, **settings: str) -> Run:
+    """From the first file read by the producer to the last commit of the writer. `settings`: of the writer."""
+    writer = place.start("consumers.quotes", program="quotes-writer", **settings)
     writer.wait_ready()
     root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
     producers = [
@@ -142,10 +142,11 @@ def from_memory(place: Place, messages: Path, quotes: int) -> Run:
 
 
 def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
-    """Both ways in turn; medians. Two runs before are not counted: a broker that just started still compiles itself."""
+    """All ways in turn; medians. Two runs before are not counted: a broker that just started still compiles itself."""
     data = data or default_data(ground.log_folder / "bi5")
     kept = ground.log_folder / "messages.pickle"
-    ours, memory = [], []
+    ours, memory, direct = [], [], []
+    archive = ground.log_folder / "archive"
     with ground.tables() as place:
         cold = through_pulsar(place, data)
         kept.write_bytes(pickle.dumps(messages_of(place)))
@@ -156,13 +157,21 @@ def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
             ours.append(through_pulsar(place, data))
         with ground.tables() as place:
             memory.append(from_memory(place, kept, ours[0].quotes))
-        say(f"history: {ours[-1].rate:,.0f} quotes/s through Pulsar, {memory[-1].rate:,.0f} from memory")
+        with ground.tables() as place:
+            direct.append(through_pulsar(place, data, ARCHIVE_PATH=str(archive), ARCHIVE_DIRECT_DAYS="30"))
+        shutil.rmtree(archive, ignore_errors=True)
+        say(
+            f"history: {ours[-1].rate:,.0f} quotes/s through Pulsar, {memory[-1].rate:,.0f} from memory,"
+            f" {direct[-1].rate:,.0f} straight into the archive"
+        )
     rate, memory_rate = (statistics.median(run.rate for run in runs) for runs in (ours, memory))
     return {
         "quotes": ours[0].quotes,
         "quotes_per_s": rate,
         "memory_quotes_per_s": memory_rate,
+        "direct_quotes_per_s": statistics.median(run.rate for run in direct),
         "ratio": rate / memory_rate,
         "cold_quotes_per_s": cold.rate,
         "writer_cpu_s": statistics.median(run.writer_cpu for run in ours),
+        "direct_writer_cpu_s": statistics.median(run.writer_cpu for run in direct),
     }

@@ -75,7 +75,8 @@ FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE '
 
 -- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are (also) in the
 -- tables, and who reads both takes them from there.
-DROP VIEW IF EXISTS archive_only, archived;
+DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked,
+    archive_only, archived;
 CREATE VIEW archived AS
 SELECT i.venue, i.product_id, s.kind, s.from_ts, s.to_ts, f.rows, f.bytes, f.hash, f.revision, f.path, f.first_ts, f.last_ts,
        f.first_id, f.last_id, f.archived_at, s.changes = s.archived_changes AS up_to_date, s.in_tables, s.instrument_id
@@ -89,12 +90,10 @@ WHERE f.ended_at IS NULL;
 CREATE VIEW archive_only AS
 SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
 FROM (
-    SELECT venue, product_id, kind, instrument_id, 
+    SELECT venue, product_id, kind, instrument_id,
            unnest(range_agg(tstzrange(from_ts, to_ts)) - range_agg(replaced)) AS span
     FROM archive_spans JOIN instruments USING (instrument_id) WHERE NOT in_tables GROUP BY 1, 2, 3, 4
 ) spans;
-
-DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked;
 
 -- What shows of one kind of data that nothing is missing, by what is known of its instrument: NULL where nothing does. Trades
 -- are not proven by hours, hours of quotes not by ids, and tickers are samples of any venue.
@@ -188,7 +187,9 @@ CROSS JOIN LATERAL (SELECT date_trunc('hour', now()) - INTERVAL '2 hours' AS hou
 CREATE VIEW completeness AS
 WITH ids AS (
     SELECT a.*, sizes.asked, sizes.missing, reasons.explained, reasons.explained_by,
-           (SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1) AS first_ts,
+           least((SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1),
+                 (SELECT min(f.first_ts) FROM archived f
+                  WHERE f.instrument_id = a.instrument_id AND f.kind = 'trades')) AS first_ts,
            NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
     FROM trade_asked a
     JOIN instruments i ON i.instrument_id = a.instrument_id AND i.proof = 'contiguous ids'

@@ -21,8 +21,10 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from consumers import direct
 from consumers.archive import prepared
 from consumers.quote_hours import Hours
+from consumers.subscription import Message
 from consumers.trades import Trades
 from pipeline.archive import archive as archiving
 from pipeline.archive import catalog, due, files, ledger
@@ -33,11 +35,15 @@ from pipeline.archive.open import open_storage
 from pipeline.archive.s3 import Bucket
 from pipeline.archive.storage import Folder
 from pipeline.core.settings import ArchiveSettings, load
+from pipeline.core.times import from_us
+from pipeline.database import query
 from pipeline.retention import drop_old
 from tests.archive_help import NOW, archive_all, rows_everywhere
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 DAYS = 6
+QUOTES_AN_HOUR = 4
+OPTIONS = "-c timezone=UTC -c jit=off"
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 START_US = T0_US // DAY_US * DAY_US
@@ -61,7 +67,12 @@ STEPS: list[tuple[Any, str]] = [
     (dropping, "held"),
     (restoring, "check"),
     (ledger, "back_in_tables"),
+    (ledger, "begin_direct"),
+    (ledger, "commit_direct"),
 ]
+
+
+_KNOWN = "SELECT EXISTS (SELECT FROM quote_hours WHERE hour = %s)"
 
 
 class Market:
@@ -107,11 +118,29 @@ class Market:
                 self.hour(day, 6 * self._dice.randrange(4), self._dice.randrange(1, 60))
 
 
-def work(url: str, dice: random.Random) -> None:
-    """What the archive, retention and somebody who restores do; any part of it may be the last."""
-    with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c jit=off") as conn:
-        while not catalog.lock(conn):  # the database still ends the session of the process that was killed
+def whole_day(number: int, dice: random.Random) -> list[Message]:
+    """A day of quotes that nobody has yet, as a writer finds it in a batch."""
+    messages = []
+    for hour in range(24):
+        start_us = START_US + (50 + number) * DAY_US + hour * HOUR_US
+        offsets = sorted(dice.sample(range(3_600_000), QUOTES_AN_HOUR))
+        bids = [114_000 + dice.randrange(1000) for _ in offsets]
+        data = hour_bytes(offsets, bids, hour_start_us=start_us, fetched_at_us=start_us + DAY_US)
+        messages.append(received("quotes", data))
+    return messages
+
+
+def work(url: str, dice: random.Random, arrived: list[Message]) -> None:
+    """What the writer of whole days, the archive, retention and somebody who restores do; any part may be the last."""
+    with psycopg.connect(url, autocommit=True, options=OPTIONS, application_name="work") as conn:
+        others = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'work' AND datname = current_database()"
+        )
+        while query.scalar(conn, others) > 1:  # the database still ends the session of the process that was killed
             time.sleep(0.005)
+        assert catalog.lock(conn)
+        if arrived:
+            store(Hours(), conn, arrived)
         settings = load(ArchiveSettings)
         archive, storage = prepared(conn, settings), open_storage(settings)
         archive.sweep(grace_s=0)
@@ -139,7 +168,7 @@ def deadly(real: Callable[..., Any], left: list[int], *, after: bool) -> Callabl
     return call
 
 
-def killed(url: str, dice: random.Random, full_s: float) -> bool:
+def killed(url: str, dice: random.Random, full_s: float, arrived: list[Message]) -> bool:
     """Let a process work and kill it: half of the time at a step, else after some time. False: it was quicker."""
     step = dice.choice(STEPS) if dice.random() < 0.5 else None
     nth, after, seed = dice.randrange(1, 4), dice.random() < 0.5, dice.random()
@@ -148,7 +177,7 @@ def killed(url: str, dice: random.Random, full_s: float) -> bool:
         if step is not None:
             setattr(step[0], step[1], deadly(getattr(step[0], step[1]), [nth], after=after))
         try:
-            work(url, random.Random(seed))
+            work(url, random.Random(seed), arrived)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", flush=True)
             os._exit(1)
@@ -166,27 +195,38 @@ def everything(conn: Any, archive: Archive) -> dict[str, list[Any]]:
 
 
 def main(url: str, rounds: int, seed: int) -> None:
-    due.THIN_ROWS = 10  # so that days are days
+    due.THIN_ROWS = direct.LEAST_ROWS = 10  # so that days are days
+    os.environ["ARCHIVE_DIRECT_DAYS"] = "30"
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     dice = random.Random(seed)
     kills: Counter[bool] = Counter()
-    with psycopg.connect(url, autocommit=True, options="-c timezone=UTC -c jit=off") as conn:
+    with psycopg.connect(url, autocommit=True, options=OPTIONS) as conn:
         market = Market(conn, dice)
         storage = open_storage(load(ArchiveSettings))
         looking = Archive(conn, storage)
-        full_s = 0.5
+        full_s, days, arrived = 0.5, 0, whole_day(0, dice)
         while kills[True] < rounds:
             market.change()
+            if query.scalar(conn, _KNOWN, (from_us(START_US + (50 + days) * DAY_US),)):  # committed after it was killed
+                days += 1
+                arrived = whole_day(days, dice)
             before = everything(conn, looking)
             began = time.monotonic()
-            kills[killed(url, dice, full_s)] += 1
+            kills[killed(url, dice, full_s, arrived)] += 1
             full_s = 0.8 * full_s + 0.2 * (time.monotonic() - began)
             now = everything(conn, looking)
+            came = Counter(now["quotes"]) - Counter(before["quotes"])
+            if came:  # all of the day, or it is not acknowledged and comes again
+                assert {row[2].date() for row in came} == {from_us(START_US + (50 + days) * DAY_US).date()}
+                assert came.total() == 24 * QUOTES_AN_HOUR
+                before["quotes"] = sorted([*before["quotes"], *came])
+                days += 1
+                arrived = whole_day(days, dice)
             assert now == before, f"seed {seed}, after {dict(kills)}"
             twice = [row for kind in now.values() for row, count in Counter(kind).items() if count > 1]
             assert twice == []
-        work(url, dice)
-        work(url, dice)
+        work(url, dice, [])
+        work(url, dice, [])
         assert everything(conn, looking) == before
         on_disk = set(storage.files())
         assert not list(storage.work.glob("*"))
@@ -198,7 +238,7 @@ def main(url: str, rounds: int, seed: int) -> None:
             == conn.execute("SELECT file_id FROM archive_files WHERE ended_at IS NULL ORDER BY 1").fetchall()
         )
         total = sum(len(rows) for rows in before.values())
-    print(f"{kills[True]} kills ({kills[False]} were too late), {total} rows, {len(on_disk)} files")
+    print(f"{kills[True]} kills ({kills[False]} were too late), {total} rows, {days} days, {len(on_disk)} files")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
         array = _one(column.cast(WIDE))
         begin = array.offset * 16
         return memoryview(array.buffers()[1])[begin : begin + len(array) * 16]
-    values: memoryview = integers(column, about.type).astype("<i8").data
+    values: memoryview = integers(column, about.type).data
     return values.cast("B")
 
 
@@ -82,7 +82,8 @@ def integers(column: pa.ChunkedArray, type_: str) -> Any:
     """A column that is no decimal as int64, as it is hashed: times in microseconds, words by their place."""
     if type_ in WORDS:
         column = pc.index_in(column, value_set=pa.array(WORDS[type_]))
-    return _one(column.cast(pa.int64())).to_numpy()
+    array = _one(column.cast(pa.int64()))
+    return np.frombuffer(array.buffers()[1], dtype="<i8")[array.offset : array.offset + len(array)]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

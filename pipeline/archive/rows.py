@@ -118,15 +118,20 @@ def _table(rows: npt.NDArray[np.void], columns: tuple[Column, ...], schema: pa.S
         values = rows[column.name].astype(np.int64)
         type_ = schema.field(column.name).type
         if column.type == "time":
-            made.append(pa.array(values + _PG_EPOCH_US).cast(type_))
+            made.append(ints(values + _PG_EPOCH_US).cast(type_))
         elif column.type in WORDS:
-            made.append(pa.array(WORDS[column.type]).take(pa.array(values)))
+            made.append(pa.array(WORDS[column.type]).take(ints(values)))
         elif column.type == "decimal":
             fraction = rows[f"{column.name} fraction"].astype(np.int64) if type_.precision > 18 else None
             made.append(decimals(values, fraction, type_))
         else:
-            made.append(pa.array(values).cast(type_))
+            made.append(ints(values).cast(type_))
     return pa.table(made, names=[column.name for column in columns])
+
+
+def ints(values: Ints) -> pa.Array:
+    """An int64 column over numpy's own memory."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def decimals(values: Ints, fraction: Ints | None, type_: pa.DataType) -> pa.Array:

@@ -58,7 +58,7 @@ def counts(conn: Any) -> tuple[int, int]:
 
 def known(conn: Any) -> list[Any]:
     """What the ledger says of everything that was ever stored."""
-    query = "SELECT venue, product_id, kind, rows FROM completeness ORDER BY 1, 2, 3"
+    query = "SELECT venue, product_id, kind, rows, first_at FROM completeness ORDER BY 1, 2, 3"
     return list(conn.execute(query).fetchall())
 
 
