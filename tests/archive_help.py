@@ -21,7 +21,7 @@ from pipeline.archive import catalog
 from pipeline.archive.archive import Archive
 from pipeline.archive.due import Due, due
 from pipeline.archive.layout import LAYOUTS, Kind
-from pipeline.archive.ledger import current, spans
+from pipeline.archive.ledger import current, delete_rows, spans
 from pipeline.core.settings import PROJECT, ArchiveSettings
 from pipeline.core.times import to_us
 from producers.dukascopy.feeds import bi5
@@ -130,3 +130,15 @@ def rows_everywhere(conn: Any, archive: Archive, kind: Kind) -> list[tuple[Any, 
                 if any(low <= row[0] < high for low, high in times):
                     found.append((span.venue, span.product_id, *row))
     return sorted(found)
+
+
+def drop_from_tables(conn: Any, low: datetime, high: datetime) -> None:
+    """What retention leaves of the archived spans inside an interval: the files."""
+    inside = sql.SQL("from_ts >= %(low)s AND to_ts <= %(high)s")
+    for span in spans(conn, inside, {"low": low, "high": high}):
+        with conn.transaction():
+            delete_rows(conn, span)
+            conn.execute(
+                "UPDATE archive_spans SET in_tables = false WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+                (span.instrument_id, span.kind, span.from_ts),
+            )
