@@ -76,7 +76,8 @@ def test_every_engine_gives_the_counts_and_sums_of_psql(conn: Any, database_url:
         assert sums_of_files(tmp_path / "archive", kind) == told
     candles = (
         "SELECT epoch_us(ts) // 3_600_000_000, first(bid ORDER BY ts, seq), max(bid), min(bid),"
-        " last(bid ORDER BY ts, seq), sum(bid_size), count(*) FROM quotes WHERE asset_class = 'forex' GROUP BY 1 ORDER BY 1"
+        " last(bid ORDER BY ts, seq), sum(bid_size), count(*)"
+        " FROM quotes WHERE asset_class = 'forex' GROUP BY 1 ORDER BY 1"
     )
     told = conn.execute(
         "SELECT extract(epoch FROM bucket)::bigint / 3600, open, high, low, close, bid_size, ticks"
