@@ -14,6 +14,7 @@ import numpy as np
 from psycopg import sql
 
 from consumers.archive import prepared
+from consumers.candles import Candles
 from consumers.quote_hours import Hours
 from consumers.subscription import Message
 from consumers.trades import Trades
@@ -27,7 +28,7 @@ from pipeline.core.times import to_us
 from producers.dukascopy.feeds import bi5
 from schemas.columns import encode_quote_hour
 from schemas.records import HourHeader
-from tests.messages import received, store, trade, trades_record
+from tests.messages import T0_US, received, store, trade, trades_record
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
 EURUSD_DAY = datetime(2019, 2, 4, tzinfo=UTC)
@@ -78,6 +79,37 @@ def store_kraken_trades(conn: Any) -> None:
     ]
     record = trades_record(trades, origin="history")
     assert store(Trades(), conn, [received("trades", record)]) == (KRAKEN_TRADES, [])
+
+
+def store_candles(conn: Any, close: str) -> None:
+    """A final candle of one minute, looked at the later the higher it closed."""
+    record = {
+        "venue": "kraken",
+        "product_id": "BTC-USD",
+        "asset_class": "crypto",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "granularity_s": 60,
+        "as_of_us": T0_US + int(close) * 60_000_000,
+        "candles": [
+            {
+                "bucket_us": T0_US,
+                "open": "100",
+                "high": "105",
+                "low": "99",
+                "close": close,
+                "volume": "1",
+                "final": 1,
+            }
+        ],
+        "state": None,
+        "covered_from_us": None,
+        "covered_to_us": None,
+        "quorum": None,
+    }
+    topic = "persistent://t/candles/kraken.btc-usd"
+    stored = store(Candles(), conn, [received("candles", record, topic)])
+    assert stored == (1, [])
 
 
 def lake(url: str, folder: Path) -> Any:
