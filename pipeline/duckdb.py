@@ -29,10 +29,10 @@ from pipeline.archive.layout import DECIMALS, LAYOUTS
 from pipeline.core.errors import WrongUse
 from pipeline.core.log import redact
 from pipeline.core.runtime import program
-from pipeline.core.settings import DatabaseSettings, load
+from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.database.connection import connect as connect_database
 
-EXTENSIONS = {"postgres": "postgres_scanner", "ducklake": "ducklake"}
+EXTENSIONS = {"postgres": "postgres_scanner", "ducklake": "ducklake", "httpfs": "httpfs"}
 """Package `duckdb_extension_<key>` -> name under which DuckDB knows the extension, which its file has to have."""
 # A query keeps a transaction of the catalog open; the database's own bound is a minute.
 _SESSION = "-c idle_in_transaction_session_timeout=1h -c default_transaction_read_only=on -c timezone=UTC"
@@ -48,7 +48,11 @@ def connect() -> Any:
             raise WrongUse("nothing is archived yet: python -m consumers.archive --once archives what is due.")
     made: Any = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     made.execute("SET TimeZone = 'UTC'")
-    _load_extensions(made)
+    archive = load(ArchiveSettings)
+    in_bucket = archive.place.startswith("s3://")
+    _load_extensions(made, [name for name in EXTENSIONS if in_bucket or name != "httpfs"])
+    if in_bucket:
+        _tell_keys(made, archive)
     address = make_conninfo(settings.conninfo, options=_SESSION).replace("'", "''")
     try:
         made.execute(f"ATTACH 'ducklake:postgres:{address}' AS lake (METADATA_SCHEMA 'lake', READ_ONLY)")
@@ -65,17 +69,29 @@ def connect() -> Any:
     return made
 
 
-def _load_extensions(made: Any) -> None:
+def _load_extensions(made: Any, packages: list[str]) -> None:
     """From the installed packages: nothing is downloaded, whatever the network is like."""
     with tempfile.TemporaryDirectory(prefix="duckdb-") as folder:
-        for package, name in EXTENSIONS.items():
+        for package in packages:
             spec = importlib.util.find_spec(f"duckdb_extension_{package}")
             if spec is None or spec.origin is None:
                 raise WrongUse(f"the package duckdb-extension-{package} is missing: run scripts/setup.")
             (file,) = Path(spec.origin).parent.rglob("*.duckdb_extension")
-            link = Path(folder, f"{name}.duckdb_extension")
+            link = Path(folder, f"{EXTENSIONS[package]}.duckdb_extension")
             link.symlink_to(file)
             made.execute(f"LOAD '{link}'")
+
+
+def _tell_keys(made: Any, settings: ArchiveSettings) -> None:
+    """How DuckDB comes to files in object storage."""
+    options = {"TYPE": "s3", "REGION": settings.s3_region}
+    if settings.s3_endpoint is not None:
+        scheme, _, host = settings.s3_endpoint.rstrip("/").partition("://")
+        options |= {"ENDPOINT": host, "URL_STYLE": "path", "USE_SSL": "true" if scheme == "https" else "false"}
+    if settings.s3_access_key is not None and settings.s3_secret_key is not None:
+        options |= {"KEY_ID": settings.s3_access_key, "SECRET": settings.s3_secret_key.get_secret_value()}
+    told = ", ".join(f"{name} '{value.replace(chr(39), 2 * chr(39))}'" for name, value in options.items())
+    made.execute(f"CREATE SECRET archive ({told})")
 
 
 def _sentence(error: Exception) -> str:

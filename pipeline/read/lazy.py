@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.archive.layout import Kind
+from pipeline.core.settings import ArchiveSettings, load
 from pipeline.read.request import Moment
 from pipeline.read.ticks import FIELDS, located
 
@@ -33,17 +34,30 @@ def _scan(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exac
     for name in FIELDS[kind][1:]:
         column = polars.col(name)
         taken.append(column if name in ("trade_id", "taker_side") else column.cast(number))
-    frames = []
+    frames, options = [], _options(load(ArchiveSettings))
     for part in found:
         if part.table is not None:
             frames.append(polars.from_arrow(part.table).lazy())
             continue
         assert part.about.file is not None  # what is in no file was read from the tables
         about, span = part.about, part.about.file.span
-        frame = polars.scan_parquet(storage.open(part.about.file.path), glob=False)
+        frame = polars.scan_parquet(f"{storage.address}{part.about.file.path}", glob=False, storage_options=options)
         if about.from_ts > span.from_ts:
             frame = frame.filter(polars.col("ts") >= about.from_ts)
         if about.to_ts < span.to_ts:
             frame = frame.filter(polars.col("ts") < about.to_ts)
         frames.append(frame.select(taken))
     return polars.concat(frames)
+
+
+def _options(settings: ArchiveSettings) -> dict[str, str] | None:
+    """How Polars comes to files in object storage."""
+    if not settings.place.startswith("s3://"):
+        return None
+    options = {"aws_region": settings.s3_region}
+    if settings.s3_endpoint is not None:
+        options |= {"aws_endpoint_url": settings.s3_endpoint, "aws_allow_http": "true"}
+    if settings.s3_access_key is not None and settings.s3_secret_key is not None:
+        secret = settings.s3_secret_key.get_secret_value()
+        options |= {"aws_access_key_id": settings.s3_access_key, "aws_secret_access_key": secret}
+    return options
