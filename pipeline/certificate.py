@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from pipeline.archive.certificate import certificate
-from pipeline.archive.open import open_storage
+from pipeline.archive.open import need_ledger, open_storage
 from pipeline.core.errors import WrongUse
 from pipeline.core.products import canonical_product, canonical_venue, short
 from pipeline.core.runtime import program
@@ -37,6 +37,7 @@ def main(venue: str, product: str, day: str) -> int:
         raise WrongUse(f"{short(day)} is not a day; write it like 2026-01-31.") from None
     with connect(load(DatabaseSettings), "certificate", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        need_ledger(conn)
         made = certificate(conn, open_storage(load(ArchiveSettings)), venue, product, start)
     click.echo(json.dumps(asdict(made), indent=2, default=_text))
     return 0 if made.complete else 1

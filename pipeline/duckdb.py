@@ -26,6 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.archive import catalog
 from pipeline.archive.layout import DECIMALS, LAYOUTS
+from pipeline.archive.open import need_ledger
 from pipeline.core.errors import WrongUse
 from pipeline.core.log import redact
 from pipeline.core.runtime import program
@@ -44,6 +45,7 @@ def connect() -> Any:
     """A `duckdb.DuckDBPyConnection`. Raises `WrongUse` without an archive, `Unavailable` without a database."""
     settings = load(DatabaseSettings)
     with connect_database(settings, "duckdb", read_only=True) as conn:
+        need_ledger(conn)
         if catalog.data_path(conn) is None:
             raise WrongUse("nothing is archived yet: python -m consumers.archive --once archives what is due.")
     made: Any = duckdb.connect(config={"autoinstall_known_extensions": "false"})

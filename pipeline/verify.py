@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.archive.audit import Audited, audit
-from pipeline.archive.open import open_storage
+from pipeline.archive.open import need_ledger, open_storage
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_product, canonical_venue
@@ -114,6 +114,7 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")
         if files:
+            need_ledger(conn)
             return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
         verdicts = list(verify(conn, venue, wanted, *span))
     if not verdicts:

@@ -38,7 +38,7 @@ def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Re
     venue = canonical_venue(venue)
     name = product_at(venue, product)
     with connect(load(DatabaseSettings), "read", read_only=True) as conn:
-        conn.execute("SET statement_timeout = 0")
+        conn.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         conn.execute("SET extra_float_digits = 3")
         row = conn.execute(
             "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s", (venue, name)
