@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import psycopg
 from psycopg import sql
 
 from consumers.archive import prepared
@@ -110,6 +113,19 @@ def store_candles(conn: Any, close: str) -> None:
     topic = "persistent://t/candles/kraken.btc-usd"
     stored = store(Candles(), conn, [received("candles", record, topic)])
     assert stored == (1, [])
+
+
+@contextmanager
+def reader_of(database_url: str) -> Iterator[str]:
+    """The address of the database for somebody who may only read."""
+    info = psycopg.conninfo.conninfo_to_dict(database_url)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("DROP ROLE IF EXISTS archive_test_reader")
+        conn.execute("CREATE ROLE archive_test_reader LOGIN PASSWORD 'x' IN ROLE market_data_reader")
+        try:
+            yield (f"postgresql://archive_test_reader:x@{info['host']}:{info['port']}/{info['dbname']}")
+        finally:
+            conn.execute("DROP OWNED BY archive_test_reader; DROP ROLE archive_test_reader")
 
 
 def lake(url: str, folder: Path) -> Any:

@@ -21,11 +21,16 @@ from psycopg import sql
 
 from consumers.quote_hours import Hours
 from consumers.trades import Trades
-from pipeline import read
+from pipeline import duckdb, read
 from pipeline.archive import ledger, tiers
 from pipeline.archive.archive import Archive
+from pipeline.archive.audit import audit
+from pipeline.archive.certificate import certificate
+from pipeline.archive.open import open_storage
 from pipeline.core.errors import Unavailable
+from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.core.times import to_us
+from pipeline.database.connection import connect
 from pipeline.read.columns import EXACT, TIME, floats
 from tests.archive_help import (
     EURUSD_DAY,
@@ -33,6 +38,7 @@ from tests.archive_help import (
     archive_all,
     archive_in,
     drop_from_tables,
+    reader_of,
     store_eurusd_day,
     store_kraken_trades,
 )
@@ -160,6 +166,26 @@ def test_rows_whose_files_are_elsewhere_come_from_the_tables_or_not_at_all(
         read.quotes(*QUOTES)
     with pytest.raises(Unavailable, match="set ARCHIVE_PATH to where they are"):
         read.scan_quotes(*QUOTES)
+
+
+def test_who_may_only_read_can_read_everything(
+    conn: Any, archive: Archive, database_url: str, in_env: Callable[..., None], tmp_path: Path
+) -> None:
+    """A lock or a catalog that asks for more rights than a notebook's role has."""
+    for day in range(2):
+        store_eurusd_day(conn, EURUSD_DAY + day * DAY)
+    archive_all(conn, archive, EURUSD_DAY + DAY)
+    with reader_of(database_url) as url:
+        in_env(ARCHIVE_PATH=tmp_path / "archive", DATABASE_URL=url)
+        assert len(read.quotes(*QUOTES)) == 2 * EURUSD_QUOTES
+        assert read.scan_quotes(*QUOTES).select(polars.len()).collect().item() == 2 * EURUSD_QUOTES
+        with duckdb.connect() as duck:
+            assert duck.execute("SELECT count(*) FROM quotes").fetchone() == (EURUSD_QUOTES,)
+            assert duck.execute("SELECT count(*) FROM db.quotes").fetchone() == (2 * EURUSD_QUOTES,)
+        with connect(load(DatabaseSettings), "test", read_only=True) as reader:
+            storage = open_storage(load(ArchiveSettings))
+            assert certificate(reader, storage, "dukascopy", "EUR-USD", EURUSD_DAY).complete
+            assert [one.wrong for one in audit(reader, storage)] == [[]]
 
 
 def test_a_file_that_is_not_what_the_ledger_knows_is_an_error(conn: Any, archive: Archive, tmp_path: Path) -> None:
