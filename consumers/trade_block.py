@@ -74,6 +74,7 @@ class MessageTrades:
     names: tuple[str, str, str]
     """Venue, product and asset class."""
     origin: str
+    received_at_us: int
     block: TradeBlock
     first: int
     count: int

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from consumers import fields
 from consumers.instruments import Instruments, Key
+from consumers.live_delays import live_delays
 from consumers.sink import USUAL_BATCH_BYTES, DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
@@ -55,7 +56,7 @@ class Trades:
         fields.check("trades", record)
         names = record.venue, record.product_id, record.asset_class
         block = TradeBlock.of_rows(record.trades)
-        made = MessageTrades(names, record.origin, block, 0, len(record.trades), record.holes)
+        made = MessageTrades(names, record.origin, record.received_at_us, block, 0, len(record.trades), record.holes)
         return made, made.rows
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
@@ -66,11 +67,12 @@ class Trades:
         block = TradeBlock.of_columns(columns)
         plain = (columns.plain & fields.TIME.good(columns.received_at_us)).tolist()
         first = (np.cumsum(columns.count) - columns.count).tolist()
-        found = zip(messages, plain, columns.names, columns.origin.tolist(), first, columns.count.tolist(), strict=True)
+        numbers = columns.origin.tolist(), columns.received_at_us.tolist(), first, columns.count.tolist()
+        found = zip(messages, plain, columns.names, *numbers, strict=True)
         parts: list[MessageSlice] = []
-        for message, good, header, origin, row, count in found:
+        for message, good, header, origin, received_us, row, count in found:
             if good and (names := _names(message.topic, header)):
-                made = MessageTrades(names, ORIGINS[origin], block, row, count)
+                made = MessageTrades(names, ORIGINS[origin], received_us, block, row, count)
                 parts.append(MessageSlice(message, made, 0, count))
             else:
                 parts += read_each(self.read, [message], letters)
@@ -113,6 +115,8 @@ class PreparedTrades:
         self._keys = [Key(*names) for names in {part.record.names for part in parts}]
         self._check()
         self.rows = int(self._good.sum())
+        whose = np.array(self._whose, dtype=np.int64)
+        self._delays = live_delays(parts, whose, self._trades.timestamp_us, self._good)
         # Made in the reading thread already: in the other one each call of numpy waits for its turn (60 ms, not 14).
         self._ids = instruments.known({key.name for key in self._keys})
         self._encoded = self._copy_rows(self._ids) if len(self._ids) == len(self._keys) else None
@@ -195,6 +199,7 @@ class PreparedTrades:
                 found = conn.execute(statement("trades_store")).fetchone()
                 stored.rows = found[0] if found else 0
                 if stored.rows:
+                    self._delays.store(conn, ids)
                     conn.execute(statement("holes_trim"))
                 if stored.rows < self.rows:
                     stored.letters = self._contradictions(conn)

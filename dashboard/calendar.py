@@ -42,6 +42,14 @@ class _Day:
     repaired: int | None
 
 
+@dataclass(frozen=True)
+class _Archived:
+    """A day of which a file has the rows; `in_tables`: the tables too."""
+
+    day: date
+    in_tables: bool
+
+
 class Calendar:
     """Days of instruments: rows, missing, explained and repaired."""
 
@@ -52,6 +60,8 @@ class Calendar:
     async def days(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
         """The `DAYS` days up to `end` (included; None: the instrument's last, today where it is streamed), ascending;
         none where nothing is stored.
+
+        `tier`: where the rows are: tables, both (a file has them too), files, or None where there are none.
 
         `state`: complete, repaired (complete after a repair), missing, unknown (nobody could ask the venue), lost (some
         of it cannot be had: too old, refused), explained (the venue has none), partial, sampled, unproven or empty.
@@ -98,6 +108,11 @@ class Calendar:
                 found["unknown"] |= day <= oldest
         for found in days.values():
             found["state"] = _state(found, one.proof)
+        kind = "trades" if one.kind == "trades" else "quotes"
+        asked = {"id": one.instrument_id, "kind": kind, "from": begin, "to": stop}
+        for held in await self._store.rows(_Archived, _query("days_archived"), asked):
+            if (found_day := days.get(held.day)) and found_day["rows"]:
+                found_day["tier"] = "both" if held.in_tables else "files"
         return [days[day] for day in sorted(days)]
 
     async def _last_day(self, one: Instrument) -> date | None:
@@ -111,6 +126,7 @@ def _day(day: date, rows: int = 0, repaired: int = 0) -> dict[str, Any]:
     return {
         "day": day.isoformat(),
         "rows": rows,
+        "tier": "tables" if rows else None,
         "repaired": repaired,
         "missing": 0,
         "explained": 0,

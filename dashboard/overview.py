@@ -27,6 +27,7 @@ _NOTHING: dict[str, Any] = {
     "dead_letters": {},
     "products": [],
     "exchange_candles": [],
+    "archive": [],
 }
 
 

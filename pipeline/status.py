@@ -85,6 +85,20 @@ def render(found: collect.State) -> Group:
             name = f"{candle.venue} {candle.product_id}"
             candles.add_row(name, minutes, f"{candle.covered:,}", newest, age(candle.age_s))
         parts += [Text(), candles]
+    if found.archive:
+        archive = _table("archive", "kind", "rows>", "files>", "bytes a row>", "files only>", "up to", "age>")
+        for held in found.archive:
+            archive.add_row(
+                f"{held.venue} {held.product_id}",
+                held.kind,
+                f"{held.rows:,}",
+                f"{held.files:,}" + (f" ({held.changed:,} changed)" if held.changed else ""),
+                f"{held.bytes_a_row:.2f}",
+                f"{held.files_only:,}",
+                f"{held.until_at:%Y-%m-%d}",
+                age(held.age_s),
+            )
+        parts += [Text(), archive]
     letters = ", ".join(f"{name} {count:,}" for name, count in found.dead_letters.items())
     if letters:
         parts += [Text(), Text(f"Dead letters: {letters} (python -m consumers.dead_letters list)", style="yellow")]

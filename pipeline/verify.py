@@ -3,6 +3,9 @@
 For each instrument, in SQL over the real rows: ids contiguous or explained, rows = ids in the ledger, no id twice,
 hours as the ledger counts them, and every stored candle equal to one made anew from the ticks. What retention has
 dropped is left out of the comparison; the ledger still accounts for it.
+
+With `--archive`, of each file of the archive that is current: rows, ranges and hash as they are read from the file
+alone, compared with the ledger and the catalog.
 """
 
 from __future__ import annotations
@@ -12,17 +15,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.archive.audit import Audited, audit
+from pipeline.archive.open import need_ledger, open_storage
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import now_us, program
-from pipeline.core.settings import DatabaseSettings, load
+from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.core.times import from_us
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect
@@ -96,9 +102,10 @@ def _time(text: str | None, name: str) -> datetime | None:
 @click.option("--product", help="Only this product, such as BTC-USD.")
 @click.option("--from", "from_", help="Only ticks from this moment (UTC) on, such as 2024-05-01T12:00 or 7_days_ago.")
 @click.option("--to", help="Only ticks before this moment, written the same way.")
+@click.option("--archive", "files", is_flag=True, help="Check the archive's files, which are read whole, instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @program("verify", logs=False)
-def main(venue: str | None, product: str | None, from_: str | None, to: str | None, as_json: bool) -> int:
+def main(venue: str | None, product: str | None, from_: str | None, to: str | None, files: bool, as_json: bool) -> int:
     """Prove candles, and completeness where the venue lets it be proven. Exit code 0: proven; 1: something is wrong."""
     span = _time(from_, "--from"), _time(to, "--to")
     venue = canonical_venue(venue) if venue else None
@@ -106,6 +113,9 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")
+        if files:
+            need_ledger(conn)
+            return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
         verdicts = list(verify(conn, venue, wanted, *span))
     if not verdicts:
         raise WrongUse("nothing is stored for that; see the view completeness for what there is.")
@@ -140,6 +150,40 @@ def _print(verdicts: list[Verdict]) -> None:
     for v in verdicts:
         for text in v.wrong:
             console.print(f"[red]{v.venue} {v.product_id} {v.kind}:[/] {text}", highlight=False)
+
+
+def _archive(audited: Iterator[Audited], as_json: bool) -> int:
+    """Print what the files were found to hold."""
+    table = Table(
+        "kind", "venue", "product", "files", "rows", "bytes a row", "first day", "last day", "verdict", box=None
+    )
+    wrong, number = [], 0
+    for (venue, product, kind), group in groupby(audited, lambda one: (one.venue, one.product_id, one.kind)):
+        found = list(group)
+        number += len(found)
+        bad = [one for one in found if one.wrong]
+        wrong += bad
+        if as_json:
+            for one in found:
+                click.echo(json.dumps(asdict(one), default=str))
+            continue
+        rows, size = sum(one.rows for one in found), sum(one.bytes for one in found)
+        told = (
+            f"{len(found):,}",
+            f"{rows:,}",
+            f"{size / rows:.2f}",
+            f"{found[0].from_ts:%Y-%m-%d}",
+            f"{found[-1].from_ts:%Y-%m-%d}",
+        )
+        table.add_row(kind, venue, product, *told, f"[red]{len(bad)} wrong[/]" if bad else "[green]as in the ledger[/]")
+    if not number:
+        raise WrongUse("nothing is archived of that; see the view archived for what is.")
+    if not as_json:
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        console.print(table)
+        for one in wrong:
+            console.print(f"[red]{one.path}:[/] {'; '.join(one.wrong)}", highlight=False, soft_wrap=True)
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":

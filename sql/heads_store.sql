@@ -1,8 +1,16 @@
 -- A head as its witness tells it, on the database's clock. The first head of an instrument begins its live span: at what the
--- stream showed first, after what is stored already.
+-- stream showed first, after what is stored already. With it comes how far the venue's clock is from ours, where that was
+-- measured.
 WITH live AS (
     UPDATE trade_coverage SET live_from = %(from_id)s
     WHERE instrument_id = %(instrument)s AND live_from IS NULL
+), clock AS (
+    INSERT INTO clock_offsets AS c (instrument_id, day, least_ms, greatest_ms, total_ms, looks)
+    SELECT %(instrument)s, (now() AT TIME ZONE 'UTC')::date, ms, ms, ms, 1
+    FROM (SELECT %(clock_offset_ms)s::integer AS ms) measured WHERE ms IS NOT NULL
+    ON CONFLICT (instrument_id, day) DO UPDATE SET
+        least_ms = least(c.least_ms, excluded.least_ms), greatest_ms = greatest(c.greatest_ms, excluded.greatest_ms),
+        total_ms = c.total_ms + excluded.total_ms, looks = c.looks + 1
 )
 INSERT INTO trade_heads AS h (instrument_id, newest_id, seen_at, settled_id, checked_at, witness)
 VALUES (%(instrument)s, %(newest_id)s, now() - %(seen_age_s)s * INTERVAL '1 second', %(settled_id)s,

@@ -47,6 +47,9 @@ BEGIN
     IF to_regclass('quote_looks') IS NOT NULL THEN
         GRANT UPDATE ON quote_looks TO market_data_writer;
     END IF;
+    IF to_regclass('live_delays') IS NOT NULL THEN
+        GRANT UPDATE ON live_delays, clock_offsets TO market_data_writer;
+    END IF;
     -- The archive is written by the tables' owner. A writer counts how often the rows of a span changed, and adds files
     -- of whole days that it wrote itself (ARCHIVE_DIRECT_DAYS); it ends none and takes none out.
     IF to_regclass('archive_spans') IS NOT NULL THEN

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import psycopg
 from psycopg import sql
 
 from consumers.archive import prepared
+from consumers.candles import Candles
 from consumers.quote_hours import Hours
 from consumers.subscription import Message
 from consumers.trades import Trades
@@ -21,13 +25,13 @@ from pipeline.archive import catalog
 from pipeline.archive.archive import Archive
 from pipeline.archive.due import Due, due
 from pipeline.archive.layout import LAYOUTS, Kind
-from pipeline.archive.ledger import current, spans
+from pipeline.archive.ledger import current, delete_rows, spans
 from pipeline.core.settings import PROJECT, ArchiveSettings
 from pipeline.core.times import to_us
 from producers.dukascopy.feeds import bi5
 from schemas.columns import encode_quote_hour
 from schemas.records import HourHeader
-from tests.messages import received, store, trade, trades_record
+from tests.messages import T0_US, received, store, trade, trades_record
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
 EURUSD_DAY = datetime(2019, 2, 4, tzinfo=UTC)
@@ -80,6 +84,50 @@ def store_kraken_trades(conn: Any) -> None:
     assert store(Trades(), conn, [received("trades", record)]) == (KRAKEN_TRADES, [])
 
 
+def store_candles(conn: Any, close: str) -> None:
+    """A final candle of one minute, looked at the later the higher it closed."""
+    record = {
+        "venue": "kraken",
+        "product_id": "BTC-USD",
+        "asset_class": "crypto",
+        "origin": "history",
+        "received_at_us": T0_US,
+        "granularity_s": 60,
+        "as_of_us": T0_US + int(close) * 60_000_000,
+        "candles": [
+            {
+                "bucket_us": T0_US,
+                "open": "100",
+                "high": "105",
+                "low": "99",
+                "close": close,
+                "volume": "1",
+                "final": 1,
+            }
+        ],
+        "state": None,
+        "covered_from_us": None,
+        "covered_to_us": None,
+        "quorum": None,
+    }
+    topic = "persistent://t/candles/kraken.btc-usd"
+    stored = store(Candles(), conn, [received("candles", record, topic)])
+    assert stored == (1, [])
+
+
+@contextmanager
+def reader_of(database_url: str) -> Iterator[str]:
+    """The address of the database for somebody who may only read."""
+    info = psycopg.conninfo.conninfo_to_dict(database_url)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("DROP ROLE IF EXISTS archive_test_reader")
+        conn.execute("CREATE ROLE archive_test_reader LOGIN PASSWORD 'x' IN ROLE market_data_reader")
+        try:
+            yield (f"postgresql://archive_test_reader:x@{info['host']}:{info['port']}/{info['dbname']}")
+        finally:
+            conn.execute("DROP OWNED BY archive_test_reader; DROP ROLE archive_test_reader")
+
+
 def lake(url: str, folder: Path) -> Any:
     """Stock DuckDB with the catalog attached read-only as `lake`; `folder` is for the extensions' links."""
     made = duckdb.connect(config={"autoinstall_known_extensions": "false"})
@@ -130,3 +178,15 @@ def rows_everywhere(conn: Any, archive: Archive, kind: Kind) -> list[tuple[Any, 
                 if any(low <= row[0] < high for low, high in times):
                     found.append((span.venue, span.product_id, *row))
     return sorted(found)
+
+
+def drop_from_tables(conn: Any, low: datetime, high: datetime) -> None:
+    """What retention leaves of the archived spans inside an interval: the files."""
+    inside = sql.SQL("from_ts >= %(low)s AND to_ts <= %(high)s")
+    for span in spans(conn, inside, {"low": low, "high": high}):
+        with conn.transaction():
+            delete_rows(conn, span)
+            conn.execute(
+                "UPDATE archive_spans SET in_tables = false WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
+                (span.instrument_id, span.kind, span.from_ts),
+            )

@@ -32,6 +32,7 @@ from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product
 # A trade is stored some 20 ms after its frame; one that was shown longer ago than this should be there.
+MOST_OFFSET_US = 86_400_000_000  # what a message says of clocks beyond a day is no measurement
 SETTLE_S = 10.0
 # REST is asked when the stream has shown nothing new for so long, and that often at most while it stays so ...
 QUIET_S = 10.0
@@ -63,6 +64,7 @@ class ProductHead:
     asset_class: str = "crypto"
     stream_at: float | None = None  # the stream last showed something new
     asked_at: float | None = None
+    clock_offset_ms: int | None = None  # measured since it was last written
     real: bool = True  # False: only a message says that there is such a product; REST is asked before it is believed
     _young: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -92,6 +94,11 @@ class ProductHead:
         while self._young and now - self._young[0][0] >= SETTLE_S:
             self.proven, settled_id = self._young.popleft()
             self.settled_id = max(self.settled_id, settled_id)
+
+    def take_clock_offset(self) -> int | None:
+        """Measured since the last time that it was taken."""
+        offset_ms, self.clock_offset_ms = self.clock_offset_ms, None
+        return offset_ms
 
     def due(self, now: float, ask_every_s: float) -> bool:
         """Whether REST is to be asked."""
@@ -192,6 +199,8 @@ class Heads:
             real, kind = key in self._configured, str(record["asset_class"])
             self._known[key] = ProductHead(first, first - 1, at, "stream", asset_class=kind, real=real)
         self._known[key].told(newest, "stream", at)
+        if isinstance(offset_us := record.get("clock_offset_us"), int) and abs(offset_us) <= MOST_OFFSET_US:
+            self._known[key].clock_offset_ms = round(offset_us / 1000)
 
     def _ask(self, now: float) -> None:
         quiet: dict[str, int] = {}
@@ -243,6 +252,7 @@ class Heads:
                 now - head.proven,
                 head.witness,
                 proof_of(venue),
+                head.take_clock_offset(),
             )
             for (venue, product), head in self._known.items()
             if head.proven is not None and head.real

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.archive.hash import RowsHash
-from pipeline.archive.layout import Layout, Span
+from pipeline.archive.layout import Kind, Layout, Span
 
 ROW_GROUP = 196_608
 """Rows after which a row group ends: what is in memory at once, some 60 bytes a row and a few copies."""
@@ -70,6 +70,18 @@ def schema_of(layout: Layout, decimals: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def story(venue: str, product_id: str, kind: Kind, from_ts: datetime, to_ts: datetime, revision: int) -> dict[str, Any]:
+    """What a file says of itself, under `METADATA`."""
+    return {
+        "venue": venue,
+        "product_id": product_id,
+        "kind": kind,
+        "from": from_ts.isoformat(),
+        "to": to_ts.isoformat(),
+        "revision": revision,
+    }
+
+
 def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iterable[pa.Table]) -> Written:
     """Write the rows, in order, and have them on the disk; their hash is that of what was handed in.
 
@@ -78,19 +90,12 @@ def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iter
     """
     layout, about = span.layout, _Ranges(span.layout)
     digest = RowsHash(layout)
-    story = {
-        "venue": span.venue,
-        "product_id": span.product_id,
-        "kind": span.kind,
-        "from": span.from_ts.isoformat(),
-        "to": span.to_ts.isoformat(),
-        "revision": revision,
-    }
+    about_file = story(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, revision)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("xb") as opened:
         with pq.ParquetWriter(
             opened,
-            schema.with_metadata({METADATA: json.dumps(story).encode()}),
+            schema,
             compression="zstd",
             compression_level=6,
             use_dictionary=[column.name for column in layout.all_columns if column.name not in DELTA],
@@ -98,6 +103,7 @@ def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iter
             store_decimal_as_integer=True,
             store_schema=False,
         ) as writer:
+            writer.add_key_value_metadata({METADATA: json.dumps(about_file).encode()})
             for piece in pieces:
                 digest.update(piece)
                 about.add(piece)

@@ -20,6 +20,14 @@ def open_storage(settings: ArchiveSettings) -> Storage:
     return Folder(Path(settings.place))
 
 
+def need_ledger(conn: Connection) -> None:
+    """Raise `WrongUse` for a database that has no tables of the archive yet."""
+    if query.scalar(conn, "SELECT to_regclass('lake.ducklake_metadata')") is None:
+        raise WrongUse(
+            "this database has no archive yet: start the pipeline once (scripts/start), which makes its tables."
+        )
+
+
 def settle(conn: Connection, storage: Storage) -> None:
     """Say in the catalog where the files lie, when they do. Raises `WrongUse` where they are somewhere else."""
     known = catalog.data_path(conn)

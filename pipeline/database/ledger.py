@@ -47,7 +47,7 @@ class Head:
 
     `seen_age_s`: since `newest_id` was first seen by its witness ("stream" or "rest"); `settled_id`: the newest id that
     was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known; `proof`: of
-    the venue, as in `instruments.proof`.
+    the venue, as in `instruments.proof`; `clock_offset_ms`: the venue's clock less ours, where it was measured anew.
     """
 
     venue: str
@@ -60,6 +60,7 @@ class Head:
     checked_age_s: float
     witness: str
     proof: str | None
+    clock_offset_ms: int | None = None
 
 
 @dataclass(frozen=True)

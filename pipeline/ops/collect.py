@@ -115,6 +115,28 @@ class CandleState:
 
 
 @dataclass
+class ArchiveState:
+    """Files of one instrument and kind. `until_at` ends the newest span, `age_s` ago; `files_only`: rows that no table
+    has; `changed`: files of which rows changed since."""
+
+    venue: str
+    product_id: str
+    kind: str
+    files: int
+    rows: int
+    bytes: int
+    files_only: int
+    changed: int
+    from_at: Any
+    until_at: Any
+    age_s: float
+
+    @property
+    def bytes_a_row(self) -> float:
+        return self.bytes / self.rows
+
+
+@dataclass
 class State:
     """Everything. `problems` is empty when all is well."""
 
@@ -124,6 +146,7 @@ class State:
     problems: list[str]
     products: list[ProductState] = field(default_factory=list)
     exchange_candles: list[CandleState] = field(default_factory=list)
+    archive: list[ArchiveState] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -231,6 +254,13 @@ def exchange_candles() -> list[CandleState]:
         return query.rows(conn, CandleState, statement("status_candles"))
 
 
+def archive() -> list[ArchiveState]:
+    """What the archive holds. Raises `Unavailable` or a `psycopg.Error`."""
+    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
+        conn.execute("SET statement_timeout = '30s'")
+        return query.rows(conn, ArchiveState, statement("status_archive"))
+
+
 def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
     """What the producers say of products that are not as they should be."""
     found = []
@@ -250,6 +280,7 @@ def collect() -> State:
     refused: dict[str, int] = {}
     stored: list[InstrumentState] = []
     candles: list[CandleState] = []
+    archived: list[ArchiveState] = []
     ran = programs()
     problems += [
         f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran if one.state not in FINE
@@ -262,11 +293,11 @@ def collect() -> State:
     except (PipelineError, ValueError, KeyError) as error:
         problems.append(f"broker: {error}")
     try:
-        stored, candles = instruments(waiting), exchange_candles()
+        stored, candles, archived = instruments(waiting), exchange_candles(), archive()
     except psycopg.errors.UndefinedTable:
         problems.append("database: its tables are not made yet")
     except (PipelineError, psycopg.Error) as error:
         problems.append(f"database: {str(error).strip()}")
     products = products_of(ran)
     problems += sentences.of_products(products) + sentences.missing(stored) + sentences.silent(stored, candles)
-    return State(ran, stored, refused, list(dict.fromkeys(problems)), products, candles)
+    return State(ran, stored, refused, list(dict.fromkeys(problems)), products, candles, archived)

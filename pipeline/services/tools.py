@@ -50,6 +50,7 @@ OURS = {
     "status": "pipeline.status",
     "doctor": "pipeline.doctor",
     "dead-letters": "consumers.dead_letters",
+    "duckdb": "pipeline.duckdb",
 }
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from consumers.candles import Candles
 from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
 from consumers.trades import Trades
@@ -27,6 +26,7 @@ from tests.archive_help import (
     archive_all,
     archive_in,
     rows_everywhere,
+    store_candles,
     store_eurusd_day,
     store_kraken_trades,
 )
@@ -137,36 +137,6 @@ def store_hour_again(conn: Any) -> None:
     start_us = to_us(EURUSD_DAY)
     hour = hour_bytes([1, 2], [114543, 114544], hour_start_us=start_us, fetched_at_us=start_us + 90_000_000_000)
     assert store(Hours(), conn, [received("quotes", hour)]) == (2, [])
-
-
-def store_candles(conn: Any, close: str) -> None:
-    record = {
-        "venue": "kraken",
-        "product_id": "BTC-USD",
-        "asset_class": "crypto",
-        "origin": "history",
-        "received_at_us": T0_US,
-        "granularity_s": 60,
-        "as_of_us": T0_US + int(close) * 60_000_000,
-        "candles": [
-            {
-                "bucket_us": T0_US,
-                "open": "100",
-                "high": "105",
-                "low": "99",
-                "close": close,
-                "volume": "1",
-                "final": 1,
-            }
-        ],
-        "state": None,
-        "covered_from_us": None,
-        "covered_to_us": None,
-        "quorum": None,
-    }
-    topic = "persistent://t/candles/kraken.btc-usd"
-    stored = store(Candles(), conn, [received("candles", record, topic)])
-    assert stored == (1, [])
 
 
 def test_rows_that_come_while_the_file_is_written_are_never_left_out(

@@ -23,6 +23,7 @@ from tests.archive_help import (
     EURUSD_QUOTES,
     KRAKEN_TRADES,
     lake,
+    reader_of,
     store_eurusd_day,
     store_kraken_trades,
 )
@@ -180,24 +181,11 @@ def test_our_catalog_is_the_one_that_stock_duckdb_makes(database_url: str, tmp_p
 
 def test_a_reader_needs_no_more_than_the_readers_role(database_url: str, tmp_path: Path) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
-        conn.execute("DROP ROLE IF EXISTS archive_test_reader")
-        conn.execute("CREATE ROLE archive_test_reader LOGIN PASSWORD 'x' IN ROLE market_data_reader")
         catalog.set_data_path(conn, f"{tmp_path}/")
-        info = psycopg.conninfo.conninfo_to_dict(database_url)
-        url = psycopg.conninfo.make_conninfo(
-            host=str(info["host"]),
-            port=str(info["port"]),
-            dbname=str(info["dbname"]),
-            user="archive_test_reader",
-            password="x",
-        )
-        try:
-            with lake(url, tmp_path) as duck:
-                assert duck.execute("SELECT count(*) FROM lake.trades").fetchone() == (0,)
-                with pytest.raises(duckdb.Error):
-                    duck.execute("CREATE TABLE lake.other (a INTEGER)")
-        finally:
-            conn.execute("DROP OWNED BY archive_test_reader; DROP ROLE archive_test_reader")
+    with reader_of(database_url) as url, lake(url, tmp_path) as duck:
+        assert duck.execute("SELECT count(*) FROM lake.trades").fetchone() == (0,)
+        with pytest.raises(duckdb.Error):
+            duck.execute("CREATE TABLE lake.other (a INTEGER)")
 
 
 def test_months_and_days_are_utc() -> None:

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from consumers.archive import prepared
-from pipeline import restore_ticks
+from pipeline import duckdb, read, restore_ticks
 from pipeline.archive import catalog
 from pipeline.archive.archive import Archive, Mismatch
+from pipeline.archive.audit import audit
 from pipeline.archive.due import due
 from pipeline.archive.open import open_storage
 from pipeline.archive.s3 import Bucket
@@ -57,6 +58,21 @@ def test_a_day_is_archived_dropped_read_and_brought_back(
     arguments = ["--venue", "dukascopy", "--product", "EURUSD", "--from", "2019-02-04", "--to", "2019-02-05"]
     assert CliRunner().invoke(restore_ticks.main, arguments, catch_exceptions=False).exit_code == 0
     assert conn.execute("SELECT count(*) FROM quotes").fetchone() == (EURUSD_QUOTES,)
+
+
+def test_every_reader_finds_the_files(
+    conn: Any, archive: Archive, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    in_tables = read.quotes("dukascopy", "EURUSD", exact=True).arrow()
+    assert archive_all(conn, archive) == []
+    storage = open_storage(load(ArchiveSettings))
+    assert drop_old(conn, 30, storage) == (1, [])
+    assert read.quotes("dukascopy", "EURUSD", exact=True).arrow().equals(in_tables)
+    lazy = read.scan_quotes("dukascopy", "EURUSD", exact=True)
+    assert lazy.collect().equals(read.quotes("dukascopy", "EURUSD", exact=True).polars())
+    assert [one.wrong for one in audit(conn, storage)] == [[]]
+    assert duckdb.connect().execute("SELECT count(*) FROM quotes").fetchone() == (EURUSD_QUOTES,)
 
 
 @pytest.mark.parametrize("call", ["keep", "open"])

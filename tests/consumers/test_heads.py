@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from consumers.gap_filler.explanations import Explanations
@@ -173,3 +174,12 @@ def test_rest_is_asked_when_the_stream_is_quiet() -> None:
     known.told(100, "stream", 14.0)
     assert not known.due(20.0, ASK_EVERY_S)
     assert known.due(30.0, ASK_EVERY_S)
+
+
+def test_a_clock_offset_is_written_once(conn: Any) -> None:
+    """A measurement that is written every two seconds until the next one weighs as much as hundreds."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.clock_offset_ms = 250
+    assert [known.take_clock_offset(), known.take_clock_offset()] == [250, None]
+    Ledger(conn).write_heads([replace(head(100), clock_offset_ms=250), head(101)])
+    assert conn.execute("SELECT least_ms, greatest_ms, looks FROM clock_offsets").fetchall() == [(250, 250, 1)]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
+from tests.archive_help import archive_all, archive_in
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 # As root there is no sandbox; the rest keeps the browser from calling its maker.
@@ -136,17 +138,18 @@ def wait_for_candle(page: Page, text: str = "[") -> None:
 
 
 @pytest.mark.parametrize("page", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], indirect=True)
-def test_pages_fit_and_draw_without_an_error(page: Page, served: Served) -> None:
+def test_pages_fit_and_draw_without_an_error(page: Page, served: Served, tmp_path: Path) -> None:
     """Prevents errors in the console, pages wider than a phone, and a theme that does not follow the system's."""
     served.store([trade(n, at_us=T0_US + n * 20_000_000) for n in range(1, 300)])
     with psycopg.connect(served.database_url, autocommit=True) as conn:
         hour = hour_bytes([n * 1000 for n in range(3600)], [110_000 + n % 90 for n in range(3600)])
         store(Hours(Instruments()), conn, [received("quotes", hour)])
+        archive_all(conn, archive_in(conn, tmp_path))
     wanted = {
         "chart/kraken/BTC-USD/1m": "#chart canvas",
         "chart/dukascopy/EUR-USD/5m": "#chart canvas",
-        "complete": "button.day",
-        "pipeline": "#instruments tbody tr",
+        "complete": "button.day[data-tier=both]",
+        "pipeline": "#archive tbody tr",
     }
     for name, drawn in wanted.items():
         page.goto(f"{served.url}/#/{name}")

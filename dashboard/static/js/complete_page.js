@@ -9,6 +9,7 @@ const STATES = {
   missing: 'something is missing', sampled: 'samples, never complete', unproven: 'nothing shows whether it is complete',
   empty: 'nothing',
 };
+const TIERS = { tables: 'in the tables', both: 'in the tables and the archive', files: 'in the archive' };
 const WEEKS = 26;
 
 const key = (one) => `${one.venue} ${one.product_id}`;
@@ -27,6 +28,7 @@ function words(day, { kind, proof }) {
   if (day.explained) parts.push(`${f.count(day.explained)} ${unit} explained`);
   if (day.repaired) parts.push(kind === 'trades' ? `${f.count(day.repaired)} repaired` : `${f.count(day.repaired)} hours corrected`);
   if (day.reasons.length) parts.push(day.reasons.map(f.reason).join(', '));
+  if (day.tier) parts.push(TIERS[day.tier]);
   return `${day.day}: ${STATES[day.state]}. ${parts.join(', ')}`;
 }
 
@@ -41,7 +43,7 @@ function strip(days, instrument, end, say) {
     const day = known.get(iso(date));
     const text = day ? words(day, instrument) : `${iso(date)}: nothing stored`;
     cells.push(day
-      ? el('button.day', { type: 'button', 'data-state': day.state, title: text, 'aria-label': text, onclick: () => say(text),
+      ? el('button.day', { type: 'button', 'data-state': day.state, 'data-tier': day.tier, title: text, 'aria-label': text, onclick: () => say(text),
         onfocus: () => say(text), onmouseenter: () => say(text) })
       : el('span.day', { 'data-state': 'none' }));
   }
@@ -92,7 +94,8 @@ export async function show(main) {
     el('div.head', {}, el('h1', {}, 'Completeness'),
       el('p', {}, 'Every missing trade or hour is found, fetched again by itself, and accounted for. A square is a day (UTC).')),
     el('ul.key', {}, ['complete', 'repaired', 'explained', 'lost', 'partial', 'unknown', 'missing'].map((name) =>
-      el('li', {}, el('span.day', { 'data-state': name }), STATES[name]))),
+      el('li', {}, el('span.day', { 'data-state': name }), STATES[name])),
+    ['both', 'files'].map((name) => el('li', {}, el('span.day', { 'data-state': 'complete', 'data-tier': name }), TIERS[name]))),
   );
   const grid = el('div.cards', {});
   main.append(grid);

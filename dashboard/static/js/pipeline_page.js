@@ -45,6 +45,15 @@ function candles(list) {
       cell('Newest final', one.newest_at === null ? '–' : f.at(one.newest_at)), cell('Age', f.age(one.age_s)))))];
 }
 
+function archive(list) {
+  const head = ['Archive', 'Kind', 'Rows', 'Files', 'Bytes a row', 'In files only', 'Up to', 'Age'];
+  return [el('thead', {}, el('tr', {}, head.map((text, i) => el('th', { scope: 'col', class: i > 1 ? 'n' : null }, text)))),
+    el('tbody', {}, list.map((one) => el('tr', {}, el('th', { scope: 'row' }, one.product_id, el('small', {}, ` ${one.venue}`)),
+      cell('Kind', one.kind, ''), cell('Rows', f.count(one.rows)), cell('Files', `${f.count(one.files)}${one.changed ? ` (${f.count(one.changed)} changed)` : ''}`),
+      cell('Bytes a row', (one.bytes / one.rows).toFixed(2)), cell('In files only', f.count(one.files_only)),
+      cell('Up to', f.day(one.until_at)), cell('Age', f.age(one.age_s)))))];
+}
+
 const products = (list) => list.map((one) => el('li', {}, el('div', {}, el('b', {}, one.product_id), el('span.bad', {}, one.state), el('span', {}, one.program)),
   one.reason ? el('p', {}, one.reason) : null));
 
@@ -76,6 +85,8 @@ async function refresh() {
   boxes.productsCard.hidden = !state.value.products.length;
   boxes.candles.replaceChildren(...candles(state.value.exchange_candles));
   boxes.candlesCard.hidden = !state.value.exchange_candles.length;
+  boxes.archive.replaceChildren(...archive(state.value.archive));
+  boxes.archiveCard.hidden = !state.value.archive.length;
   const open = boxes.letters.querySelector('details[open]');
   if (!open) boxes.letters.replaceChildren(...(dead.status === 'fulfilled' ? letters(dead.value) : [el('p.bad', {}, dead.reason.message)]));
 }
@@ -86,12 +97,14 @@ export async function show(main) {
     verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
     table: el('table.stack', { id: 'instruments' }), products: el('ul.letters', { id: 'products' }),
     candles: el('table.stack', { id: 'exchange-candles' }), letters: el('div', { id: 'letters' }),
+    archive: el('table.stack', { id: 'archive' }),
   };
   boxes.productsCard = el('section.card', { hidden: true }, el('h2', {}, 'Products that are not streamed as they should be'), boxes.products);
   boxes.candlesCard = el('section.card', { hidden: true }, el('h2', {}, 'Candles of exchanges'), el('div.wide', {}, boxes.candles));
+  boxes.archiveCard = el('section.card', { hidden: true }, el('h2', {}, 'Archive'), el('div.wide', {}, boxes.archive));
   main.append(el('div.head', {}, el('h1', {}, 'Pipeline')), boxes.verdict,
     el('section.card', {}, el('h2', {}, 'Programs'), boxes.programs),
-    boxes.productsCard, el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)), boxes.candlesCard,
+    boxes.productsCard, el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)), boxes.candlesCard, boxes.archiveCard,
     el('section.card', {}, el('h2', {}, 'Dead letters'), boxes.letters));
   await refresh();
   const again = setInterval(() => { if (!document.hidden) refresh(); }, 3000);

@@ -1,0 +1,84 @@
+"""Where the rows of a time are: in files, in the database's table, or in both, each row to be taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql
+
+from pipeline.archive.layout import Kind, Span
+from pipeline.archive.storage import Storage
+from pipeline.core.errors import Unavailable
+from pipeline.database.connection import Connection
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that holds a whole span. `rows`: by the ledger."""
+
+    span: Span
+    path: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """`[from_ts, to_ts)`: all its rows are in the table (no `file`), in the file, or in both.
+
+    `later`: the table has rows of the file's span that came after it, to be merged with `archive.merge`.
+    """
+
+    from_ts: datetime
+    to_ts: datetime
+    file: File | None = None
+    later: bool = False
+
+
+@contextmanager
+def snapshot(conn: Connection, kind: Kind) -> Iterator[None]:
+    """A read-only transaction in which ledger and table are of one moment, whatever archive and retention do.
+
+    A snapshot alone would not do: a chunk that is dropped is gone for older snapshots too. So the table is locked, with
+    its chunks, before the snapshot is taken: a drop has either happened before it or waits for our end.
+    """
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(kind)))
+        yield
+
+
+def parts(
+    conn: Connection, storage: Storage, kind: Kind, instrument_id: int, from_ts: datetime, to_ts: datetime
+) -> list[Part]:
+    """What `[from_ts, to_ts)` is made of, in order and without a gap. Inside `snapshot`.
+
+    A file that is up to date is taken also where the table has the same rows, because it is read ten times as fast.
+    Raises `Unavailable` where rows are in files only and the files are not there.
+    """
+    found = conn.execute(
+        "SELECT venue, product_id, from_ts, to_ts, path, rows, up_to_date, in_tables FROM archived"
+        " WHERE instrument_id = %s AND kind = %s AND to_ts > %s AND from_ts < %s AND (up_to_date OR NOT in_tables)"
+        " ORDER BY from_ts",
+        (instrument_id, kind, from_ts, to_ts),
+    ).fetchall()
+    if found and not storage.has(found[-1][4]):
+        found = [row for row in found if not row[7]]
+        if found:
+            raise Unavailable(
+                f"{kind} of {found[0][0]} {found[0][1]} are in files of the archive that are not in {storage.address}:"
+                " set ARCHIVE_PATH to where they are."
+            )
+    made: list[Part] = []
+    at = from_ts
+    for venue, product_id, begin, end, path, rows, up_to_date, _ in found:
+        if at < begin:
+            made.append(Part(at, begin))
+        span = Span(instrument_id, venue, product_id, kind, begin, end)
+        made.append(Part(max(at, begin), min(end, to_ts), File(span, path, rows), later=not up_to_date))
+        at = made[-1].to_ts
+    if at < to_ts:
+        made.append(Part(at, to_ts))
+    return made

@@ -1,0 +1,63 @@
+"""Trades and quotes as a lazy Polars frame: of the files only those columns and rows are read that a query needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from pipeline.archive.layout import Kind
+from pipeline.core.settings import ArchiveSettings, load
+from pipeline.read.request import Moment
+from pipeline.read.ticks import FIELDS, located
+
+
+def scan_trades(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Any:
+    """A `polars.LazyFrame` of `trades`: time, trade_id, price, quantity, taker_side. Needs polars.
+
+    What is not in the archive's files is read at once. The files stay for a day after they were replaced: scan again
+    after that.
+    """
+    return _scan("trades", venue, product, start, end, exact)
+
+
+def scan_quotes(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Any:
+    """A `polars.LazyFrame` of `quotes`: time, bid, ask, bid_size, ask_size; the rest as in `scan_trades`."""
+    return _scan("quotes", venue, product, start, end, exact)
+
+
+def _scan(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exact: bool) -> Any:
+    polars: Any = import_module("polars")
+
+    storage, found = located(kind, venue, product, start, end, exact)
+    number = polars.Decimal(38, 18) if exact else polars.Float64
+    taken = [polars.col("ts").alias("time")]
+    for name in FIELDS[kind][1:]:
+        column = polars.col(name)
+        taken.append(column if name in ("trade_id", "taker_side") else column.cast(number))
+    frames, options = [], _options(load(ArchiveSettings))
+    for part in found:
+        if part.table is not None:
+            frames.append(polars.from_arrow(part.table).lazy())
+            continue
+        assert part.about.file is not None  # what is in no file was read from the tables
+        about, span = part.about, part.about.file.span
+        frame = polars.scan_parquet(f"{storage.address}{part.about.file.path}", glob=False, storage_options=options)
+        if about.from_ts > span.from_ts:
+            frame = frame.filter(polars.col("ts") >= about.from_ts)
+        if about.to_ts < span.to_ts:
+            frame = frame.filter(polars.col("ts") < about.to_ts)
+        frames.append(frame.select(taken))
+    return polars.concat(frames)
+
+
+def _options(settings: ArchiveSettings) -> dict[str, str] | None:
+    """How Polars comes to files in object storage."""
+    if not settings.place.startswith("s3://"):
+        return None
+    options = {"aws_region": settings.s3_region}
+    if settings.s3_endpoint is not None:
+        options |= {"aws_endpoint_url": settings.s3_endpoint, "aws_allow_http": "true"}
+    if settings.s3_access_key is not None and settings.s3_secret_key is not None:
+        secret = settings.s3_secret_key.get_secret_value()
+        options |= {"aws_access_key_id": settings.s3_access_key, "aws_secret_access_key": secret}
+    return options

@@ -1,0 +1,23 @@
+-- Of the ids from the one before a day's first trade to the one after its last: which are neither stored nor explained, and
+-- how many between the two are explained, by reason. No trade need follow where the venue said after the day's end that
+-- there was none.
+WITH asked AS (
+    SELECT c.ids AS stored,
+           int8multirange(int8range(greatest(%(first)s - 1, 1),
+               CASE WHEN h.settled_id <= %(last)s AND h.checked_at >= %(to)s THEN %(last)s ELSE %(last)s + 1 END, '[]')) AS ids
+    FROM trade_coverage c LEFT JOIN trade_heads h USING (instrument_id) WHERE instrument_id = %(instrument)s
+), explained AS (
+    SELECT reason, (range_agg(int8range(first_id, last_id, '[]'))
+                    * int8multirange(int8range(%(first)s, %(last)s, '[]'))) - (SELECT stored FROM asked) AS ids
+    FROM holes WHERE instrument_id = %(instrument)s AND first_id <= %(last)s AND last_id >= %(first)s AND signed_at IS NOT NULL
+    GROUP BY reason
+), edges AS (
+    SELECT coalesce(range_agg(int8range(first_id, last_id, '[]')), '{}') AS ids
+    FROM holes WHERE instrument_id = %(instrument)s AND first_id <= %(last)s + 1 AND last_id >= %(first)s - 1
+      AND signed_at IS NOT NULL
+)
+SELECT ARRAY(SELECT format('%%s to %%s', lower(r), upper(r) - 1) FROM unnest(a.ids - a.stored - e.ids) r LIMIT 20) AS missing,
+       (SELECT jsonb_object_agg(reason, n) FROM (
+            SELECT reason, (SELECT sum(upper(r) - lower(r))::bigint FROM unnest(ids) r) AS n FROM explained) s
+        WHERE n > 0) AS explained
+FROM asked a, edges e
