@@ -162,7 +162,7 @@ class Loader:
         name = job.instrument.product_id
         with self._ledger().turn(f"{VENUE} {name}", self.stop, wait=self._wait_turn) as mine:
             if not mine:
-                job.error = None if self.stop.is_set() else "another process works on it (--no-wait)"
+                job.error = None if self.stop.is_set() else "another process is loading it (--no-wait)"
                 return False
             self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)

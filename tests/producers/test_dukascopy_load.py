@@ -214,7 +214,7 @@ def test_two_processes_share_the_work(env: Environment, database_url: str) -> No
             assert mine
             skipped = load(environment, *flags, "--no-wait")
             assert skipped.returncode == 1
-            assert "another process works on it" in skipped.stderr
+            assert "another process is loading it" in skipped.stderr
             assert _asked(simulator) == 0
         with (
             writer(environment),
