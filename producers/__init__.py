@@ -1,1 +1,1 @@
-"""Programs that publish what venues send."""
+"""Programs that publish market data."""

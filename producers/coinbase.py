@@ -1,4 +1,4 @@
-"""`python -m producers.coinbase`: Coinbase, live or from its history."""
+"""`python -m producers.coinbase`: stream Coinbase, or load its history."""
 
 from producers.live.command import command_of
 

@@ -1,4 +1,4 @@
-"""`python -m producers.kraken`: Kraken, live or from its history."""
+"""`python -m producers.kraken`: stream Kraken, or load its history."""
 
 from producers.live.command import command_of
 

@@ -1,7 +1,7 @@
-"""The contract between processes: `*.avsc`, and the stock client's schema object made from them.
+"""The contract between processes: `*.avsc`, their codecs, and schema objects for the Pulsar client.
 
-Records are the types of `schemas.records`, or plain dicts. `registered(name)` is what a producer or reader hands to the
-Pulsar client; `decode` reads a message that was written with exactly our schema version (the writing loops use it, see
+Records are the types of `schemas.records`, or plain dicts. `registered(name)` returns the schema object that a producer
+or reader passes to the Pulsar client; `decode` reads a message's bytes (used by the writers, see
 `consumers.subscription`).
 """
 
@@ -24,12 +24,12 @@ from pipeline.core.errors import BadData
 
 NAMES = ("trades", "ticker", "quotes", "candles", "gap", "head", "dead_letter")
 Layout = int | str | None
-"""How bytes are laid out: None as our schema, a number: only its first fields, a text: why they cannot be read."""
+"""Layout of a message's bytes. None: our schema; an int: only its first fields; a str: why they cannot be read."""
 
 
 @cache
 def definition(name: str) -> dict[str, Any]:
-    """The `.avsc` as a dict."""
+    """Return the `.avsc` as a dict."""
     text = resources.files(__name__).joinpath(f"{name}.avsc").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
@@ -41,7 +41,7 @@ def parsed(name: str) -> Any:
 
 
 def encode(name: str, record: Mapping[str, Any] | Struct) -> bytes:
-    """Avro bytes of one record (a type of `schemas.records`, or a dict), without header."""
+    """Encode one record (a type of `schemas.records`, or a dict) as Avro without header."""
     if isinstance(record, Struct):
         record = msgspec.to_builtins(record)
     buffer = io.BytesIO()
@@ -50,7 +50,7 @@ def encode(name: str, record: Mapping[str, Any] | Struct) -> bytes:
 
 
 def decode(name: str, data: bytes, layout: Layout = None) -> dict[str, Any]:
-    """The record in `data`. Raises `BadData` where its layout is not ours, and whatever Avro raises."""
+    """Decode one record. Raises `BadData` if its layout is not readable, and whatever Avro raises."""
     if layout is None:
         record = fastavro.schemaless_reader(io.BytesIO(data), parsed(name), None)
     elif isinstance(layout, str):
@@ -63,27 +63,27 @@ def decode(name: str, data: bytes, layout: Layout = None) -> dict[str, Any]:
 
 
 def layout(name: str, written: str) -> Layout:
-    """How to read what was written with the Avro schema `written` (JSON), which the broker let pass.
+    """Return how to read messages written with the Avro schema `written` (JSON), which the broker accepted.
 
-    The broker lets pass any field with a default, wherever it stands, so that bytes say nothing without their schema.
-    Read is what begins as ours does: fields behind ours are left alone, and fields of ours that an older version did
-    not have yet get their default. Nothing else is ever read by a schema of somebody else, which may say that a few
-    bytes are a billion nothings.
+    The broker accepts additional fields with a default at any position, so bytes mean nothing without their schema.
+    Only schemas that start like ours are read: additional fields at the end are ignored, and fields missing at the end
+    of an older version get their default. A foreign schema is never used for decoding: it may claim that a few bytes
+    are a billion nulls.
     """
     try:
         theirs, ours = _shapes(json.loads(written)), _shapes(definition(name))
-    except Exception as error:  # whatever a stranger's schema makes of this
-        return f"written with a schema that is none: {type(error).__name__}"
+    except Exception as error:  # whatever a foreign schema raises here
+        return f"written with an invalid schema: {type(error).__name__}"
     if theirs[: len(ours)] == ours:
         return None
     missing = definition(name)["fields"][len(theirs) :]
     if ours[: len(theirs)] == theirs and all("default" in field for field in missing):
         return len(theirs)
-    return "written with other fields than ours"
+    return "written with other fields than our schema's"
 
 
 def _shapes(schema: Mapping[str, Any]) -> list[Any]:
-    """Name and bare type of each field: without documentation, defaults and the names of types."""
+    """Return name and structural type of each field, without documentation, defaults and type names."""
     named: dict[str, Any] = {}
     return [(field["name"], _shape(field["type"], named)) for field in schema["fields"]]
 
@@ -116,10 +116,10 @@ def _defaults(name: str, count: int) -> dict[str, Any]:
 
 
 class RegisteredSchema(AvroSchema):  # type: ignore[misc]  # the client has no types
-    """The stock `AvroSchema` that also takes bytes which are already encoded.
+    """The client's `AvroSchema`, which also accepts bytes that are already encoded.
 
-    The stock encoder parses the schema for each message (96 k records/s; with the parsed schema 230 k), and an hour of
-    quotes is encoded by numpy (`schemas.columns`). The bytes and what is registered with the broker are the same.
+    Measured: the client's encoder parses the schema for each message (96 k records/s; with a parsed schema 230 k), and
+    an hour of quotes is encoded by numpy (`schemas.columns`). The bytes and the registered schema are the same.
     """
 
     def __init__(self, name: str) -> None:
@@ -131,5 +131,5 @@ class RegisteredSchema(AvroSchema):  # type: ignore[misc]  # the client has no t
 
 
 def registered(name: str) -> RegisteredSchema:
-    """A new schema object for one producer or reader (the client binds itself to it)."""
+    """Return a new schema object for one producer or reader (the client binds itself to it)."""
     return RegisteredSchema(name)

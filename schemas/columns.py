@@ -1,9 +1,9 @@
-"""An hour of quotes between Avro bytes and numpy columns, without a Python object per tick.
+"""Codec between Avro bytes and numpy columns for an hour of quotes, without a Python object per tick.
 
-Byte for byte what any Avro encoder writes for `quotes.avsc` (a test compares with fastavro): an Avro array is a
-count, the items and a zero, all of them zigzag varints (Avro specification, "Binary Encoding"), so the five columns
-at the end of the record are one run of varints that numpy handles at once. Measured on one core: fastavro 11 M
-values/s out and 7 M in (lists of Python ints at its other end), this 68 M out and 64 M in (hours of 2,600 quotes).
+The bytes are those of any Avro encoder for `quotes.avsc` (a test compares with fastavro): an Avro array is a count, the
+items and a zero, all of them zigzag varints (Avro specification, "Binary Encoding"), so the five columns at the end of
+the record are one sequence of varints that numpy handles at once. Measured on one core: fastavro encodes 11 M values/s
+and decodes 7 M (to and from lists of Python ints), this 68 M and 64 M (hours of 2,600 quotes).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class QuoteHour:
     """One hour of quotes; the columns have equal length.
 
     bid and ask are integers with `header.price_scale` decimals, sizes with `header.size_scale` decimals in units of
-    the base; offset_ms counts from `header.hour_start_us`.
+    the base currency; offset_ms counts from `header.hour_start_us`.
     """
 
     header: HourHeader
@@ -49,7 +49,7 @@ class QuoteHour:
 
 
 def checksum(offset_ms: Column, bid: Column, ask: Column) -> int:
-    """CRC-32 over the columns as little-endian int64, one after the other (sizes differ between the feeds)."""
+    """Return CRC-32 over the columns as little-endian int64, one after another. Sizes are excluded: feeds differ."""
     crc = 0
     for column in (offset_ms, bid, ask):
         crc = zlib.crc32(np.ascontiguousarray(column, dtype="<i8").tobytes(), crc)
@@ -68,7 +68,7 @@ def _header_schema() -> Any:
 def encode_quote_hour(
     header: HourHeader, offset_ms: Column, bid: Column, ask: Column, bid_size: Column, ask_size: Column
 ) -> bytes:
-    """Avro bytes of one hour. `count` and `checksum` are computed, whatever the header holds."""
+    """Encode one hour as Avro. `count` and `checksum` of the header are ignored and computed."""
     columns = (offset_ms, bid, ask, bid_size, ask_size)
     count = len(offset_ms)
     if any(len(column) != count for column in columns):
@@ -89,35 +89,35 @@ def encode_quote_hour(
 
 
 def decode_quote_hour(data: bytes, layout: Layout = None) -> QuoteHour:
-    """The hour in `data`. Raises `BadData` for bytes that are none, `count` or `checksum` that do not fit."""
+    """Decode one hour. Raises `BadData` for invalid bytes, or if `count` or `checksum` do not match."""
     if layout is not None:  # the columns are the last fields of ours, and none of them has a default
         raise BadData("schema", str(layout))
     buffer = io.BytesIO(data)
     try:
         header = msgspec.convert(fastavro.schemaless_reader(buffer, _header_schema(), None), HourHeader)
         columns = _columns(np.frombuffer(data, dtype=np.uint8, offset=buffer.tell()), header.count)
-        if columns is None:  # several blocks an array, as other encoders may write, or very large numbers
+        if columns is None:  # arrays of several blocks, as other encoders may write, or very large numbers
             record: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(data), parsed("quotes"), None)  # type: ignore[assignment]
             columns = [np.array(record[name], dtype=np.int64) for name in COLUMNS]
     except BadData:
         raise
-    except Exception as error:  # whatever a decoder raises on bytes that are no Avro
-        raise BadData("schema", f"no hour of quotes: {type(error).__name__}: {error}") from None
+    except Exception as error:  # whatever a decoder raises on bytes that are not Avro
+        raise BadData("schema", f"not an hour of quotes: {type(error).__name__}: {error}") from None
     hour = QuoteHour(header, *columns)
     if any(len(column) != header.count for column in columns):
         raise BadData("count", f"count says {header.count}, the columns have {[len(c) for c in columns]}")
     if checksum(hour.offset_ms, hour.bid, hour.ask) != header.checksum:
-        raise BadData("checksum", "checksum does not fit the columns")
+        raise BadData("checksum", "checksum does not match the columns")
     return hour
 
 
 def _varints(values: Column) -> bytes | None:
-    """Zigzag varints of all values, one after the other; None where one is longer than 8 bytes."""
+    """Encode all values as zigzag varints; None if one is longer than 8 bytes."""
     zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
     widest = max(1, -(-int(zigzag.max()).bit_length() // 7))
     if widest > 8:
         return None
-    # Each value becomes a word that holds its varint from the lowest byte on; `keep` has a 1 in each byte that counts.
+    # Each value becomes a word that holds its varint from the lowest byte on; `keep` has a 1 in each byte used.
     word = _word(widest)
     rest = zigzag.astype(word)
     spread, keep = rest & word(0x7F), np.ones_like(rest)
@@ -130,7 +130,7 @@ def _varints(values: Column) -> bytes | None:
 
 
 def _columns(tail: npt.NDArray[np.uint8], count: int) -> list[Column] | None:
-    """Five arrays of `count` items in `tail`; None where they are not one block each, or a number is very large."""
+    """Decode five arrays of `count` items; None if they are not one block each, or a number is very large."""
     if count == 0:
         return [np.empty(0, dtype=np.int64)] * len(COLUMNS) if not tail.any() and len(tail) == len(COLUMNS) else None
     ends = np.flatnonzero(tail < 0x80)
@@ -140,7 +140,7 @@ def _columns(tail: npt.NDArray[np.uint8], count: int) -> list[Column] | None:
     longest = int(lengths.max())
     if longest > 8:
         return None
-    # The word that ends with each varint, whose foreign bytes are its lowest.
+    # The word that ends with each varint; its lowest bytes belong to the previous one.
     word = _word(longest)
     size = np.dtype(word).itemsize
     padded = np.concatenate([np.zeros(size - 1, dtype=np.uint8), tail])
@@ -158,6 +158,6 @@ def _columns(tail: npt.NDArray[np.uint8], count: int) -> list[Column] | None:
 
 
 def _word(length: int) -> Any:
-    """The unsigned type that holds varints of so many bytes; prices and sizes of one hour rarely need more than 4."""
+    """Return the unsigned type for varints of this many bytes; prices and sizes of an hour rarely need more than 4."""
     assert sys.byteorder == "little"
     return np.uint32 if length <= 4 else np.uint64

@@ -124,5 +124,5 @@ class Trade(BaseModel):
 
 
 def _digits(value: float | int | str | Decimal) -> str:
-    """The number as it is written; a float by its shortest digits, never in scientific notation."""
+    """Return the number's digits; a float by its shortest representation, never in scientific notation."""
     return format(Decimal(str(value)), "f")

@@ -1,14 +1,14 @@
-"""Trades of many small messages as columns, read by numpy for all messages at once.
+"""Decode the trades of many small messages into columns, with numpy and for all messages at once.
 
-Live trades come one or a few a message, and a writer reads thousands of messages a second. An Avro decoder makes Python
-objects of each (`schemas.records.decode_as`: 7 us for a message of one trade, 15 for one of five). Here the messages
-are read in step: the first field of all of them, then the second, and so on, with a cursor in each (Avro specification,
-"Binary Encoding": a record is its fields one after the other, numbers are zigzag varints, texts and arrays begin with
-their length).
+Live messages have one or a few trades, and a writer reads thousands of messages per second. An Avro decoder creates
+Python objects for each (`schemas.records.decode_as`: 7 us for a message of one trade, 15 for one of five). Here the
+messages are decoded in lockstep: the first field of all of them, then the second, and so on, with a cursor in each
+(Avro specification, "Binary Encoding": a record is its fields one after another, numbers are zigzag varints, strings
+and arrays start with their length).
 
-Only what is plain is read this way: up to `MOST_TRADES` trades in one block, no claims about ids, prices and quantities
-of digits and at most one point, 18 digits in all. Whatever else a message holds, it is left to `decode_as`, which knows
-every way to write one, and what to say of one that is none. A test compares the two on hostile bytes.
+Only plain messages are decoded this way: up to `MOST_TRADES` trades in one block, no claims about ids, prices and
+quantities of digits and at most one point, 18 digits in all. All others are left to `decode_as`, which handles every
+valid encoding and reports invalid ones. A test compares the two on hostile bytes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 MOST_TRADES = 64  # of a message
-# Fewer messages than this in step cost more than one by one (measured: 100 us a step, 10 us a message).
+# Fewer messages than this are faster one by one (measured: 100 us per step, 10 us per message).
 LEAST_MESSAGES = 16
-MOST_DIGITS = 18  # whose number fits into an int64
+MOST_DIGITS = 18  # fit into an int64
 _LONGEST_NUMBER = MOST_DIGITS + 1
 _LONGEST_NAME = 63
 _PAD = bytes(8 + _LONGEST_NUMBER)
@@ -47,11 +47,11 @@ class PlainDecimals:
 
 @dataclass(frozen=True)
 class TradeColumns:
-    """What `read_columns` found. Arrays of messages have the length of the input, arrays of trades that of all trades
-    of the messages that are `plain`, in the order of the messages."""
+    """Result of `read_columns`. Arrays of messages have the length of the input; arrays of trades have one element per
+    trade of the `plain` messages, in the order of the messages."""
 
     plain: Flags
-    """Messages: whether this one was read. What the other arrays hold of one that was not is of no meaning."""
+    """Messages: whether it was decoded. Otherwise its elements of the other arrays are undefined."""
 
     names: list[bytes]
     """Messages: the bytes of venue, product and asset class, for `names_in`."""
@@ -61,10 +61,10 @@ class TradeColumns:
 
     received_at_us: Ints
     count: Ints
-    """Messages: how many trades."""
+    """Messages: number of trades."""
 
     message: Ints
-    """Trades: whose they are."""
+    """Trades: index of their message."""
 
     trade_id: Ints
     timestamp_us: Ints
@@ -75,7 +75,7 @@ class TradeColumns:
 
 
 def names_in(header: bytes) -> tuple[str, str, str]:
-    """Venue, product and asset class in one of `TradeColumns.names`. Raises `UnicodeDecodeError`."""
+    """Decode venue, product and asset class from an element of `TradeColumns.names`. Raises `UnicodeDecodeError`."""
     found, at = [], 0
     for _ in range(3):
         length = header[at] >> 1  # names are short: their length is one byte
@@ -85,7 +85,7 @@ def names_in(header: bytes) -> tuple[str, str, str]:
 
 
 def read_columns(messages: Sequence[bytes]) -> TradeColumns:
-    """Read the messages that are plain; the others are marked. Never raises on any bytes."""
+    """Decode the plain messages; the others are marked. Never raises, whatever the bytes."""
     cursor = _Cursor(messages)
     begin = cursor.at.copy()
     for _ in range(3):
@@ -108,7 +108,7 @@ def read_columns(messages: Sequence[bytes]) -> TradeColumns:
 
 
 class _Cursor:
-    """A place in each message. `good` messages are understood so far; the place of the others does not matter."""
+    """A position in each message. `good` messages are valid so far; the position of the others is undefined."""
 
     def __init__(self, messages: Sequence[bytes]) -> None:
         assert sys.byteorder == "little"
@@ -118,11 +118,11 @@ class _Cursor:
         self.at: Ints = self.ends - lengths
         self.good: Flags = np.ones(len(messages), dtype=bool)
         self.bytes = np.frombuffer(text, dtype=np.uint8)
-        # The eight bytes that begin at each byte, as a number.
+        # The eight bytes starting at each byte, as a number.
         self._words: npt.NDArray[np.uint64] = np.ndarray(len(text) - 7, dtype=np.uint64, buffer=text, strides=(1,))
 
     def part(self, chosen: Ints) -> _Cursor:
-        """The chosen messages alone; `put` takes their progress back."""
+        """Return a cursor over the chosen messages; `put` writes its progress back."""
         made: _Cursor = object.__new__(_Cursor)
         made.bytes, made._words = self.bytes, self._words
         made.ends, made.at, made.good = self.ends[chosen], self.at[chosen], self.good[chosen]
@@ -132,10 +132,10 @@ class _Cursor:
         self.at[chosen], self.good[chosen] = part.at, part.good
 
     def number(self) -> Ints:
-        """The next number of each message: a varint of at most eight bytes."""
+        """Decode the next number of each message: a varint of at most eight bytes."""
         word = self._words.take(self.at)
         stops = ~word & _HIGH_BITS
-        lowest = stops & (~stops + np.uint64(1))  # the high bit of the byte that ends the varint; 0: it is longer
+        lowest = stops & (~stops + np.uint64(1))  # the high bit of the varint's last byte; 0: it is longer
         below = lowest - np.uint64(1)
         length = (np.bitwise_count(below).astype(np.int64) + 1) >> 3
         self.good &= (lowest != 0) & (self.at + length <= self.ends)
@@ -149,14 +149,14 @@ class _Cursor:
         return half ^ -(word & np.uint64(1)).view(np.int64)
 
     def name(self) -> None:
-        """Pass a text of at most 63 bytes, so that its length is one byte."""
+        """Skip a string of at most 63 bytes, so that its length is one byte."""
         before = self.at
         length = self.number()
         self.good &= self.at == before + 1
         self._pass(length, length <= _LONGEST_NAME)
 
     def decimal(self) -> PlainDecimals:
-        """The next text of each message, which is a plain number."""
+        """Decode the next string of each message, a plain decimal."""
         length = self.number()
         begin = self.at
         self._pass(length, length <= _LONGEST_NUMBER)
@@ -186,7 +186,7 @@ class _Cursor:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The trade of the same number in each of some messages."""
+    """The n-th trade of each of some messages."""
 
     message: Ints
     number: int
@@ -208,7 +208,7 @@ class _Rows:
 def _in_order(
     rows: Sequence[_Rows], plain: Flags, names: list[bytes], origin: Ints, received_at_us: Ints, count: Ints
 ) -> TradeColumns:
-    """Trades one message after the other, those of messages that are not plain left out."""
+    """Order the trades by message, omitting those of messages that are not plain."""
     first = np.cumsum(count) - count
     kept = [plain[one.message] for one in rows]
     places = [first[one.message[keep]] + one.number for one, keep in zip(rows, kept, strict=True)]

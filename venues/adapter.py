@@ -1,6 +1,6 @@
-"""What a venue must give, so that every program knows it: `venues/<name>/adapter.py` has one `ADAPTER`.
+"""What every venue provides: `venues/<name>/adapter.py` defines one `ADAPTER`.
 
-That of a live venue is an `Adapter`. Whose data are loaded by a program of its own, such as Dukascopy, is a `Vendor`.
+It is an `Adapter` for a live venue, and a `Vendor` for one whose data a separate program loads, such as Dukascopy.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 
 
 class Proof(StrEnum):
-    """How it is shown that nothing of a venue is missing; as stored in `instruments.proof`."""
+    """How completeness of a venue's data is proven. Stored in `instruments.proof`."""
 
     IDS = "contiguous ids"  # per product: a missing number is a missing trade
-    SEQUENCE = "sequence per connection"  # a time is proven while the venue's numbers of frames follow each other
-    WINDOWS = "time windows"  # a time is proven once the stream was compared with REST
-    HOURS = "hours"  # files by the hour: each is stored whole, or was looked for and is not there
+    SEQUENCE = "sequence per connection"  # an interval is proven while the frames' sequence numbers have no jump
+    WINDOWS = "time windows"  # an interval is proven once the stream has been compared with REST
+    HOURS = "hours"  # hourly files: each is stored completely, or was requested and does not exist
     SAMPLED = "sampled"  # the venue omits updates at will: nothing is ever called complete
 
 
@@ -38,8 +38,7 @@ class Rest(Protocol[S_contra]):
 
 @dataclass(frozen=True, kw_only=True)
 class Vendor:
-    """Whoever data come from, by the name that messages and tables carry. Nothing outside its folder names it;
-    `venues.registry` finds it."""
+    """A source of data. Found by `venues.registry`; nothing outside its folder refers to it by name."""
 
     name: str
     """Identifier in topics, tables and settings: `kraken`."""
@@ -47,7 +46,7 @@ class Vendor:
     """Display name: `Kraken`."""
     proof: Proof
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Its own names of coins in place of the usual ones: `XDG` is `DOGE` at Kraken."""
+    """The venue's own asset names -> the usual ones: Kraken's `XDG` is `DOGE`."""
 
 
 @dataclass(frozen=True, kw_only=True)

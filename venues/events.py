@@ -62,8 +62,8 @@ class CandleFrame:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The venue accepted a subscription. Without a channel: that of the request it answers, or all of the product.
-    Without a product, where a venue answers by the number alone: all products of that request."""
+    """The venue accepted a subscription. `channel` None: that of the request it answers, else all of the product's.
+    `product_id` None, for venues that answer by request id only: all products of that request."""
 
     channel: str | None
     product_id: str | None
@@ -82,8 +82,8 @@ class SubscriptionRefused:
 
 @dataclass(frozen=True, slots=True)
 class Resubscribe:
-    """What came of one channel of a product cannot be continued (a lost update, a wrong checksum): it is to begin anew,
-    with a new snapshot."""
+    """One channel of a product must be resubscribed to get a new snapshot, because an update was lost or a checksum is
+    wrong."""
 
     channel: str
     product_id: str

@@ -1,4 +1,4 @@
-"""The venues there are: every folder of `venues/` that has an `adapter.py`."""
+"""The registry of venues: every folder of `venues/` with an `adapter.py`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from venues.adapter import Adapter, Proof, Vendor
 
 @cache
 def vendors() -> dict[str, Vendor]:
-    """All of them by name: the live venues, and those whose data a program of its own loads."""
+    """Return all venues by name, including those whose data a separate program loads."""
     names = sorted(file.parent.name for file in (PROJECT / "venues").glob("*/adapter.py"))
     return {name: import_module(f"venues.{name}.adapter").ADAPTER for name in names}
 
 
 @cache
 def adapters() -> dict[str, Adapter[Any]]:
-    """The live venues by name, in the order of their ports."""
+    """Return the live venues by name, in the order of their ports."""
     return {name: adapter_of(name) for name in venue_sections()}
 
 
@@ -30,14 +30,13 @@ def adapter_of(name: str) -> Adapter[Any]:
 
 
 def proof_of(venue: str) -> Proof | None:
-    """How it is shown that nothing of a venue is missing; None for one that has no folder here: then nobody can show
-    it, whatever a message says."""
+    """Return how completeness of a venue is proven; None for an unknown venue, which cannot be proven complete."""
     known = vendors().get(venue)
     return None if known is None else known.proof
 
 
 def product_at(venue: str, text: str) -> str:
-    """`canonical_product`, which also understands the venue's own names of coins (`XDG/USD` at Kraken is `DOGE-USD`).
-    Raises `WrongUse`."""
+    """Return the canonical product id, resolving the venue's asset names (Kraken's `XDG/USD` is `DOGE-USD`). Raises
+    `WrongUse`."""
     known = vendors().get(canonical_venue(venue))
     return canonical_product(text, {} if known is None else known.aliases)

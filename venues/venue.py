@@ -31,7 +31,7 @@ class Venue(Protocol):
         answer."""
 
     def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
-        """The text to send; `request` as in `subscribe`. Its answer needs no word."""
+        """Return the message that unsubscribes `products`; `request` as in `subscribe`. No answer is awaited."""
 
     def read(self, frame: bytes) -> list[Said]:
         """Parse a frame into events. Never raises."""

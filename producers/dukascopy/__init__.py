@@ -1,1 +1,1 @@
-"""Dukascopy: historical quotes by the hour, from two network feeds or a folder."""
+"""Dukascopy: hours of historical quotes, from two network feeds or a folder."""

@@ -1,4 +1,4 @@
-"""`python -m producers.dukascopy`: historical quotes onto the topics quotes/dukascopy.*."""
+"""`python -m producers.dukascopy`: publish historical quotes to the topics quotes/dukascopy.*."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from producers.dukascopy.piece import Means
 from producers.dukascopy.progress import Lines, shown
 from venues.dukascopy.settings import DukascopySettings
 
-# How long nothing at all may be stored, see `Loader`.
+# How long a load waits while nothing is stored, see `Loader`.
 PATIENCE_S = 600.0
 FOLLOW_PATIENCE_S = 60.0
 
@@ -46,12 +46,12 @@ FOLLOW_PATIENCE_S = 60.0
 @click.option("--from", "start", metavar="WHEN", help="First hour: 2019-02-04, 2019-02-04T12, 7_days_ago, 1_year_ago.")
 @click.option("--to", "end", metavar="WHEN", help="Hour after the last one [now].")
 @click.option("--feed", metavar="FEED", help="auto, json, bi5 or a folder of bi5 files [DUKASCOPY_FEED].")
-@click.option("--fill-gaps", is_flag=True, help="Everything missing between DUKASCOPY_FROM (or --from) and now.")
-@click.option("--follow", is_flag=True, help="Stay, and fetch new hours as they are published.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and fetch nothing.")
-@click.option("--check-candles", is_flag=True, help="Compare our minute candles with the vendor's, and fetch nothing.")
-@click.option("--refetch", is_flag=True, help="Ask again for hours that are stored: the vendor corrects some.")
-@click.option("--wait/--no-wait", default=True, help="Wait where another process loads the same instrument [wait].")
+@click.option("--fill-gaps", is_flag=True, help="Fetch all missing hours from DUKASCOPY_FROM (or --from) up to now.")
+@click.option("--follow", is_flag=True, help="Keep running and fetch new hours as they are published.")
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched, without fetching it.")
+@click.option("--check-candles", is_flag=True, help="Only compare our minute candles with the vendor's.")
+@click.option("--refetch", is_flag=True, help="Fetch stored hours again: the vendor corrects some.")
+@click.option("--wait/--no-wait", default=True, help="Wait while another process loads the same instrument [wait].")
 @program("dukascopy")
 def main(
     instruments: str | None,
@@ -65,16 +65,16 @@ def main(
     refetch: bool,
     wait: bool,
 ) -> int:
-    """Fetch the hours of quotes that the ledger does not account for, and only those.
+    """Fetch the hours of quotes that are missing in the ledger, and only those.
 
-    Exit code 0 when every hour asked for is accounted for, 1 when some are open: they are listed with the reason and
-    the time of the next try.
+    The exit code is 0 if every requested hour is accounted for, otherwise 1; missing hours are listed with the reason
+    and the time of the next attempt.
     """
     settings = load(DukascopySettings, instruments=instruments, feed=feed)
     if not (fill_gaps or follow or start or dry_run):
-        raise WrongUse("say what to fetch: --fill-gaps, or --from 2019-02-04 --to 2019-02-05, or --follow.")
+        raise WrongUse("nothing to fetch; give --fill-gaps, or --from 2019-02-04 --to 2019-02-05, or --follow.")
     if follow and (end or refetch or dry_run or check_candles):
-        raise WrongUse("--follow goes on for ever; leave out --to, --refetch, --dry-run and --check-candles.")
+        raise WrongUse("--follow runs forever; leave out --to, --refetch, --dry-run and --check-candles.")
     stop = Stop().listen()
     if follow and not settings.enabled:
         get_logger().info(events.DISABLED, text="DUKASCOPY_ENABLED is false")
@@ -82,7 +82,7 @@ def main(
     wanted = chosen(settings.instruments, catalogue(settings.instruments_file))
     request = Request(start or settings.start, end, "--from" if start else "DUKASCOPY_FROM")
     for instrument in wanted:
-        request.span(instrument, now_us())  # wrong moments are refused before anything is waited for
+        request.span(instrument, now_us())  # refuse invalid times before waiting for anything
     state_dir: Path = load(CommonSettings).state_dir
     source = open_feed(settings, state_dir, stop, use_cache=not refetch)
     database = load(DatabaseSettings)
@@ -99,15 +99,15 @@ def main(
 
 
 def _give_way(feed: Feed) -> None:
-    """History takes what live data, and the writer that stores it, leave of the processor.
+    """Lower the priority of this process: live data and its writer go first.
 
-    A feed on the network needs little. A folder is read as fast as the machine can, so it gets half of the cores, and
-    there only what nobody else wants. To be nice is not enough: Linux shares between sessions first (sched(7), "The
-    autogroup feature"), and each connection to PostgreSQL is a session. docs/benchmarks.md has what this gave.
+    A network feed needs little CPU. A folder is read as fast as the machine can, so it gets half of the cores, and
+    there only idle time. `nice` is not enough: Linux shares the CPU between sessions first (sched(7), "The autogroup
+    feature"), and each PostgreSQL connection is a session. Measured in docs/benchmarks.md.
     """
     if feed.free:
         cores = sorted(os.sched_getaffinity(0))
-        with suppress(PermissionError):  # of a container
+        with suppress(PermissionError):  # not allowed in a container
             os.sched_setaffinity(0, cores[len(cores) // 2 :])
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
@@ -134,11 +134,11 @@ def _run(
         Backpressure(stop, [state_dir]),
         Lines() if follow else shown(),
         stop,
-        # With two threads on a folder hours come out of order, and the database takes 8 % more time for its indexes.
+        # Measured: two threads on a folder deliver hours out of order, and the database needs 8 % more for its indexes.
         workers=1 if feed.free else settings.connections,
         confirm_us=int(settings.empty_confirm_seconds * 1e6),
     )
-    # A single load waits long for a writer that is away; with several instruments one must not hold up the others.
+    # A single load waits long for an absent writer; with several instruments one must not hold up the others.
     patience_s = FOLLOW_PATIENCE_S if follow else PATIENCE_S / min(len(wanted), 5)
     loader = Loader(means, bus, database, wait_turn=wait, refetch=refetch, patience_s=patience_s)
     following = Following(loader, wanted, request, settings.poll_seconds, stop)

@@ -1,7 +1,7 @@
-"""Hours that need not be asked, because the week's own rule closes the market (`venues.market_hours`).
+"""Hours that need no request, because the market is closed every week at that time (`venues.market_hours`).
 
-Holidays are a message's word, so their hours are asked like others (some ten a year). Daily breaks of metals and
-indices are not documented by the vendor, hence not taken for granted.
+Holidays are only claimed by an answer, so their hours are requested like others (some ten days a year). The vendor does
+not document the daily breaks of metals and indices, so they are not assumed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _BUSY_DAYS = (1, 2, 3)
 
 
 def closed(instrument: Instrument, hour_us: int) -> bool:
-    """Whether the whole hour lies safely inside a closed time of this instrument."""
+    """Whether the instrument's market is certainly closed for the whole hour."""
     return closed_by_week(instrument.session, hour_us)
 
 
 def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
-    """The newest hours (µs) in which every market trades: 15:00 UTC from Tuesday to Thursday, no holiday."""
+    """Return the newest hours (µs) in which every market trades: 15:00 UTC, Tuesday to Thursday, no holiday."""
     found: list[int] = []
     day_us = 24 * HOUR_US
     for midnight_us in range(before_us - before_us % day_us, before_us - 30 * day_us, -day_us):
@@ -35,6 +35,6 @@ def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
 
 
 def _holiday(instrument: Instrument, hour_us: int) -> bool:
-    """Whether a part of the hour is, by the vendor's word, on a holiday."""
+    """Whether part of the hour is a holiday according to the vendor."""
     start_ms = hour_us // 1000
     return any(a < start_ms + HOUR_MS and start_ms < b for a, b in instrument.holidays_ms)

@@ -1,4 +1,4 @@
-"""`--check-candles`: our minute candles of the bid against the vendor's own."""
+"""`--check-candles`: compare our minute candles of the bid with the vendor's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas.columns import Column
 
 DAY_US = 24 * HOUR_US
 SHOWN = 10
-# Our columns in minutes of the day and integers of the instrument's scale, volume in hundredths of a unit.
+# Our candles by minute of the day: prices as integers of the instrument's scale, volume in hundredths of a unit.
 _OURS = """
     SELECT extract(epoch FROM c.bucket - %(day)s)::bigint / 60, trunc(open * f)::bigint, trunc(high * f)::bigint,
            trunc(low * f)::bigint, trunc(close * f)::bigint, round(bid_size * 100)::bigint
@@ -38,7 +38,7 @@ _OURS = """
 
 @dataclass(frozen=True)
 class Difference:
-    """A minute that is not the same; None where one side has no candle."""
+    """A minute whose candles differ; None where one side has no candle."""
 
     minute: int
     ours: tuple[int, ...] | None
@@ -46,7 +46,7 @@ class Difference:
 
 
 def compare(ours: dict[int, tuple[int, ...]], vendors: dict[int, tuple[int, ...]]) -> list[Difference]:
-    """Differences in open, high, low, close; the volume (last) is not compared, bi5 sizes are rounded."""
+    """Return differences in open, high, low and close. The volume (last) is not compared: bi5 sizes are rounded."""
     return [
         Difference(minute, ours.get(minute), vendors.get(minute))
         for minute in sorted(ours.keys() | vendors.keys())
@@ -55,14 +55,14 @@ def compare(ours: dict[int, tuple[int, ...]], vendors: dict[int, tuple[int, ...]
 
 
 def by_minute(table: Column) -> dict[int, tuple[int, ...]]:
-    """Rows minute, open, high, low, close, volume as a dict by minute."""
+    """Turn rows of minute, open, high, low, close, volume into a dict by minute."""
     return {column[0]: tuple(column[1:]) for column in table.T.tolist()}
 
 
 def check_candles(
     feed: Feed, database: DatabaseSettings, instruments: Iterable[Instrument], request: Request, stop: threading.Event
 ) -> int:
-    """Compare day by day and print what differs. 0: all equal, 1: something differs or could not be compared."""
+    """Compare day by day and print the differences. Returns 1 if anything differs or could not be compared."""
     bad = False
     with connect(database, "dukascopy candles", read_only=True) as conn:
         for instrument in instruments:
@@ -101,7 +101,7 @@ def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span
 
 
 def _asked(feed: Feed, instrument: Instrument, day_us: int, stop: threading.Event) -> Column:
-    """The vendor's candles; asked again at once where the answer was none: the feed limits the rate itself."""
+    """Request the vendor's candles, retrying without a pause: the feed limits the rate itself."""
 
     def say(error: BaseException, _seconds: float) -> None:
         get_logger().warning(events.REQUEST_RETRY, product=instrument.product_id, error=str(error))

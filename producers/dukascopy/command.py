@@ -1,4 +1,4 @@
-"""A load as a program: once, or again and again (`--follow`)."""
+"""Run loads: once, or repeatedly (`--follow`)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, before "now" and the instrument's first tick are known."""
+    """The requested interval as typed, before "now" and the instrument's first tick are known."""
 
     start: str
     end: str | None
@@ -38,7 +38,8 @@ class Request:
         return self.end is None or not self.end.strip()[:1].isdigit()
 
     def span(self, instrument: Instrument, now: int) -> tuple[range, int]:
-        """The hours, and from which on they are optional: without `--to`, what is not published yet is not missed."""
+        """Return the hours (by start, µs), and the time from which they are optional: without `--to`, hours that are
+        not published yet do not count as missing. Raises `WrongUse`."""
         first = whole_hour_us(self.start, now, self.start_name)
         if self.end is not None:
             last = optional = whole_hour_us(self.end, now, "--to")
@@ -53,7 +54,7 @@ class Request:
 
 
 def described(feed: Feed, instrument: Instrument) -> Instrument:
-    """The instrument with what the feed knows about it; without, where the feed does not answer."""
+    """Return the instrument completed by the feed's description; unchanged if the feed does not answer."""
     try:
         return feed.described(instrument)
     except Stopped:
@@ -63,7 +64,7 @@ def described(feed: Feed, instrument: Instrument) -> Instrument:
             events.REQUEST_RETRY,
             product=instrument.product_id,
             error=str(error),
-            text="going on without the vendor's description (holidays)",
+            text="continuing without the vendor's description (holidays)",
         )
         return instrument
 
@@ -71,9 +72,9 @@ def described(feed: Feed, instrument: Instrument) -> Instrument:
 def load_all(
     loader: Loader, instruments: Iterable[Instrument], request: Request, stop: Stop, *, follow: bool = False
 ) -> list[Job]:
-    """One load of each instrument, in turn. What fails one is in its job's `error` and costs no other.
+    """Load the instruments one by one. An instrument's failure is in its job's `error` and does not affect the others.
 
-    `follow`: the hours of now on are to be accounted for, and older ones that anybody asked for are fetched as well.
+    `follow`: hours from now on are requested too, and older requested ones that are missing are fetched as well.
     """
     jobs = []
     for instrument in instruments:
@@ -86,7 +87,7 @@ def load_all(
                 _load(loader, job)
         except Stopped:
             break
-        except Exception as error:  # a ledger that fails, or a mistake of ours
+        except Exception as error:  # a failing ledger, or a bug of ours
             if stop.is_set():
                 break
             if not isinstance(error, PipelineError):
@@ -97,15 +98,15 @@ def load_all(
 
 
 def _job(loader: Loader, instrument: Instrument, request: Request, *, follow: bool) -> Job | None:
-    """What is to be done for an instrument, noted in the ledger; None when there is nothing."""
+    """Note the request in the ledger and return the job; None if there is nothing to do."""
     feed = loader.means.feed
     instrument = described(feed, instrument)
     if request.ends_now and feed.clock.told_us() is None:
-        feed.hear(instrument)  # what "now" is, the vendor says
+        feed.hear(instrument)  # "now" is by the vendor's clock
     span, optional_from_us = request.span(instrument, feed.clock.now_us())
     if not len(span):
         first = us_to_iso(instrument.first_tick_us or 0)
-        get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is of {first}")
+        get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is from {first}")
         return None
     loader.ask(instrument, Asked(span.start, min(span.stop, max(span.start, optional_from_us)), follow))
     older = loader.missing(instrument, span.start) if follow else []
@@ -128,7 +129,7 @@ def _load(loader: Loader, job: Job) -> None:
 
 
 def report_open(jobs: Iterable[Job], *, to_stderr: bool) -> bool:
-    """Say which hours are open, why, and when they are tried again. True when there are any."""
+    """Report the missing hours with reason and time of the next attempt. Returns whether there are any."""
     found = False
     for job in jobs:
         if job.error:
@@ -147,7 +148,7 @@ def report_open(jobs: Iterable[Job], *, to_stderr: bool) -> bool:
 
 
 def _groups(open_hours: dict[int, Open]) -> list[tuple[str, dict[str, Any]]]:
-    """Runs of hours that are open for the same reason, as text and as fields."""
+    """Group consecutive hours that are missing for the same reason, as text and as log fields."""
     groups: list[tuple[int, int, Open]] = []
     for hour_us, what in open_hours.items():
         if groups and groups[-1][1] == hour_us and groups[-1][2].why == what.why:
@@ -161,8 +162,8 @@ def _groups(open_hours: dict[int, Open]) -> list[tuple[str, dict[str, Any]]]:
         count = (end - first) // HOUR_US
         again = f"{from_us(what.next_try_us):%Y-%m-%d %H:%M:%S} UTC" if what.next_try_us else None
         hours = "1 hour" if count == 1 else f"{count} hours"
-        text = f"{hours} open from {from_us(first):%Y-%m-%d %H:%M}: {what.why}" + (
-            f"; next try {again}" if again else ""
+        text = f"{hours} missing from {from_us(first):%Y-%m-%d %H:%M}: {what.why}" + (
+            f"; next attempt {again}" if again else ""
         )
         made.append((text, {"hours": count, "first": us_to_iso(first), "why": what.why, "next_try": again}))
     return made

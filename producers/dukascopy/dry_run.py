@@ -1,4 +1,4 @@
-"""`--dry-run`: what a load would do, from the ledger and the disk alone; nobody is asked and nothing is published."""
+"""`--dry-run`: show what a load would do, from the ledger and the disk only; no requests, nothing is published."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from producers.dukascopy.instruments import VENUE, Instrument
 from producers.dukascopy.plan import Plan, Rules, make_plan
 from venues.dukascopy.settings import DukascopySettings
 
-# Where the ledger knows no hour of the instrument yet: EURUSD in 2019 had 5,700 quotes an hour.
+# Where the ledger has no hour of the instrument yet: EURUSD in 2019 had 5,700 quotes an hour.
 QUOTES_AN_HOUR = 5_700
-# Bytes a quote: measured on the recordings (bi5 compressed, JSON as it is sent).
+# Bytes per quote, measured on the recordings (bi5 compressed, JSON as sent).
 BYTES = {"bi5": 5.3, "folder": 5.3, "json": 28.0, "auto": 28.0}
 
 
@@ -34,7 +34,7 @@ def dry_run(
     *,
     refetch: bool,
 ) -> int:
-    """Print one line per instrument and the sum. Raises `Unavailable` when the database does not answer."""
+    """Print a line per instrument and the total. Raises `Unavailable` if the database does not answer."""
     rules = Rules(now_us(), int(settings.empty_confirm_seconds * 1e6), refetch)
     calls = quotes = size = 0.0
     for instrument in instruments:
@@ -50,19 +50,19 @@ def dry_run(
         click.echo(_line(instrument, span, plan, here, asked))
     slowest, fastest = _duration(calls / 1.0), _duration(calls / settings.max_rate)
     click.echo(
-        f"together: {calls:,.0f} calls, about {quotes / 1e6:,.1f} M quotes, {size / 1e6:,.0f} MB to download; "
-        + (f"{fastest} at {settings.max_rate:g} calls a second, {slowest} at 1." if calls else "nobody is asked.")
+        f"in total: {calls:,.0f} calls, about {quotes / 1e6:,.1f} M quotes, {size / 1e6:,.0f} MB to download; "
+        + (f"{fastest} at {settings.max_rate:g} calls per second, {slowest} at 1." if calls else "no requests needed.")
     )
     return 0
 
 
 def _line(instrument: Instrument, span: range, plan: Plan, here: int, asked: int) -> str:
     if not len(span):
-        return f"{instrument.symbol}: nothing, its first quote is of {us_to_iso(instrument.first_tick_us or 0)}"
+        return f"{instrument.symbol}: nothing, its first quote is from {us_to_iso(instrument.first_tick_us or 0)}"
     return (
         f"{instrument.symbol}: {us_to_iso(span[0])} to {us_to_iso(span.stop)}, {len(span):,} hours: "
         f"{len(plan.accounted):,} accounted for, {len(plan.closed):,} closed market, {here:,} on disk, "
-        f"{asked:,} calls, {len(plan.waiting):,} not to be had now"
+        f"{asked:,} calls, {len(plan.waiting):,} not available now"
     )
 
 
@@ -71,7 +71,7 @@ def _known(database: DatabaseSettings, instrument: Instrument, span: range) -> d
         try:
             return Ledger(conn).quote_hours(VENUE, instrument.product_id, span.start, span.stop)
         except psycopg.errors.UndefinedTable:
-            return {}  # a database that nobody has used
+            return {}  # a new database
         except psycopg.OperationalError as error:
             raise Unavailable(f"the database went away: {str(error).strip()}") from None
 

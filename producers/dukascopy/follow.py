@@ -1,4 +1,4 @@
-"""`--follow`: looks again and again, and tells the truth about it on `/health`."""
+"""`--follow`: poll for new hours, and report on `/health`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LONGEST_REST_S = 3600.0
 
 
 class Following:
-    """Well when the last look that succeeded, for every instrument, is not older than twice the pause.
+    """Polls all instruments. Healthy if every instrument's last successful poll is at most two intervals old.
 
-    A look succeeded for an instrument when what came was understood and stored, or nothing was due. An hour that cannot
-    be had while others can is the hour's own trouble: it stands in `open_hours`.
+    A poll succeeds for an instrument if all answers were understood and stored, or nothing was due. A single hour that
+    cannot be fetched while others can does not count as a failure: it is listed in `open_hours`.
     """
 
     def __init__(
@@ -31,18 +31,18 @@ class Following:
         self._well_at = time.monotonic()
         self._open: dict[str, int] = {}
         self._failing: dict[str, str] = {}
-        self._why = ["first look under way"]
+        self._why = ["first poll running"]
         self._waiting_for: str | None = None
         self._own_trouble: defaultdict[str, set[int]] = defaultdict(set)  # hours by product
         self._resting: dict[str, tuple[float, float]] = {}  # by product: until (monotonic), and how long
         loader.on_progress = self._alive
 
     def waits_for(self, service: str | None) -> None:
-        """Nothing can be done before this service is there."""
+        """Report on `/health` that the process waits for this service; None: for none."""
         self._waiting_for = service
 
     def _alive(self) -> None:
-        """Hours are being stored: a long first load is no reason to be called ill."""
+        """Count stored hours as success, so that a long first load is not reported as unhealthy."""
         if not self._failing:
             self._well_at = time.monotonic()
 
@@ -68,7 +68,7 @@ class Following:
             metrics.LAST_POLL.labels(VENUE).set(time.time())
 
     def _judge(self, job: Job) -> None:
-        """Whether the look failed for this instrument. One that fails as a whole is asked less and less often."""
+        """Record whether the poll failed for this instrument. One that fails entirely is polled with growing pauses."""
         name = job.instrument.product_id
         self._open[name] = len(job.open_hours)
         why = job.error or job.unproven

@@ -1,4 +1,4 @@
-"""What Dukascopy offers: `instruments.json`, and the user's own file on top of it (`DUKASCOPY_INSTRUMENTS_FILE`)."""
+"""Dukascopy's instruments: `instruments.json`, extended by the user's own file (`DUKASCOPY_INSTRUMENTS_FILE`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG_SHOWN = 20
 
 
 class _Entry(BaseModel):
-    """One instrument as the files write it. `band`: a median bid outside of it means a wrong `price_scale`."""
+    """One instrument of a file. `band`: a median bid outside it means that `price_scale` is wrong."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     asset_class: AssetClass
@@ -53,19 +53,19 @@ class Instrument:
     holidays_ms: tuple[tuple[int, int], ...] = ()
 
     def check_price(self, quotes: Quotes) -> None:
-        """Raise `BadData("price")` when the median bid is not plausible: a wrong scale would be silent otherwise.
-        Raise `WrongAnswer` when more than a few prices are none."""
+        """Raise `BadData("price")` if the median bid is implausible, because a wrong scale would go unnoticed. Raise
+        `WrongAnswer` if more than a few prices are not positive."""
         if not len(quotes):
             return
         if self.asset_class != "commodity" and not (quotes.bid.min() > 0 < quotes.ask.min()):  # oil was below zero
-            bearable(quotes, int(((quotes.bid <= 0) | (quotes.ask <= 0)).sum()), "have a price that is none")
+            bearable(quotes, int(((quotes.bid <= 0) | (quotes.ask <= 0)).sum()), "have a price that is not positive")
         if self.band is None:
             return
         median = quotes.median_price(self.price_scale)
         if not self.band[0] <= median <= self.band[1]:
             raise BadData(
                 "price",
-                f"{self.symbol}: the median price {median} is outside of {self.band[0]}..{self.band[1]}; is "
+                f"{self.symbol}: the median price {median} is outside {self.band[0]}..{self.band[1]}; is "
                 f"price_scale {self.price_scale} right? Correct it, or the band, in DUKASCOPY_INSTRUMENTS_FILE.",
             )
 
@@ -93,13 +93,13 @@ def _instrument(symbol: str, entry: _Entry) -> Instrument:
 
 
 def symbol_of(name: str) -> str:
-    """bi5's name for what people write: `EUR/USD`, `eur-usd`, `brent.cmd-usd`, `XBTUSD` -> `EURUSD` ... `BTCUSD`."""
+    """Return bi5's name for user input: `EUR/USD`, `eur-usd`, `brent.cmd-usd`, `XBTUSD` -> `EURUSD` ... `BTCUSD`."""
     symbol = "".join(c for c in name.upper() if c.isalnum())
     return "BTC" + symbol[3:] if symbol.startswith("XBT") else symbol
 
 
 def _text(file: Path) -> str:
-    """A JSON file in any encoding of Unicode, as editors write them. Raises `WrongUse`."""
+    """Read a JSON file in any Unicode encoding. Raises `WrongUse`."""
     try:
         with file.open("rb") as opened:
             content = opened.read(MAX_FILE_BYTES + 1)
@@ -113,7 +113,7 @@ def _text(file: Path) -> str:
 
 
 def catalogue(own_file: Path | None = None) -> dict[str, Instrument]:
-    """All instruments by bi5 symbol. Raises `WrongUse` for an own file that cannot be used, with all that is wrong."""
+    """Return all instruments by bi5 symbol. Raises `WrongUse` listing all errors of the user's file."""
     ours = resources.files(__name__.rpartition(".")[0]).joinpath("instruments.json").read_text("utf-8")
     known = _read("instruments.json", ours)
     return known if own_file is None else known | _read(str(own_file), _text(own_file))
@@ -143,7 +143,8 @@ def _read(name: str, text: str) -> dict[str, Instrument]:
 
 
 def chosen(names: Iterable[str], known: dict[str, Instrument]) -> list[Instrument]:
-    """The instruments called so (`EURUSD`, `EUR/USD`, `brent.cmd-usd`), each once. Raises `WrongUse`."""
+    """Return the instruments with these names (`EURUSD`, `EUR/USD`, `brent.cmd-usd`), without duplicates. Raises
+    `WrongUse`."""
     found: dict[str, Instrument] = {}
     for name in names:
         symbol = symbol_of(name)
@@ -151,7 +152,7 @@ def chosen(names: Iterable[str], known: dict[str, Instrument]) -> list[Instrumen
             near = difflib.get_close_matches(symbol, known, n=3, cutoff=0.6)
             hint = f" did you mean {', '.join(near)}?" if near else ""
             raise WrongUse(
-                f"{name!r} is no instrument that is known here;{hint or ' see producers/dukascopy/instruments.json.'} "
+                f"unknown instrument {name!r};{hint or ' see producers/dukascopy/instruments.json.'} "
                 'Add others in a JSON file named by DUKASCOPY_INSTRUMENTS_FILE: {"'
                 + (symbol or "EURUSD")
                 + '": {"asset_class": "forex", "price_scale": 5}}.'

@@ -1,8 +1,8 @@
-"""Bringing hours onto their topic: plan, fetch, publish, and wait until the ledger shows them.
+"""Load hours: plan, fetch, publish, and wait until the ledger shows them.
 
-An instrument's load is cut into pieces of some seconds. A piece is done under the instrument's turn, so that two
-processes never fetch the same hour, and ends when the writer has stored what was published. So it may be killed
-anywhere: the ledger says what is left.
+A load is divided into pieces of some seconds. A piece runs under the instrument's lock, so that two processes never
+fetch the same hour, and ends when the writer has stored what was published. So a load may be killed at any point: the
+ledger shows what is missing.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from producers.dukascopy.plan import Open, Plan, Rules, make_plan
 from venues.dukascopy.adapter import ADAPTER
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
-# Longer than a waiting process sleeps between two tries, so that it gets its turn.
+# Longer than a waiting process sleeps between two attempts to lock, so that it gets its turn.
 LET_IN_S = 0.7
-# The ledger is read this far at a time: 20 years at once would be 50 MB.
+# Hours of the ledger read at once: 20 years would be 50 MB.
 WINDOW = 100 * 24
-# Hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
+# Limit of hours not yet confirmed by the broker; an hour has 60 kB on average and 6 MB at worst.
 MAX_PENDING = 24
 QUIET_S, LEDGER_TRIES, LEDGER_PAUSE_S = 15.0, 5, 0.5
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """Hours of `[from, to)`, in µs, that somebody asked for; with `follow` also every later one."""
+    """A request for the hours of `[from_us, to_us)`; with `follow` also for every later one."""
 
     from_us: int
     to_us: int
@@ -61,10 +61,10 @@ class Asked:
 
 
 class Loader:
-    """Loads instruments one after the other with one connection to the database and one publisher at a time.
+    """Loads instruments one after another, with one database connection and one publisher at a time.
 
-    `patience_s`: an instrument of which nothing at all is stored for so long, by the writer's or the broker's fault, is
-    given up, so that it costs the others no more.
+    `patience_s`: an instrument is given up if nothing of it is stored for this long because of the writer or the
+    broker, so that it does not hold up the others.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Loader:
         self._session.close()
 
     def ask(self, instrument: Instrument, asked: Asked) -> None:
-        """Note in the ledger what is to be accounted for from now on; before anything is fetched."""
+        """Record the request in the ledger. Call it before anything is fetched."""
         whose = VENUE, instrument.product_id, instrument.asset_class, ADAPTER.proof
         self._with_ledger(lambda ledger: ledger.ask_hours(*whose, asked.from_us, asked.to_us, follow=asked.follow))
 
     def missing(self, instrument: Instrument, before_us: int) -> list[range]:
-        """Hours before this moment that somebody asked for once, and that are not accounted for."""
+        """Return requested hours before this time that are not accounted for."""
         values = {"venue": VENUE, "product": instrument.product_id, "before": from_us(before_us)}
         query = statement("quote_hours_missing")
         found = self._with_ledger(lambda _: self._session.connection().execute(query, values).fetchall())
@@ -106,7 +106,7 @@ class Loader:
         return [run for run in runs if len(run)]
 
     def _with_ledger(self, do: Callable[[Ledger], T]) -> T:
-        """Some tries: a connection may be lost without that the database is. Raises the last error, or `Stopped`."""
+        """Call `do`, retrying a few times on a new connection. Raises the last error, or `Stopped`."""
         wait, lost = wait_fixed(LEDGER_PAUSE_S), self._lost
         return retry(
             lambda: do(self._ledger()), self.stop, retry_on=_LOST, wait=wait, attempts=LEDGER_TRIES, before_wait=lost
@@ -117,7 +117,7 @@ class Loader:
         self.close()
 
     def load(self, job: Job) -> Job:
-        """Everything that can be had now. Raises `Unavailable` only when stopped before it began."""
+        """Load everything available now. Raises `Unavailable` only if stopped before it started."""
         self.means.shown.begin(job.instrument.product_id, job.hours)
         for span in job.spans:
             for start in range(0, len(span), WINDOW):
@@ -127,7 +127,7 @@ class Loader:
         return job
 
     def _window(self, job: Job, window: range) -> None:
-        """One part of the span, piece by piece."""
+        """Load one part of the job, piece by piece."""
         finished, lost = False, 0
         before, moved_at = job.progress, time.monotonic()
         while not finished and not self.stop.is_set() and job.error is None:
@@ -140,7 +140,7 @@ class Loader:
                 job.sent.clear()  # the ledger is asked again
                 lost, moved_at = lost + 1, time.monotonic()
                 if lost >= LEDGER_TRIES:
-                    job.error = f"its ledger cannot be read: {' '.join(str(error).split())}"
+                    job.error = f"the ledger cannot be read: {' '.join(str(error).split())}"
             now = job.progress
             if now != before:
                 before, moved_at = now, time.monotonic()
@@ -150,7 +150,7 @@ class Loader:
                 self.stop.wait(LET_IN_S)
 
     def _left_over(self, job: Job) -> None:
-        """Name what a stop or an error left undone; the ledger need not be asked for it."""
+        """Mark the hours that a stop or an error left undone."""
         why = job.error or ("stopped before it was its turn" if self.stop.is_set() else None)
         if why is not None:
             for hour_us in chain.from_iterable(job.spans):
@@ -158,11 +158,11 @@ class Loader:
                     job.done[hour_us] = Open(why)
 
     def _piece(self, job: Job, window: range) -> bool:
-        """Some seconds of work in our turn. True when nothing is left to do."""
+        """Work for some seconds under the instrument's lock. Returns True when nothing is left to do."""
         name = job.instrument.product_id
         with self._ledger().turn(f"{VENUE} {name}", self.stop, wait=self._wait_turn) as mine:
             if not mine:
-                job.error = None if self.stop.is_set() else "another process works on it (--no-wait)"
+                job.error = None if self.stop.is_set() else "another process is loading it (--no-wait)"
                 return False
             self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
@@ -196,24 +196,25 @@ class Loader:
 
         plan = made()
         if plan.waiting and not feed.free and feed.clock.told_us() is None:
-            feed.hear(job.instrument)  # it is too early by our clock, which may be wrong
+            feed.hear(job.instrument)  # too early by our clock, which may be wrong
             plan = made()
         return plan
 
     def _with_quotes(self, instrument: Instrument) -> list[int]:
-        """Hours (µs) of which every feed must have quotes: the newest one stored that is old enough, and busy ones."""
+        """Return hours (µs) for which every feed must have quotes: the newest stored one that is old enough, and busy
+        ones."""
         before_us = self.means.feed.clock.now_us() - EMPTY_FINAL_AFTER_US
         stored = self._ledger().newest_quote_hours(VENUE, instrument.product_id, before_us, 1)
         return [*stored, *busy_hours(instrument, before_us, 2)]
 
     def _settled(self, topic: str) -> None:
-        """Wait until the writer is through with what an earlier run published, or is seen to do nothing."""
+        """Wait until the writer has stored what an earlier run published, or makes no progress."""
         least, since, said = None, time.monotonic(), False
         while not self.stop.is_set():
             try:
                 behind = self.means.backpressure.messages_behind(topic)
             except (PipelineError, ValueError, KeyError):
-                return  # no broker: the publisher waits for it
+                return  # no broker: the publisher will wait for it
             if not behind:
                 return
             if least is None or behind < least:
@@ -227,7 +228,7 @@ class Loader:
             self.stop.wait(0.25)
 
     def _stored(self, job: Job, publisher: Publisher) -> None:
-        """Wait until the ledger shows what was published; what the writer refused is open."""
+        """Wait until the ledger shows what was published; what the writer refused stays missing."""
         while not self.stop.is_set() and publisher.pending and not publisher.failed:
             publisher.flush(0.5)
         if self.stop.is_set():
@@ -253,7 +254,7 @@ class Loader:
             if stored or (behind is not None and (least is None or behind < least)):
                 least, moved_at = behind, time.monotonic()
             if time.monotonic() - moved_at > self._patience_s:
-                job.error = f"the writer does not store it; {behind} messages of its topic wait"
+                job.error = f"the writer stores nothing; {behind} messages of its topic are waiting"
                 break
             if time.monotonic() - said_at > 10:
                 said_at = time.monotonic()
@@ -265,7 +266,7 @@ class Loader:
         job.sent.clear()
 
     def _once_more(self, job: Job, known: Mapping[int, Hour]) -> None:
-        """What the writer has stored as seen once, where we said more: with refused rows, or not closed by its rule."""
+        """Handle hours that the writer did not store as final: some rows refused, or not closed by its calendar."""
         for hour_us, sent in list(job.sent.items()):
             hour = known.get(hour_us)
             if hour is None or not sent.stored_as_less(hour):
@@ -275,14 +276,14 @@ class Loader:
                 job.not_closed.add(hour_us)
             else:
                 job.done[hour_us] = Open(
-                    "some of its rows were refused, see the topics dead-letters/*; to be asked once more",
+                    "some of its rows were refused, see the topics dead-letters/*; needs a second look",
                     hour.fetched_at_us + self.means.confirm_us,
                 )
                 job.published += 1
                 self.on_progress()
 
     def _behind(self, topic: str) -> int | None:
-        """How many messages the writer has not stored; None where the broker does not say."""
+        """The number of messages the writer has not stored; None if the broker does not answer."""
         try:
             return self.means.backpressure.messages_behind(topic)
         except (PipelineError, ValueError, KeyError):

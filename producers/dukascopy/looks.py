@@ -1,4 +1,4 @@
-"""What the vendor was asked for and does not have: noted in the ledger before the finding is published."""
+"""Record looks at hours that the vendor does not have, in the ledger, before the finding is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from venues.dukascopy.adapter import ADAPTER
 
 
 class Looks:
-    """Of all threads that ask the vendor, over one connection. A writer believes no finding without its look."""
+    """Records looks. Thread-safe: one connection for all worker threads. Writers believe no finding without its
+    look."""
 
     def __init__(self, database: DatabaseSettings) -> None:
         self._lock = threading.Lock()
@@ -24,10 +25,10 @@ class Looks:
         self.close = self._session.close
 
     def note(self, instrument: Instrument, hour_us: int, *, sure: bool) -> None:
-        """`sure`: no second look is needed. Raises `Unavailable`, `WrongUse`."""
+        """Record a look. `sure`: no second look is needed. Raises `Unavailable`, `WrongUse`."""
         with self._lock:
             try:
                 ledger = Ledger(self._session.connection())
                 ledger.looked(VENUE, instrument.product_id, instrument.asset_class, ADAPTER.proof, hour_us, sure=sure)
             except psycopg.Error as error:
-                raise Unavailable(f"the ledger does not take what was seen: {' '.join(str(error).split())}") from None
+                raise Unavailable(f"the ledger cannot record the look: {' '.join(str(error).split())}") from None

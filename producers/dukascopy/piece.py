@@ -1,4 +1,4 @@
-"""Some seconds of an instrument's load: its hours are fetched and published by several threads."""
+"""A piece of an instrument's load: several threads fetch and publish hours for some seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PIECE_S = 20.0
 
 @dataclass(frozen=True)
 class Means:
-    """What loads work with. `confirm_us`: distance in time of the two looks that make an hour empty."""
+    """Shared resources of all loads. `confirm_us`: time between the two looks that make an hour empty."""
 
     feed: Feed
     backpressure: Backpressure
@@ -45,7 +45,7 @@ class Means:
 
 
 class Piece:
-    """`run`, then `settle`. `finished`: nothing of the plan is left to be asked."""
+    """Call `run`, then `settle`. `finished`: no hour of the plan is left."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class Piece:
             + [(h, self._running) for h in plan.running]
         )
         self._tries: dict[int, int] = {}
-        self._empty: dict[int, Fetched] = {}  # hours called empty that are not believed without a proof
+        self._empty: dict[int, Fetched] = {}  # empty answers that need a proof of the feed
         self._busy = 0
         self._until = time.monotonic() + PIECE_S
         self.finished = False
 
     def run(self) -> None:
-        """Until everything is done, the time is up, or the process is to stop."""
+        """Fetch and publish until everything is done, `PIECE_S` has passed, or the process stops."""
         count = min(self._means.workers, len(self._queue))
         threads = [threading.Thread(target=self._worker, name=f"hours-{i}", daemon=True) for i in range(count)]
         for thread in threads:
@@ -80,13 +80,13 @@ class Piece:
         for thread in threads:
             while thread.is_alive() and not self._stop.is_set():
                 thread.join(0.1)
-        if self._stop.is_set():  # who waits for an answer is left alone, it would take too long
+        if self._stop.is_set():  # threads waiting for an answer are abandoned
             for thread in threads:
                 thread.join(0.1)
         self.finished = not self._queue
 
     def _next(self) -> tuple[int, Callable[[int], None]] | None:
-        """The next hour; None when there is none and none can come back."""
+        """Return the next hour; None if there is none and none can be retried."""
         while not self._stop.is_set() and self._job.error is None and time.monotonic() < self._until:
             with self._lock:
                 if self._queue:
@@ -112,7 +112,7 @@ class Piece:
                 self._unusable(hour_us, str(error))
             except PipelineError as error:
                 self._failed(hour_us, do, error)
-            except Exception as error:  # ours or a library's: it costs the hour, not the others
+            except Exception as error:  # a bug of ours or of a library: only this hour fails
                 get_logger().exception(events.FAILED, product=self._job.instrument.product_id, hour=us_to_iso(hour_us))
                 self._unusable(hour_us, f"{type(error).__name__}: {error}")
             finally:
@@ -124,7 +124,7 @@ class Piece:
             self._job.unusable(hour_us, why)
 
     def _failed(self, hour_us: int, do: Callable[[int], None], error: PipelineError) -> None:
-        """Once more later in this piece, or left open."""
+        """Queue the hour for a retry in this piece, or leave it missing."""
         wait_s = self._feed.wait_s(self._job.instrument)
         with self._lock:
             self._tries[hour_us] = self._tries.get(hour_us, 0) + 1
@@ -136,7 +136,7 @@ class Piece:
             why = reason(error)
             self._job.done[hour_us] = Open(why, at)
             self._job.failed[hour_us] = why
-            if wait_s:  # nobody answers: the rest need not find that out one by one
+            if wait_s:  # the feed is down: do not try the remaining hours one by one
                 for other, do_other in self._queue:
                     if do_other == self._closed:
                         continue
@@ -159,7 +159,7 @@ class Piece:
 
     def _ask(self, hour_us: int) -> None:
         known = self._known.get(hour_us)
-        # An hour that is not whole yet is looked at, not taken from the disk.
+        # A partial hour is requested again, not taken from the disk.
         found = self._feed.hour(self._job.instrument, hour_us, fresh=known is not None and known.state == "partial")
         self._answered()
         if found.status == "ticks":
@@ -175,8 +175,8 @@ class Piece:
             self._job.answered += 1
 
     def settle(self, with_quotes: Callable[[], Sequence[int]]) -> None:
-        """Believe the empty answers that are left, or do not. `with_quotes`: hours that have some, to be asked for if
-        the feed gave none meanwhile."""
+        """Decide whether to believe the remaining empty answers. `with_quotes`: returns hours that have quotes, which
+        are requested as a proof if the feed has returned none recently."""
         instrument = self._job.instrument
         asked: dict[str, bool] = {}
 
@@ -192,23 +192,23 @@ class Piece:
             return
 
     def _settle(self, hour_us: int, found: Fetched, works: Callable[[str], bool]) -> None:
-        """`works`: whether a feed gives quotes of hours that have some."""
+        """Decide about one hour. `works`: whether a feed returns quotes of hours that have some."""
         damaged = next((f"{name}: {why}" for name, why in found.despite.items() if works(name)), None)
-        if damaged:  # it is the hour's own damage, so there is something
-            why = f"{damaged}; {found.feed}: not there (404)"
+        if damaged:  # the feed works, so this hour exists and is damaged
+            why = f"{damaged}; {found.feed}: not found (404)"
             self._job.done[hour_us] = Open(why, found.fetched_at_us + self._means.confirm_us)
             self._job.failed[hour_us] = why
         elif works(found.feed):
             self._nothing(hour_us, found)
         elif self._feed.spare(self._job.instrument):
-            self.finished = False  # the next piece asks the other feed for it
+            self.finished = False  # the next piece requests it from the other feed
         else:
-            self._job.unproven = f"the {found.feed} feed gives no quotes even for hours that have some: not believed"
+            self._job.unproven = f"the {found.feed} feed returns no quotes even for hours that have some: not believed"
             self._job.done[hour_us] = Open(self._job.unproven, found.fetched_at_us + self._means.confirm_us)
 
     def _nothing(self, hour_us: int, found: Fetched) -> None:
-        """Nothing there. Final at once from a folder, whose file of zero length is the vendor's own; from the network
-        after a second look some time later, where the hour is old enough by the vendor's clock and by ours."""
+        """Handle an empty hour. Final at once from a folder, whose file of zero length is the vendor's own; from the
+        network after a second look `confirm_us` later, if the hour is old enough by the vendor's clock and ours."""
         self._looks.note(self._job.instrument, hour_us, sure=self._feed.free)
         known = self._known.get(hour_us)
         seen = known if known and known.state == "seen_empty" else None
@@ -221,12 +221,12 @@ class Piece:
         if seen is None:
             self._publish(hour_us, found, "seen_empty")
         again_us = found.fetched_at_us + confirm_us
-        why = f"{found.feed} answers {found.status}, to be asked once more"
+        why = f"{found.feed} answers {found.status}; needs a second look"
         self._job.done[hour_us] = Open(why, again_us)
 
     def _publish(self, hour_us: int, found: Fetched, state: str) -> None:
         instrument, quotes = self._job.instrument, found.quotes
-        # A clock that was set back must not make what was fetched now the older of the two.
+        # If a clock was set back, the newer answer must still count as newer.
         known = self._known.get(hour_us)
         fetched_at_us = found.fetched_at_us
         if known is not None and not found.kept:
@@ -250,7 +250,7 @@ class Piece:
         if not self._publisher.send(data, wait=True):
             if self._stop.is_set():
                 raise Stopped
-            raise Unavailable(f"the broker does not take it: {getattr(self._publisher, 'trouble', None) or 'no room'}")
+            raise Unavailable(f"the broker refuses it: {getattr(self._publisher, 'trouble', None) or 'no memory left'}")
         with self._lock:
             self._job.sent[hour_us] = Sent(state, checksum(*columns[:3]), fetched_at_us)
             self._job.quotes += len(quotes)

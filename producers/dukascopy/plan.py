@@ -1,4 +1,4 @@
-"""Which hours of an instrument are to be fetched: what the ledger does not account for, and only that."""
+"""Plan which hours of an instrument to fetch: those missing in the ledger, and only those."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from producers.dukascopy.calendar import closed
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import Instrument
 
-# An hour file appears after the hour ends; delays of 45 to 60 min have been seen. Asked from here on.
+# Time after the end of an hour when it is first requested; files have been seen to appear 45 to 60 min late.
 PUBLISHED_AFTER_US = 5 * 60 * 1_000_000
 SLACK_US = 5_000_000
 
 
 @dataclass(frozen=True)
 class Open:
-    """An hour that is not accounted for and cannot be asked now. `next_try_us` None: not by itself."""
+    """An hour that is missing and cannot be requested now. `next_try_us` None: not retried automatically."""
 
     why: str
     next_try_us: int | None = None
@@ -26,10 +26,10 @@ class Open:
 
 @dataclass
 class Plan:
-    """Hours of one instrument in a span, by their start in µs."""
+    """Hours of one instrument, by their start in µs."""
 
     ask: list[int] = field(default_factory=list)
-    closed: list[int] = field(default_factory=list)  # stored as such, without a call
+    closed: list[int] = field(default_factory=list)  # stored as closed, without a request
     running: list[int] = field(default_factory=list)
     waiting: dict[int, Open] = field(default_factory=dict)
     accounted: set[int] = field(default_factory=set)
@@ -37,17 +37,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rules:
-    """Times that decide, in µs; now is by the vendor's clock. `refetch`: ask for hours that are there too (the vendor
-    corrects)."""
+    """Parameters of a plan, in µs; `now_us` is by the vendor's clock. `refetch`: request stored hours too, because the
+    vendor corrects some."""
 
     now_us: int
     confirm_us: int
     refetch: bool = False
-    not_closed: frozenset[int] = frozenset()  # hours that the writer did not take for closed
+    not_closed: frozenset[int] = frozenset()  # not closed according to the writer
 
     def again_us(self, known: Hour) -> int:
-        """When a second look counts. The writer compares moments of storing too, which lie a little later, and of a
-        partial hour each look begins anew: so that one must not come a moment too early for ever."""
+        """Return when a second look counts. With slack for a partial hour: the writer also compares times of storing,
+        which are a little later, and each look at a partial hour restarts, so it could be too early forever."""
         slack_us = min(SLACK_US, self.confirm_us // 10) if known.state == "partial" else 0
         return known.fetched_at_us + self.confirm_us + slack_us
 
@@ -60,7 +60,7 @@ def make_plan(
     rules: Rules,
     done: Mapping[int, object],
 ) -> Plan:
-    """`span`: hours by their start in µs; `done` are hours that this run has dealt with already."""
+    """Make a plan. `span`: hours by their start in µs; `done`: hours that this run has already handled."""
     plan = Plan()
     for hour_us in span:
         if hour_us not in done:
@@ -75,7 +75,7 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
         plan.accounted.add(hour_us)
     elif feed.free:
         _place_in_folder(plan, instrument, feed, hour_us, known, rules)
-    # An hour that the ledger knows otherwise was asked, or its writer did not take it for closed.
+    # If the ledger has another state, the hour was requested, or the writer did not consider it closed.
     elif state in (None, "closed") and hour_us <= rules.now_us and _closed(instrument, hour_us, rules):
         plan.closed.append(hour_us)
     elif end_us + PUBLISHED_AFTER_US > rules.now_us:
@@ -90,9 +90,9 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
 
 
 def _seen_once(known: Hour) -> str | None:
-    """Why an hour that was looked at when it was over must be looked at again."""
+    """Return why a finished hour needs a second look; None if it does not."""
     if known.state == "seen_empty":
-        return "empty at first sight"
+        return "empty at the first look"
     over_us = known.hour_us + HOUR_US + PUBLISHED_AFTER_US
     return "some of its rows were refused" if known.state == "partial" and known.fetched_at_us >= over_us else None
 
@@ -104,7 +104,7 @@ def _closed(instrument: Instrument, hour_us: int, rules: Rules) -> bool:
 def _place_in_folder(
     plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: Hour | None, rules: Rules
 ) -> None:
-    """A folder costs no call, so its files count even when the market should have been closed."""
+    """A folder needs no requests, so its files are read even if the market should have been closed."""
     if feed.at_hand(instrument, hour_us):
         plan.ask.append(hour_us)
     elif known and known.accounted:

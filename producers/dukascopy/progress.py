@@ -1,4 +1,4 @@
-"""How far a load is: a line per instrument on a terminal, log lines otherwise."""
+"""Progress of a load: a bar per instrument on a terminal, otherwise log lines."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LINE_EVERY_S = 10.0
 
 
 class Shown(Protocol):
-    """Called from several threads."""
+    """Displays progress. Thread-safe."""
 
     def begin(self, product: str, hours: int) -> None:
-        """So many hours more, or less, are to be done."""
+        """Add hours to the total; a negative number removes them."""
 
     def hour(self, product: str, quotes: int) -> None:
-        """One of them is done."""
+        """Report one hour as done."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the display."""
 
 
 class Lines:
-    """Log lines, every ten seconds and at the end of an instrument."""
+    """Log lines every ten seconds and at the end of an instrument."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Lines:
 
 
 class Bars:
-    """One line per instrument with bar, hours, quotes a second and time left."""
+    """A line per instrument with bar, hours, quotes per second and time left."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
@@ -110,5 +110,5 @@ class Bars:
 
 
 def shown() -> Shown:
-    """Bars on a terminal, lines otherwise."""
+    """Return bars on a terminal, otherwise log lines."""
     return Bars() if sys.stdout.isatty() else Lines()

@@ -1,4 +1,4 @@
-"""An hour of quotes as columns, and sizes that come as floats turned into exact integers."""
+"""An hour of quotes as columns, and the conversion of float sizes into exact integers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.core.errors import WrongAnswer
 from pipeline.core.times import HOUR_MS
 from schemas.columns import COLUMNS, Column
 
-# Of a double with at most 15 digits, what calculating with it leaves behind; relative.
+# Relative rounding error of arithmetic with doubles of at most 15 digits.
 NOISE = 1e-15
 
 
 @dataclass(frozen=True)
 class Quotes:
     """Columns of equal length. bid and ask are integers with the instrument's price scale; sizes are integers with
-    `size_scale` decimals of one unit of the base; offset_ms counts from the hour's start and does not fall."""
+    `size_scale` decimals in units of the base currency; offset_ms counts from the start of the hour, ascending."""
 
     offset_ms: Column
     bid: Column
@@ -33,18 +33,18 @@ class Quotes:
         return len(self.offset_ms)
 
     def median_price(self, price_scale: int) -> Decimal:
-        """Median bid, exactly (the lower one of two)."""
+        """Return the exact median bid (the lower of two)."""
         middle = np.partition(self.bid, (len(self.bid) - 1) // 2)[(len(self.bid) - 1) // 2]
         return Decimal(int(middle)).scaleb(-price_scale)
 
     def in_order(self) -> Quotes:
-        """The same, sorted by time where the vendor's are not (never seen; quotes of one instant keep their order)."""
+        """Return the quotes sorted by time, in case the vendor's are not (never seen). The sort is stable."""
         if len(self) < 2 or (self.offset_ms[1:] >= self.offset_ms[:-1]).all():
             return self
         return self.chosen(np.argsort(self.offset_ms, kind="stable"))
 
     def chosen(self, rows: npt.NDArray[Any]) -> Quotes:
-        """Some rows, by mask or by index."""
+        """Return a selection of rows, by mask or by index."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
 
@@ -53,9 +53,9 @@ NO_QUOTES = Quotes(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 
 def judged(quotes: Quotes) -> Quotes:
-    """The same, where at most one row in a hundred (or a single one) is bad: out of the hour, or with a size that is
-    none. Such a row stays as it is, and the writer refuses it by name; more of them make the whole hour damaged.
-    Raises `WrongAnswer`."""
+    """Return the quotes if at most one row in a hundred (or a single one) is bad: outside the hour, or with an invalid
+    size. Bad rows are kept, and the writer turns them into dead letters. Raises `WrongAnswer` for more: the hour is
+    damaged."""
     bad = 0
     if len(quotes) and not (
         quotes.offset_ms.min() >= 0
@@ -64,27 +64,27 @@ def judged(quotes: Quotes) -> Quotes:
     ):
         rows = (quotes.offset_ms < 0) | (quotes.offset_ms >= HOUR_MS) | (quotes.bid_size < 0) | (quotes.ask_size < 0)
         bad = int(rows.sum())
-    return bearable(quotes, bad, "have times outside of the hour, or sizes that are none")
+    return bearable(quotes, bad, "have times outside the hour, or invalid sizes")
 
 
 def bearable(quotes: Quotes, bad: int, why: str) -> Quotes:
-    """`quotes`, with so many bad rows. Raises `WrongAnswer` where they are too many to believe the others."""
+    """Return `quotes`. Raises `WrongAnswer` if there are too many bad rows to trust the others."""
     if bad and (bad == len(quotes) or bad > max(1, len(quotes) // 100)):
         raise WrongAnswer(f"{bad} of {len(quotes)} rows {why}")
     return quotes
 
 
-# Units of the base; a larger size is none. So sums of an hour (`bi5.MAX_BYTES`) stay within 64 bits.
+# Largest valid size, in units of the base currency. It keeps sums over an hour (`bi5.MAX_BYTES`) within 64 bits.
 MAX_SIZE = 1e11
 _MAX_SUM = 4e18
 
 
 def units_of_millions(values: npt.NDArray[np.float32]) -> Column:
-    """bi5 sizes, float32 of millions, in hundredths of a unit; -1 for what is no size.
+    """Convert bi5 sizes (float32, in millions) into hundredths of a unit; -1 for an invalid size.
 
     The vendor rounded decimals to the nearest float32, so the number meant is the shortest decimal that gives the same
-    float32: 2.0599999 means 2.06 million, 0.000013 means 13. Two decimals are right for all currency pairs recorded,
-    six for Bitcoin; eight is a hundredth of a unit, as fine as the JSON feed writes them.
+    float32: 2.0599999 means 2.06 million, 0.000013 means 13. Two decimals suffice for all recorded currency pairs, six
+    for Bitcoin; eight is a hundredth of a unit, as fine as the JSON feed's sizes.
     """
     good = (values >= 0) & (values <= MAX_SIZE / 1e6)  # neither holds for NaN
     if not good.all():
@@ -107,23 +107,23 @@ def units_of_millions(values: npt.NDArray[np.float32]) -> Column:
 
 
 def _shortest(values: npt.NDArray[np.float32], decimals: int) -> Column | None:
-    """All values with this many decimals, or None when some need more."""
+    """Return all values as integers with this many decimals, or None if some need more."""
     scaled = np.rint(values.astype(np.float64) * 10**decimals)
     fits = (scaled / 10**decimals).astype(np.float32) == values
     return scaled.astype(np.int64) if fits.all() else None
 
 
 def without_needless_zeros(bid_size: Column, ask_size: Column, scale: int) -> tuple[Column, Column, int]:
-    """Both sizes with the smallest scale that keeps them whole."""
+    """Return both sizes with the smallest scale that keeps them integers."""
     while scale and not (bid_size % 10).any() and not (ask_size % 10).any():
         bid_size, ask_size, scale = bid_size // 10, ask_size // 10, scale - 1
     return bid_size, ask_size, scale
 
 
 def decimals_of_units(*columns: npt.NDArray[np.float64]) -> tuple[list[Column], int]:
-    """JSON sizes, float64 of units, as integers with the fewest decimals that give the same numbers: 1.48 -> 148, 2.
+    """Convert JSON sizes (float64, in units) into integers with the fewest decimals that preserve them: 1.48 -> 148, 2.
 
-    Binary noise (1.4800000000000002) is rounded off, and so are decimals beyond the twelfth. -1 for what is no size.
+    Float noise (1.4800000000000002) is rounded off, as are decimals beyond the twelfth. -1 for an invalid size.
     """
     good = [(column >= 0) & (column <= MAX_SIZE) for column in columns]  # neither holds for NaN
     sizes = [np.where(ok, column, 0.0) for ok, column in zip(good, columns, strict=True)]

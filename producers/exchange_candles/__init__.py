@@ -1,1 +1,1 @@
-"""Candles that exchanges make themselves, by ccxt, onto the topics `candles/<exchange>.<product>`."""
+"""Candles made by exchanges, fetched through ccxt and published to `candles/<exchange>.<product>`."""

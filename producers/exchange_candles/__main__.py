@@ -1,4 +1,4 @@
-"""`python -m producers.exchange_candles`: candles of any exchanges that ccxt knows, for a consensus with a quorum."""
+"""`python -m producers.exchange_candles`: publish candles of any exchange known to ccxt, for a quorum consensus."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 
 
-# `--run_mode` means `--run-mode`.
+# `--run_mode` is accepted for `--run-mode`.
 @click.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})
 @click.option("--exchanges", metavar="LIST", help="Comma list of ccxt's names [EXCHANGE_CANDLES_EXCHANGES].")
 @click.option("--symbols", metavar="LIST", help="Comma list; otherwise the file, otherwise the table watchlist.")
-@click.option("--symbols-file", type=click.Path(path_type=Path), help="One symbol a line, # begins a comment.")
-@click.option("--candle-granularity-minutes", type=int, help="1, 5, 60, 1440 ... as the exchanges offer.")
+@click.option("--symbols-file", type=click.Path(path_type=Path), help="One symbol per line; # starts a comment.")
+@click.option("--candle-granularity-minutes", type=int, help="1, 5, 60, 1440 ...; must be offered by all exchanges.")
 @click.option("--backfill-start-date", metavar="WHEN", help="1_year_ago, N_days_ago, N_hours_ago or an ISO date.")
-@click.option("--min-exchanges-required", type=int, help="Quorum of a consensus; 0: all that are named.")
-@click.option("--run-mode", type=click.Choice(["wet", "dry"]), default="wet", help="dry: show, publish nothing.")
-@click.option("--dry-run-limit", type=int, default=10, help="With dry: candles shown per symbol and exchange.")
-@click.option("--api-call-delay-seconds", type=float, help="A pause before each call, beside the rate limits.")
-@click.option("--follow", is_flag=True, help="Stay, and catch up whenever candles close.")
+@click.option("--min-exchanges-required", type=int, help="Quorum of a consensus; 0: all named exchanges.")
+@click.option(
+    "--run-mode", type=click.Choice(["wet", "dry"]), default="wet", help="dry: only show candles; publish nothing."
+)
+@click.option("--dry-run-limit", type=int, default=10, help="Candles shown per symbol and exchange in dry mode.")
+@click.option("--api-call-delay-seconds", type=float, help="Extra pause before each call, on top of the rate limits.")
+@click.option("--follow", is_flag=True, help="Keep running and fetch candles as they close.")
 @click.option("--verbosity", type=int, help="1: debug, 0: info, -1: warnings, -2: errors.")
 @program(PROGRAM)
 def main(
@@ -46,9 +48,9 @@ def main(
     follow: bool,
     verbosity: int | None,
 ) -> int:
-    """Fetch candles of exchanges: back-fill from a date, then catch up. Once, or with --follow for ever.
+    """Fetch candles of exchanges: back-fill from a date, then catch up; with --follow, forever.
 
-    Flags may be written with - or _. Each has a setting EXCHANGE_CANDLES_...; see .env.example.
+    Options may be written with - or _. Each has a setting EXCHANGE_CANDLES_...; see .env.example.
     """
     if verbosity is not None:
         common = load(CommonSettings)

@@ -1,4 +1,4 @@
-"""What a walk knows of a product, and where its results go. Times in µs."""
+"""State of a walk over one product, and the callbacks for its results. Times in µs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from producers.exchange_candles.rows import Values
 
 @dataclass
 class Book:
-    """What is known of one product beside the database."""
+    """What is known of one product, in addition to the database."""
 
     memory: Memory
     aside: Aside = field(default_factory=Aside)
     shown: dict[int, Values] = field(default_factory=dict)  # candles published as not final
-    coarse_fits: bool = True  # its hours are what its minutes say
+    coarse_fits: bool = True  # its hourly candles match its minutes
 
 
 @dataclass(frozen=True)
 class Results:
-    """Where results go: final candles with their span, others, and rows that are none."""
+    """Callbacks: final candles with the interval they cover, candles that may change, and refused rows."""
 
     final: Callable[[dict[int, Values], Interval, int], None]
     young: Callable[[dict[int, Values], int], None]

@@ -1,4 +1,4 @@
-"""A run: check what was asked for, then one thread per exchange, once or for ever."""
+"""A run: check the request, then one thread per exchange, once or forever."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from producers.exchange_candles.symbols import read_symbols, required_of
 from producers.exchange_candles.worker import Worker
 from schemas.records import Quorum
 
-MOST_EXCHANGES = 63  # consumers.consensus has one bit for each
+MOST_EXCHANGES = 63  # consumers.consensus uses one bit per exchange
 FLUSH_S = 10.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """How to run, beside the settings."""
+    """How to run, in addition to the settings."""
 
     follow: bool = False
     dry: bool = False
@@ -46,11 +46,11 @@ class Request:
 
 
 def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
-    """Returns the exit code: 1 when something asked for is not there in the end."""
+    """Run and return the exit code: 1 if part of the request is still missing."""
     began_us = now_us()
     venues = exchanges_of(settings.exchanges)
     if len(venues) > MOST_EXCHANGES:
-        raise WrongUse(f"--exchanges: {len(venues)} are named; a consensus has at most {MOST_EXCHANGES}.")
+        raise WrongUse(f"--exchanges: {len(venues)} exchanges given; a consensus has at most {MOST_EXCHANGES}.")
     start_us = whole_hour_us(settings.backfill_start_date, began_us, "--backfill-start-date")
     if start_us >= began_us:
         raise WrongUse("--backfill-start-date lies in the future.")
@@ -66,10 +66,10 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
     if request.dry:
         return _dry(settings, exchanges, required, plan, request, stop)
     if settings.symbols or settings.symbols_file:
-        read_symbols(settings.symbols, settings.symbols_file, None)  # what was typed is refused at once
+        read_symbols(settings.symbols, settings.symbols_file, None)  # refuse invalid input at once
     following = (
         Following(settings, exchanges, required, stop) if request.follow else None
-    )  # answers on its port from now on
+    )  # its health port answers from now on
     try:
         broker_when_ready(load(PulsarSettings), stop)
         if following:
@@ -129,7 +129,7 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
     def one(worker: Worker) -> None:
         try:
             outcomes[worker.venue] = worker.run_pass(products)
-        except Exception as error:  # one exchange's trouble must not look like success
+        except Exception as error:  # a failed exchange must not look like success
             get_logger().exception(events.FAILED, venue=worker.venue)
             outcomes[worker.venue] = Outcome(problems=[f"{worker.venue}: {type(error).__name__}: {error}"])
 
@@ -149,7 +149,7 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
 
 
 def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
-    """Warn of candles without a consensus; returns what could not be looked at."""
+    """Warn about candles without a consensus; returns the problems of reading them."""
     problems = []
     with connect(load(DatabaseSettings), PROGRAM, read_only=True) as conn:
         for product in products:
@@ -180,7 +180,7 @@ def _dry(
     request: Request,
     stop: Stop,
 ) -> int:
-    """Nothing is published and nothing written; a database is asked where there is one."""
+    """Show candles without publishing or writing anything; the database is read if there is one."""
     conn = None
     try:
         conn = connect(load(DatabaseSettings), PROGRAM, read_only=True)
@@ -202,5 +202,5 @@ def _dry(
         if conn is not None:
             conn.close()
     if problems:
-        raise PipelineError("not everything could be asked: " + "; ".join(problems))
+        raise PipelineError("some requests failed: " + "; ".join(problems))
     return 0

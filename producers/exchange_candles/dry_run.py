@@ -1,4 +1,4 @@
-"""`--run-mode=dry`: what would be fetched, and the first candles of it as they would be published."""
+"""`--run-mode=dry`: show what would be fetched, and the first candles as they would be published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from producers.exchange_candles.rows import NAMES, floor_us
 
 
 def show(conn: Connection | None, exchange: Exchange, products: Iterable[str], plan: Plan, limit: int) -> list[str]:
-    """Print the plan of one exchange and at most `limit` candles per product; returns what went wrong."""
+    """Print the plan of one exchange and at most `limit` candles per product; returns the problems."""
     if not exchange.loaded:
         return [f"{exchange.venue} does not answer"]
     problems: list[str] = []
@@ -38,7 +38,7 @@ def _one(conn: Connection | None, exchange: Exchange, product_id: str, plan: Pla
     key = (exchange.venue, product_id, plan.granularity_s)
     spans = ledger.open_spans(conn, *key, plan.start_us, end) if conn else [(plan.start_us, end)]
     candles = sum(to_us - from_us for from_us, to_us in spans) // width
-    # Once, and a second look at each candle.
+    # Every candle needs two looks.
     calls = sum(2 * pages.calls_needed(a, b, plan.granularity_s, exchange.page_size) for a, b in spans)
     click.echo(f"{exchange.venue} {product_id}: would fetch up to {candles} candles with at most about {calls} calls")
     for from_us, to_us in spans:

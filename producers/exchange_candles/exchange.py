@@ -1,5 +1,5 @@
-"""One exchange as ccxt presents it: its markets, and its candles as they came. Only addresses, the session and the
-reading of JSON and rows are ours."""
+"""One exchange through ccxt: its markets and its candles. URLs, the HTTP session and the parsing of JSON and rows are
+replaced by ours."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from venues.rest.rate_limit import RateLimit
 
 T = TypeVar("T")
 
-ATTEMPTS = 5  # 1 + 2 + 4 + 8 s and their jitter; who is down for longer is asked again by the next pass
-ATTEMPTS_AGAIN = 2  # at the start, while the others wait, and of one who failed last time
+ATTEMPTS = 5  # 1 + 2 + 4 + 8 s plus jitter; an exchange that is down for longer is retried in the next pass
+ATTEMPTS_AGAIN = 2  # at the start, while the others wait, and for an exchange that failed last time
 TIMEOUT_MS = 15_000
-PAGE_UNKNOWN = 500  # where ccxt does not say how many candles one call gives
+PAGE_UNKNOWN = 500  # where ccxt does not know how many candles one call returns
 MAX_CANDLES_BYTES = 4 * 1024 * 1024  # a page of 1,000 has 150 kB; all markets of an exchange have some 10 MB
-# An exchange whose clock is this far behind ours: one of the two is wrong, and nothing could be called closed.
+# If an exchange's clock is this far behind ours, one of the two is wrong and no candle can be called closed.
 CLOCKS_APART_US = 900_000_000
 _REFUSALS = (
     ccxt.BadSymbol,
@@ -44,14 +44,14 @@ _REFUSALS = (
     ccxt.PermissionDenied,
     ccxt.ArgumentsRequired,
 )
-# Numbers stay the text that the exchange wrote. NaN becomes a text too, so that it costs its row and not the answer.
+# Numbers stay text as the exchange wrote them. NaN becomes text too, so that it invalidates its row, not the answer.
 _JSON = json.JSONDecoder(
     parse_float=str, parse_int=lambda text: int(text) if len(text) < 19 else text, parse_constant=str
 )
 
 
 class Exchange:
-    """Calls are limited, and retried with backoff. Raises `Refused`, `Unavailable` or `Stopped`. One thread."""
+    """Rate-limited calls, retried with backoff. They raise `Refused`, `Unavailable` or `Stopped`. Not thread-safe."""
 
     def __init__(
         self, venue: str, stop: threading.Event, state_dir: Path, *, base_url: str | None = None, delay_s: float = 0.0
@@ -71,10 +71,10 @@ class Exchange:
         self._seen: list[tuple[Any, Any]] | None = None
         self._api.parse_ohlcvs = self._keep
         self.page_size = self._page_size()
-        self.behind_us = 0  # its clock against ours, where it is slower
+        self.behind_us = 0  # how far its clock is behind ours
         self._attempts = ATTEMPTS
         rate = CALLS_PER_S.get(venue, 1000 / max(1.0, float(self._api.rateLimit)))
-        # Shared by all processes of the machine; ccxt's own limit knows only its process.
+        # Shared by all processes of the machine; ccxt's own limit is per process.
         self._limit = RateLimit(state_dir, f"{venue}-candles", rate)
         self._log = get_logger().bind(venue=venue)
 
@@ -83,18 +83,18 @@ class Exchange:
         return int((spot.get("fetchOHLCV") or {}).get("limit") or PAGE_UNKNOWN)
 
     def gives_at_most(self, candles: int) -> None:
-        """It has shown that it gives fewer in one answer than ccxt says."""
+        """Reduce the page size: the exchange returns fewer candles per call than ccxt says."""
         if 0 < candles < self.page_size:
             self.page_size = candles
             self._log.info(events.RATE_LIMIT, status="smaller pages", candles=candles)
 
     def granularities(self) -> dict[int, str]:
-        """Seconds -> ccxt's name."""
+        """Return the offered granularities: seconds -> ccxt's name."""
         return {int(self._api.parse_timeframe(name)): name for name in self._api.timeframes or {}}
 
     def load_markets(self, attempts: int = ATTEMPTS) -> None:
         self._ask("markets", self._api.load_markets, attempts=attempts)
-        # From here on prices stay the text that the exchange wrote. (Before, ccxt's own arithmetic wants floats.)
+        # From here on prices stay text as the exchange wrote them. (Loading markets, ccxt computes with floats.)
         self._api.number = str
         self._api.on_json_response = _JSON.decode
         self._session.max_bytes = MAX_CANDLES_BYTES
@@ -104,26 +104,26 @@ class Exchange:
         return bool(self._api.markets)
 
     def lists(self, product_id: str) -> bool:
-        """Whether there is an active spot market of this product."""
+        """Whether the exchange has an active spot market for this product."""
         market = (self._api.markets or {}).get(_symbol(product_id))
         return bool(market and market.get("spot") and market.get("active") is not False)
 
     def now_us(self) -> int:
-        """The slower of our clock and its own, as far as known: what is closed by both is closed."""
+        """The earlier of our time and the exchange's, so that a candle closed by it is closed for both."""
         return now_us() - self.behind_us
 
     def candles(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> Answer:
-        """The answer to "`limit` candles from `since_us`", whatever of it the exchange gives."""
+        """Request `limit` candles from `since_us`; returns whatever the exchange gives."""
         name = self.granularities()[granularity_s]
 
         def fetch() -> Answer:
             asked_us = now_us()
             self._api.last_json_response = self._api.last_response_headers = self._seen = None
             found = self._api.fetch_ohlcv(_symbol(product_id), name, since=since_us // 1000, limit=limit)
-            # A body that is no JSON, or one that speaks of something else, would be parsed into an empty list.
+            # ccxt would parse a body that is not JSON, or not about candles, into an empty list.
             body = self._api.last_json_response
             if not isinstance(body, (list, dict)) or not isinstance(found, list):
-                raise WrongAnswer(f"{self.venue}: no JSON")
+                raise WrongAnswer(f"{self.venue}: not JSON")
             pairs = self._seen if self._seen is not None else [(row, row) for row in found]
             if not pairs and not _says_nothing(body):
                 raise WrongAnswer(f"{self.venue}: an answer without a list of candles")
@@ -143,12 +143,12 @@ class Exchange:
         limit: Any = None,
         tail: bool = False,
     ) -> list[Any]:
-        """In place of ccxt's `parse_ohlcvs`, which one odd row ends, and which drops rows without a word."""
+        """Replacement for ccxt's `parse_ohlcvs`, which fails on one malformed row and silently drops others."""
         self._seen = self._seen or []
         for raw in rows if isinstance(rows, list) else []:
             try:
                 self._seen.append((self._api.parse_ohlcv(raw, market), raw))
-            except Exception as error:  # whatever a parser raises on a row of another shape
+            except Exception as error:  # whatever a parser raises on a malformed row
                 self._seen.append((error, raw))
         return [made for made, _ in self._seen if not isinstance(made, Exception)]
 
@@ -166,13 +166,13 @@ class Exchange:
         return number if self._api.precisionMode == ccxt.TICK_SIZE and number.is_finite() and number > 0 else None
 
     def _compare_clocks(self, asked_us: int) -> int:
-        """How long before we asked the answer was true, by its `Date`: a slower clock, or a copy kept on the way."""
+        """Return how old the answer was when requested, by its `Date`: the clock is slow, or a cache answered."""
         headers = self._api.last_response_headers
         try:
             date = parsedate_to_datetime(headers["Date"]).timestamp() if headers else None
         except (KeyError, TypeError, ValueError, OverflowError):
             date = None
-        # It counts whole seconds.
+        # `Date` has whole seconds.
         behind = 0 if date is None else max(0, asked_us - int(date * 1e6) - 1_000_000)
         if behind > CLOCKS_APART_US:
             raise WrongAnswer(f"{self.venue}: its clock is {behind / 1e6:.0f} s behind ours; is ours right?")
@@ -202,7 +202,7 @@ class Exchange:
         return made
 
     def _mapped(self, call: Callable[[], T]) -> T:
-        """Our error for one of ccxt's. What it does not foresee (a body of another shape) is no answer."""
+        """Call and map ccxt's errors to ours. Unexpected ones (a malformed body) become `WrongAnswer`."""
         try:
             return call()
         except PipelineError:
@@ -218,7 +218,7 @@ class Exchange:
 
 
 def _says_nothing(body: Any, depth: int = 4) -> bool:
-    """Whether somewhere in it stands an empty list of something other than errors."""
+    """Whether the body contains an empty list of something other than errors."""
     if isinstance(body, list):
         return not body or (depth > 0 and any(_says_nothing(one, depth - 1) for one in body[:10]))
     if isinstance(body, dict) and depth > 0:
@@ -231,14 +231,14 @@ def _symbol(product_id: str) -> str:
 
 
 def _moved(urls: Any, base_url: str) -> Any:
-    """ccxt's addresses (nested by kind) with scheme and host replaced."""
+    """Return ccxt's URLs (nested by kind) with scheme and host replaced."""
     if isinstance(urls, dict):
         return {key: _moved(value, base_url) for key, value in urls.items()}
     return re.sub(r"^\w+://[^/]+", lambda _: base_url, urls) if isinstance(urls, str) else urls
 
 
 def _text(error: BaseException) -> str:
-    """What ccxt says, and what the session said to ccxt."""
+    """Return the text of ccxt's error and of the HTTP error behind it."""
     cause = error.__cause__
     more = f" ({cause})" if isinstance(cause, requests.RequestException) and cause.args else ""
     return " ".join(f"{error}{more}".split())[:300]

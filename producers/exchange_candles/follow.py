@@ -1,4 +1,4 @@
-"""`--follow`: stays, waits for what it needs, and says on its port what it waits for."""
+"""`--follow`: keep running, wait for dependencies, and report on the health port what is waited for."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import read_symbols
 from producers.exchange_candles.worker import Worker
 
-WAIT_S = 5.0  # for symbols, or for an exchange that lists them
+WAIT_S = 5.0  # for symbols, or for an exchange listing them
 
 
 class Following:
-    """Opens the health port at once. The watchdog kills what is silent for two minutes; a broker may take longer."""
+    """Opens the health port at once: a broker may take longer to start than the watchdog's two minutes of patience."""
 
     def __init__(
         self, settings: ExchangeCandlesSettings, exchanges: Sequence[Exchange], required: int, stop: Stop
@@ -40,7 +40,7 @@ class Following:
         get_logger().info(events.STARTED, health_port=self._health.port, exchanges=[one.venue for one in exchanges])
 
     def products(self) -> tuple[str, ...]:
-        """The products that meet the quorum, once there are any. Raises `WrongUse` where only another flag helps."""
+        """Wait for products that meet the quorum and return them. Raises `WrongUse` if only another option helps."""
         typed = bool(self._settings.symbols or self._settings.symbols_file)
         said = -SAY_EVERY_S
         while not self._stop.is_set():
@@ -53,7 +53,7 @@ class Following:
                     return ()
                 return check(wished, self._exchanges, self._required)
             except WrongUse as error:
-                # Of a table that fills, or of exchanges that do not all answer, another minute may know better.
+                # The table may still be filled, and exchanges may still answer: retry.
                 if typed and all(one.loaded for one in self._exchanges):
                     raise
                 self.waiting_for = f"symbols: {error}"
@@ -92,7 +92,7 @@ class Following:
                     present[0] = check(now, self._exchanges, self._required)
                     asked = now
             except (PipelineError, psycopg.Error) as error:
-                text = "going on with the present symbols"
+                text = "continuing with the current symbols"
                 get_logger().warning(events.SYMBOLS_LEFT_OUT, error=str(error), text=text)
         for thread in threads:
             thread.join(3)
@@ -100,7 +100,7 @@ class Following:
         return 0
 
     def _report(self) -> tuple[bool, dict[str, Any]]:
-        """Well while every exchange answered within three polls, at least five minutes."""
+        """Healthy while every exchange has answered within three polls, at least five minutes."""
         if self.waiting_for:
             return False, {"why": [f"waiting for {self.waiting_for}"]}
         ages = {worker.venue: round(time.monotonic() - worker.last_answer) for worker in self._workers}

@@ -1,4 +1,4 @@
-"""Spans of time, `(begin, end)` in µs without their end. Pure functions."""
+"""Intervals of time, `(begin, end)` in µs, end exclusive. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOREVER = 1 << 62
 
 
 def merged(*spans: Interval) -> list[Interval]:
-    """The same time, ascending and without overlap."""
+    """Return the union: sorted, with overlapping and adjacent intervals joined."""
     made: list[Interval] = []
     for a, b in sorted(span for span in spans if span[0] < span[1]):
         if made and a <= made[-1][1]:
@@ -21,7 +21,7 @@ def merged(*spans: Interval) -> list[Interval]:
 
 
 def common(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
-    """Time that is in both."""
+    """Return the intersection."""
     ones, others = merged(*left), merged(*right)
     made: list[Interval] = []
     i = j = 0
@@ -37,7 +37,7 @@ def common(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval
 
 
 def without(spans: Iterable[Interval], taken: Iterable[Interval]) -> list[Interval]:
-    """Time of `spans` that is not in `taken`."""
+    """Return the difference: time in `spans` that is not in `taken`."""
     away = merged(*taken)
     ends = [b for _, b in away]
     made: list[Interval] = []
@@ -54,6 +54,6 @@ def without(spans: Iterable[Interval], taken: Iterable[Interval]) -> list[Interv
 
 
 def holds(spans: list[Interval], moment_us: int) -> bool:
-    """Of merged spans."""
+    """Whether one of the merged intervals contains the time."""
     at = bisect_right(spans, (moment_us, FOREVER)) - 1
     return at >= 0 and moment_us < spans[at][1]

@@ -1,4 +1,4 @@
-"""What the database says of the back-fill: only the writer changes it, together with the candles."""
+"""Read the state of the back-fill from the database. Only the writer changes it, together with the candles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.database import query
 from pipeline.database.connection import Connection
 from schemas.records import Quorum
 
-Interval = tuple[int, int]  # µs, the end excluded
+Interval = tuple[int, int]  # µs, end exclusive
 
 _COVERED = """
     coalesce((SELECT range_agg(covered) FROM exchange_candle_state s JOIN instruments i USING (instrument_id)
@@ -30,18 +30,18 @@ class _KnownQuorum:
 
 @dataclass(frozen=True)
 class Missing:
-    """Consensus candles that the quorum does not allow."""
+    """Candles without a consensus, because the quorum is not met."""
 
     candles: int
     required: int
-    missing: list[str]  # exchanges without a candle somewhere in the span
-    left_out: list[str]  # exchanges far off the others
+    missing: list[str]  # exchanges lacking a candle in the interval
+    left_out: list[str]  # exchanges far from the others
 
 
 def open_spans(
     conn: Connection, venue: str, product_id: str, granularity_s: int, from_: int, to: int
 ) -> list[Interval]:
-    """Spans of `[from, to)` that this exchange was not asked for, ascending."""
+    """Return the intervals of `[from, to)` not yet covered for this exchange, ascending."""
     if from_ >= to:
         return []
     return conn.execute(
@@ -53,7 +53,7 @@ def open_spans(
 
 
 def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int, spans: Sequence[Interval]) -> bool:
-    """Whether the state has reached what was published."""
+    """Whether the state covers what was published."""
     found = query.scalar(
         conn,
         f"SELECT coalesce(range_agg(tstzrange(a, b)), '{{}}') <@ {_COVERED}"  # noqa: S608
@@ -65,7 +65,7 @@ def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int,
 
 
 def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
-    """Whether nothing is to be said any more: the writer knows this quorum, or one that it puts before this."""
+    """Whether the writer knows this quorum, or one that takes precedence."""
     known = query.row(
         conn,
         _KnownQuorum,
@@ -80,7 +80,7 @@ def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: 
 
 
 def without_consensus(conn: Connection, product_id: str, granularity_s: int, from_: int, to: int) -> Missing | None:
-    """What is missing to the quorum in `[from, to)`; None when nothing is."""
+    """Return the candles of `[from, to)` without a consensus; None if there are none."""
     found = query.row(
         conn,
         Missing,

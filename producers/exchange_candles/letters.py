@@ -1,4 +1,4 @@
-"""Dead letters of `exchange-candles`: rows of an answer that are no candles, each once, a bounded number of them."""
+"""Dead letters of `exchange-candles`: rows that are not valid candles, each once, with a limited rate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.core.times import us_to_iso
 from producers.exchange_candles.rows import Refused
 
 SOURCE = "exchange-candles"
-# A broken format would otherwise copy the whole history into letters. A page of bad rows, then ten a second.
+# Otherwise a changed format would copy the whole history into dead letters. A page of bad rows, then ten a second.
 BURST, PER_S = 1000.0, 10.0
 REMEMBERED = 10_000
 SAY_EVERY_S = 60.0
 
 
 class Letters:
-    """Thread-safe. `name` of the Pulsar producer is one of this process, so that several may run."""
+    """Publishes dead letters. Thread-safe. `name`: the Pulsar producer's, unique per process."""
 
     def __init__(self, bus: Bus, name: str) -> None:
         self._bus, self._name = bus, name
@@ -37,7 +37,7 @@ class Letters:
         self.left_out = 0
 
     def row(self, venue: str, product_id: str, refused: Refused) -> None:
-        """Say it once in a while by reason, and keep the row as it came. Returns at once."""
+        """Publish a dead letter with the row as received; log occasionally, by reason."""
         where = "" if refused.bucket_us is None else f"{us_to_iso(refused.bucket_us)}: "
         key = (venue, product_id, zlib.crc32(f"{refused.bucket_us} {refused.reason}".encode() + refused.payload))
         with self._lock:
@@ -64,7 +64,7 @@ class Letters:
                 self.left_out += 1
                 return
             self._budget -= 1.0
-        # An address instead of a topic: it never was a message, so there is nothing to send again.
+        # A source instead of a topic: it was never a message, so there is nothing to send again.
         letter: dict[str, object] = {
             "source": SOURCE,
             "topic": f"ccxt {venue} {product_id}",
@@ -83,11 +83,11 @@ class Letters:
                 if self._publisher is None:
                     topic = full_name(self._bus.settings.tenant, "dead-letters", SOURCE)
                     self._publisher = self._bus.publisher_to(topic, "dead_letter", f"{SOURCE}-{self._name}")
-            except PipelineError as error:  # only when stopped meanwhile, or without the right to
+            except PipelineError as error:  # only if stopped meanwhile, or not authorized
                 get_logger().error(events.BROKER_RETRY, on="dead letters", error=str(error))
                 return
             self._publisher.send(letter, wait=True)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all are confirmed; False when they are not in time."""
+        """Wait for all confirmations; returns False on timeout."""
         return self._publisher is None or self._publisher.flush(timeout_s)

@@ -1,9 +1,9 @@
 """What an answer proves, and when a candle is final: after two equal looks, the second long enough after its close.
 
-A *look* is one answer: the spans of which it says everything, and the candles inside; a minute inside without a candle
-had no trade. Exchanges answer in many ways (the first candles from a moment on, those of a window, the newest of a
-window, the newest of all, whatever was asked), so an answer proves only what lies between two of its rows, and beyond
-them only where nothing else explains it. Pure functions; times in µs, spans without their end.
+A *look* is what one answer proves: the intervals it fully covers, and the candles in them; a minute without a candle
+had no trade. Exchanges answer in many ways (the first candles from a time on, those of a window, the newest of a
+window, the newest of all regardless of the request), so an answer proves only what lies between two of its rows, and
+beyond them only where nothing else explains it. Pure functions; times in µs, intervals with an exclusive end.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from decimal import Decimal
 from producers.exchange_candles.intervals import Interval, common, holds, merged, without
 from producers.exchange_candles.rows import Rows, Values, floor_us, same
 
-# An exchange closes a candle a little after its time.
+# Exchanges close a candle a little late.
 GRACE_US = 3_000_000
-# A closed candle with none after it that is not there yet may still come; later than this it does not exist.
+# A missing candle at the end may still appear for this long; after that it does not exist.
 QUIET_US = 120_000_000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows as they came, also those outside the window; `at_us` is when they were true, by the slower clock."""
+    """Rows as received, including those outside the window; `at_us` is their time, by the slower clock."""
 
     rows: Rows
     at_us: int
@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Look:
-    """See above."""
+    """What an answer proves; see the module."""
 
     at_us: int
     spans: list[Interval]
@@ -39,13 +39,13 @@ class Look:
 
 
 def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
-    """What the answer to "`limit` candles from `from_us`" proves."""
+    """Return what the answer to a request for `limit` candles from `from_us` proves."""
     at_us, window_end = answer.at_us, from_us + limit * width_us
     good = {bucket: values for bucket, values in answer.rows.good.items() if bucket <= at_us}
     refused = {floor_us(one.bucket_us, width_us) for one in answer.rows.refused if one.bucket_us is not None}
-    refused -= good.keys()  # an odd row beside a good one costs itself only
+    refused -= good.keys()  # a good row of the same time wins
     present = sorted({*good, *(bucket for bucket in refused if bucket <= at_us)})
-    lost = any(one.bucket_us is None for one in answer.rows.refused)  # a row that may belong anywhere
+    lost = any(one.bucket_us is None for one in answer.rows.refused)  # a row without a time may belong anywhere
     running = floor_us(at_us, width_us)
     spans: list[Interval]
     if lost:
@@ -60,10 +60,10 @@ def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
 
 
 def begins_with(one: Answer, limit: int, other: Answer, from_us: int, width_us: int) -> int | None:
-    """The first candle from `from_us` on, where two answers to different limits show that there is none before.
+    """Return the first candle at or after `from_us`, if two answers with different limits prove that none is earlier.
 
-    Who gives the first candles from a moment on begins with the same one, however many are asked for; who gives the
-    newest of something does not. Nor does it reach to the present with as few as `limit`, which `one` was asked for.
+    An exchange that returns the first candles from a time on starts with the same one for every limit; one that returns
+    the newest of something does not. Nor do as few as `limit` candles, which `one` asked for, reach to the present.
     """
     first, rest = sorted(one.rows.good), sorted(other.rows.good)
     if one.rows.refused or not first or not rest or first[0] != rest[0] or len(first) > limit:
@@ -73,7 +73,7 @@ def begins_with(one: Answer, limit: int, other: Answer, from_us: int, width_us: 
 
 @dataclass
 class Memory:
-    """What was looked at once and is not final yet. Lost with the process, which costs another look."""
+    """Looks that are not final yet. Kept in memory only: a restart costs another look."""
 
     width_us: int
     settle_us: int
@@ -81,11 +81,11 @@ class Memory:
     rows: dict[int, Values] = field(default_factory=dict)
 
     def settled_us(self, at_us: int) -> int:
-        """The end of the last candle that a look at this moment can make final."""
+        """Return the end of the last candle that a look at this time can make final."""
         return floor_us(at_us - self.settle_us, self.width_us)
 
     def add(self, look: Look) -> list[Interval]:
-        """Take over a look at what is closed; gives the spans that are final by it, with the look's candles."""
+        """Add a look; returns the intervals that it makes final, with the look's candles. Open candles are ignored."""
         closed = common(look.spans, [(0, floor_us(look.at_us, self.width_us))])
         both = common(self.spans, common(closed, [(0, self.settled_us(look.at_us))]))
         differs = [
@@ -101,15 +101,15 @@ class Memory:
         return final
 
     def forget(self, spans: Iterable[Interval]) -> None:
-        """These are final, or nobody asks for them any more."""
+        """Forget intervals that are final, or no longer wanted."""
         self.spans = without(self.spans, spans)
         self.rows = {b: values for b, values in self.rows.items() if holds(self.spans, b)}
 
     def agreeing(self, coarse: Look, coarse_us: int) -> tuple[list[Interval], int]:
-        """Spans whose candles add up to the coarser candles of another answer, and how many of these they contradict.
+        """Return the intervals whose candles add up to a coarser answer, and the number of coarse candles that differ.
 
         An hour with the same open, high, low, close and volume as its sixty minutes is a second look at all of them,
-        for one call in the place of many.
+        for one call instead of many.
         """
         agreed: list[Interval] = []
         contradicted = 0
@@ -130,7 +130,7 @@ class Memory:
 
 
 def _together(rows: Mapping[int, Values], buckets: list[int]) -> Values | None:
-    """The candle that these candles make."""
+    """Merge these candles into one."""
     if not buckets:
         return None
     parts = [rows[bucket] for bucket in buckets]

@@ -1,5 +1,5 @@
-"""Names of exchanges. A venue is called by its name at ccxt; who writes an old name, or another door to the same order
-book, means the same venue, so that it counts once."""
+"""Names of exchanges. A venue has its ccxt name; former names and other interfaces to the same order book are aliases,
+so that an exchange counts once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ALIASES = {
     "hitbtc3": "hitbtc",
     "crypto.com": "cryptocom",
 }
-# Calls a second. ccxt's figure is that of signed requests; public ones are limited to 10 a second and address.
+# Calls per second. ccxt's figure is for signed requests; public ones are limited to 10 per second and IP address.
 CALLS_PER_S = {"coinbase": 8.0}
 
 
 def exchanges_of(names: Iterable[str], where: str = "--exchanges") -> tuple[str, ...]:
-    """Canonical names in the given order, each once. Raises `WrongUse` for an exchange that ccxt does not know."""
+    """Return canonical names in the given order, without duplicates. Raises `WrongUse` for an unknown exchange."""
     made: list[str] = []
     for name in names:
         wish = name.strip().lower()
@@ -38,9 +38,9 @@ def exchanges_of(names: Iterable[str], where: str = "--exchanges") -> tuple[str,
         if venue not in ccxt.exchanges:
             near = difflib.get_close_matches(venue, [*ccxt.exchanges, *ALIASES], n=1)
             hint = f"did you mean {near[0]}?" if near else "see ccxt's list of exchanges."
-            raise WrongUse(f"{where}: {name!r} is no exchange that ccxt knows; {hint}")
+            raise WrongUse(f"{where}: unknown exchange {name!r}; {hint}")
         if venue not in made:
             made.append(venue)
     if not made:
-        raise WrongUse("--exchanges: name at least one, as --exchanges=binance,coinbase,kraken.")
+        raise WrongUse("--exchanges: give at least one, for example --exchanges=binance,coinbase,kraken.")
     return tuple(made)

@@ -1,4 +1,4 @@
-"""What a run of the exchange candles is about, and what came of it."""
+"""The plan of a run and its outcome."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from schemas.records import Quorum
 
-# The writer needs well under a second for a page. A run that ends gives up after this long without progress.
+# The writer needs well under a second for a page. A run without --follow gives up after this long without progress.
 PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about."""
+    """Parameters of a run; times in µs."""
 
     granularity_s: int
     start_us: int
@@ -26,14 +26,14 @@ class Plan:
 
     @property
     def patience_s(self) -> float | None:
-        """None: wait for the writer as long as it takes."""
+        """Seconds to wait for the writer; None: forever."""
         return None if self.follow else PATIENCE_S
 
 
 @dataclass
 class Outcome:
-    """What a pass did."""
+    """The result of a pass."""
 
     calls: int = 0
-    candles: int = 0  # published, also those that were stored before
+    candles: int = 0  # published, including those stored before
     problems: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a run begins with: the exchanges, their markets, and the products that enough of them list."""
+"""Prepare a run: the exchanges, their markets, and the products that enough of them list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import check_symbols
 
 PROGRAM = "exchange-candles"
-MONTH_S = 2_592_000  # ccxt's month: not of one width
+MONTH_S = 2_592_000  # ccxt's month; months vary in length
 
 
 def exchanges_wanted(
@@ -43,7 +43,7 @@ def exchanges_wanted(
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> None:
-    """Run all, each in its thread; what one raises does not end the others."""
+    """Run all calls in parallel threads and wait for them."""
     threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()

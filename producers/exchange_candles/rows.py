@@ -1,4 +1,4 @@
-"""Rows of an exchange's answer, one by one: a bad one is refused by name and costs nobody else. Times in µs."""
+"""Parse the rows of an exchange's answer one by one; a bad row does not affect the others. Times in µs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipeline.core.errors import BadData
 from pipeline.core.times import END_US, OLDEST_US
 from venues.floats import without_noise
 
-Values = tuple[str, str, str, str, str]  # open, high, low, close, volume, as they are published
+Values = tuple[str, str, str, str, str]  # open, high, low, close, volume, as published
 NAMES = ("open", "high", "low", "close", "volume")
 MAX_PAYLOAD = 64 * 1024
 WEEK_US = 604_800_000_000
-MONDAY_US = 345_600_000_000  # 1970-01-05, where weeks begin
+MONDAY_US = 345_600_000_000  # 1970-01-05; weeks begin on Monday
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A row that is no candle. `bucket_us` None: it does not even say of when."""
+    """A row that is not a valid candle. `bucket_us` is None if it has no valid time."""
 
     bucket_us: int | None
     reason: str  # shape, time, bucket, price, volume, twice
@@ -31,7 +31,7 @@ class Refused:
 
 @dataclass
 class Rows:
-    """What an answer holds: candles by bucket, None where the exchange itself says that nothing was traded."""
+    """The rows of an answer: candles by bucket, None where the exchange itself says that nothing was traded."""
 
     good: dict[int, Values | None] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
@@ -39,27 +39,27 @@ class Rows:
 
 @dataclass(frozen=True)
 class Units:
-    """The market's steps, where the exchange says them."""
+    """The market's step sizes, where the exchange publishes them."""
 
     price: Decimal | None = None
     volume: Decimal | None = None
 
 
 def floor_us(moment_us: int, width_us: int) -> int:
-    """The start of the candle that holds this moment."""
+    """Return the start of the candle that contains this time."""
     origin = MONDAY_US if width_us % WEEK_US == 0 else 0
     return (moment_us - origin) // width_us * width_us + origin
 
 
 def same(one: Values | None, other: Values | None) -> bool:
-    """Whether two looks saw the same; 12.50 is 12.5."""
+    """Whether two candles are equal; 12.50 equals 12.5."""
     if one is None or other is None or one == other:
         return one == other
     return all(Decimal(a) == Decimal(b) for a, b in zip(one, other, strict=True))
 
 
 def read_rows(pairs: Iterable[tuple[Any, Any]], width_us: int, units: Units) -> Rows:
-    """`(what ccxt made of it, as it came)`; ccxt's part may be the exception that it raised."""
+    """Parse rows given as (ccxt's result, raw row); ccxt's result may be the exception it raised."""
     rows = Rows()
     twice: set[int] = set()
     for made, raw in pairs:
@@ -67,7 +67,7 @@ def read_rows(pairs: Iterable[tuple[Any, Any]], width_us: int, units: Units) -> 
         try:
             bucket = _bucket(made)
             if off := bucket - floor_us(bucket, width_us):
-                raise BadData("bucket", f"begins {off / 1e6:g} s after a multiple of the width")
+                raise BadData("bucket", f"starts {off / 1e6:g} s after a multiple of the candle's width")
             values = _values(made, units)
         except BadData as error:
             rows.refused.append(Refused(bucket, error.reason, str(error)[:500], _payload(raw)))
@@ -75,7 +75,7 @@ def read_rows(pairs: Iterable[tuple[Any, Any]], width_us: int, units: Units) -> 
         if bucket in rows.good and not same(rows.good[bucket], values):
             del rows.good[bucket]
             twice.add(bucket)
-            rows.refused.append(Refused(bucket, "twice", "two different candles of one time", _payload(raw)))
+            rows.refused.append(Refused(bucket, "twice", "two different candles for one time", _payload(raw)))
         elif bucket not in twice:
             rows.good[bucket] = values
     return rows
@@ -85,10 +85,10 @@ def _bucket(made: Any) -> int:
     if isinstance(made, Exception):
         raise BadData("shape", f"{type(made).__name__}: {made}")
     if not isinstance(made, (list, tuple)) or len(made) < 6:
-        raise BadData("shape", "no row of time, open, high, low, close, volume")
+        raise BadData("shape", "not a row of time, open, high, low, close, volume")
     stamp = made[0]
     if isinstance(stamp, bool) or not isinstance(stamp, int) or not OLDEST_US <= stamp * 1000 < END_US:
-        raise BadData("time", f"{str(stamp)[:40]} is not the time of a candle")
+        raise BadData("time", f"{str(stamp)[:40]} is not a valid candle time")
     return stamp * 1000
 
 

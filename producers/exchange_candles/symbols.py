@@ -1,4 +1,4 @@
-"""Which symbols are worked on: those that enough of the exchanges list."""
+"""Select the symbols: those that enough of the exchanges list."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.core.text_files import read_text
 from pipeline.database import query
 from pipeline.database.connection import Connection
 
-SHOWN = 10  # of a list of wrong ones
+SHOWN = 10  # items of a list of invalid symbols
 
 
 def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | None) -> tuple[str, ...]:
-    """Canonical products from the first source that has any: the list, the file, the table `watchlist`.
+    """Return canonical products from the first source that has any: the list, the file, the table `watchlist`.
 
-    Raises `WrongUse` with a sentence for each wrong one, where a person typed them. A wrong line of the table is
-    named and left out: whoever put it there must not stop the others.
+    Raises `WrongUse` with a sentence for each invalid symbol typed by a user. An invalid row of the table is logged and
+    skipped, so that it does not stop the others.
     """
     if given:
         texts = [("--symbols", text) for text in given]
@@ -50,7 +50,7 @@ def read_symbols(given: Sequence[str], file: Path | None, conn: Connection | Non
 
 
 def _of_file(file: Path) -> list[tuple[str, str]]:
-    """Where each symbol stands, and the symbol."""
+    """Return (place, symbol) for each symbol of the file."""
     return [
         (f"--symbols-file: line {number}", word)
         for number, line in enumerate(read_text(file, "--symbols-file").split("\n"), 1)
@@ -59,10 +59,10 @@ def _of_file(file: Path) -> list[tuple[str, str]]:
 
 
 def required_of(exchanges: Sequence[str], wish: int) -> int:
-    """The quorum as a number. Raises `WrongUse` where it cannot be met."""
+    """Return the quorum as a number. Raises `WrongUse` if it cannot be met."""
     if wish > len(exchanges):
         raise WrongUse(
-            f"--min-exchanges-required={wish}, but only {len(exchanges)} exchange(s) are named "
+            f"--min-exchanges-required={wish}, but only {len(exchanges)} exchange(s) are given "
             f"({', '.join(exchanges)}); name more or require fewer."
         )
     if wish == 0:
@@ -78,10 +78,10 @@ def required_of(exchanges: Sequence[str], wish: int) -> int:
 def check_symbols(
     products: Sequence[str], listed: Mapping[str, Collection[str]], required: int, unknown: Collection[str] = ()
 ) -> dict[str, list[str]]:
-    """Product -> exchanges to ask, for the products that meet the quorum; the others are named in a warning.
+    """Return product -> exchanges, for the products that meet the quorum; the others are logged.
 
-    `listed` says what each exchange has; `unknown` are exchanges that did not answer, which may have everything.
-    Raises `WrongUse` when none is left.
+    `listed`: the products of each exchange; `unknown`: exchanges that did not answer, assumed to have every product.
+    Raises `WrongUse` if no product is left.
     """
     where = {product: [venue for venue, has in listed.items() if product in has] for product in products}
     good = {product: venues for product, venues in where.items() if len(venues) + len(unknown) >= required}

@@ -1,4 +1,4 @@
-"""Asking one exchange for one span of one product until every candle is final, or set aside by name. Times in µs."""
+"""Walk over one interval of one product on one exchange until every candle is final or set aside. Times in µs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from producers.exchange_candles.intervals import FOREVER, Interval, common, hold
 from producers.exchange_candles.looks import QUIET_US, Answer, Look, begins_with, look_of
 from producers.exchange_candles.rows import Rows, Values, floor_us
 
-# How far back a row is looked for that shows where the wanted span begins.
+# How many candles before the interval to look for a row that proves its start.
 EARLIER = 60
-# Calls beyond these, for a span that needs n: it answers with next to nothing.
+# Limit of calls, MOST_PER_CALL * n + MOST_MORE for an interval of n pages, for exchanges that return next to nothing.
 MOST_PER_CALL, MOST_MORE = 6, 20
 LEAST_PAGE = 10
-# Candles beside a page that are asked for to show what lies between them and it: two before and two behind.
+# Extra candles requested around a page, to prove what lies between: two before and two after.
 MARGINS = 4
 SHORT = 0.9
-MOST_ASIDE = 50  # spans of one walk; more of them are set aside as one
+MOST_ASIDE = 50  # intervals of one walk; more are set aside as one
 
 
 class Walk:
-    """One span. `calls` and `candles` count; `final` are the spans that were published as final."""
+    """A walk over one interval. `final`: the intervals published as final."""
 
     def __init__(
         self, exchange: Exchange, product_id: str, book: Book, results: Results, stop: threading.Event, *, patient: bool
     ) -> None:
-        """`patient`: whoever answers differently is asked again later, not at once."""
+        """`patient`: retry differing answers later, not at once."""
         self._exchange, self._product, self._book, self._results, self._stop = exchange, product_id, book, results, stop
         self._memory, self._aside, self._patient = book.memory, book.aside, patient
         self._width = book.memory.width_us
@@ -48,11 +48,11 @@ class Walk:
         self.calls = self.candles = 0
         self.final: list[Interval] = []
         self._short = (0, 0)  # where a short answer ended, and how many candles it had
-        self._seen: list[Interval] = []  # by the looks of this walk
+        self._seen: list[Interval] = []  # covered by the looks of this walk
         self.bad: dict[tuple[int | None, str], str] = {}
 
     def run(self, span: Interval) -> None:
-        """Raises `Unavailable` when two pages in a row fail, `Refused`, `Stopped`."""
+        """Walk. Raises `Unavailable` if two consecutive pages fail, `Refused`, `Stopped`."""
         self._span = span
         begin, end = span
         needed = pages.calls_needed(begin, end, self._width // 1_000_000, self._exchange.page_size)
@@ -61,7 +61,7 @@ class Walk:
         cursor = begin
         while cursor < end and not self._stop.is_set():
             if self.calls >= self._most():
-                self._aside.put((cursor, end), "it gives too little in one answer")
+                self._aside.put((cursor, end), "it returns too few candles per call")
                 break
             following = self._page(cursor)
             if following is None:
@@ -72,21 +72,21 @@ class Walk:
         self._set_aside()
 
     def _most(self) -> int:
-        """Calls for this span at most, by the pages that it has turned out to give."""
+        """Return the limit of calls for this interval, given the actual page size."""
         size = max(LEAST_PAGE, self._exchange.page_size)
         needed = pages.calls_needed(*self._span, self._width // 1_000_000, size)
         return MOST_PER_CALL * needed + MOST_MORE
 
     def _page(self, cursor: int) -> int | None:
-        """One page from here; where to go on, None when there is nothing to be known yet."""
+        """Fetch one page from `cursor`; returns the next cursor, or None if nothing can be known yet."""
         end, width = self._span[1], self._width
         if (known := self._known_until(cursor)) > cursor:
             return known
-        # The candles that are not settled come along where there is room: no call of their own.
+        # Unsettled candles are included if there is room, to save a call.
         young = self._memory.settle_us // width + 2
         limit = max(1, min(self._exchange.page_size - MARGINS, (end - cursor) // width + young))
         window_end = cursor + limit * width
-        # From one before: a candle there shows that what is missing behind it is missing at the exchange.
+        # Start one earlier: a candle there proves that those missing after it are missing at the exchange.
         look = self._tried(cursor - width, limit + 1, (cursor, FOREVER))
         if look is None:
             self._aside.put((cursor, min(end, window_end)), "it did not answer")
@@ -96,13 +96,13 @@ class Walk:
             return known
         first = min((a for a, _ in look.spans if a > cursor), default=None)
         if first is None:
-            # Nothing, and too young to say that nothing is all there is; or rows that say not even of when they are.
+            # No candles, and too recent to conclude that there are none; or rows without a valid time.
             young_from = floor_us(look.at_us - QUIET_US, width)
             return None if cursor >= young_from else min(end, window_end)
         return self._prove(cursor, look, first, window_end)
 
     def _learn(self, cursor: int, known: int, limit: int, look: Look) -> None:
-        """Whoever gave much less than asked for, and now goes on where that ended, gives small pages."""
+        """Learn a smaller page size from a short answer that the next one continues."""
         if cursor == self._short[0] and cursor in look.rows:
             self._exchange.gives_at_most(self._short[1])
         given = len(self._answer.rows.good)
@@ -110,7 +110,7 @@ class Walk:
         self._short = (known, given) if short else (0, 0)
 
     def _prove(self, cursor: int, look: Look, first: int, window_end: int) -> int:
-        """The answer began later than asked for: is there nothing before, or was it left out?"""
+        """The answer starts later than requested: find out whether earlier candles do not exist or were omitted."""
         wide, width, size = self._answer, self._width, self._exchange.page_size
         lead = min(size, (first - cursor) // width)
         earlier = max(1, min(EARLIER, size - lead))
@@ -135,14 +135,14 @@ class Walk:
             events.HISTORY_BEGINS,
             asked_from=us_to_iso(cursor),
             first=text,
-            text=f"{self._exchange.venue} gives no older candles of {self._product} than {text}",
+            text=f"{self._exchange.venue} has no candles of {self._product} older than {text}",
         )
         end = min(first, self._span[1])
-        self._aside.put((cursor, end), f"it gives no candles older than {text}, and no proof that there are none")
+        self._aside.put((cursor, end), f"it returns no candles older than {text}, and no proof that there are none")
         return end
 
     def _tried(self, since: int, limit: int, wanted: Interval) -> Look | None:
-        """`_look`; None where it failed once. Raises `Unavailable` when it fails a second time in a row."""
+        """Call `_look`; returns None if it failed once. Raises `Unavailable` at the second consecutive failure."""
         try:
             look = self._look(since, limit, wanted)
         except Unavailable as error:
@@ -153,14 +153,14 @@ class Walk:
                 events.REQUEST_FAILED,
                 asked_from=us_to_iso(since),
                 error=str(error),
-                text="the other pages go on",
+                text="continuing with the other pages",
             )
             return None
         self._failed = 0
         return look
 
     def _look(self, since: int, limit: int, wanted: Interval) -> Look:
-        """Ask once, and publish what is final by it. What is outside `wanted` is a proof of the rest only."""
+        """Request once and publish what becomes final. Candles outside `wanted` only serve as proof of the others."""
         answer = self._exchange.candles(self._product, self._width // 1_000_000, since, limit)
         self.calls += 1
         running = floor_us(answer.at_us, self._width)
@@ -201,7 +201,7 @@ class Walk:
             self._book.shown = {b: v for b, v in self._book.shown.items() if not holds(final, b)}
 
     def _show(self, look: Look, unsure: list[Interval]) -> None:
-        """Candles that may still change, when they did."""
+        """Publish candles that may still change, if they have changed."""
         shown = self._book.shown
         news = {b: values for b, values in look.rows.items() if holds(unsure, b) and shown.get(b) != values}
         if news:
@@ -209,7 +209,7 @@ class Walk:
             shown |= news
 
     def _ask_coarse(self) -> None:
-        """A second look at whole hours of minutes by the exchange's own hours."""
+        """Use the exchange's hourly candles as the second look at complete hours of minutes."""
         if self._coarse_us is None:
             return
         limit_us = min(self._span[1], self._memory.settled_us(self._exchange.now_us()))
@@ -229,7 +229,7 @@ class Walk:
                 self._log.warning(
                     events.REQUEST_FAILED,
                     error=str(error),
-                    text="each candle is asked for twice instead",
+                    text="requesting every candle twice instead",
                 )
                 self._coarse_us = None
                 return
@@ -245,35 +245,35 @@ class Walk:
         self._memory.forget(agreed)
 
     def _look_again(self, cursor: int) -> None:
-        """The second look, and a third where the two differ."""
+        """Take the second look, and a third where the two differ."""
         begin, end = self._span
         settled = min(cursor, self._memory.settled_us(self._exchange.now_us()))
         left = without(common(self._memory.spans, [(begin, settled)]), self._aside.blocked())
         if self._coarse_us is not None and cursor < end:
-            left = without(left, [(floor_us(cursor, self._coarse_us), cursor)])  # its hour is not whole yet
+            left = without(left, [(floor_us(cursor, self._coarse_us), cursor)])  # its hour is not complete yet
         page = max(1, self._exchange.page_size - MARGINS)
         for _ in range(2):
             rest = without(common(self._memory.spans, left), self._aside.blocked())
             while rest and not self._stop.is_set():
                 at = rest[0][0]
-                # All that fits into one answer, also where refused rows lie between: they may have come right.
+                # Everything that fits into one answer, including refused rows in between: they may be valid now.
                 until = min(at + page * self._width, max(b for a, b in rest if a < at + page * self._width))
-                # From two before: another address than that of the first look, so that no copy on the way answers.
+                # Start two earlier: another URL than the first look's, so that no cache on the way answers.
                 limit = (until - at) // self._width + MARGINS
                 look = self._tried(at - 2 * self._width, limit, (at, rest[-1][1]))
                 if look is None:
                     self._aside.put((at, until), "it did not answer a second time")
-                # A gap longer than a page is proven by the one answer that has both its sides.
+                # A gap longer than a page is proven by a single answer that has both its sides.
                 rest = without(rest, [(at, until), *(look.spans if look else [])])
 
     def _known_until(self, cursor: int) -> int:
-        """How far from here on everything was seen, refused or set aside."""
+        """Return how far, from `cursor` on, everything is seen, refused or set aside."""
         refused = {floor_us(bucket, self._width) for bucket, _ in self.bad if bucket is not None}
         known = merged(*self._seen, *self._aside.blocked(), *((b, b + self._width) for b in refused))
         return next((min(b, self._span[1]) for a, b in known if a <= cursor < b), cursor)
 
     def _set_aside(self) -> None:
-        """What is neither final nor set aside yet, though it could be."""
+        """Set aside what could be final but is not."""
         if self._stop.is_set():
             return
         now_us = self._exchange.now_us()
@@ -288,7 +288,8 @@ class Walk:
             self._aside.put((a, b), why, quiet=not bad and a >= young_from)
 
     def refused_rows(self) -> list[str]:
-        """Rows that were refused, did not come right and are not named with a span: a few, and how many more."""
+        """Return refused rows that are still invalid and not part of an interval set aside: a few, and the number of
+        others."""
         aside = merged(*self._aside.blocked())
         left = [
             f"{'a row' if at is None else us_to_iso(at)} ({reason}: {detail})"

@@ -1,9 +1,9 @@
-"""The work on one exchange: ask for what the state does not cover, publish it, wait until it is stored.
+"""The worker of one exchange: fetch what the state does not cover, publish it, wait until it is stored.
 
-A candle is published as final after two equal looks (`looks`), and before that as not final while it is young. What
-was looked at once is kept in memory only: a restart costs another look.
+A candle is published as final after two equal looks (`looks`); before that, while recent, as not final. First looks are
+kept in memory only: a restart costs another look.
 
-Each exchange has its own thread and database connection, so that one that is down or slow holds nobody back.
+Each exchange has its own thread and database connection, so that a slow or dead one does not hold up the others.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from schemas.records import CandleRow, CandlesMessage
 
 POLL_S = 0.1
 SAY_EVERY_S = 10.0
-# So many products in a row that an exchange does not answer for: it is down, and the others wait for the next pass.
+# After this many consecutive products without an answer the exchange is down; the others wait for the next pass.
 DOWN_AFTER = 2
-CATCH_UP = 3  # candles that are worth another round of a run that ends
+CATCH_UP = 3  # new candles that are worth another round without --follow
 
 
 class Worker:
-    """One exchange."""
+    """Loads the candles of one exchange. Runs in its own thread."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Worker:
         name: str,
         stop: threading.Event,
     ) -> None:
-        """`name`: of the Pulsar producers, one of this process."""
+        """`name`: the Pulsar producers', unique per process."""
         self.exchange, self._plan, self._bus, self._stop = exchange, plan, bus, stop
         self._letters, self._name = letters, name
         self.venue = exchange.venue
@@ -75,7 +75,7 @@ class Worker:
         self._said = 0.0
 
     def run_pass(self, products: Iterable[str]) -> Outcome:
-        """Work on all products once. What goes wrong is in the outcome; returns early when stopped."""
+        """Load all products once. Problems are in the outcome; returns early when stopped."""
         outcome = Outcome()
         down = 0
         try:
@@ -100,14 +100,15 @@ class Worker:
         return outcome
 
     def run_for_ever(self, products: Any, poll_s: float) -> None:
-        """Passes until stopped, each a little after a multiple of `poll_s`; `products()` gives the present ones."""
+        """Run passes until stopped, each a little after a multiple of `poll_s`; `products()` returns the current
+        ones."""
         while not self._stop.is_set():
             self.run_pass(products())
             self._stop.wait(poll_s - time.time() % poll_s + 1.0 + GRACE_US / 1e6)
 
     def _one(self, product_id: str, outcome: Outcome) -> bool:
-        """One product, under its lock; again on a new connection where the database went away. What is wrong with it
-        is its own trouble. Returns whether the exchange answers. Raises `Stopped`."""
+        """Load one product under its lock, retrying on a new connection if the database connection is lost. Its
+        problems do not affect other products. Returns whether the exchange answers. Raises `Stopped`."""
 
         def attempt() -> None:
             conn = self._session.connection()
@@ -130,14 +131,14 @@ class Worker:
             outcome.problems.append(f"{self.venue} {product_id}: {error}")
             self._log.error(events.REQUEST_FAILED, product=product_id, error=str(error), kind=type(error).__name__)
             return not error.retryable
-        except Exception as error:  # a state that cannot be read, or a mistake of ours
+        except Exception as error:  # an unreadable state, or a bug of ours
             outcome.problems.append(f"{self.venue} {product_id}: {type(error).__name__}: {error}"[:500])
             self._log.exception(events.FAILED, product=product_id)
             self.close()  # in whatever state it is
         return True
 
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:
-        """Back-fill, then catch up with what was closed meanwhile, until nothing is to be asked for now."""
+        """Back-fill, then catch up with candles closed meanwhile, until nothing is left to request."""
         plan, width = self._plan, self._plan.width_us
         if not self._tell_quorum(conn, product_id, outcome):
             return
@@ -154,7 +155,7 @@ class Worker:
             fresh = without(opened, book.memory.spans)
             due = common(opened, [(0, settled)])
             wanted = without(merged(*fresh, *due), book.aside.blocked())
-            # What closed while a little was caught up can wait for the next run.
+            # The few candles that closed meanwhile can wait for the next run.
             if not wanted or (not plan.follow and rounds and sum(b - a for a, b in wanted) < CATCH_UP * width):
                 break
             rounds += 1
@@ -166,7 +167,7 @@ class Worker:
         outcome.problems += [f"{self.venue} {product_id}: {text}" for text in (*book.aside.named(), *rows)]
 
     def _tell_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
-        """A new quorum holds for what is stored too, whether or not there is anything to fetch."""
+        """Publish a new quorum, because it applies to stored candles too, even if there is nothing to fetch."""
 
         def holds() -> bool:
             return ledger.quorum_holds(conn, product_id, self._plan.granularity_s, self._plan.quorum)
@@ -177,8 +178,8 @@ class Worker:
         return self._wait_for(holds, lambda: 0, product_id, outcome)
 
     def _fetch(self, product_id: str, book: Book, span: Interval, outcome: Outcome, rows: list[str]) -> list[Interval]:
-        """Ask for a span and publish; gives the parts that are final now."""
-        # What one call brings is caught up; more is back-filled.
+        """Fetch and publish an interval; returns the parts that are final now."""
+        # Up to one call is a catch-up; more is a back-fill.
         size = self.exchange.page_size
         kind = "backfill" if span[1] - span[0] > size * self._plan.width_us else "catch_up"
 
@@ -216,7 +217,7 @@ class Worker:
         key: str | None = None,
         covered: Interval | None = None,
     ) -> None:
-        """Candles that are final, with the span that they cover, or such as may still change."""
+        """Publish final candles with the interval they cover, or, without `covered`, candles that may still change."""
         if product_id not in self._publishers:
             self._publishers[product_id] = self._bus.publisher(
                 "candles", self.venue, product_id, schema="candles", name=self._name, whole=True
@@ -252,7 +253,7 @@ class Worker:
     def _wait_for(
         self, done: Callable[[], bool], open_us: Callable[[], int], product_id: str, outcome: Outcome
     ) -> bool:
-        """Wait for the writer, as long as what is open gets less; False when it does not or the process stops."""
+        """Wait for the writer while it makes progress. Returns False on timeout or when the process stops."""
         last, since = -1, time.monotonic()
         while not self._stop.is_set():
             if done():
@@ -263,7 +264,7 @@ class Worker:
             waited = time.monotonic() - since
             if self._plan.patience_s is not None and waited > self._plan.patience_s:
                 outcome.problems.append(
-                    f"{self.venue} {product_id}: published, not stored; is `python -m consumers.candles` running?"
+                    f"{self.venue} {product_id}: published but not stored; is `python -m consumers.candles` running?"
                 )
                 return False
             if waited > SAY_EVERY_S and self._may_say():

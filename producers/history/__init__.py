@@ -1,1 +1,1 @@
-"""Back-fill of trades by command."""
+"""Back-fill of trades."""

@@ -1,4 +1,4 @@
-"""Command line options that the live venues share."""
+"""Command line options shared by the live venues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAY_US = 86_400_000_000
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--historical` and what belongs to it."""
+    """Add `--historical` and its options to a command."""
     for option in reversed(
         [
             click.option("--historical", is_flag=True, help="Load history instead of streaming."),
@@ -46,7 +46,7 @@ def request_of(
     no_wait: bool,
     no_wait_for_ledger: bool,
 ) -> Request:
-    """What the options ask for. Raises `WrongUse`."""
+    """Build the request from the options. Raises `WrongUse`."""
     if last_n_days is not None and (from_ or to):
         raise WrongUse("give either --last-n-days or --from and --to.")
     if last_n_days is not None and last_n_days <= 0:

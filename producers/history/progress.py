@@ -1,4 +1,4 @@
-"""How far a load is: a bar on a terminal, a line in the log now and then otherwise."""
+"""Progress of a load: a bar on a terminal, otherwise a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG_EVERY_S = 5.0
 
 
 class LoadProgress:
-    """Counts rows against a total, of which `already` were there, with rate and time left. Use as a context."""
+    """Context manager that shows rows done of a total, rate and time left. `already`: rows stored before the start."""
 
     def __init__(self, what: str, total: int, already: int = 0) -> None:
         self.what, self.total, self.done, self._already = what, total, already, already
@@ -45,7 +45,7 @@ class LoadProgress:
 
     @property
     def rate(self) -> float:
-        """Rows a second since the start."""
+        """Rows per second since the start."""
         return (self.done - self._already) / max(1e-6, time.monotonic() - self._started)
 
     def add(self, rows: int) -> None:

@@ -1,8 +1,8 @@
-"""Back-fill of trades by command, for every venue with trade ids: `--historical` of `python -m producers.<venue>`.
+"""Back-fill of trades, for every venue with trade ids: `python -m producers.<venue> --historical`.
 
-What was asked for is a span of time; REST says which ids that is, the ledger which of them are missing, and only
-those are fetched, piece by piece. So a load can be ended and begun again at any time, costs few calls when little is
-missing, and is done when the ledger has no open id in the span.
+The request is an interval of time. REST gives its range of ids, the ledger says which of them are missing, and only
+those are fetched, piece by piece. So a load can be stopped and restarted at any time, needs few requests when little is
+missing, and is done when no id of the range is missing in the ledger.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from venues.id_ranges import IdRange
 from venues.registry import proof_of
 from venues.trade_walk import ONE_WALK, REJECTED, UNREACHABLE, Filled, Filler, Source
 
-# A piece of work is done under the instrument's lock; the gap filler gets its turn between two pieces.
+# A piece of work holds the instrument's lock; the gap filler gets its turn between two pieces.
 PIECE_S = 20.0
-# The writer needs well under a second; when nothing is stored for so long, something is wrong with it.
+# The writer needs well under a second; if nothing is stored for this long, something is wrong with it.
 LEDGER_PATIENCE_S = 120.0
 POLL_S = 0.3
-# So many walks in a row may bring nothing before a product is given up.
+# Consecutive walks without any result before a product is given up.
 MOST_IDLE = 5
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is loaded: `[from_us, to_us)` of these products."""
+    """What to load: the trades of `products` in `[from_us, to_us)`, in µs since 1970."""
 
     products: tuple[str, ...]
     from_us: int
@@ -59,7 +59,7 @@ class Request:
 
 
 def run_load(source: Source, request: Request, stop: Stop) -> int:
-    """Load, product by product; returns the exit code: 1 when something asked for is still open."""
+    """Load product by product. Returns the exit code: 1 if trades of the request are still missing."""
     database = load(DatabaseSettings)
     database_when_ready(database, stop)
     conn = connect_when_ready(database, f"{source.venue}-history", stop)
@@ -74,7 +74,7 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
     except (Stopped, Unavailable):
         if not stop.is_set():
             raise
-        get_logger().warning(events.STOPPED, text="ended before it was done; the same command goes on from here")
+        get_logger().warning(events.STOPPED, text="stopped before it was done; run the same command to continue")
         return 1
     finally:
         bus.close()
@@ -82,14 +82,14 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
 
 
 def _id_span(source: Source, request: Request, product: str) -> IdRange | None:
-    """The ids of the time asked for; None when there was no trade in it."""
+    """Return the range of ids of the requested interval; None if it contains no trade."""
     first = source.first_id_at(product, request.from_us)
     last = source.first_id_at(product, request.to_us) - 1
     return (first, last) if first <= last else None
 
 
 def _estimate(source: Source, request: Request, ledger: Ledger) -> int:
-    """`--dry-run`: how many calls, how long."""
+    """Print how many requests the load takes and how long (`--dry-run`)."""
     calls = 0
     for product in request.products:
         try:
@@ -102,10 +102,10 @@ def _estimate(source: Source, request: Request, ledger: Ledger) -> int:
         calls += needed
         asked = span[1] - span[0] + 1 if span else 0
         click.echo(
-            f"{product}: {asked:,} trades asked for, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
+            f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
             f" {_duration(needed / source.calls_per_s)}"
         )
-    click.echo(f"in total about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
+    click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
     return 0
 
 
@@ -130,7 +130,7 @@ class _Load:
 
     def _publisher(self, product: str) -> Publisher:
         if product not in self._publishers:
-            # Its own, so that two loads of one product take turns instead of locking each other out.
+            # A unique name, so that two loads of one product take turns instead of locking each other out.
             name = self._bus.own_name(f"{self._source.venue}-history")
             self._publishers[product] = self._bus.publisher(
                 "trades", self._source.venue, product, schema="trades", name=name
@@ -138,7 +138,7 @@ class _Load:
         return self._publishers[product]
 
     def one(self, product: str) -> int:
-        """Load one product; what fails there concerns no other one. 0 when all of it is accounted for."""
+        """Load one product; its errors do not affect the others. Returns 0 if every trade is accounted for."""
         try:
             return self._product(product)
         except PipelineError as error:
@@ -151,7 +151,7 @@ class _Load:
     def _product(self, product: str) -> int:
         span = _id_span(self._source, self._request, product)
         if span is None:
-            self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trade in this time")
+            self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trades in this interval")
             return 0
         venue = self._source.venue
         self._ledger().ask_ids(venue, product, self._filler.asset_class, proof_of(venue), *span)
@@ -171,22 +171,22 @@ class _Load:
         )
         for first, last in open_ids:
             click.echo(
-                f"{product}: trades {first} to {last} are still open; the gap filler asks again within a minute",
+                f"{product}: trades {first} to {last} are still missing; the gap filler retries within a minute",
                 err=True,
             )
         lost = [span for reason in (UNREACHABLE, REJECTED) for span in self._findings.get((product, reason), [])]
         for first, last in lost:
             click.echo(
-                f"{product}: trades {first} to {last} exist and cannot be had: the venue's REST interface has no way to"
-                " them, or gives them in a form that cannot be stored",
+                f"{product}: trades {first} to {last} exist but cannot be loaded: the venue's REST interface cannot"
+                " reach them, or returns them in a form that cannot be stored",
                 err=True,
             )
         return 1 if open_ids or lost else 0
 
     def _fetch(self, product: str, span: IdRange, missing: list[IdRange], progress: LoadProgress) -> list[IdRange]:
-        """Fetch until nothing is missing; returns what stayed open."""
-        given: list[IdRange] = []  # published, not asked for again by this run
-        waits: list[tuple[IdRange, float]] = []  # seen once, and when to look again
+        """Fetch until nothing is missing; returns the ranges still missing."""
+        given: list[IdRange] = []  # published; not requested again in this run
+        waits: list[tuple[IdRange, float]] = []  # seen once, and when to check again
         idle = 0  # walks in a row that brought nothing at all
         while left := id_ranges.without(missing, given):
             now = time.monotonic()
@@ -200,7 +200,7 @@ class _Load:
                 if not mine:
                     if self._stop.is_set():
                         raise Stopped
-                    self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: another process works on it")
+                    self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: loaded by another process")
                     return left
                 self._backpressure.wait(self._publisher(product).topic)
                 cluster = id_ranges.newest_cluster(ready, ONE_WALK)
@@ -215,7 +215,7 @@ class _Load:
                 waits = [(w, at) for w, at in waits if at > now] + [(w, retry_at) for w in unseen]
                 idle = 0 if came or filled.waiting else idle + 1
                 if idle > MOST_IDLE:
-                    self._log.error(events.REQUEST_FAILED, product=product, error="the venue's answers lead nowhere")
+                    self._log.error(events.REQUEST_FAILED, product=product, error="the answers make no progress")
                     return left
                 if self._request.wait_for_ledger:
                     self._wait_for_ledger(product, filled)
@@ -223,7 +223,7 @@ class _Load:
         return id_ranges.without(self._missing(product, span), given if not self._request.wait_for_ledger else [])
 
     def _flush(self, product: str) -> None:
-        """Until the broker has all of it."""
+        """Wait until the broker has confirmed every message."""
         publisher = self._publishers.get(product)
         if publisher is None:
             return
@@ -234,7 +234,7 @@ class _Load:
             raise Unavailable(f"the broker refused {publisher.failed} messages of {product}; run it again")
 
     def _before_us(self, product: str, first_id: int) -> int:
-        """A time at or before the trade: its stored neighbour's, or where the load begins."""
+        """A time at or before the trade: that of the stored trade before it, or the start of the request."""
         before = self._ledger().trade_before(self._source.venue, product, first_id)
         return max(self._request.from_us, before[1] if before else 0)
 
@@ -245,14 +245,14 @@ class _Load:
             product=product,
             ids=id_ranges.size(left),
             seconds=round(seconds),
-            text="the venue does not show them; what it says again is recorded as the reason",
+            text="the venue does not return these ids; a second answer that agrees is recorded as the reason",
         )
         if self._stop.wait(max(0.1, seconds)):
             raise Stopped
 
     def _wait_for_ledger(self, product: str, filled: Filled) -> None:
-        """Until what was published is stored, and the findings are signed; `Unavailable` when nothing moves for too
-        long."""
+        """Wait until what was published is stored and the findings are signed. Raises `Unavailable` after
+        `LEDGER_PATIENCE_S` without progress."""
         for reason, found in filled.findings.items():
             self._findings[product, reason] = id_ranges.merged([*self._findings.get((product, reason), []), *found])
         published = id_ranges.merged([*filled.published, *filled.explained])
@@ -260,7 +260,7 @@ class _Load:
             return
         until, open_before, said = time.monotonic() + LEDGER_PATIENCE_S, -1, False
         while open_ids := id_ranges.common(self._missing(product, (published[0][0], published[-1][1])), published):
-            for reason, found in filled.findings.items():  # we looked twice: what is a claim so far counts from now on
+            for reason, found in filled.findings.items():  # confirmed by two looks: signing makes the claims count
                 self._ledger().sign(self._source.venue, product, found, reason)
             now = time.monotonic()
             if id_ranges.size(open_ids) != open_before:
@@ -289,12 +289,12 @@ class _Load:
         )
 
     def _ledger(self) -> Ledger:
-        """The ledger, over a new connection where the old one was lost."""
+        """The ledger, on a new connection if the previous one was lost."""
         if self._conn.closed:
             self._conn = connect_when_ready(load(DatabaseSettings), f"{self._source.venue}-history", self._stop)
         return Ledger(self._conn)
 
 
 def describe(request: Request) -> dict[str, Any]:
-    """The request for the log."""
+    """Return the request as fields of a log line."""
     return {"products": request.products, "from": us_to_iso(request.from_us), "to": us_to_iso(request.to_us)}

@@ -1,1 +1,1 @@
-"""One connection life for all venues that stream."""
+"""The live stream of any venue: connection, subscriptions, staleness, publishing."""

@@ -1,4 +1,4 @@
-"""`python -m producers.<venue>`: the same command for every live venue."""
+"""The command line of every live venue: `python -m producers.<venue>`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from venues.registry import adapter_of
 
 
 def command_of(name: str) -> click.Command:
-    """The command of the venue of that name."""
+    """Return the command of the named venue."""
     adapter = adapter_of(name)
     prefix = name.upper()
 
-    @click.command(help=f"Stream {adapter.title} onto the topics */{name}.*, or load its history of trades.")
+    @click.command(help=f"Stream {adapter.title} to the topics */{name}.*, or load its trade history.")
     @click.option("--products", metavar="LIST", help=f"Comma list or JSON list [{prefix}_PRODUCT_IDS].")
     @history_options
     @program(name)

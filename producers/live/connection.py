@@ -1,8 +1,8 @@
-"""The whole life of a live connection, the same for every venue.
+"""The life of a live connection, the same for every venue.
 
-connect -> subscribe -> acknowledgement per product -> data, watched by two clocks: frames of any kind, and data per
-product. It reconnects forever with capped exponential backoff. A venue adds what `Venue` says, which is how its texts
-look. No frame ends it, and no product its connection for the others.
+connect -> subscribe -> acknowledgement per product -> data, watched by two timeouts: frames of any kind, and data per
+product. Reconnects forever with capped exponential backoff. The venue-specific part is a `Venue`. No malformed frame
+ends the connection, and no single product ends it for the others.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from venues.events import (
 from venues.venue import Venue
 from venues.venue_clock import VenueClock
 
-LOOK_EVERY_S = 0.25
+POLL_EVERY_S = 0.25
 SAY_RATE_EVERY_S = 60.0
 SAY_UNASKED_EVERY_S = 60.0
 
 
 class Connection:
-    """Runs one venue. What `/health` says of it is in `status`, `last_frame`, `clocks`, `subscriptions`."""
+    """Runs one venue's stream. `/health` reads `status`, `last_frame`, `clocks` and `subscriptions`."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Connection:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until stopped."""
+        """Connect, receive and reconnect until stopped."""
         while not self._stop.is_set():
             opened: float | None = None
             try:
@@ -100,7 +100,7 @@ class Connection:
         self._say("closed", reason="stopped")
 
     def _ended(self, reason: str, opened: float | None) -> None:
-        """The connection is gone: note since when data is missed, and wait."""
+        """Handle a lost connection: note since when data is missed, then wait for the backoff delay."""
         metrics.CONNECTION_ERRORS.inc()
         if opened is not None and self._last_frame_us:
             self._publisher.missed(self._last_frame_us)
@@ -112,26 +112,26 @@ class Connection:
         self._stop.wait(delay)
 
     def _session(self, socket: Socket) -> None:
-        """One connection, until it fails (`Unavailable`) or the program stops."""
+        """Run one connection until the program stops. Raises `Unavailable` when the connection fails."""
         self._say("open")
         now = alive = time.monotonic()
         for text in self.venue.opened():
             socket.send(text)
         self.watch.opened(now)
         self.subscriptions.opened(now)
-        next_look = now
+        next_poll = now
         while not self._stop.is_set():
             frame = socket.receive()
             now = time.monotonic()
             if frame is not None:
                 alive = self.last_frame = now
-                self._take(frame, now)
+                self._receive(frame, now)
             elif now - alive > self.venue.frame_timeout_s:
                 self._say("silent", level="warning", seconds=round(now - alive, 1))
                 raise Unavailable(f"no frame for {now - alive:.1f} s")
-            if now >= next_look:
-                next_look = now + LOOK_EVERY_S
-                self._look(socket, now)
+            if now >= next_poll:
+                next_poll = now + POLL_EVERY_S
+                self._poll(socket, now)
 
     def _say(self, status: str, level: str = "info", **more: Any) -> None:
         self.status = status
@@ -139,8 +139,8 @@ class Connection:
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    def _take(self, frame: bytes, now: float) -> None:
-        """Never raises: whatever a frame makes go wrong costs the frame, or the part of it."""
+    def _receive(self, frame: bytes, now: float) -> None:
+        """Parse and handle a frame. Never raises: an error loses the frame, or the part of it, to a dead letter."""
         self._last_frame_us = received_us = now_us()
         try:
             all_said = self.venue.read(frame)
@@ -148,14 +148,14 @@ class Connection:
             all_said = [explained(error, frame)]
         for said in all_said:
             try:
-                self._heard(said, received_us, now)
+                self._handle(said, received_us, now)
             except Exception as error:
                 self._publisher.unreadable(explained(error, frame), self.venue.url)
         metrics.MESSAGES.inc()
         metrics.LAST_MESSAGE.set(received_us / 1_000_000)
         metrics.PROCESSING.observe(time.monotonic() - now)
 
-    def _heard(self, said: Said, received_us: int, now: float) -> None:
+    def _handle(self, said: Said, received_us: int, now: float) -> None:
         match said:
             case TradeFrame():
                 if self._asked_for(said.product_id):
@@ -193,7 +193,7 @@ class Connection:
     def _notice(self, said: VenueNotice, now: float) -> None:
         if said.kind == "error":
             self.subscriptions.complaint(said.text)
-        elif said.kind == "key_refused":  # with it every subscription was
+        elif said.kind == "key_refused":  # the venue refused every subscription with it
             self.subscriptions.opened(now)
         if self._sayer.may_say(said.text):
             log = self._log.info if said.kind == "status" else self._log.warning
@@ -206,13 +206,14 @@ class Connection:
         return False
 
     def _unasked(self, product: str) -> None:
-        """Nothing of it is stored: under this name the venue's REST may count other trades."""
+        """Report data of a product that was not requested. It is not stored: REST may count other trades under its
+        name."""
         metrics.FRAMES_UNASKED.labels(self.venue.name).inc()
         meant = self.subscriptions.stranger(product)
         if self._unasked_sayer.may_say(product[:100]):
-            text = f"nobody asked for {product[:100]}"
+            text = f"{product[:100]} was not subscribed"
             if meant is not None:
-                text = f"the venue answers {meant} as {product}; ask for {product} instead"
+                text = f"the venue sends {meant} as {product}; configure {product} instead"
             self._log.warning(events.UNASKED, product=product[:100], text=text)
 
     def _trades(self, frame: TradeFrame, received_us: int, now: float) -> None:
@@ -249,15 +250,15 @@ class Connection:
         self._symbol_counts[product].inc()
         self.subscriptions.data(self.venue.spaces[space], product)
 
-    # -- what is due -------------------------------------------------------------------------------------------------
+    # -- periodic work -----------------------------------------------------------------------------------------------
 
-    def _look(self, socket: Socket, now: float) -> None:
+    def _poll(self, socket: Socket, now: float) -> None:
         metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._publisher.pending)
-        for text in self.subscriptions.texts(LOOK_EVERY_S, now):
+        for text in self.subscriptions.texts(POLL_EVERY_S, now):
             socket.send(text)
         self.subscriptions.look(now)
         self.watch.look(now)
-        self._look_at_clock()
+        self._check_clock()
         if now - self._counted_since >= SAY_RATE_EVERY_S:
             seconds = now - self._counted_since
             rates = {product: round(self._counted[product] / seconds, 2) for product in self.venue.products}
@@ -265,7 +266,7 @@ class Connection:
             self._counted.clear()
             self._counted_since = now
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         offset_us = self.clock.offset_us
         if offset_us is None:
             return
@@ -278,7 +279,7 @@ class Connection:
 
 
 class _TradeMetrics:
-    """Those of one product. To look them up by their labels cost a frame 5 us."""
+    """The metrics of one product, looked up once: measured, a lookup by labels costs 5 us per frame."""
 
     def __init__(self, venue: str, product: str) -> None:
         self.received = {

@@ -1,7 +1,6 @@
-"""What a venue is known to have, told on a way of its own: what is lost on the trades' way shows as missing.
+"""Heads: the newest trade known per product, published separately from the trades, so that lost trades show as missing.
 
-A thread with a client, a publisher and a budget of its own, so that nothing which holds up trades holds up the news of
-them.
+A thread with its own client, publisher and memory budget, so that nothing that holds up the trades holds up the heads.
 """
 
 from __future__ import annotations
@@ -19,57 +18,57 @@ from pipeline.core.log import get_logger
 from pipeline.core.settings import PulsarSettings
 from venues.venue_clock import VenueClock
 
-TELL_EVERY_S = 1.0
+PUBLISH_EVERY_S = 1.0
 REPEAT_EVERY_S = 10.0
-# Ids further than this from all others are not believed on one word: one trade with a wrong id would make all ids up to
+# An id further than this from all others needs a second source: a single trade with a wrong id would make all ids up to
 # it missing. The busiest pairs make some 100,000 trades an hour.
 JUMP = 1_000_000
-# Trades that fit together before anything is said.
+# Consistent trades needed before a head is published.
 SUPPORT = 2
 
 
 class Head:
-    """The ids of one product: `from_id` the lowest that the stream has shown, `newest_id` the highest known."""
+    """One product's head: `from_id`, the lowest id seen on the stream, and `newest_id`, the highest one known."""
 
     def __init__(self) -> None:
         self.from_id: int | None = None
         self.newest_id: int | None = None
-        self.said_us = 0  # when the venue last said so, our clock
+        self.said_us = 0  # when the venue last confirmed it, by our clock
         self.support = 0
-        self._doubted: dict[str, int] = {}  # by source: the last id that was not believed
+        self._doubted: dict[str, int] = {}  # by source (stream, rest): the last doubted id
 
     def streamed(self, ids: list[int], at_us: int) -> list[int]:
-        """Trades came; returns the ids that are not believed."""
+        """Add ids from the stream; returns those that are doubted."""
         newest = self.newest_id
         low, high = min(ids), max(ids)
         if newest is not None:
             if low < newest - JUMP or high > newest + JUMP:
-                return self._sorted_out(ids, newest, at_us)
+                return self._split(ids, newest, at_us)
         elif high - low > JUMP:
-            return self._sorted_out(ids, int(statistics.median_low(ids)), at_us)
+            return self._split(ids, int(statistics.median_low(ids)), at_us)
         self._believe(low, high, len(ids), at_us)
         return []
 
-    def _sorted_out(self, ids: list[int], around: int, at_us: int) -> list[int]:
+    def _split(self, ids: list[int], around: int, at_us: int) -> list[int]:
         near = [one for one in ids if abs(one - around) <= JUMP]
         far = [one for one in ids if abs(one - around) > JUMP]
         if near:
             self._believe(min(near), max(near), len(near), at_us)
         asked = self._doubted.get("rest")
         agreed = [one for one in far if asked is not None and abs(one - asked) <= JUMP]
-        if agreed:  # two sources say the same
+        if agreed:  # two sources agree
             self._adopt(min(agreed), max(agreed), at_us)
         else:
             self._doubted["stream"] = far[-1]
         return [one for one in far if one not in agreed]
 
     def asked(self, newest_id: int, at_us: int) -> bool:
-        """REST said which trade is its newest; False when that is not believed."""
+        """Add the newest id by REST; returns False if it is doubted."""
         if self.newest_id is None or abs(newest_id - self.newest_id) <= JUMP:
             low = newest_id if self.from_id is None else self.from_id
             self._believe(low, newest_id, SUPPORT, at_us)
             return True
-        # The stream, or REST itself at another time, must say the same.
+        # Needs the agreement of the stream, or of an earlier REST answer.
         if any(abs(newest_id - one) <= JUMP for one in self._doubted.values()):
             self._adopt(min(newest_id, self._doubted.get("stream", newest_id)), newest_id, at_us)
             return True
@@ -85,21 +84,21 @@ class Head:
         self.said_us = at_us
 
     def _adopt(self, low: int, high: int, at_us: int) -> None:
-        """The ids go on elsewhere: after an outage of days, or because what was believed first was wrong."""
+        """Accept a jump of ids: after an outage of days, or because the first ids were wrong."""
         if (
             self.newest_id is not None
             and high > self.newest_id
             and self.from_id is not None
             and self.support >= SUPPORT
         ):
-            low = self.from_id  # nothing between is given up
+            low = self.from_id  # keeps the ids in between accounted for
         self.from_id, self.newest_id, self.said_us = low, max(low, high), at_us
         self.support = max(self.support, SUPPORT)
         self._doubted.clear()
 
 
 class Heads:
-    """Tells the heads of one venue onto `control/heads`, until stopped."""
+    """Publishes the heads of one venue on `control/heads` until stopped, from a thread of its own."""
 
     def __init__(
         self,
@@ -116,7 +115,7 @@ class Heads:
         topic = full_name(settings.tenant, "control", HEADS_TOPIC)
         self.publisher = self._bus.publisher_to(topic, "head", self._bus.own_name(f"{venue}-heads"), lazy=True)
         self._failed = 0
-        self._told: dict[str, tuple[int | None, int | None, int, float]] = {}
+        self._published: dict[str, tuple[int | None, int | None, int, float]] = {}
         self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
         self._thread.start()
 
@@ -125,23 +124,23 @@ class Heads:
         return own + self._bus.dead_threads()
 
     def _run(self) -> None:
-        while not self._stop.wait(TELL_EVERY_S):
+        while not self._stop.wait(PUBLISH_EVERY_S):
             try:
-                self._tell(time.monotonic())
-            except Exception as error:  # the next round is in a second, and health shows what cannot be published
+                self._publish(time.monotonic())
+            except Exception as error:  # retried in a second; health shows what cannot be published
                 get_logger().error(events.FAILED, thread="heads", error=f"{type(error).__name__}: {error}")
 
-    def _tell(self, now: float) -> None:
-        if self.publisher.failed != self._failed:  # some were lost on their way
+    def _publish(self, now: float) -> None:
+        if self.publisher.failed != self._failed:  # the broker refused some
             self._failed = self.publisher.failed
-            self._told.clear()
+            self._published.clear()
         for product, head in self.heads.items():
             from_id, newest_id, said_us = head.from_id, head.newest_id, head.said_us
             if from_id is None or newest_id is None or head.support < SUPPORT or from_id > newest_id:
                 continue
-            told = self._told.get(product)
-            again = told is not None and told[:2] == (from_id, newest_id)
-            if told is not None and again and (said_us == told[2] or now - told[3] < REPEAT_EVERY_S):
+            sent = self._published.get(product)
+            again = sent is not None and sent[:2] == (from_id, newest_id)
+            if sent is not None and again and (said_us == sent[2] or now - sent[3] < REPEAT_EVERY_S):
                 continue
             record: dict[str, Any] = {
                 "venue": self._venue,
@@ -153,7 +152,7 @@ class Heads:
                 "at_us": said_us,
             }
             if self.publisher.send(record, key=product):
-                self._told[product] = (from_id, newest_id, said_us, now)
+                self._published[product] = (from_id, newest_id, said_us, now)
 
     def close(self) -> None:
         self._bus.close(0.5)

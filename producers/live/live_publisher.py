@@ -1,6 +1,7 @@
-"""From what a frame says to messages on topics. Nothing here waits: the reader of a socket must not.
+"""Publish events as messages. Nothing here blocks, because the thread that reads the socket calls it.
 
-What the broker client cannot take is counted and logged; the ledger will show it as a gap, which gets repaired.
+Messages that do not fit into the broker client's memory are dropped, counted and logged; the ledger shows them as a
+gap, which is repaired.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MAX_DEAD_LETTERS_PER_S = 50.0
 
 
 class LivePublisher:
-    """The publishers of one live venue, each opened by itself. Names of producers are `<venue>-live`."""
+    """The publishers of one live venue, opened independently of each other. Producers are named `<venue>-live`."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class LivePublisher:
             for space in namespaces
         }
         dead_letters = full_name(bus.settings.tenant, "dead-letters", program)
-        # Of its own name: other processes of the same venue have other products and the same topic of letters.
+        # A unique name: other processes of this venue, with other products, share the topic of dead letters.
         self.dead_letters = bus.publisher_to(dead_letters, "dead_letter", bus.own_name(program), lazy=True)
         self._tickers = {product: _TickerMemory() for product in products}
         self._log = get_logger().bind(venue=venue)
@@ -59,22 +60,22 @@ class LivePublisher:
         self._dead_letter_budget, self._budget_at = MAX_DEAD_LETTERS_PER_S, time.monotonic()
 
     def ready(self, stop: threading.Event, within_s: float) -> None:
-        """Wait until each publisher is open or was refused once, at most this long."""
+        """Wait until every publisher is open or was refused once, for at most `within_s`."""
         until = time.monotonic() + within_s
         while any(not one.attempts for one in self._all()) and time.monotonic() < until and not stop.wait(0.02):
             pass
 
     def _header(self, product: str, snapshot: bool, received_us: int) -> tuple[str, str, AssetClass, Origin, int]:
-        """The fields with which every message begins."""
+        """Return the fields with which every message begins."""
         return self._venue, product, self._asset_class, "snapshot" if snapshot else "live", received_us
 
     def _send(self, space: str, product: str, message: Struct, on_confirmed: Callable[[], None] | None = None) -> bool:
         publisher = self.publishers.get((space, product))
-        if publisher is None:  # nobody asked for it
+        if publisher is None:  # not configured
             return False
         if publisher.send(message, key=product, on_confirmed=on_confirmed):
             return True
-        if publisher.elsewhere:  # who publishes it has it too
+        if publisher.elsewhere:  # another process publishes this product
             return False
         metrics.PUBLISH_OVERFLOWED.labels(self._venue, product).inc()
         if self._sayer.may_say(f"overflow {publisher.topic}"):
@@ -84,20 +85,20 @@ class LivePublisher:
         return False
 
     def trades(self, frame: TradeFrame, received_us: int) -> None:
-        """One message for the frame's trades."""
+        """Publish the frame's trades as one message."""
         header = self._header(frame.product_id, frame.snapshot, received_us)
         self._send("trades", frame.product_id, TradesMessage(*header, frame.rows))
 
     def missed(self, since_us: int) -> None:
-        """Nobody listened since then: the next ticker of each product says so."""
+        """Mark tickers since `since_us` as missed; the next ticker of each product carries that."""
         for memory in self._tickers.values():
             memory.missed(since_us)
 
     def ticker(self, frame: TickerFrame, received_us: int) -> None:
-        """A message, unless bid, ask, their sizes and the last price are what they were."""
+        """Publish a ticker, unless bid, ask, their sizes and the last price are unchanged."""
         memory = self._tickers[frame.product_id]
         publisher = self.publishers.get(("tickers", frame.product_id))
-        if publisher is not None and publisher.failed != memory.failed:  # the broker refused some that it was given
+        if publisher is not None and publisher.failed != memory.failed:  # the broker refused some of its messages
             memory.failed = publisher.failed
             memory.missed(memory.confirmed_us)
         quote = frame.quote
@@ -124,7 +125,7 @@ class LivePublisher:
         self._send("candles", frame.product_id, CandlesMessage(*header, as_of_us, frame.granularity_s, frame.rows))
 
     def unreadable(self, what: Unreadable, source: str) -> None:
-        """A dead letter with the bytes as they came. Never raises."""
+        """Publish a dead letter with the bytes as received. Never raises."""
         metrics.FRAMES_UNREADABLE.labels(self._venue, what.reason).inc()
         if self._sayer.may_say(f"unreadable {what.reason}"):
             self._log.error(events.PARSE_ERROR, reason=what.reason, detail=what.detail[:500])
@@ -133,7 +134,9 @@ class LivePublisher:
         self._dead_letter_budget, self._budget_at = min(MAX_DEAD_LETTERS_PER_S, budget), now
         if self._dead_letter_budget < 1.0:
             if self._sayer.may_say("too many dead letters"):
-                self._log.error(events.PARSE_ERROR, reason="too_many", detail="counted, no longer kept one by one")
+                self._log.error(
+                    events.PARSE_ERROR, reason="too_many", detail="too many dead letters; further ones are only counted"
+                )
             return
         self._dead_letter_budget -= 1.0
         detail, payload = what.detail[:MAX_LETTER_DETAIL], what.payload
@@ -166,7 +169,7 @@ class LivePublisher:
 
     @property
     def pending(self) -> int:
-        """Messages that the broker has not confirmed."""
+        """The number of messages not yet confirmed by the broker."""
         return sum(publisher.pending for publisher in self._all())
 
     @property
@@ -181,7 +184,7 @@ class LivePublisher:
         return [*self.publishers.values(), self.dead_letters]
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until all is confirmed, at most this long in total; returns how many messages are not."""
+        """Wait for confirmations, for at most `timeout_s` in total; returns the number of unconfirmed messages."""
         until = time.monotonic() + timeout_s
         for publisher in self._all():
             publisher.flush(max(0.0, until - time.monotonic()))
@@ -189,11 +192,11 @@ class LivePublisher:
 
 
 class _TickerMemory:
-    """What was published of a product, how many rows of the last instants, and since when some are missing."""
+    """The last ticker published of a product, row numbers of recent timestamps, and since when tickers are missing."""
 
     def __init__(self) -> None:
         self.shown: tuple[str | None, ...] | None = None
-        # 0: since the last stored ticker; this process cannot know when the one before it ended.
+        # 0: since the last stored ticker, because this process cannot know when its predecessor ended.
         self.missed_since_us: int | None = 0
         self.sent_us = 0
         self.confirmed_us = 0
@@ -201,12 +204,12 @@ class _TickerMemory:
         self._rows: OrderedDict[int, int] = OrderedDict()
 
     def missed(self, since_us: int) -> None:
-        """Some were not published since then."""
+        """Note that tickers since `since_us` were not published."""
         if self.missed_since_us is None or since_us < self.missed_since_us:
             self.missed_since_us = since_us
 
     def confirms(self, received_us: int) -> Callable[[], None]:
-        """To be called when the broker has the ticker received then."""
+        """Return a callback for the broker's confirmation of the ticker received at `received_us`."""
 
         def confirmed() -> None:
             self.confirmed_us = received_us
@@ -214,7 +217,7 @@ class _TickerMemory:
         return confirmed
 
     def number(self, timestamp_us: int) -> int:
-        """0, 1, 2 ... for the rows of one instant, also when an older instant comes late."""
+        """Return 0, 1, 2 ... for the rows with one timestamp, also when an older timestamp arrives late."""
         number = self._rows.get(timestamp_us, -1) + 1
         self._rows[timestamp_us] = number
         if len(self._rows) > 1000:

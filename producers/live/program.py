@@ -1,4 +1,4 @@
-"""A live producer as a process: health, broker, connection, and a clean end."""
+"""The process of a live producer: health, broker, connection, shutdown."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from venues.venue_clock import NOTABLE_US, VenueClock
 ASSET_CLASS: AssetClass = "crypto"
 GRACE_S = 300.0
 FRAME_WITHIN_S = 60.0
-STALLED_S = 30.0  # messages on their way of which the broker confirms none
+STALLED_S = 30.0  # without a confirmation of pending messages
 READY_S = 10.0
-FLUSH_S = 1.5  # the end of the program waits so long for the broker's confirmations
+FLUSH_S = 1.5  # wait for the broker's confirmations on shutdown
 
 
 class LiveHealth:
-    """A live producer is well when a frame came in the last minute, what the venue gives us is published, and no
-    product is silent while its market moves. What the venue refuses or does not answer is named, and leaves it well."""
+    """Health of a live producer: healthy if a frame arrived in the last minute, everything received is published, and
+    no product is silent while its market moves. Products that the venue refuses or ignores are named in the notes."""
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
@@ -90,11 +90,11 @@ class LiveHealth:
         why = []
         for (space, product), one in publisher.publishers.items():
             if one.attempts and one.trouble and not one.elsewhere:
-                why.append(f"{product}: nothing can be published onto {space}: {one.trouble}")
+                why.append(f"{product}: cannot publish to {space}: {one.trouble}")
             elif one.stalled_s() > STALLED_S:
-                why.append(f"{product}: the broker confirms nothing of {space} since {one.stalled_s():.0f} s")
+                why.append(f"{product}: no confirmation from the broker on {space} for {one.stalled_s():.0f} s")
         others = [publisher.dead_letters] + ([self.heads.publisher] if self.heads else [])
-        why += [f"nothing can be published onto {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
+        why += [f"cannot publish to {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
         return why
 
     @staticmethod
@@ -102,13 +102,13 @@ class LiveHealth:
         since = connection.last_data or connection.started
         expected = [p for p, one in products.items() if one["state"] not in ("refused", "unanswered", "quiet")]
         if expected and now - since > GRACE_S:
-            return [f"no data of any product since {now - since:.0f} s"]
+            return [f"no data for any product for {now - since:.0f} s"]
         return []
 
     @staticmethod
     def _product(connection: Connection, publisher: LivePublisher, product: str) -> dict[str, Any]:
-        """`state`: live, quiet, silent (nothing since the start), stale, refused, unanswered, unpublished, elsewhere;
-        with a `reason` where something is not as it should be."""
+        """Return a product's `state` (live, quiet, silent: no data since the start, stale, refused, unanswered,
+        unpublished, elsewhere) and `reason` where it needs attention."""
         clock, subscriptions = connection.clocks[product], connection.subscriptions
         heard = clock.last_id if connection.venue.watches_trades else product in connection.watch.data_at
         state = "quiet" if clock.quiet else "live" if heard else "silent"
@@ -120,7 +120,7 @@ class LiveHealth:
             state = "stale"
             reasons.append("the stream is silent though the market moved")
         if (other := subscriptions.answered_as(product)) and not problems:
-            reasons.append(f"the venue answers it as {other}; ask for {other} instead")
+            reasons.append(f"the venue sends it as {other}; configure {other} instead")
         if state == "silent":
             said = connection.watch.rest_says.get(product)
             reasons.append("no data since the start" + (f"; REST: {said}" if said else ""))
@@ -136,7 +136,7 @@ class LiveHealth:
 
 
 def run_live(program: str, venue: Venue, stop: Stop) -> int:
-    """Until stopped; returns the exit code."""
+    """Stream until stopped; returns the exit code."""
     log = get_logger()
     health = LiveHealth()
     threading.excepthook = health.thread_died

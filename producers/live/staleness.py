@@ -1,7 +1,7 @@
-"""How long a product may be silent, and what is due when it is silent for longer.
+"""Staleness: how long a product may be silent, and what to do when it is silent for longer.
 
-Heartbeats do not count: a connection can be alive while the subscription of one product is dead. What is usual is
-learned from the product itself. A silence beyond it is a question to REST, not yet an alarm.
+Heartbeats do not count as data: a connection can be alive while the subscription of one product is dead. The usual
+interval is learned per product. A longer silence leads to a REST request, not yet to an alarm.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-# A silence of this many mean intervals is unusual. With trades at random moments one interval in 22,000 is longer.
+# A silence of this many mean intervals is unusual: with trades at random times one interval in 22,000 is longer.
 UNUSUAL = 10.0
-LONGEST_S = 600.0  # even the quietest product is looked after this often
-# While the stream of a product is dead, REST is what says that trades are missing.
+LONGEST_S = 600.0  # even the quietest product is checked this often
+# While a product's stream is dead, only REST shows that trades are missing.
 STALE_ASK_S = 30.0
 WITHOUT_EXPERIENCE_S = 60.0
-# After an answer from REST, the stream has this long to show the trade that REST already has.
+# Time for the stream to deliver a trade that REST already has.
 IN_FLIGHT_S = 2.0
 
 
@@ -23,7 +23,7 @@ GENTLE_STEPS = 2
 
 
 class Due(Enum):
-    """What the connection should do for a product now."""
+    """What the connection should do for a product."""
 
     NOTHING = "nothing"
     ASK = "ask REST for the newest trade"
@@ -33,10 +33,10 @@ class Due(Enum):
 
 @dataclass
 class ProductClock:
-    """One product's data on one venue. Times are monotonic seconds; ids are the venue's."""
+    """Staleness of one product on one venue. Times are monotonic seconds, ids are trade ids."""
 
     shortest_s: float
-    now: float  # of its making
+    now: float  # when it was created
     longest_s: float = LONGEST_S
     last_id: int = 0
     stale: bool = False
@@ -45,7 +45,7 @@ class ProductClock:
     def __post_init__(self) -> None:
         self._data_at = self.now
         self._mean_s: float | None = None
-        self._patience = 1.0  # grows while REST says that nothing happened
+        self._patience = 1.0  # grows while REST has no newer trade
         self._asked = False
         self._moved_to: int | None = None
         self._judge_at = 0.0
@@ -53,8 +53,8 @@ class ProductClock:
         self._act_at = 0.0
 
     def usual_s(self) -> float:
-        """The longest silence that needs no question."""
-        if self._mean_s is None:  # not even the snapshot that comes first: that is unusual at once
+        """Return the longest silence, in seconds, that needs no check."""
+        if self._mean_s is None:  # not even the initial snapshot arrived: check early
             usual = WITHOUT_EXPERIENCE_S if self.last_id else self.shortest_s
         else:
             usual = UNUSUAL * self._mean_s
@@ -62,12 +62,12 @@ class ProductClock:
         return min(longest_s, max(self.shortest_s, usual) * self._patience)
 
     def learn(self, mean_s: float) -> None:
-        """What a snapshot says about the usual interval; used until there is experience."""
+        """Use a snapshot's mean interval until there is live data."""
         if self._mean_s is None:
             self._mean_s = mean_s
 
     def data(self, newest_id: int, now: float, *, snapshot: bool = False) -> bool:
-        """Data came. Returns True when it ends a silence that was called stale."""
+        """Record data. Returns True if the product was stale until now."""
         if not snapshot:
             interval = now - self._data_at
             self._mean_s = interval if self._mean_s is None else 0.95 * self._mean_s + 0.05 * interval
@@ -79,11 +79,11 @@ class ProductClock:
         return recovered
 
     def opened(self, now: float) -> None:
-        """A new connection: its silence starts now. What is stale stays so until data comes."""
+        """Restart the silence for a new connection. A stale product stays stale until data arrives."""
         self._data_at, self._moved_to, self._asked = now, None, False
 
     def due(self, now: float) -> Due:
-        """What should be done now; it is then taken as done."""
+        """Return what to do now. The caller must do it: it then counts as done."""
         if self._moved_to is not None:
             if now < self._judge_at:
                 return Due.NOTHING
@@ -95,7 +95,7 @@ class ProductClock:
             if now < self._act_at:
                 return Due.NOTHING
             self._steps += 1
-            # The other products of the connection pay for each attempt.
+            # Each attempt disturbs the other products of the connection.
             self._act_at = now + min(LONGEST_S, self.shortest_s * 2.0**self._steps)
             return Due.RESUBSCRIBE if self._steps <= GENTLE_STEPS else Due.RECONNECT
         if self._asked or now - self._data_at < self.usual_s():
@@ -104,15 +104,16 @@ class ProductClock:
         return Due.ASK
 
     def ask_now(self) -> bool:
-        """There is a question that cannot wait for a silence; False while one is asked already."""
+        """Start a REST request regardless of silence; returns False while one is already running."""
         asked, self._asked = self._asked, True
         return not asked
 
     def answered(self, newest_id: int | None, now: float) -> bool:
-        """REST said which trade is its newest (None: it said nothing). True when the product is now known as quiet."""
+        """Record the newest id by REST, None if the request failed. Returns True if the product has just become
+        quiet."""
         self._asked = False
         if newest_id is None:
-            self._data_at = now  # ask again after the same time
+            self._data_at = now  # check again after the same time
             return False
         if newest_id > self.last_id:
             self._moved_to, self._judge_at = newest_id, now + IN_FLIGHT_S

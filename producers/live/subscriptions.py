@@ -1,7 +1,7 @@
-"""What a connection asked of its venue, and what the venue answered, by channel and product.
+"""Subscriptions of a connection and the venue's answers, by channel and product.
 
-A product that is refused, ignored or answered under another name is set aside, named, and asked for again now and then;
-it costs the others nothing.
+A product that is refused, ignored or answered under another name is set aside, reported, and requested again from time
+to time, without affecting the others.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from producers.live.renewals import Key, Renewals
 from venues.events import Acknowledged, Resubscribe, SubscriptionRefused
 from venues.venue import Venue
 
-ACKNOWLEDGE_S = 10.0  # from the sending on; venues answer in well under a second
+ACKNOWLEDGE_S = 10.0  # from sending; venues answer in well under a second
 REFUSED_AGAIN_S = 600.0
 UNANSWERED_AGAIN_S, UNANSWERED_CAP_S = 60.0, 600.0
-# A connection on which the venue answers for nothing at all is given up, later each time.
+# A connection on which the venue answers no request at all is given up; the time doubles with each.
 NOTHING_S, NOTHING_CAP_S = 25.0, 600.0
 
 
 @dataclass
 class _Ask:
-    """One text: a channel for some products, or its end."""
+    """A message to send: subscribe a channel for some products, or unsubscribe it."""
 
     channel: str
     products: tuple[str, ...]
@@ -36,12 +36,12 @@ class _Ask:
 
 @dataclass
 class _Open:
-    """A subscription that the venue has not acknowledged. `due`: when something is to be done for it."""
+    """A subscription that is not acknowledged. `due`: when it needs the next action."""
 
-    due: float | None = None  # None: its text is not sent yet
+    due: float | None = None  # None: not sent yet
     asked: int = 0
     pause_s: float = UNANSWERED_AGAIN_S
-    waiting: bool = True  # for an answer; else set aside until `due`
+    waiting: bool = True  # for an answer; False: set aside until `due`
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Problem:
 
 @dataclass
 class _Spoken:
-    """What the venue said that names no product we asked for."""
+    """Messages of the venue that name none of the requested products."""
 
     complaint: str | None = None
-    others: dict[str, str] = field(default_factory=dict)  # product asked for -> as what it is probably answered
+    others: dict[str, str] = field(default_factory=dict)  # requested product -> the name the venue probably uses for it
 
 
 class Subscriptions:
-    """Those of one connection after the other; `problems` outlives them. Times are monotonic seconds.
+    """The subscriptions of the current connection; `problems` outlives a connection. Times are monotonic seconds.
 
-    `say` is told when the state changes: "subscribed", "unacknowledged".
+    `say` is called when the state changes: "subscribed", "unacknowledged". Not thread-safe.
     """
 
     def __init__(self, venue: Venue, say: Callable[..., None], log: structlog.typing.FilteringBoundLogger) -> None:
@@ -84,7 +84,7 @@ class Subscriptions:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def opened(self, now: float) -> None:
-        """A new connection, on which nothing is subscribed yet: ask for everything."""
+        """Subscribe everything on a new connection."""
         self._to_send.clear()
         self._requests.clear()
         self._renewals.forget()
@@ -95,18 +95,18 @@ class Subscriptions:
         for channel in self._venue.channels:
             good = [product for product in self._venue.products if (channel, product) not in self.problems]
             for start in range(0, len(good), self._venue.products_per_text):
-                self._ask(channel, good[start : start + self._venue.products_per_text])
-        for channel, product in self.problems:  # apart: a venue may refuse a whole text for one product
-            self._ask(channel, (product,))
+                self._queue(channel, good[start : start + self._venue.products_per_text])
+        for channel, product in self.problems:  # separately: a venue may refuse a whole message because of one product
+            self._queue(channel, (product,))
 
-    def _ask(self, channel: str, products: Iterable[str]) -> None:
+    def _queue(self, channel: str, products: Iterable[str]) -> None:
         self._to_send.append(_Ask(channel, tuple(products)))
 
     def again(self, channel: str, product: str) -> None:
-        """End the subscription of one channel and ask for it anew."""
+        """Unsubscribe and resubscribe one channel of one product."""
         self._open[channel, product] = _Open()
         self._to_send.append(_Ask(channel, (product,), end=True))
-        self._ask(channel, (product,))
+        self._queue(channel, (product,))
 
     def anew(self, said: Resubscribe, now: float) -> bool:
         """What came of it cannot be continued. Returns False where it is being asked for already, or nobody did."""
@@ -114,8 +114,8 @@ class Subscriptions:
         return key in self._keys and key not in self._open and self._renewals.ask(key, now)
 
     def texts(self, seconds: float, now: float) -> Iterator[str]:
-        """What is to be sent, as much of it as the venue allows in `seconds`, but at least one text. Made when it is
-        taken: a token in it must be fresh, and the deadline of its answer begins with its sending."""
+        """Yield the messages to send, as many as the venue allows in `seconds`, but at least one. They are made when
+        they are taken: a token must be fresh, and the deadline for the answer starts with sending."""
         for _ in range(max(1, int(self._venue.messages_per_s * seconds))):
             if not self._to_send:
                 return
@@ -135,7 +135,7 @@ class Subscriptions:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def acknowledged(self, said: Acknowledged) -> bool:
-        """Returns False for a product that nobody asked for."""
+        """Handle an acknowledgement; returns False for a product that was not requested."""
         ask = self._requests.get(said.request or 0)  # None also for the end of a subscription
         channel = ask.channel if said.channel is None and ask else said.channel
         products = (ask.products if ask else ()) if said.product_id is None else (said.product_id,)
@@ -144,18 +144,18 @@ class Subscriptions:
                 return False
             for of in self._venue.channels:
                 if channel is None or of == channel:
-                    self._taken((of, product))
+                    self._confirm((of, product))
         return True
 
     def data(self, channel: str, product: str) -> None:
-        """Data are an acknowledgement too. Called for each frame."""
+        """Handle data, which count as an acknowledgement. Called for every frame."""
         if product in self._without_data:
             self._without_data.discard(product)
             self._spoken.others.pop(product, None)
         if self._open and (channel, product) in self._open:
-            self._taken((channel, product))
+            self._confirm((channel, product))
 
-    def _taken(self, key: Key) -> None:
+    def _confirm(self, key: Key) -> None:
         if self._open.pop(key, None) is None:
             return
         self._nothing_s = NOTHING_S
@@ -163,12 +163,12 @@ class Subscriptions:
         if self.problems.pop(key, None) is not None:
             self._log.info(events.SYMBOL_ANSWERED, product=key[1], channel=key[0])
             self._measure(key[1])
-        self._look_complete()
+        self._check_complete()
 
     def was_refused(self, said: SubscriptionRefused, now: float) -> None:
-        """The others run on; the product is asked for again every ten minutes."""
+        """Handle a refusal: set the product aside and request it again every ten minutes."""
         keys = self._meant(said)
-        if not keys:  # which one is found out by asking for each alone, when its time is over
+        if not keys:  # unclear which one: after the timeout each is requested on its own
             self._spoken.complaint = said.reason
             self._log.error(events.SYMBOL_REFUSED, product=said.product_id, channel=said.channel, reason=said.reason)
             return
@@ -176,10 +176,10 @@ class Subscriptions:
             one = self._open[key]
             one.due, one.waiting = now + REFUSED_AGAIN_S, False
             self._set_aside(key, Problem("refused", said.reason))
-        self._look_complete()
+        self._check_complete()
 
     def _meant(self, said: SubscriptionRefused) -> list[Key]:
-        """The subscriptions that a refusal is about: only such as wait for an answer."""
+        """Return the subscriptions that a refusal refers to, among those waiting for an answer."""
         waiting = [key for key, one in self._open.items() if one.waiting and one.due is not None]
         ask = self._requests.get(said.request or 0)
         if ask is not None:
@@ -189,16 +189,16 @@ class Subscriptions:
         named = [key for key in waiting if key[1] == said.product_id]
         if named or said.product_id in self._venue.products:
             return named
-        # It names none, or one in another spelling: clear only where one product waits.
+        # It names no product, or an unknown spelling: unambiguous only if a single product is waiting.
         return waiting if len({product for _, product in waiting}) == 1 else []
 
     def complaint(self, text: str) -> None:
-        """The venue complains of something: perhaps the reason of an answer that does not come."""
+        """Handle an error message of the venue: possibly the reason why an answer is missing."""
         if self._open:
             self._spoken.complaint = text
 
     def stranger(self, product: str) -> str | None:
-        """The venue sends or acknowledges a product that nobody asked for; returns what was probably meant by it."""
+        """Handle a product that was not requested; returns the requested one that it probably stands for."""
         base = product.split("-", 1)[0]
         for asked in self._venue.products:
             if asked in self._without_data and asked.split("-", 1)[0] == base:
@@ -210,11 +210,11 @@ class Subscriptions:
                 return asked
         return None
 
-    # -- what is due -------------------------------------------------------------------------------------------------
+    # -- periodic work -----------------------------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
-        """Ask once more for what was not acknowledged in time, alone; then set it aside. `Unavailable` when the venue
-        answers for nothing at all."""
+        """Request again, one by one, what was not acknowledged in time; then set it aside. Raises `Unavailable` if the
+        venue answers nothing at all."""
         for key in self._renewals.due(now):
             self.again(*key)
         if not self._open:
@@ -231,12 +231,12 @@ class Subscriptions:
                 self._set_aside(key, self._unanswered(key))
             else:
                 one.due = None
-                self._ask(key[0], (key[1],))
+                self._queue(key[0], (key[1],))
         if late:
-            self._look_complete()
+            self._check_complete()
         if now - self._opened_at > self._nothing_s and self._nothing_answered():
             self._nothing_s = min(NOTHING_CAP_S, self._nothing_s * 2)
-            raise Unavailable("the venue answers to no subscription")
+            raise Unavailable("the venue answers no subscription request")
 
     def _nothing_answered(self) -> bool:
         return len(self._open) == len(self._keys) and all(
@@ -246,7 +246,7 @@ class Subscriptions:
     def _unanswered(self, key: Key) -> Problem:
         other = self._spoken.others.get(key[1])
         if other is not None:
-            return Problem("unanswered", f"{self._venue.name} answers {key[1]} as {other}; ask for {other} instead")
+            return Problem("unanswered", f"{self._venue.name} sends {key[1]} as {other}; configure {other} instead")
         said = "" if self._spoken.complaint is None else f"; it said: {self._spoken.complaint}"
         return Problem("unanswered", f"{self._venue.name} neither acknowledges nor refuses {key[1]} ({key[0]}){said}")
 
@@ -255,7 +255,7 @@ class Subscriptions:
         self.problems[key] = problem
         if known != problem and not self._said_for_another_channel(key, problem):
             event = events.SYMBOL_REFUSED if problem.state == "refused" else events.SYMBOL_UNANSWERED
-            text = f"{self._venue.name}: {key[1]} is {problem.state}; the others run; correct the product ids"
+            text = f"{self._venue.name}: {key[1]} is {problem.state}; the others continue; correct the product ids"
             self._log.error(event, product=key[1], channel=key[0], reason=problem.reason, text=text)
         self._measure(key[1])
 
@@ -274,8 +274,8 @@ class Subscriptions:
         metrics.PRODUCT_REFUSED.labels(self._venue.name, product).set("refused" in states)
         metrics.PRODUCT_UNANSWERED.labels(self._venue.name, product).set("unanswered" in states)
 
-    def _look_complete(self) -> None:
-        """Say once per connection that every subscription is answered or set aside."""
+    def _check_complete(self) -> None:
+        """Report, once per connection, that every subscription is answered or set aside."""
         if self._complete or any(one.waiting for one in self._open.values()):
             return
         self._complete = True
@@ -286,14 +286,14 @@ class Subscriptions:
         metrics.CONNECTION_UP.labels(self._venue.name).set(bool(running))
         self._say("subscribed", products=running, **{state: sorted(names) for state, names in by_state.items()})
 
-    # -- for others --------------------------------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------------------------
 
     def problem_of(self, product: str) -> Problem | None:
-        """That of the product's first channel, which for one with trades is that of the trades."""
+        """Return the problem of the product's first channel: that of the trades, where they are subscribed."""
         return self.problems.get((self._venue.channels[0], product))
 
     def asks_for(self, channel: str, product: str) -> bool:
-        """Whether this subscription is open: being asked for, or set aside."""
+        """Whether this subscription is unacknowledged: requested, or set aside."""
         return (channel, product) in self._open
 
     def answered_as(self, product: str) -> str | None:

@@ -1,6 +1,6 @@
-"""Whether the products' trades still come: silence is a question to REST, and what follows from its answer.
+"""Watch the trades of all products: on silence, compare with REST, then resubscribe or reconnect.
 
-Runs in the connection's thread, which reads the socket; REST is asked in threads of their own.
+Runs in the connection's thread, which reads the socket; each REST request runs in its own thread.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from producers.live.staleness import Due, ProductClock
 from producers.live.subscriptions import Subscriptions
 from venues.venue import Venue
 
-# Silent products are asked after as often as this, or as a quarter of what the venue's REST allows, if that is less.
+# Silent products are checked this often, or less: at most a quarter of the venue's REST rate is used.
 LOOKED_AFTER_S, SHARE_OF_REST = 40.0, 0.25
-# Another product counts as alive this long after its data.
+# A product counts as alive for this long after its last data.
 ALIVE_S = 60.0
-# A product that stays silent may cost the others their connection after this time, then after twice that, and so on.
+# A reconnect because of one silent product interrupts the others: allowed after this time, then after twice that, ...
 RECONNECT_FOR_ONE_S, RECONNECT_FOR_ONE_CAP_S = 1800.0, 86_400.0
 
 
 class Watch:
-    """The clocks of a venue's products."""
+    """The staleness of a venue's products."""
 
     def __init__(self, venue: Venue, subscriptions: Subscriptions, heads: dict[str, Head]) -> None:
         self._venue, self._subscriptions, self._heads = venue, subscriptions, heads
@@ -38,9 +38,9 @@ class Watch:
         now = time.monotonic()
         self.clocks = {product: ProductClock(venue.quiet_s, now, longest_s) for product in venue.products}
         self.data_at: dict[str, float] = {}  # by product: its last data of any kind
-        self.rest_says: dict[str, str] = {}  # by product: why REST could not say its newest trade
+        self.rest_says: dict[str, str] = {}  # by product: why REST could not give its newest trade
         self._answers: queue.Queue[tuple[str, int | None, str | None]] = queue.Queue()
-        self._reconnect_for: dict[str, tuple[float, float]] = {}  # by product: from when on, and the wait after that
+        self._reconnect_for: dict[str, tuple[float, float]] = {}  # by product: earliest time, and the wait after it
         self._channel = venue.spaces.get("trades", "")
         self._sayer = Sayer()
 
@@ -49,37 +49,37 @@ class Watch:
             clock.opened(now)
 
     def look(self, now: float) -> None:
-        """Do what is due. Raises `Unavailable` when only a new connection can help."""
+        """Do the periodic checks. Raises `Unavailable` if only a new connection can help."""
         if not self._venue.watches_trades:
             return
-        self._take_answers(now)
+        self._handle_answers(now)
         for product, clock in self.clocks.items():
-            # What never was streamed, and is not acknowledged, has nothing to be compared with.
+            # A product that was never streamed and is not acknowledged has nothing to compare with.
             if clock.last_id or not self._subscriptions.asks_for(self._channel, product):
-                self._look_at(product, clock, now)
+                self._check(product, clock, now)
 
     def recovered(self, product: str) -> None:
-        """Its data came again after it was called stale."""
+        """Report that a stale product has data again."""
         metrics.PRODUCT_STALE.labels(self._venue.name, product).set(0)
         self._reconnect_for.pop(product, None)
         self._log.info(events.PRODUCT_RECOVERED, product=product)
 
     def doubt(self, product: str, ids: list[int]) -> None:
-        """Trades came with ids that are not believed: REST may know better."""
+        """Handle trades with doubted ids: request the newest id by REST."""
         metrics.IDS_DOUBTED.labels(self._venue.name, product).inc(len(ids))
         if self._sayer.may_say(f"doubted {product}"):
             self._log.warning(events.ID_DOUBTED, product=product, ids=ids[:3], newest=self._heads[product].newest_id)
             if self._venue.watches_trades and self.clocks[product].ask_now():
-                self._start_asking(product)
+                self._start_request(product)
 
-    def _look_at(self, product: str, clock: ProductClock, now: float) -> None:
+    def _check(self, product: str, clock: ProductClock, now: float) -> None:
         due = clock.due(now)
         if clock.stale and due is not Due.ASK:
             metrics.PRODUCT_STALE.labels(self._venue.name, product).set(1)
         if due is Due.NOTHING:
             return
         if due is Due.ASK:
-            self._start_asking(product)
+            self._start_request(product)
             return
         if due is Due.RECONNECT and not self._may_reconnect_for(product, now):
             due = Due.RESUBSCRIBE
@@ -90,7 +90,7 @@ class Watch:
             self._subscriptions.again(self._channel, product)
 
     def _may_reconnect_for(self, product: str, now: float) -> bool:
-        """Whether the silence of one is worth a new connection: at once when nobody else gets data, else seldom."""
+        """Whether one silent product justifies a reconnect: at once if no other product has data, otherwise rarely."""
         others = (at for of, at in self.data_at.items() if of != product)
         if not any(now - at < ALIVE_S for at in others):
             return True
@@ -100,11 +100,12 @@ class Watch:
         self._reconnect_for[product] = (now + pause, min(RECONNECT_FOR_ONE_CAP_S, 2 * pause))
         return True
 
-    def _start_asking(self, product: str) -> None:
-        threading.Thread(target=self._ask, args=(product,), name=f"newest {product}", daemon=True).start()
+    def _start_request(self, product: str) -> None:
+        threading.Thread(target=self._request_newest, args=(product,), name=f"newest {product}", daemon=True).start()
 
-    def _ask(self, product: str) -> None:
-        """In a thread of its own: the reader of the socket does not wait for REST. Never raises."""
+    def _request_newest(self, product: str) -> None:
+        """Request the newest id by REST. Runs in its own thread, so that reading the socket never waits. Never
+        raises."""
         newest: int | None = None
         why: str | None = None
         try:
@@ -116,7 +117,7 @@ class Watch:
             self._log.warning(events.REQUEST_FAILED, product=product, error=why)
         self._answers.put((product, newest, why))
 
-    def _take_answers(self, now: float) -> None:
+    def _handle_answers(self, now: float) -> None:
         while True:
             try:
                 product, newest, why = self._answers.get_nowait()
@@ -124,7 +125,7 @@ class Watch:
                 return
             clock = self.clocks[product]
             if newest is not None and not self._heads[product].asked(newest, now_us()):
-                newest, why = None, f"REST says that trade {newest} is the newest: not believed yet"
+                newest, why = None, f"REST gives {newest} as the newest trade; waiting for confirmation"
             clock.last_id = min(clock.last_id, self._heads[product].newest_id or clock.last_id)
             self.rest_says.pop(product, None)
             if why is not None:

@@ -1,4 +1,4 @@
-"""A WebSocket that bounds what it reads, never waits longer than a second, and can be given up while it connects."""
+"""A WebSocket client with bounded reads: no call blocks longer than a second, and connecting can be aborted."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pipeline.core.stopping import Stopped, abandonable
 from producers.live.websocket_frames import FrameReader
 
 CONNECT_TIMEOUT_S = 10.0  # of each step
-OPEN_S = 20.0  # all steps: name, TCP, TLS, handshake
+OPEN_S = 20.0  # of all steps: DNS, TCP, TLS, handshake
 MAX_HANDSHAKE_BYTES = 64 * 1024
-# How soon the reader notices that it should stop, or that a clock ran out.
+# How soon the reader notices that it should stop, or that a timeout has passed.
 READ_TIMEOUT_S = 0.5
-SEND_S = 1.0  # a venue that does not take a request of 300 bytes within this time takes none
+SEND_S = 1.0  # a venue that does not accept 300 bytes within this time is not reading
 PONG_EVERY_S = 0.25
 _CHUNK = 65536
 
 
 class _Counted:
-    """A socket during the handshake, which the library reads a byte at a time without a bound."""
+    """Limits the bytes of the handshake, which the library reads one at a time without a limit."""
 
     def __init__(self, real: socket.socket) -> None:
         self._real = real
@@ -36,7 +36,7 @@ class _Counted:
         data = self._real.recv(size)
         self._read += len(data)
         if self._read > MAX_HANDSHAKE_BYTES:
-            raise websocket.WebSocketException(f"a handshake of more than {MAX_HANDSHAKE_BYTES} bytes")
+            raise websocket.WebSocketException(f"handshake longer than {MAX_HANDSHAKE_BYTES} bytes")
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -44,7 +44,7 @@ class _Counted:
 
 
 class _Handshake(websocket.WebSocket):
-    """Connects and shakes hands; `raw` is the socket, which can be closed from another thread meanwhile."""
+    """Connects and performs the handshake; `raw` is the socket, which another thread may close meanwhile."""
 
     raw: socket.socket | None = None
 
@@ -60,11 +60,12 @@ class _Handshake(websocket.WebSocket):
     def abandon(self) -> None:
         if self.raw is not None:
             with suppress(OSError):
-                self.raw.shutdown(socket.SHUT_RDWR)  # ends a read in another thread, which closing would not
+                self.raw.shutdown(socket.SHUT_RDWR)  # ends a read in another thread; closing would not
 
 
 class Socket:
-    """An open connection. Every method raises `Unavailable` when it is gone, and returns within about a second."""
+    """An open connection. Every method returns within about a second and raises `Unavailable` if the connection is
+    lost."""
 
     def __init__(self, url: str, stop: threading.Event) -> None:
         opening = _Handshake(skip_utf8_validation=True, enable_multithread=False)
@@ -89,7 +90,7 @@ class Socket:
         self._ponged_at = 0.0
 
     def receive(self) -> bytes | None:
-        """The next message; None when none came within `READ_TIMEOUT_S`. Pings are answered."""
+        """Return the next message, or None after `READ_TIMEOUT_S`. Answers pings."""
         now = time.monotonic()
         until = now + READ_TIMEOUT_S
         while True:
@@ -98,7 +99,7 @@ class Socket:
                 return message
             if self._reader.closed is not None:
                 reason = self._reader.closed[2:].decode(errors="replace")
-                raise Unavailable(f"the venue closed: {reason or 'without a reason'}")
+                raise Unavailable(f"closed by the venue: {reason or 'no reason given'}")
             if self._reader.ping is not None and now - self._ponged_at > PONG_EVERY_S:
                 self._ponged_at = now
                 self._write(self._reader.ping, ABNF.OPCODE_PONG)
@@ -112,7 +113,7 @@ class Socket:
             except (OSError, ValueError) as error:
                 raise Unavailable(f"{type(error).__name__}: {error}") from None
             if data == b"":
-                raise Unavailable("the connection was closed without a goodbye")
+                raise Unavailable("the connection was closed without a close frame")
             if data:
                 self._reader.feed(data)
             now = time.monotonic()
@@ -134,8 +135,8 @@ class Socket:
             raise Unavailable(f"{type(error).__name__}: {error}") from None
 
     def close(self) -> None:
-        """End it at once; the goodbye of the protocol is not waited for."""
-        with suppress(Unavailable):  # it was gone already
+        """Close at once, without waiting for the peer's close frame."""
+        with suppress(Unavailable):  # already lost
             self._write((1000).to_bytes(2, "big"), ABNF.OPCODE_CLOSE, 0.2)
         with suppress(OSError):
             self._socket.close()

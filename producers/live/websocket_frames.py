@@ -1,7 +1,7 @@
-"""Frames of the WebSocket protocol (RFC 6455) out of a stream of bytes, bounded in size, number and time.
+"""Parse WebSocket frames (RFC 6455) from a stream of bytes, bounded in size, number and time.
 
-The library's reader blocks until it has a whole message: a byte a second, pings without end or empty fragments kept it,
-and with it every clock and the end of the program. This one takes what is there and never waits.
+The library's reader blocks until it has a complete message: a byte per second, endless pings or empty fragments blocked
+it, and with it every timeout and the shutdown. This one parses what is there and never blocks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pipeline.core.errors import Unavailable
 
 # Kraken's and Coinbase's largest frames are snapshots of some 100 kB.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-# Neither venue sends fragments at all; servers that do cut at 4 to 64 kB.
+# Neither venue sends fragments; servers that do use 4 to 64 kB.
 MAX_FRAGMENTS = 4096
 MAX_CONTROL_BYTES = 125
 # From the first byte of a message to its last.
@@ -22,16 +22,17 @@ _DATA = (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY)
 
 
 class FrameReader:
-    """Bytes in by `feed`, whole messages out by `next`. What breaks the protocol or a bound raises `Unavailable`."""
+    """Takes bytes by `feed`, returns messages by `next`. Raises `Unavailable` if the protocol or a limit is
+    violated."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._at = 0  # what lies before was taken
+        self._at = 0  # bytes before it are consumed
         self._parts: list[bytes] = []
         self._parts_bytes = 0
-        self._begun: float | None = None  # when the message that is not yet whole began
-        self.ping: bytes | None = None  # the newest one that was not answered
-        self.closed: bytes | None = None  # what the goodbye says
+        self._begun: float | None = None  # when the incomplete message began
+        self.ping: bytes | None = None  # payload of the newest unanswered ping
+        self.closed: bytes | None = None  # payload of the close frame
 
     def feed(self, data: bytes) -> None:
         if self._at:
@@ -40,7 +41,7 @@ class FrameReader:
         self._buffer += data
 
     def next(self, now: float) -> bytes | None:
-        """The next whole message, None when more bytes are needed. Takes notice of pings and the goodbye."""
+        """Return the next complete message, or None if more bytes are needed. Notes pings and the close frame."""
         while self.closed is None:
             frame = self._frame()
             if frame is None:
@@ -57,7 +58,7 @@ class FrameReader:
             elif opcode == ABNF.OPCODE_CLOSE:
                 self.closed = payload
             elif opcode != ABNF.OPCODE_PONG:
-                raise Unavailable(f"a frame of the unknown kind {opcode}")
+                raise Unavailable(f"frame with unknown opcode {opcode}")
             if self._begun is not None:
                 self._watch(now)
         return None
@@ -68,18 +69,18 @@ class FrameReader:
         elif self._begun is None:
             self._begun = now
         elif now - self._begun > MESSAGE_S:
-            raise Unavailable(f"a message was not whole after {MESSAGE_S:.0f} s")
+            raise Unavailable(f"message incomplete after {MESSAGE_S:.0f} s")
 
     def _part(self, final: bool, opcode: int, payload: bytes) -> bytes | None:
-        """A message, once its last fragment is here."""
+        """Add a fragment; returns the message after its last one."""
         if (opcode == ABNF.OPCODE_CONT) != bool(self._parts):
-            raise Unavailable("fragments of two messages are mixed")
+            raise Unavailable("fragments of two messages are interleaved")
         if final and not self._parts:
             return payload
         self._parts.append(payload)
         self._parts_bytes += len(payload)
         if len(self._parts) > MAX_FRAGMENTS:
-            raise Unavailable(f"a message in more than {MAX_FRAGMENTS} fragments")
+            raise Unavailable(f"message of more than {MAX_FRAGMENTS} fragments")
         if not final:
             return None
         message = b"".join(self._parts)
@@ -87,14 +88,14 @@ class FrameReader:
         return message
 
     def _frame(self) -> tuple[bool, int, bytes] | None:
-        """(final, opcode, payload), None when it is not all there. Its size is judged before it is read."""
+        """Parse one frame into (final, opcode, payload); None if incomplete. The size is checked before reading."""
         buffer, at = self._buffer, self._at
         there = len(buffer) - at
         if there < 2:
             return None
         first, second = buffer[at], buffer[at + 1]
         if first & 0x70 or second & 0x80:
-            raise Unavailable("a frame with bits that nobody agreed on")
+            raise Unavailable("frame with reserved bits or a mask")
         opcode, size, head = first & 0x0F, second & 0x7F, 2
         if size > MAX_CONTROL_BYTES:
             head = 4 if size == 126 else 10
@@ -102,9 +103,9 @@ class FrameReader:
                 return None
             size = int.from_bytes(buffer[at + 2 : at + head], "big")
         if opcode >= ABNF.OPCODE_CLOSE and (size > MAX_CONTROL_BYTES or not first & 0x80):
-            raise Unavailable("a control frame that is none")
+            raise Unavailable("control frame too long or fragmented")
         if self._parts_bytes + size > MAX_MESSAGE_BYTES:
-            raise Unavailable(f"a message of {self._parts_bytes + size} bytes")
+            raise Unavailable(f"message of {self._parts_bytes + size} bytes; the limit is {MAX_MESSAGE_BYTES}")
         end = at + head + size
         if len(buffer) < end:
             return None

@@ -62,7 +62,7 @@ def test_buckets_beside_the_grid_are_refused(scripted: Scripted, tmp_path: Path,
     assert {one.reason for one in found.letters} == {"bucket"}
     assert len(found.letters) >= 40
     assert [text.split(": ", 1)[1] for text in found.book.aside.named()] == [
-        f"refused rows, begins {off_ms / 1000:g} s after a multiple of the width"
+        f"refused rows, starts {off_ms / 1000:g} s after a multiple of the candle's width"
     ]
     assert walk.refused_rows() == []  # named already
     assert sum(b - a for a, b in found.spans) == found.span[1] - found.span[0] - 40 * MIN

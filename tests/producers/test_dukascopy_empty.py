@@ -38,7 +38,9 @@ def test_an_address_that_has_nothing_at_all_makes_no_hour_empty(
             simulator.reset_stats()
             failed = load(environment, *SPAN)
             assert failed.returncode == 1, failed.stdout + failed.stderr
-            assert "3 hours open from 2023-02-20 11:00: the bi5 feed gives no quotes even for hours" in failed.stderr
+            assert (
+                "3 hours missing from 2023-02-20 11:00: the bi5 feed returns no quotes even for hours" in failed.stderr
+            )
             assert failed.stdout.count('"event": "feed.unproven"') == 1
             assert _asked(simulator) == 3 + 2  # two busy hours of the last days; nothing is stored yet
         assert states(database_url, "BTC-USD") == {}
@@ -77,7 +79,7 @@ def test_a_404_of_a_young_hour_is_not_final(env: Environment, database_url: str)
             for _ in range(3):
                 waiting = load(environment, *flags)
                 assert waiting.returncode == 1, waiting.stdout + waiting.stderr
-                assert "bi5 answers absent, to be asked once more; next try" in waiting.stderr
+                assert "bi5 answers absent; needs a second look; next attempt" in waiting.stderr
                 assert states(database_url, "BTC-USD") == {"present": 1, "seen_empty": 1}
             simulator.clear()
             done = load(environment, *flags)

@@ -106,12 +106,12 @@ def test_an_hour_that_no_feed_gives_costs_the_hour_and_both_reasons_are_told(
                 failed = load(environment, *FLAGS)
                 assert failed.returncode == 1, failed.stdout + failed.stderr
     assert states(database_url, "EUR-USD") == {"present": 22}
-    (first, other) = [line for line in failed.stderr.splitlines() if "open from" in line]
-    assert "1 hour open from 2019-02-04 12:00" in first
+    (first, other) = [line for line in failed.stderr.splitlines() if "missing from" in line]
+    assert "1 hour missing from 2019-02-04 12:00" in first
     assert all(f"{feed}: " in first for feed in ("json", "bi5"))
-    assert "1 hour open from 2019-02-04 14:00" in other
+    assert "1 hour missing from 2019-02-04 14:00" in other
     assert "json: " in other
-    assert "bi5: not there (404)" in other
+    assert "bi5: not found (404)" in other
 
 
 def test_one_instrument_that_cannot_be_stored_costs_no_other(
@@ -150,7 +150,7 @@ def test_one_bad_row_costs_the_row(env: Environment, database_url: str) -> None:
         with writer(environment):
             once = load(environment, *flags)
             assert once.returncode == 1, once.stdout + once.stderr
-            assert "3 hours open from 2019-02-04 12:00: some of its rows were refused" in once.stderr
+            assert "3 hours missing from 2019-02-04 12:00: some of its rows were refused" in once.stderr
             assert states(database_url, "EUR-USD") == {"partial": 3}
             assert counts(database_url) == {"EUR-USD": 27}
             done = load(environment, *flags)

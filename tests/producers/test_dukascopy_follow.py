@@ -25,7 +25,7 @@ def test_follow_tells_the_truth_on_its_health_page(env: Environment, database_ur
         simulator.fault("404", "dukascopy", seconds=3600)  # answers everything, and has nothing
         flags = ("--follow", "--instruments", "BTCUSD", "--from", "4_hours_ago")
         with writer(environment), running("producers.dukascopy", environment, tmp_path, *flags) as follow:
-            why = ["the json feed gives no quotes even for hours that have some: not believed"]
+            why = ["the json feed returns no quotes even for hours that have some: not believed"]
             until("the sentence", lambda: follow.health()[1]["why"] == why)
             until("503", lambda: follow.health()[0] == 503)
             assert states(database_url, "BTC-USD") == {}

@@ -70,8 +70,8 @@ def test_what_is_no_answer_never_makes_an_hour_empty(env: Environment, database_
             simulator.fault(fault, "dukascopy", seconds=3600)
             failed = load(environment, *flags)
             assert failed.returncode == 1, failed.stdout + failed.stderr
-            assert "2 hours open from 2023-02-20 12:00" in failed.stderr
-            assert "next try" in failed.stderr
+            assert "2 hours missing from 2023-02-20 12:00" in failed.stderr
+            assert "next attempt" in failed.stderr
             assert states(database_url, "BTC-USD") == {}
             simulator.clear()
             done = load(environment, *flags)
@@ -90,7 +90,7 @@ def test_empty_first_full_later_ends_full_and_empty_twice_is_final(env: Environm
             simulator.fault("empty", "dukascopy", count=3)
             first = load(environment, *flags)
             assert first.returncode == 1
-            assert "next try" in first.stderr
+            assert "next attempt" in first.stderr
             assert states(database_url, "BTC-USD") == {"seen_empty": 3}
             second = load(environment, *flags)
             assert second.returncode == 0, second.stdout + second.stderr
@@ -214,7 +214,7 @@ def test_two_processes_share_the_work(env: Environment, database_url: str) -> No
             assert mine
             skipped = load(environment, *flags, "--no-wait")
             assert skipped.returncode == 1
-            assert "another process works on it" in skipped.stderr
+            assert "another process is loading it" in skipped.stderr
             assert _asked(simulator) == 0
         with (
             writer(environment),

@@ -169,11 +169,11 @@ def test_a_product_answered_under_another_name_is_said_and_not_stored(
     symbol, other = {"kraken": ("ETH/USD", "ETH/USDC"), "coinbase": ("ETH-USD", "ETH-USDC")}[venue]
     simulator.fault("rename", venue, seconds=300, products=[symbol], **{"as": other})
     with running(f"producers.{venue}", settings, tmp_path, constants=SOON) as program:
-        said = "the venue answers ETH-USD as ETH-USDC; ask for ETH-USDC instead"
+        said = "the venue sends ETH-USD as ETH-USDC; configure ETH-USDC instead"
         program.wait_for("connection.unasked", product="ETH-USDC", text=said)
         program.wait_for("connection.symbol_unanswered", product="ETH-USD")
         health = program.health()[1]
-        assert "answers ETH-USD as ETH-USDC" in health["products"]["ETH-USD"]["reason"]
+        assert "sends ETH-USD as ETH-USDC" in health["products"]["ETH-USD"]["reason"]
         assert program.metric("frames_unasked_total", f'{{venue="{venue}"}}') > 0
         grows(settings, f"{venue}.btc-usd")
         assert program.metric("websocket_connection_errors_total") == 0

@@ -175,7 +175,7 @@ def test_another_name_is_matched_with_what_was_asked() -> None:
     life.until(60)
     problem = life.subscriptions.problem_of("BTC-USDC")
     assert problem is not None
-    assert problem.reason == "kraken answers BTC-USDC as BTC-USD; ask for BTC-USD instead"
+    assert problem.reason == "kraken sends BTC-USDC as BTC-USD; configure BTC-USD instead"
 
 
 def test_a_venue_may_answer_by_the_number_alone() -> None:

@@ -1,1 +1,1 @@
-"""Dukascopy: quotes by the hour. Its program is `producers.dukascopy`."""
+"""Dukascopy: hourly files of quotes, loaded by `producers.dukascopy`."""

@@ -1,4 +1,4 @@
-"""Dukascopy, for the registry."""
+"""The Dukascopy adapter."""
 
 from __future__ import annotations
 

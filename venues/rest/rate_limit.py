@@ -1,10 +1,9 @@
-"""How often a venue may be asked: one limit per venue (or pair) and machine, shared by all processes.
+"""Rate limits per venue (or pair) and machine, shared by all processes.
 
-A small file holds the moment from which the next request may go. Who wants to ask takes the next free moment under its
-lock, moves it on by one interval, and waits for its moment outside the lock. So requests are spread evenly without
-bursts, and a process that dies costs at most one interval.
-(pyrate-limiter's shared bucket needs an SQLite file and its own file lock for the same, and counts windows, which lets
-two bursts meet at their border.)
+A small file holds the time at which the next request may start. A caller reserves that time under the file's lock,
+advances it by one interval, and waits outside the lock. So requests are evenly spaced without bursts, and a process
+that dies wastes at most one interval. (pyrate-limiter's shared bucket needs an SQLite file and a file lock of its own
+for the same, and counts windows, so two bursts can meet at their border.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A few numbers that all processes of a machine share: a small file, read and written under `flock`.
+"""A few numbers shared by all processes of the machine, in a small file that is read and written under `flock`.
 
-A process that dies releases the lock, and nothing has to be cleaned up.
+A process that dies releases the lock; nothing needs cleaning up.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class SharedNumbers:
 
     @contextmanager
     def locked(self) -> Iterator[list[float]]:
-        """The numbers, for nobody else meanwhile; what the list holds at the end is written back. Empty where there are
-        none yet. Moments in it are CLOCK_MONOTONIC: one clock for all processes of the machine, until it boots."""
+        """Lock the file and yield its numbers, an empty list if there are none yet; the list is written back on exit.
+        Times in it are CLOCK_MONOTONIC, which all processes of the machine share until it reboots."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(descriptor)
@@ -41,11 +41,11 @@ class SharedNumbers:
             yield numbers
             os.pwrite(descriptor, self._layout.pack(*numbers), 0)
         finally:
-            os.close(descriptor)  # gives up the lock too
+            os.close(descriptor)  # releases the lock too
 
 
 def _lock(descriptor: int) -> None:
-    """It is held for microseconds; by a frozen process for ever, and then the file is used without it."""
+    """Take the lock. It is normally held for microseconds; if a frozen process holds it, continue without the lock."""
     until = time.monotonic() + FROZEN_S
     while time.monotonic() < until:
         try:

@@ -1,1 +1,1 @@
-"""Where hours of quotes come from: files of the vendor, its JSON, a folder."""
+"""Sources of hours of quotes: the vendor's bi5 files, its JSON API, a folder."""

@@ -1,8 +1,8 @@
-"""Raw answers on disk, so that a second load asks nobody.
+"""Cache of raw answers on disk, so that a second load needs no requests.
 
-A file is the answer inside a zlib container, whose checksum (Adler-32) is verified at each reading; what is damaged
-counts as not there and is fetched again. Its modification time is when it was fetched. Only answers with quotes of
-finished hours are kept: an empty one has to be confirmed by asking again.
+A file is the answer in a zlib container, whose checksum (Adler-32) is verified on every read; a damaged file is ignored
+and fetched again. Its modification time is the time of fetching. Only answers with quotes of finished hours are kept:
+an empty one must be confirmed by a second request.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from pipeline.core import events
 from pipeline.core.log import get_logger
 
-MAX_BYTES = 32 << 20  # of an answer, as it is kept and as it came
+MAX_BYTES = 32 << 20  # of an answer, compressed and decompressed
 
 
 class Cache:
-    """A folder of raw answers by feed and path. `folder` None: nothing is kept."""
+    """Raw answers by feed and path. With `folder` None nothing is kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class Cache:
         return None if self._folder is None else self._folder / feed / f"{path}.z"
 
     def get(self, feed: str, path: str) -> tuple[bytes, int] | None:
-        """(answer, fetched at in µs), or None."""
+        """Return (answer, time of fetching in µs), or None."""
         file = self._file(feed, path)
         try:
             if file is None:
@@ -37,7 +37,7 @@ class Cache:
                 unpacker, packed = zlib.decompressobj(), opened.read(MAX_BYTES + 1)
             body = unpacker.decompress(packed, MAX_BYTES)
             if not unpacker.eof or len(packed) > MAX_BYTES:
-                raise zlib.error("cut off, or far too large")
+                raise zlib.error("truncated or far too large")
             return body, file.stat().st_mtime_ns // 1000
         except FileNotFoundError:
             return None
@@ -50,7 +50,7 @@ class Cache:
         return file is not None and file.is_file()
 
     def put(self, feed: str, path: str, body: bytes, fetched_at_us: int, *, compress: bool) -> None:
-        """Keep an answer; a full or read-only disk only costs the cache."""
+        """Keep an answer. Errors are logged only: on a full or read-only disk there is just no cache."""
         file = self._file(feed, path)
         if file is None:
             return

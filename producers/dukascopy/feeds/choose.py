@@ -1,4 +1,4 @@
-"""The feed that a setting names; and two feeds as one, of which each stands in for the other."""
+"""Open the configured feed; `auto` combines two feeds, each a fallback for the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from venues.dukascopy.settings import DukascopySettings
 
 
 class AutoFeed:
-    """The JSON feed, and bi5 while that one is down or not believed; says when it changes over."""
+    """The JSON feed, with bi5 as fallback while JSON is down or doubted. Logs every switch."""
 
     free, running, name = False, True, "auto"
 
@@ -39,8 +39,8 @@ class AutoFeed:
         return any(feed.at_hand(instrument, hour_us) for feed in self._feeds)
 
     def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
-        """What the first feed gives that gives anything. An hour is absent (404) only where every feed says so that
-        answers; where none gives it, the error has the reasons of all."""
+        """Return the answer of the first feed that has one. An hour is absent (404) only if every feed that answers
+        says so; if none has it, the error lists the reasons of all."""
         for feed in self._feeds:
             if not fresh and (kept := feed.cached(instrument, hour_us)) is not None:
                 return kept
@@ -49,13 +49,13 @@ class AutoFeed:
         for feed in sorted(self._feeds, key=lambda one: one.doubted(instrument)):
             if feed.wait_s(instrument):
                 if not feed.wait_s():
-                    failures[feed.name] = WrongAnswer("rests after answers that were not to be read")
+                    failures[feed.name] = WrongAnswer("paused after unreadable answers")
                 continue
             try:
                 found = feed.asked(instrument, hour_us)
             except PipelineError as error:
                 if isinstance(error, BadData) and error.reason == "scale":
-                    raise  # the other feed's integers would have it too, and nothing to tell it by
+                    raise  # it affects the other feed's integers too, where it cannot be noticed
                 failures[feed.name] = error
                 continue
             if found.status == "absent":
@@ -121,11 +121,11 @@ class AutoFeed:
 
 
 def _together(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> PipelineError:
-    """The error of an hour that no feed gave: worth another try when one of them is."""
+    """Combine the errors of all feeds into one, retryable if any of them is."""
     if not failures:
         return Unavailable("both feeds of Dukascopy are down")
     said = [f"{name}: {reason(error)}" for name, error in failures.items()]
-    text = "; ".join([*said, *(f"{name}: not there (404)" for name in absent)])
+    text = "; ".join([*said, *(f"{name}: not found (404)" for name in absent)])
     if any(error.retryable for error in failures.values()):
         return Unavailable(text)
     bad = next((error for error in failures.values() if isinstance(error, BadData)), None)
@@ -133,7 +133,7 @@ def _together(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> P
 
 
 def open_feed(settings: DukascopySettings, state_dir: Path, stop: threading.Event, *, use_cache: bool = True) -> Feed:
-    """The feed that DUKASCOPY_FEED names. Raises `WrongUse`."""
+    """Open the feed named by DUKASCOPY_FEED. Raises `WrongUse`."""
     name = settings.feed.strip()
     clock = VenueClock()
     cache = Cache(state_dir / "dukascopy" if settings.cache and use_cache else None)
@@ -147,5 +147,5 @@ def open_feed(settings: DukascopySettings, state_dir: Path, stop: threading.Even
         return AutoFeed(json, files) if name == "auto" else json if name == "json" else files
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise WrongUse(f"DUKASCOPY_FEED: {name!r} is neither auto, json, bi5 nor a folder that exists.")
+        raise WrongUse(f"DUKASCOPY_FEED: {name!r} is neither auto, json or bi5 nor an existing folder.")
     return FolderFeed(folder)

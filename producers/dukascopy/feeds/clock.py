@@ -1,6 +1,6 @@
-"""The vendor's clock, by the `Date` of its answers. Ours may be wrong, so it explains nothing.
+"""The vendor's clock, from the `Date` of its answers. Ours may be wrong, so it decides nothing.
 
-Moments are counted from CLOCK_MONOTONIC, which nobody sets: a clock of ours that jumps changes nothing here.
+Times are based on CLOCK_MONOTONIC, which nobody sets, so a jump of our clock has no effect here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pipeline.core.runtime import now_us
 from producers.dukascopy.instruments import VENUE
 from venues.rest.date_clock import SECOND_US, DateClock
 
-# `Date` has whole seconds and answers take their time; a smaller offset is not worth a line.
+# `Date` has whole seconds and answers take time; a smaller offset is not worth a log line.
 SAID_FROM_S = 2.0
 MOST_AHEAD_US = 12 * 3_600_000_000
 
 
 def _believable(date: str | None) -> bool:
-    """A clock that is off by decades is none, and its moments fit nowhere."""
+    """Whether the date is valid and within a plausible range of years."""
     try:
         return 2020 <= parsedate_to_datetime(date or "").year < 2100
     except (TypeError, ValueError, OverflowError):
@@ -33,16 +33,16 @@ def monotonic_us() -> int:
 
 
 class VenueClock:
-    """Thread-safe. Knows nothing until the first answer."""
+    """Estimates the vendor's clock; unknown until the first answer. Thread-safe."""
 
     def __init__(self) -> None:
         self._dates = DateClock()  # against our monotonic clock
         self._said_s = 0.0
 
     def note(self, headers: Mapping[str, str], sent_us: int, received_us: int) -> None:
-        """Take the headers of an answer, with the monotonic moments of asking and of having it."""
+        """Add the headers of an answer, with the monotonic times (µs) of sending the request and receiving it."""
         age = headers.get("Age", "")
-        if age.isdecimal() and 0 < len(age) < 9:  # kept by somebody on the way: `Date` is so many seconds old
+        if age.isdecimal() and 0 < len(age) < 9:  # from a cache on the way: `Date` is this many seconds old
             sent_us, received_us = sent_us - (int(age) + 1) * SECOND_US, received_us - int(age) * SECOND_US
         date = headers.get("Date")
         if not _believable(date):
@@ -62,26 +62,26 @@ class VenueClock:
             )
 
     def told_us(self) -> int | None:
-        """Now by the vendor's clock; None where it is not known."""
+        """The time by the vendor's clock, µs since 1970; None if unknown."""
         offset_us = self._dates.offset_us
         return None if offset_us is None else monotonic_us() + offset_us
 
     def now_us(self) -> int:
-        """Now: by the vendor's clock, or by ours as long as there was no answer."""
+        """The time by the vendor's clock, or by ours until the first answer."""
         told = self.told_us()
         return now_us() if told is None else told
 
     def fetched_us(self) -> int:
-        """Now, for an answer that has just come. The writers take no moment a day ahead of our clock."""
+        """The time to record for an answer just received. Limited, because writers refuse times a day ahead of ours."""
         return min(self.now_us(), now_us() + MOST_AHEAD_US)
 
     def sure_us(self) -> int | None:
-        """A moment that has passed by both clocks; None where the vendor's is not known."""
+        """The earlier of both clocks' times; None if the vendor's is unknown."""
         told = self.told_us()
         return None if told is None else min(told, now_us())
 
     @property
     def offset_s(self) -> float | None:
-        """The vendor's clock less ours."""
+        """The vendor's clock minus ours, in seconds."""
         told = self.told_us()
         return None if told is None else (told - now_us()) / 1e6

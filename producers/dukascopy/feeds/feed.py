@@ -1,8 +1,8 @@
-"""What a feed of hours is to everyone who uses one.
+"""The protocol of all feeds of hours.
 
-`hour()` gives what the source says, and raises when it says nothing: an hour is never called empty because a server
-was busy. And because a wrong address says "not found" to everything, an empty answer over the network counts only
-while the same feed is seen to give quotes of that instrument (`proven`, `prove`).
+`hour()` returns the source's answer and raises if there is none: an hour is never called empty because a server was
+busy. Since a wrong URL gives "not found" for everything, an empty answer over the network only counts while the same
+feed has been seen to return quotes of that instrument (`proven`, `prove`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Status = Literal["ticks", "empty", "absent", "partial"]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a feed says about one hour. `feed` is the name of the one that said it; `kept`: it was on the disk;
-    `despite`: other feeds, whose answers about this hour were not to be read, and why."""
+    """A feed's answer about one hour. `feed`: the feed's name; `kept`: it came from the disk; `despite`: other feeds
+    whose answers about this hour were unreadable, with the reason."""
 
     status: Status
     quotes: Quotes
@@ -34,12 +34,16 @@ class Fetched:
 
 
 def reason(error: Exception) -> str:
-    """Its text without the address: an hour is named by its time."""
+    """Return the error's text without the URL."""
     return re.sub(r"^https?://\S+: ", "", str(error)) or type(error).__name__
 
 
 class Feed(Protocol):
-    """`free`: asking costs nobody anything, and what it says is final. `running`: knows the hour that is not over."""
+    """A source of hours. Thread-safe: a load calls it from several worker threads, and calls may block.
+
+    `free`: needs no requests, and its answers are final. `running`: has the running hour too. Hours and days are given
+    by their start in µs since 1970.
+    """
 
     clock: VenueClock
     name: str
@@ -47,32 +51,33 @@ class Feed(Protocol):
     running: bool
 
     def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
-        """A finished hour; with `fresh` not from the disk. Raises `Unavailable` (and below), `Refused`, `BadData`,
-        `Stopped`."""
+        """Return a finished hour; with `fresh`, bypass the disk. Raises `Unavailable` (and subclasses), `Refused`,
+        `BadData`, `Stopped`."""
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
-        """The hour so far."""
+        """Return the running hour so far. Raises like `hour`; `Refused` if the feed does not have it."""
 
     def at_hand(self, instrument: Instrument, hour_us: int) -> bool:
-        """Whether the hour can be had without a call."""
+        """Whether the hour is available without a request."""
 
     def proven(self, instrument: Instrument, feed: str) -> bool:
-        """Whether the feed of this name gave quotes of the instrument lately, not counting the disk."""
+        """Whether the named feed has recently returned quotes of the instrument over the network."""
 
     def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
-        """Ask for hours (µs) that have quotes until one comes; False when none does. Raises `Stopped`."""
+        """Request `hours`, which are known to have quotes, until one comes. Returns False if none does. Raises
+        `Stopped`."""
 
     def spare(self, instrument: Instrument) -> bool:
-        """Whether a feed is left that answers and did not fail to prove itself."""
+        """Whether another feed is left that answers and is not doubted."""
 
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
-        """The vendor's own minute candles of a day, see `bi5.parse_minutes`."""
+        """Return the vendor's minute candles of a day, see `bi5.parse_minutes`."""
 
     def described(self, instrument: Instrument) -> Instrument:
-        """The instrument, completed by what the feed knows about it."""
+        """Return the instrument completed by what the feed knows about it."""
 
     def wait_s(self, instrument: Instrument | None = None) -> float:
-        """Seconds until it makes sense to ask (about this instrument); 0: now."""
+        """Return the seconds until the next request (for this instrument) makes sense; 0: now."""
 
     def hear(self, instrument: Instrument) -> None:
-        """Ask for anything, so that the vendor's clock is known; never mind the answer. Raises `Stopped`."""
+        """Make any request, to learn the vendor's clock; its errors are ignored. Raises `Stopped`."""

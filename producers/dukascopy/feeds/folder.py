@@ -1,4 +1,4 @@
-"""Hours from a folder of bi5 files."""
+"""The folder feed: hours from bi5 files on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.columns import Column
 
 
 class FolderFeed:
-    """Files as the bi5 feed names them, below one folder. A missing file says nothing, an empty one says "empty"."""
+    """Reads files named as by the bi5 feed. A missing file proves nothing; a file of zero bytes is an empty hour."""
 
     free, running = True, False
 
@@ -37,7 +37,7 @@ class FolderFeed:
         except OSError as error:
             raise Unavailable(f"the file cannot be read ({error.strerror})") from None
         if len(content) > bi5.MAX_BYTES:
-            raise WrongAnswer("the file is larger than an hour can be")
+            raise WrongAnswer("the file is too large for an hour")
         quotes = bi5.parse_hour(content)
         instrument.check_price(quotes)
         return Fetched("ticks" if len(quotes) else "empty", quotes, self.name, fetched_at_us)

@@ -1,8 +1,8 @@
-"""How fast the vendor may be asked: found out by asking, shared by all processes of the machine.
+"""Adaptive rate limit, shared by all processes of the machine.
 
-Dukascopy publishes no limit, and its answer to haste differs by day (503, a silent delay, a web page). So the rate
-grows by a constant with each good answer and shrinks by a factor with a refusal. Near the rate that was last refused
-it grows slowly: a refusal then comes once in some 70 requests, not once in ten.
+Dukascopy publishes no limit, and its reaction to too many requests varies (503, a silent delay, a web page). So the
+rate increases by a constant with each good answer and decreases by a factor with each refusal (AIMD). Near the last
+refused rate it increases slowly: a refusal then occurs once in some 70 requests instead of once in ten.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from venues.rest.shared_numbers import SharedNumbers
 
 START_RATE = 1.0
 LEAST_RATE = 0.05
-FAST = 0.05  # requests a second more with each good answer: from 1 to 10 in three quarters of a minute
-NEAR = 0.85  # of the refused rate: from here on ...
-SLOW = 0.002  # ... only this share of it more with each good answer
+FAST = 0.05  # increase in requests per second with each good answer: from 1 to 10 in three quarters of a minute
+NEAR = 0.85  # share of the refused rate above which ...
+SLOW = 0.002  # ... the increase is only this share of it
 CUT = 0.7
 LONGEST_PAUSE_S = 300.0
-# A moment further ahead than this is from before a reboot (the clock counts from there), or damaged.
+# A time further ahead than this was written before a reboot (the clock counts from there), or is damaged.
 _BELIEVABLE_S = 1200.0
 
 
 @dataclass
 class _State:
-    free: float = 0.0  # the next request may go from this moment on
-    held: float = 0.0  # nobody asks before this moment
+    free: float = 0.0  # when the next request may start
+    held: float = 0.0  # no request before this time
     rate: float = START_RATE
-    ceiling: float = 0.0  # the rate that was refused last; 0: none yet
+    ceiling: float = 0.0  # the last refused rate; 0: none yet
     cut_at: float = 0.0
 
 
 class AdaptiveLimit:
-    """One rate under `name` in `folder`. Thread-safe; moments are CLOCK_MONOTONIC, one clock for the machine."""
+    """One rate, stored under `name` in `folder`. Thread-safe. Times are CLOCK_MONOTONIC, shared by all processes."""
 
     def __init__(self, folder: Path, name: str, max_rate: float, pause_s: float) -> None:
         self.name, self._max_rate, self._pause_s = name, max_rate, pause_s
@@ -52,7 +52,7 @@ class AdaptiveLimit:
             return state.rate
 
     def wait(self, stop: threading.Event) -> float:
-        """Wait for a turn; gives the moment of asking, for `failed`. Raises `Stopped`."""
+        """Block until the next request may start; returns its time, for `failed`. Raises `Stopped`."""
         while True:
             with self._locked() as state:
                 now = time.monotonic()
@@ -62,7 +62,7 @@ class AdaptiveLimit:
                 raise Stopped
             metrics.REQUEST_WAIT.labels("dukascopy").inc(moment - now)
             with self._locked() as state:
-                if state.held <= time.monotonic():  # else refused meanwhile: another turn, later
+                if state.held <= time.monotonic():  # otherwise a request was refused meanwhile: wait again
                     return time.monotonic()
 
     def succeeded(self) -> None:
@@ -74,11 +74,12 @@ class AdaptiveLimit:
             self._failures = 0
 
     def failed(self, asked_at: float, retry_after_s: float | None = None) -> float:
-        """A refusal, or no answer. Requests that were under way at the last cut belong to it. Gives the pause."""
+        """Record a refusal or missing answer; returns the pause in seconds. Requests started before the last decrease
+        do not decrease the rate again."""
         with self._locked() as state:
             now = time.monotonic()
             if asked_at >= state.cut_at:
-                if not self._failures:  # else it is down rather than angry: the pauses grow, the rate stays
+                if not self._failures:  # otherwise it is down, not throttling: longer pauses, same rate
                     state.ceiling = state.rate
                     state.rate = max(LEAST_RATE, state.rate * CUT)
                 state.cut_at = now

@@ -1,4 +1,4 @@
-"""Hours over HTTP: bi5 files or the JSON API, which agree in time, bid and ask; bi5's sizes are rounded."""
+"""The network feeds: bi5 files and the JSON API. They agree in time, bid and ask; bi5's sizes are rounded."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from producers.dukascopy.instruments import Instrument
 from producers.dukascopy.quotes import NO_QUOTES, Quotes
 from schemas.columns import Column
 
-# Not longer than the distance of the two looks that make an hour empty, so that they do not rest on one proof.
+# Not longer than the time between the two looks that make an hour empty, so that they do not share one proof.
 PROOF_HOLDS_S = 600.0
-MISSED = 3  # hours in a row that only the other feed has: that one is asked first from here on
-DOUBT_HOLDS_S = 900.0  # as long as the breaker's longest rest; quotes end it at once
+MISSED = 3  # consecutive hours that only the other feed has; after them the other feed is asked first
+DOUBT_HOLDS_S = 900.0  # as long as the breaker's longest pause; quotes end it at once
 
 
 class NetworkFeed:
-    """What both network feeds do the same way: cache first, then the network, and keep what holds quotes."""
+    """Common part of both network feeds: cache first, then the network; answers with quotes are cached."""
 
     free, running, compress = False, False, False
     name = ""
@@ -35,10 +35,10 @@ class NetworkFeed:
     def __init__(self, web: Web, cache: Cache) -> None:
         self.web, self._cache = web, cache
         self.clock = web.clock
-        # By symbol, monotonic: when quotes last came over the network, and when none came though there are some.
+        # By symbol, monotonic: when quotes last came over the network, and when none came although some exist.
         self._proven_at: dict[str, float] = {}
         self._doubted_at: dict[str, float] = {}
-        self._missed: dict[str, list[int]] = {}  # by symbol, hours in a row that only the other feed had
+        self._missed: dict[str, list[int]] = {}  # by symbol: consecutive hours that only the other feed had
 
     def _path(self, instrument: Instrument, hour_us: int) -> str:
         raise NotImplementedError
@@ -50,7 +50,7 @@ class NetworkFeed:
         return self._cache.has(self.name, self._path(instrument, hour_us))
 
     def cached(self, instrument: Instrument, hour_us: int) -> Fetched | None:
-        """The hour from the disk; None where it is not there or not readable any more."""
+        """Return the hour from the disk; None if it is not there or unreadable."""
         kept = self._cache.get(self.name, self._path(instrument, hour_us))
         if kept is None:
             return None
@@ -68,7 +68,7 @@ class NetworkFeed:
         return quotes
 
     def asked(self, instrument: Instrument, hour_us: int) -> Fetched:
-        """The hour over the network, whatever is on the disk."""
+        """Request the hour over the network, bypassing the disk."""
         path = self._path(instrument, hour_us)
 
         def understand(got: Got) -> Fetched:
@@ -91,7 +91,7 @@ class NetworkFeed:
         self._missed.pop(instrument.symbol, None)
 
     def missed(self, instrument: Instrument, hour_us: int) -> None:
-        """It answered that this hour is not there, and another feed has it."""
+        """Record that this feed answered "not found" for an hour that another feed has."""
         hours = self._missed.setdefault(instrument.symbol, [])
         hours.append(hour_us)
         if len(hours) >= MISSED:
@@ -105,7 +105,7 @@ class NetworkFeed:
             product=instrument.product_id,
             feed=self.name,
             hours=[us_to_iso(h) for h in hours],
-            text="the feed gives no quotes even for these hours, so what it calls empty stays unknown",
+            text="the feed returns no quotes even for these hours, so its empty answers are not believed",
         )
 
     def proven(self, instrument: Instrument, feed: str) -> bool:
@@ -113,7 +113,7 @@ class NetworkFeed:
         return at is not None and time.monotonic() - at < PROOF_HOLDS_S
 
     def doubted(self, instrument: Instrument) -> bool:
-        """Whether it failed to prove itself a short while ago and gave nothing since."""
+        """Whether it recently failed to return quotes of hours that have some, and has returned none since."""
         at = self._doubted_at.get(instrument.symbol)
         return at is not None and time.monotonic() - at < DOUBT_HOLDS_S
 
@@ -173,7 +173,7 @@ class JsonFeed(NetworkFeed):
         return json.hour_path(instrument.code, hour_us)
 
     def _parse(self, body: bytes, instrument: Instrument, hour_us: int) -> Quotes:
-        # Zero bytes are what the vendor sends for nothing at all; its JSON for an hour without a quote says so too.
+        # The vendor sends zero bytes, or JSON with empty lists, for an hour without quotes.
         return json.parse_hour(body, hour_us, instrument.price_scale) if body else NO_QUOTES
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
@@ -200,7 +200,7 @@ class JsonFeed(NetworkFeed):
         return self.web.get(json.minutes_path(instrument.code, day_us, side), instrument.symbol, understand)
 
     def described(self, instrument: Instrument) -> Instrument:
-        """With holidays and first tick. Kept on disk for a day. Raises like `hour`."""
+        """Add holidays and first tick. The description is kept on disk for a day. Raises like `hour`."""
         told = self._description(instrument)
         if told is None:
             return instrument

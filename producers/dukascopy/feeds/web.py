@@ -1,4 +1,4 @@
-"""The vendor over HTTP: rate limited and cached on disk; rejects HTML, truncated and empty bodies."""
+"""HTTP client for the vendor: rate-limited, with circuit breakers; rejects HTML and truncated bodies."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from producers.dukascopy.feeds.limiter import AdaptiveLimit
 from venues.rest.bounded import BoundedSession
 from venues.rest.client import check, mapped
 
-# (connect, read) in seconds: a throttled answer has been seen to come after 30 s of silence.
+# (connect, read) in seconds: throttled answers have been seen to arrive after 30 s of silence.
 TIMEOUT_S = (5.0, 35.0)
-SLOW_S = 10.0  # an answer that took this long is a refusal said politely
+SLOW_S = 10.0  # an answer this slow counts as throttling
 
 
 @dataclass(frozen=True)
 class Got:
-    """An answer: `body` None means 404, b"" that it was there and empty. `fetched_at_us`: by the vendor's clock."""
+    """An answer. `body` is None for a 404 and b"" for an empty 200; `fetched_at_us` is by the vendor's clock."""
 
     body: bytes | None
     fetched_at_us: int
 
 
 class Breaker:
-    """Lets nobody through for a while after several failures in a row, so that a dead feed costs no time."""
+    """Circuit breaker: opens after several consecutive failures, so that a dead feed costs no time."""
 
     AFTER = 5
     FIRST_S, LONGEST_S = 60.0, 900.0
@@ -46,14 +46,14 @@ class Breaker:
         self.open_until = 0.0  # monotonic
 
     def wait_s(self) -> float:
-        """Seconds until somebody may try again; 0 when closed."""
+        """Seconds until the next attempt is allowed; 0 when closed."""
         return max(0.0, self.open_until - time.monotonic())
 
     def succeeded(self) -> None:
         self._failures, self._rest_s, self.open_until = 0, 0.0, 0.0
 
     def failed(self) -> bool:
-        """Count a failure; True when this one opened it."""
+        """Count a failure; returns True if it opened the breaker."""
         self._failures += 1
         if self._failures < self.AFTER or self.wait_s():
             return False
@@ -62,16 +62,16 @@ class Breaker:
         return True
 
 
-# More than a breaker takes, so that even a lone hour changes over to the other feed.
+# More than the breaker allows, so that even a single hour switches to the other feed.
 TRIES = Breaker.AFTER + 1
 T = TypeVar("T")
 
 
 class Web:
-    """One of the vendor's hosts. Thread-safe; each request under way has a connection of its own.
+    """One of the vendor's hosts. Thread-safe; each concurrent request has its own connection.
 
-    An answer is a success when it is understood. What does not answer rests as a whole; what answers about one
-    instrument in a shape that is not understood rests for that instrument.
+    Two kinds of circuit breakers: one for the host when it does not answer, one per instrument when its answers cannot
+    be parsed.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class Web:
         self._strange: defaultdict[str, Breaker] = defaultdict(Breaker)  # by instrument
 
     def wait_s(self, about: str | None = None) -> float:
-        """Seconds until it makes sense to ask (about this instrument); 0: now."""
+        """Return the seconds until the next request (for this instrument) makes sense; 0: now."""
         strange = self._strange.get(about) if about is not None else None
         return max(self._silent.wait_s(), strange.wait_s() if strange else 0.0)
 
     def get(self, path: str, about: str, understand: Callable[[Got], T], params: dict[str, int] | None = None) -> T:
-        """What `understand` makes of the answer to one request, without a retry. `about`: the instrument.
+        """Make one request, without retries, and return `understand(answer)`. `about`: the instrument.
 
-        Raises `Unavailable` (and below), `Refused`, `Stopped`, and what `understand` raises.
+        Raises `Unavailable` (and subclasses), `Refused`, `Stopped`, and what `understand` raises.
         """
         asked_at = self._limit.wait(self._stop)
         url = f"{self._base}/{path}"
@@ -149,11 +149,11 @@ class Web:
 
     @contextmanager
     def _session(self) -> Iterator[requests.Session]:
-        """A connection for one request; kept for the next one unless something went wrong."""
+        """Yield a connection for one request; it is reused unless the request failed."""
         with self._lock:
             session = self._idle.pop() if self._idle else None
         if session is None:
-            session = BoundedSession(redirects=True)  # `check` refuses them, with the status
+            session = BoundedSession(redirects=True)  # `check` raises for them, naming the status
             session.headers["User-Agent"] = "Mozilla/5.0 (compatible; market-data-pipeline)"
             session.headers["Accept"] = "*/*"
         yield session
