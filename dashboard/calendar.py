@@ -110,7 +110,7 @@ class Calendar:
             found["state"] = _state(found, one.proof)
         kind = "trades" if one.kind == "trades" else "quotes"
         asked = {"id": one.instrument_id, "kind": kind, "from": begin, "to": stop}
-        for held in await self._store.rows(_Archived, _query("days_archived"), asked):
+        for held in await self._store.rows(_Archived, statement("dashboard/days_archived"), asked):
             if (found_day := days.get(held.day)) and found_day["rows"]:
                 found_day["tier"] = "both" if held.in_tables else "files"
         return [days[day] for day in sorted(days)]

@@ -25,6 +25,8 @@ from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
+_BY_IDS = "contiguous ids"
+_BY_TIME = ("time windows", "sequence per connection")
 _FINAL = ("present", "closed", "confirmed_empty")  # states of an hour that account for it
 _CANDLES: dict[Kind, str] = {"trades": "trade_candle_1h", "quotes": "quote_candle_1h"}
 
@@ -64,7 +66,7 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Ids:
+class _Found:
     missing: list[str]
     explained: dict[str, int] | None
 
@@ -89,12 +91,14 @@ class _Maker:
         found: dict[str, Any] | None = query.row(
             conn,
             dict,
-            "SELECT instrument_id AS id, now() AS now FROM instruments WHERE venue = %s AND product_id = %s",
+            "SELECT instrument_id AS id, now() AS now, proof_of('trades', proof) AS trades,"
+            " proof_of('quotes', proof) AS quotes FROM instruments WHERE venue = %s AND product_id = %s",
             (venue, product_id),
         )
         if found is None:
             raise WrongUse(f"nothing is stored of {venue} {product_id}; the view completeness says what there is.")
         self._conn, self._storage, self._instrument = conn, storage, found["id"]
+        self._proof = {kind: found[kind] for kind in _CANDLES}
         self._from, self._to = day, day + timedelta(days=1)
         self._made = Certificate(venue, product_id, f"{day:%Y-%m-%d}", found["now"].astimezone(UTC))
 
@@ -102,20 +106,13 @@ class _Maker:
         made = self._made
         if self._to > made.made_at:
             made.problems.append("the day is not over")
-        hours = query.rows(self._conn, _Hours, statement("archive/certificate_quotes"), self._named())
-        in_hours = query.scalar(
-            self._conn,
-            "SELECT EXISTS (SELECT FROM quote_hours WHERE instrument_id = %(id)s)"
-            " OR EXISTS (SELECT FROM quote_requests WHERE instrument_id = %(id)s)",
-            {"id": self._instrument},
-        )
         made.trades = self._trades()
         quotes = self._held("quotes")
-        if in_hours:
-            made.quotes = (quotes or {"rows": 0, "file": None}) | self._of_hours(hours, quotes)
+        if self._proof["quotes"] == "hours":
+            made.quotes = (quotes or {"rows": 0, "file": None}) | self._of_hours(quotes)
         else:
             made.samples = quotes
-        if made.trades is None and not in_hours:
+        if made.trades is None and made.quotes is None:
             made.problems.append(
                 "only tickers are stored, which are samples: nobody can say that they are all"
                 if quotes
@@ -147,22 +144,30 @@ class _Maker:
         return found if found and found["trades"] else None
 
     def _trades(self) -> dict[str, Any] | None:
-        held = self._held("trades")
-        if held is None or held.get("first_id") is None:
-            return held
-        about = query.row(
-            self._conn,
-            _Ids,
-            statement("archive/certificate_trades"),
-            {**self._named(), "first": held["first_id"], "last": held["last_id"]},
-        )
-        if about is None:
+        proof, held = self._proof["trades"], self._held("trades")
+        if proof in _BY_TIME:
+            held = held or {"rows": 0, "file": None}
+            found = query.row(self._conn, _Found, statement("archive/certificate_times"), self._named())
+            unit = "times"
+        elif held is None:
+            return None
+        elif proof != _BY_IDS:
+            self._made.problems.append("trades: nobody can show that none is missing")
+            return held | {"proof": proof}
+        elif held.get("first_id") is None:  # a file that cannot be read, or none: that is said already
+            return held | {"proof": proof}
+        else:
+            ids = {"first": held["first_id"], "last": held["last_id"]}
+            found = query.row(self._conn, _Found, statement("archive/certificate_trades"), {**self._named(), **ids})
+            unit = "ids"
+        if found is None:
             self._made.problems.append("trades: the ledger does not know them")
-            return held
-        self._made.problems += [f"trades: ids {ids} are neither stored nor explained" for ids in about.missing]
-        return held | {"explained": about.explained or {}}
+            return held | {"proof": proof}
+        self._made.problems += [f"trades: {unit} {one} are neither stored nor explained" for one in found.missing]
+        return held | {"proof": proof, "explained": found.explained or {}}
 
-    def _of_hours(self, hours: list[_Hours], held: dict[str, Any] | None) -> dict[str, Any]:
+    def _of_hours(self, held: dict[str, Any] | None) -> dict[str, Any]:
+        hours = query.rows(self._conn, _Hours, statement("archive/certificate_quotes"), self._named())
         by_state = {one.state or "not_there": one.hours for one in hours}
         problems = [f"quotes: {n} hours are {state}" for state, n in by_state.items() if state not in _FINAL]
         rows = sum(one.rows for one in hours)
@@ -170,7 +175,12 @@ class _Maker:
             problems.append(f"quotes: the ledger's hours have {rows} rows, the file {held['rows']}")
         self._made.problems += problems
         explained = {state: n for state, n in by_state.items() if state in _FINAL[1:]}
-        return {"hours": by_state, "repaired": sum(one.corrected for one in hours), "explained": explained}
+        return {
+            "proof": "hours",
+            "hours": by_state,
+            "repaired": sum(one.corrected for one in hours),
+            "explained": explained,
+        }
 
     def _held(self, kind: Kind) -> dict[str, Any] | None:
         """What the file has of the day. None: neither file nor candles have rows of it."""

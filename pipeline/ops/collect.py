@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from xmlrpc.client import Error as RpcError
 from xmlrpc.client import ServerProxy
 
@@ -38,6 +38,7 @@ SUBSCRIPTION = "writer"
 SPACES = {"trades": "trades", "quotes": "quotes", "tickers": "tickers"}
 FINE = ("ok", "off", "done")
 FINE_PRODUCTS = ("live", "quiet", "starting")
+T = TypeVar("T")
 
 
 @dataclass
@@ -236,29 +237,20 @@ def letters(settings: PulsarSettings) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentState]:
-    """What is stored per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
+def _rows(of: type[T], name: str) -> list[T]:
+    """What a statement finds. Raises `Unavailable` or a `psycopg.Error`."""
     with connect(load(DatabaseSettings), "status", read_only=True) as conn:
         conn.execute("SET statement_timeout = '30s'")
-        found = query.rows(conn, InstrumentState, statement("status_instruments"))
+        return query.rows(conn, of, statement(name))
+
+
+def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentState]:
+    """What is stored per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
+    found = _rows(InstrumentState, "status_instruments")
     for one in found:
         if waiting is not None:
             one.backlog = waiting.get((SPACES[one.kind], local_name(one.venue, one.product_id)), 0)
     return found
-
-
-def exchange_candles() -> list[CandleState]:
-    """Candles of exchanges. Raises `Unavailable` or a `psycopg.Error`."""
-    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
-        conn.execute("SET statement_timeout = '30s'")
-        return query.rows(conn, CandleState, statement("status_candles"))
-
-
-def archive() -> list[ArchiveState]:
-    """What the archive holds. Raises `Unavailable` or a `psycopg.Error`."""
-    with connect(load(DatabaseSettings), "status", read_only=True) as conn:
-        conn.execute("SET statement_timeout = '30s'")
-        return query.rows(conn, ArchiveState, statement("status_archive"))
 
 
 def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
@@ -293,7 +285,8 @@ def collect() -> State:
     except (PipelineError, ValueError, KeyError) as error:
         problems.append(f"broker: {error}")
     try:
-        stored, candles, archived = instruments(waiting), exchange_candles(), archive()
+        stored, candles = instruments(waiting), _rows(CandleState, "status_candles")
+        archived = _rows(ArchiveState, "status_archive")
     except psycopg.errors.UndefinedTable:
         problems.append("database: its tables are not made yet")
     except (PipelineError, psycopg.Error) as error:

@@ -78,6 +78,7 @@ def show(console: Console, conf: Path) -> None:
         ("scripts/psql --demo -c 'SELECT * FROM candles_1h ORDER BY bucket DESC LIMIT 10'", "candles"),
         ("scripts/psql --demo", "all tables and views: \\d"),
         ("scripts/psql --demo -c 'SELECT * FROM archived'", "files of the archive"),
+        ("scripts/duckdb --demo -c 'SELECT count(*), max(bid) FROM quotes'", "the archive in DuckDB"),
         ("scripts/pulsar-admin --demo topics list market-data/trades", "topics"),
         (
             "scripts/pulsar-client --demo consume -s look -p Earliest -n 2 -st auto_consume "

@@ -137,6 +137,29 @@ def test_a_day_of_which_every_hour_was_closed_is_complete_without_a_file(conn: A
     assert (made.complete, made.quotes["rows"], made.quotes["explained"]) == (True, 0, {"closed": 24})
 
 
+def test_trades_that_are_proven_by_time_are_certified_by_time(conn: Any, tmp_path: Path) -> None:
+    """Ids with gaps are no fault of a venue that numbers differently, and ids without gaps no proof of one."""
+    store_days(conn)
+    archived(conn, tmp_path)
+    conn.execute("UPDATE instruments SET proof = 'time windows'")
+    conn.execute("UPDATE trade_coverage SET ids = ids - '{[2000,2003)}'")
+    assert of_trades(conn, tmp_path).problems == ["trades: times 00:00:00 to 00:00:00 are neither stored nor explained"]
+    window = "INSERT INTO trade_windows (instrument_id, proven) VALUES (1, tstzmultirange(tstzrange(%s, %s)))"
+    conn.execute(window, (DAY, DAY + timedelta(hours=23)))
+    assert of_trades(conn, tmp_path).problems == ["trades: times 23:00:00 to 00:00:00 are neither stored nor explained"]
+    conn.execute(
+        "INSERT INTO holes (instrument_id, from_ts, to_ts, reason, confirmed_at, signed_at)"
+        " VALUES (1, %s, %s, 'unreachable', now(), now())",
+        (DAY + timedelta(hours=22), DAY + timedelta(days=2)),
+    )
+    made = of_trades(conn, tmp_path)
+    assert made.trades is not None
+    assert (made.problems, made.trades["explained"]) == ([], {"unreachable": 3600})
+    for proof in ("sampled", None):
+        conn.execute("UPDATE instruments SET proof = %s", (proof,))
+        assert of_trades(conn, tmp_path).problems == ["trades: nobody can show that none is missing"]
+
+
 def test_of_samples_nothing_is_claimed(conn: Any, tmp_path: Path) -> None:
     assert store(Tickers(), conn, [received("ticker", ticker_record())]) == (1, [])
     archived(conn, tmp_path)

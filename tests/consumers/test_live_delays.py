@@ -69,7 +69,7 @@ def test_a_certificate_has_the_percentiles_and_the_clock(conn: Any, tmp_path: Pa
     store(Trades(), conn, [frame(1, START_US, 50, count=98), frame(99, START_US, 3000), frame(100, START_US, 9000)])
     ledger = Ledger(conn)
     for offset_ms in (-20, 40, None):
-        head = Head("kraken", "BTC-USD", "crypto", 1, 100, 100, 0, 0, "stream", offset_ms)
+        head = Head("kraken", "BTC-USD", "crypto", 1, 100, 100, 0, 0, "stream", "contiguous ids", offset_ms)
         ledger.write_heads([head])
     today = conn.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()[0]
     assert conn.execute("SELECT * FROM clock_offsets").fetchall() == [(1, today, -20, 40, 20, 2)]
