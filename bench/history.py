@@ -145,7 +145,7 @@ def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
     """All ways in turn; medians. Two runs before are not counted: a broker that just started still compiles itself."""
     data = data or default_data(ground.log_folder / "bi5")
     kept = ground.log_folder / "messages.pickle"
-    ours, memory, direct = [], [], []
+    ours, memory, direct, past = [], [], [], []
     archive = ground.log_folder / "archive"
     with ground.tables() as place:
         cold = through_pulsar(place, data)
@@ -159,6 +159,8 @@ def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
             memory.append(from_memory(place, kept, ours[0].quotes))
         with ground.tables() as place:
             direct.append(through_pulsar(place, data, ARCHIVE_PATH=str(archive), ARCHIVE_DIRECT_DAYS="30"))
+            with place.connect() as conn:  # the rest came in parts of days
+                past.append(int(first(conn, "SELECT coalesce(sum(rows), 0) FROM archived")[0]) / direct[-1].quotes)
         shutil.rmtree(archive, ignore_errors=True)
         say(
             f"history: {ours[-1].rate:,.0f} quotes/s through Pulsar, {memory[-1].rate:,.0f} from memory,"
@@ -173,5 +175,6 @@ def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
         "ratio": rate / memory_rate,
         "cold_quotes_per_s": cold.rate,
         "writer_cpu_s": statistics.median(run.writer_cpu for run in ours),
+        "direct_share_past_tables": statistics.median(past),
         "direct_writer_cpu_s": statistics.median(run.writer_cpu for run in direct),
     }

@@ -17,12 +17,20 @@ WITH days AS (
                     (SELECT max(f.last_ts) FROM archived f WHERE f.instrument_id = g.instrument_id AND f.kind = 'trades'
                        AND g.last_id + 1 BETWEEN f.first_id AND f.last_id), 'infinity') + INTERVAL '1 hour' AS hi
     FROM trade_gaps g
+    UNION ALL
+    SELECT instrument_id, from_ts, to_ts FROM trade_time_gaps  -- of what is proven by time
 ), known AS (
-    -- Up to here the stored ids are all there are: the newest trade, or the moment for which the venue said so.
+    -- Up to here what is stored is all there is: the newest trade, or the moment for which the venue said so. What is
+    -- sampled, and what nobody can prove, is never known to be whole.
     SELECT c.instrument_id,
-           CASE WHEN c.live_from IS NULL THEN 'infinity'
+           CASE WHEN i.proof IN ('time windows', 'sequence per connection')
+                THEN CASE WHEN w.live THEN coalesce(w.checked_at, '-infinity') ELSE 'infinity' END
+                WHEN i.proof IS DISTINCT FROM 'contiguous ids' OR c.live_from IS NULL THEN 'infinity'
                 WHEN h.settled_id <@ c.ids THEN greatest(c.last_ts, h.checked_at) ELSE c.last_ts END AS until
-    FROM trade_coverage c LEFT JOIN trade_heads h USING (instrument_id)
+    FROM trade_coverage c
+    JOIN instruments i USING (instrument_id)
+    LEFT JOIN trade_heads h USING (instrument_id)
+    LEFT JOIN trade_time_asked w USING (instrument_id)
 )
 SELECT d.instrument_id, i.venue, i.product_id, d.day, d.rows, s.from_ts AS span_from, s.to_ts AS span_to,
        s.archived_changes IS NOT NULL AS archived,

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import psycopg
 
 from pipeline.archive import catalog
+from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import PROJECT
 from pipeline.services.processes import free_ports
 from tests.archive_help import EURUSD_QUOTES, KRAKEN_TRADES, store_eurusd_day, store_kraken_trades
@@ -58,8 +59,7 @@ def test_the_supervised_program_archives_says_how_it_is_and_ends_in_order(
     (port,) = free_ports(1)
     with psycopg.connect(database_url, autocommit=True) as conn:
         store_kraken_trades(conn)
-        # The number of the program is 12.
-        settings = env(ARCHIVE_PATH=tmp_path / "archive", METRICS_BASE_PORT=port - 12)
+        settings = env(ARCHIVE_PATH=tmp_path / "archive", METRICS_BASE_PORT=port - BY_NAME["archive"].offset)
         process = subprocess.Popen(PROGRAM, cwd=PROJECT, env=settings, stdout=subprocess.DEVNULL)
         try:
             until(lambda: conn.execute("SELECT count(*) FROM archived").fetchone() == (1,))
