@@ -1,1 +1,1 @@
-"""Programs that subscribe: the writers, the gap filler, the commands for dead letters."""
+"""Programs that consume messages: the writers, the gap filler, the dead-letter commands."""

@@ -1,7 +1,7 @@
-"""Days that are over and complete into Parquet files, with their catalog. `python -m consumers.archive`
+"""`python -m consumers.archive`: archive complete days as Parquet files, with a catalog.
 
-A round every `ARCHIVE_POLL_SECONDS`: what ended `ARCHIVE_AFTER_HOURS` ago and is complete by the ledger becomes a
-file, what changed since becomes another version of it, and files that nobody needs are removed. See docs/archive.md.
+A round every `ARCHIVE_POLL_SECONDS`: days that ended `ARCHIVE_AFTER_HOURS` ago and are complete by the ledger become
+files, days that changed since get a new version, and files no longer needed are removed. See docs/archive.md.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ AFTER_FAILURE_S = 30.0
 
 @dataclass
 class Round:
-    """What one round did, and what `/health` says of the last one."""
+    """The result of a round; `/health` shows the last one."""
 
     archived: int = 0
     rows: int = 0
     bytes: int = 0
-    waiting: dict[str, int] = field(default_factory=dict)  # spans that are over and not complete, by what they wait for
+    waiting: dict[str, int] = field(default_factory=dict)  # spans that are over but incomplete, by what they wait for
     failed: list[str] = field(default_factory=list)
     at: datetime | None = None
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="One round, then end: exit code 0 when all that was due is archived.")
-@click.option("--dry-run", is_flag=True, help="Say what is due and what waits for what, and change nothing.")
+@click.option("--once", is_flag=True, help="Run one round; the exit code is 0 if everything due was archived.")
+@click.option("--dry-run", is_flag=True, help="Show what is due and what is waited for, without changing anything.")
 @program("archive")
 def main(once: bool, dry_run: bool) -> int:
     """Archive complete days as Parquet files; runs until stopped."""
@@ -91,7 +91,7 @@ def main(once: bool, dry_run: bool) -> int:
 def _once(settings: ArchiveSettings, stop: threading.Event) -> int:
     with connect(load(DatabaseSettings), "archive", role=OWNER_ROLE) as conn:
         if not catalog.lock(conn):
-            raise Unavailable("another process archives into this database; try again when it has ended.")
+            raise Unavailable("another process is archiving this database; try again when it has ended.")
         done = round_of(prepared(conn, settings), conn, settings, stop, bar=sys.stdout.isatty())
         catalog.unlock(conn)
     waits = ", ".join(f"{count} for {what}" for what, count in done.waiting.items())
@@ -128,7 +128,7 @@ def _wait_for_turn(conn: Connection, stop: threading.Event) -> None:
 
 
 def prepared(conn: Connection, settings: ArchiveSettings) -> Archive:
-    """The archive behind a connection that has its lock. Raises `WrongUse` where its files are not."""
+    """Open the archive on a connection that holds its lock. Raises `WrongUse` if its files are missing."""
     conn.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
     conn.execute("SET work_mem = '64MB'")
     storage = open_storage(settings)
@@ -143,7 +143,7 @@ def _before(settings: ArchiveSettings) -> datetime:
 def round_of(
     archive: Archive, conn: Connection, settings: ArchiveSettings, stop: threading.Event, *, bar: bool = False
 ) -> Round:
-    """Archive all that is due. A span that fails does not keep the others waiting; what the database refuses does."""
+    """Archive everything due. A failed span does not stop the others; a database error does, and is raised."""
     done = Round()
     archive.sweep()
     found = due(conn, _before(settings))

@@ -1,4 +1,4 @@
-"""Candles of exchanges into `exchange_candles`, with the consensus and the state. `python -m consumers.candles`"""
+"""`python -m consumers.candles`: store candles of exchanges in `exchange_candles`, with consensus and state."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _STAGE = """
 """
 
 
-DAY_S = 86_400  # candles of up to a day begin at its multiples; weeks and months begin where the exchange likes
+DAY_S = 86_400  # candles of up to a day start at multiples of their width; weeks and months vary by exchange
 
 
 class Candles:
-    """Messages of `candles.avsc`: one answer or frame each. What it says beside (state, quorum) is its last row."""
+    """The sink of `candles.avsc`: one answer or frame per message. Its statement (state, quorum) counts as last row."""
 
     namespace = "candles"
     schema = "candles"
@@ -46,7 +46,7 @@ class Candles:
         self.instruments = Instruments()
 
     def read(self, message: Message) -> tuple[CandlesMessage, int]:
-        """The record and how many rows it holds. Raises `BadData` for a message that is refused whole."""
+        """See `Sink.read`."""
         record = decode_as(CandlesMessage, message.data, message.layout)
         check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("candles", record)
@@ -61,10 +61,10 @@ class Candles:
 
 
 def _check_statement(record: CandlesMessage) -> None:
-    """Raise `BadData` for a state or a quorum that cannot be."""
+    """Raise `BadData` for an invalid state or quorum."""
     fields.check("statement", record)
     if (record.covered_to_us or 0) > record.as_of_us:
-        raise BadData("time", "the covered span ends after the moment of which the message speaks")
+        raise BadData("time", "the covered interval ends after the message's as_of_us")
     if record.quorum:
         consensus.check_quorum(record.quorum)
 
@@ -95,7 +95,7 @@ class PreparedCandles:
         self._statements = [part for part in parts if part.end > len(part.record.candles) and self._says(part)]
 
     def _says(self, part: MessageSlice) -> bool:
-        """Whether the message says something beside its candles that can be believed."""
+        """Whether the message has a valid statement."""
         try:
             _check_statement(part.record)
         except BadData as error:
@@ -126,7 +126,7 @@ class PreparedCandles:
     def _letter(self, row: int, reason: str, detail: str) -> None:
         number = int(self._whose[row])
         part = self._parts[number]
-        part.record.state = None  # it does not move over a candle that is to be asked for again
+        part.record.state = None  # it must not advance past a candle that has to be fetched again
         inside = part.first + row - int(np.searchsorted(self._whose, number))
         self.letters.add(part.message, reason, detail, inside, self._candles[row])
 
@@ -169,7 +169,7 @@ class PreparedCandles:
         )
 
     def _advance(self, conn: Connection, ids: dict[tuple[str, str], int]) -> None:
-        """The state moves with the last candles of the message that says so, never before them."""
+        """Advance the state together with the last candles of its message, never before them."""
         spans = [
             {
                 "state": record.state,
@@ -191,7 +191,7 @@ class PreparedCandles:
 @click.command()
 @program("candles-writer")
 def main() -> int:
-    """Store candles of exchanges from the topics `candles/*`, and keep the consensus; runs until stopped."""
+    """Store candles from the topics `candles/*` and maintain the consensus; runs until stopped."""
     sweeper = consensus.Sweeper()
     sweeper.start()
     return run("candles-writer", [Candles()], [sweeper.why])

@@ -1,7 +1,7 @@
-"""The consensus of several exchanges, kept in the transaction that stores their candles.
+"""The consensus of several exchanges, updated in the transaction that stores their candles.
 
-The arithmetic is one statement, `sql/consensus_store.sql`: it makes the consensus of the buckets in the temporary
-table `touched_consensus` anew from what is stored, so that the result does not depend on the order of arrival.
+The computation is one statement, `sql/consensus_store.sql`: it recomputes the consensus of the buckets in the temporary
+table `touched_consensus` from what is stored, so the result does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.sql import statement
 from schemas.records import CandlesMessage, Quorum
 
-# Trades of a day are looked through often, all of them (a back-fill may have brought old ones) now and then.
+# The last day's trades are swept often, all trades (a back-fill may have added old ones) occasionally.
 SWEEP_EVERY_S = 20.0
 ALL_EVERY = 90
 ALL_DAYS = 36_500
-# Not well when no look ended for so long: one over all days may take minutes.
+# Unhealthy if no sweep has ended for this long: one over all days may take minutes.
 WITHIN_S = 900.0
-_LOCK = 0x636F6E73  # the class of these advisory locks; any constant
+_LOCK = 0x636F6E73  # class of these advisory locks; an arbitrary constant
 MOST_EXCHANGES = 63  # one bit each
 _TOUCHED = """
     CREATE TEMP TABLE IF NOT EXISTS touched_consensus (
         consensus_id integer, bucket timestamptz, n bigint GENERATED ALWAYS AS IDENTITY
     ) ON COMMIT DELETE ROWS
 """
-# A change of exchanges touches years of candles; one statement must stay far below the statement timeout of 2 min.
+# A change of exchanges touches years of candles; each statement must stay far below the statement timeout of 2 min.
 # Measured: 100,000 minutes of three exchanges take 5 s, on a busy machine 20 s.
 SLICE = 100_000
 
 
 def check_quorum(quorum: Quorum) -> None:
-    """Raise `BadData` for a quorum that cannot be."""
+    """Raise `BadData` for an invalid quorum."""
     fields.check("quorum", quorum)
     fields.check_ahead("quorum: as_of_us", quorum.as_of_us)
     exchanges, required = quorum.exchanges, quorum.required
@@ -54,18 +54,18 @@ def check_quorum(quorum: Quorum) -> None:
 
 
 def prepare(conn: Connection) -> None:
-    """Before the transaction."""
+    """Create the temporary table. Call it before the transaction."""
     conn.execute(_TOUCHED)
 
 
 def lock_products(conn: Connection, products: Iterable[str]) -> None:
-    """One writer at a time works on a product: its exchanges' topics may be read by several."""
+    """Lock products for this transaction: several writers may read the topics of their exchanges."""
     keys = sorted({zlib.crc32(product.encode()) - (1 << 31) for product in products})
     conn.execute("SELECT pg_advisory_xact_lock(%s, key) FROM unnest(%s::integer[]) AS key", (_LOCK, keys))
 
 
 def store_quorums(conn: Connection, records: Iterable[CandlesMessage]) -> None:
-    """Take over what the messages ask for; the products are locked."""
+    """Store the quorums of these messages. The products must be locked."""
     newest: dict[tuple[str, int], Quorum] = {}
     for record in records:
         if quorum := record.quorum:
@@ -86,7 +86,7 @@ def _rank(quorum: Quorum) -> tuple[bool, int]:
 
 
 def store(conn: Connection) -> int:
-    """The consensus of all touched buckets, slice by slice; returns how many changed."""
+    """Update the consensus of all touched buckets, slice by slice; returns how many changed."""
     (bounds,) = conn.execute("SELECT coalesce(min(n), 0), coalesce(max(n), -1) FROM touched_consensus").fetchall()
     first, last = bounds
     changed = 0
@@ -98,7 +98,8 @@ def store(conn: Connection) -> int:
 
 
 def sweep(conn: Connection, days: int) -> int:
-    """Let own trades of the last `days` take part that came after the exchanges' candles; returns what changed."""
+    """Include our own trades of the last `days` that arrived after the exchanges' candles; returns how many candles
+    changed."""
     prepare(conn)
     changed = 0
     for product_id in query.scalars(conn, "SELECT DISTINCT product_id FROM consensus_quorum ORDER BY 1"):
@@ -110,12 +111,13 @@ def sweep(conn: Connection, days: int) -> int:
 
 
 class Sweeper(threading.Thread):
-    """Sweeps for ever beside the writer. The trades are stored by another process, so nobody else would notice."""
+    """Sweeps in the background, because our trades are stored by another process without notice to this one."""
 
     def __init__(self) -> None:
         super().__init__(name="consensus-sweep", daemon=True)
         self._swept, self._error = time.monotonic(), ""
-        self._stop_event = threading.Event()  # a daemon: ends with the process, its transaction is rolled back
+        # never set: a daemon thread ends with the process, its transaction is rolled back
+        self._stop_event = threading.Event()
 
     def run(self) -> None:
         rounds = 0
@@ -126,12 +128,12 @@ class Sweeper(threading.Thread):
                     sweep(conn, ALL_DAYS if rounds % ALL_EVERY == 0 else 1)
                 rounds += 1
                 self._swept, self._error = time.monotonic(), ""
-            except Exception as error:  # whatever it is shows in /health, and the next round tries again
+            except Exception as error:  # shown in /health and retried in the next round
                 self._error = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 get_logger().warning(events.DATABASE_RETRY, on="consensus of own trades", error=self._error)
 
     def why(self) -> str | None:
-        """What is not well, for `/health`."""
+        """Return the problem for `/health`; None if healthy."""
         if self.is_alive() and time.monotonic() - self._swept < WITHIN_S:
             return None
-        return f"own trades were not looked at for the consensus: {self._error or 'the last look has not ended'}"
+        return f"the consensus does not include our latest trades: {self._error or 'the last sweep has not ended'}"

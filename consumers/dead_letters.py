@@ -1,8 +1,8 @@
-"""What could not be stored: look at it, and send it again once the cause is mended. `python -m consumers.dead_letters`
+"""`python -m consumers.dead_letters`: list what could not be stored, and send it again once the cause is fixed.
 
-A letter is known by `<program>/<ledger>:<entry>:<batch>`, its place on `dead-letters/<program>`. Topics are logs, so
-nothing is taken out: what was sent again is noted by a further letter with the reason `replayed`, and `list` leaves
-both out. Letters live as long as the topic keeps them (7 days).
+A dead letter's id is `<program>/<ledger>:<entry>:<batch>`, its position on `dead-letters/<program>`. Topics are logs,
+so nothing is removed: a replay is recorded by another letter with the reason `replayed`, and `list` omits both. Letters
+live as long as their topic's retention (7 days).
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _MESSAGE_ID = re.compile(r"\((-?\d{1,18}),(-?\d{1,18}),(-?\d{1,9}),(-?\d{1,9})\)
 
 
 class Replay:
-    """Sends letters again to the topics that their rows came from."""
+    """Sends dead letters again to the topics that their rows came from."""
 
     def __init__(self, settings: PulsarSettings, stop: Stop) -> None:
         self._settings = settings
         self._bus = Bus(settings, stop)
 
     def send(self, letter: DeadLetter) -> str:
-        """Publish and wait for the broker; returns what was sent. Raises `Refused` for what cannot be sent again."""
+        """Publish and wait for the confirmation; returns what was sent. Raises `Refused` if it cannot be sent again."""
         schema = self._schema(letter)
         record, what = self._record(letter, schema)
         try:
             data = record if isinstance(record, bytes) else encode(schema, record)
-        except Exception as error:  # whatever an encoder raises on a row that a stranger made up
-            raise Refused(f"the row is none of {schema}.avsc: {type(error).__name__}") from None
+        except Exception as error:  # whatever an encoder raises on a hostile row
+            raise Refused(f"the row does not match {schema}.avsc: {type(error).__name__}") from None
         self._publish(letter.topic, schema, data)
         note = {
             "source": letter.source,
@@ -67,12 +67,12 @@ class Replay:
         return what
 
     def _schema(self, letter: DeadLetter) -> str:
-        """The schema of the topic, which a letter names and a stranger may have written: only ours are published to."""
+        """Return the schema of the letter's topic. Anyone may have written the letter: only our topics are allowed."""
         if not letter.topic.startswith("persistent://"):
-            raise Refused("it is a frame of the venue and not of a topic: the gap filler fetches what it held")
+            raise Refused("it is a venue's frame, not a message of a topic: the gap filler fetches its content")
         schema = SCHEMAS.get(letter.namespace)
         if schema is None or not letter.topic.startswith(f"persistent://{self._settings.tenant}/"):
-            raise Refused(f"{letter.topic} is not a topic of market data of {self._settings.tenant}")
+            raise Refused(f"{letter.topic} is not a market data topic of {self._settings.tenant}")
         venue_and_product(letter.topic)
         return schema
 
@@ -81,12 +81,12 @@ class Replay:
         publisher = self._bus.publisher_to(topic, schema, f"replay-{now_us()}", whole=schema == "quotes")
         publisher.send(record, wait=True)
         if not publisher.flush(30):
-            raise Unavailable(f"the broker did not take the message for {topic} within 30 s")
+            raise Unavailable(f"the broker did not confirm the message for {topic} within 30 s")
         publisher.close()
 
     def _record(self, letter: DeadLetter, schema: str) -> tuple[dict[str, Any] | bytes, str]:
         if letter.row is None and not letter.payload:
-            raise Refused("its message could not even be read: load that time again instead")
+            raise Refused("its message could not be read; load that interval again instead")
         if letter.row is None:
             return (letter.payload if len(letter.payload) < MOST_PAYLOAD else self._original(letter)), "the message"
         if schema not in ("ticker", "trades"):
@@ -95,7 +95,7 @@ class Replay:
         if schema == "ticker":
             return row, "the ticker"
         if "first_id" in row:
-            raise Refused("it is a finding about missing ids: the gap filler looks for them again")
+            raise Refused("it is a finding about missing ids; the gap filler will look for them again")
         venue, product = venue_and_product(letter.topic)
         return {
             "venue": venue,
@@ -113,11 +113,11 @@ class Replay:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise Refused("it holds no row, or only the beginning of one")
+            raise Refused("it contains no row, or a truncated one")
         return row
 
     def _original(self, letter: DeadLetter) -> bytes:
-        """The whole message from its topic, where that still has it."""
+        """Read the original message from its topic. Raises `Refused` if it is no longer there."""
         match = _MESSAGE_ID.fullmatch(letter.message_id)
         if match is not None:
             ledger, entry, partition, batch = map(int, match.groups())
@@ -125,7 +125,7 @@ class Replay:
                 place = pulsar.MessageId(partition, ledger, entry, batch)
                 reader = self._bus.client.create_reader(letter.topic, place, start_message_id_inclusive=True)
             except (pulsar.PulsarException, TypeError, ValueError) as error:
-                raise Refused(f"the message that held this row cannot be looked for: {error}") from None
+                raise Refused(f"the original message cannot be read: {error}") from None
             try:
                 message = reader.read_next(timeout_millis=5000)
                 found = message.message_id()
@@ -135,7 +135,7 @@ class Replay:
                 pass
             finally:
                 reader.close()
-        raise Refused("the message that held this row is no longer on its topic: load that time again instead")
+        raise Refused("the original message is no longer on its topic; load that interval again instead")
 
     def close(self) -> None:
         self._bus.close()
@@ -151,12 +151,12 @@ def _chosen(settings: PulsarSettings, ids: tuple[str, ...]) -> Iterator[DeadLett
     for name in ids:
         found = letter_box.one(settings, name)
         if found is None:
-            raise WrongUse(f"no dead letter {printable(name)}; `list` shows what there is.")
+            raise WrongUse(f"unknown dead letter {printable(name)}; `list` shows all ids.")
         yield found
 
 
 def _all(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
-    """What was not sent again yet. Twice through all letters, so that none has to be kept."""
+    """Yield the letters not replayed yet. Reads all letters twice, so that none has to be kept in memory."""
     done = {letter.message_id for letter in letter_box.every(settings) if letter.reason == REPLAYED}
     for letter in letter_box.every(settings):
         if letter.reason != REPLAYED and letter.id not in done and reason in (None, letter.reason):
@@ -164,21 +164,21 @@ def _all(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
 
 
 @click.group()
-@click.option("--demo", "of_demo", is_flag=True, help="Of the demonstration.")
+@click.option("--demo", "of_demo", is_flag=True, help="Use the demonstration's broker and database.")
 def main(of_demo: bool) -> None:
-    """Rows and messages that could not be stored."""
+    """List and replay rows and messages that could not be stored."""
     if of_demo:
         enter_demo()
 
 
 @main.command("list")
-@click.option("--reason", help="Only this reason, such as price.")
-@click.option("--limit", type=click.IntRange(1), default=NEWEST, show_default=True, help="The newest so many.")
-@click.option("--all", "everything", is_flag=True, help="Also what was sent again already.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--reason", help="Only this reason, for example price.")
+@click.option("--limit", type=click.IntRange(1), default=NEWEST, show_default=True, help="Show the newest N.")
+@click.option("--all", "everything", is_flag=True, help="Include letters that were replayed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @program("dead-letters")
 def list_(reason: str | None, limit: int, everything: bool, as_json: bool) -> None:
-    """What was refused and why, oldest first."""
+    """List what was refused and why, oldest first."""
     found = read(load(PulsarSettings), limit=limit, seconds=60.0)
     letters = [one for one in found if (everything or not one.replayed) and reason in (None, one.reason)]
     if as_json:
@@ -187,25 +187,25 @@ def list_(reason: str | None, limit: int, everything: bool, as_json: bool) -> No
         return
     table = Table(box=None)
     for name in ("id", "at (UTC)", "from", "row", "reason", "detail"):
-        table.add_column(name, no_wrap=name != "detail", overflow="fold")  # an id is there to be copied
+        table.add_column(name, no_wrap=name != "detail", overflow="fold")  # ids must stay copyable
     for one in letters:
         place = one.topic.removeprefix("persistent://").split("/", 1)[-1]
         row = "" if one.row is None else str(one.row)
         cells = (one.id, f"{one.at:%m-%d %H:%M:%S}", place[:80], row, one.reason[:40], one.detail[:80])
-        table.add_row(*(Text(printable(cell)) for cell in cells))  # not as markup: a stranger may have written it
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # not as markup: the content is untrusted
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=250)
     console.print(table if letters else "No dead letters.")
     if len(found) == limit:
-        console.print(f"The newest {limit}; --limit shows more.")
+        console.print(f"Showing the newest {limit}; use --limit for more.")
 
 
 @main.command()
 @click.argument("letter_id")
 @program("dead-letters")
 def show(letter_id: str) -> None:
-    """One letter, whole."""
+    """Show one letter in full."""
     (one,) = _chosen(load(PulsarSettings), (letter_id,))
     for name in ("id", "topic", "message_id", "row", "reason", "detail"):
         click.echo(f"{name:<11} {printable(str(getattr(one, name)))}")
@@ -215,14 +215,14 @@ def show(letter_id: str) -> None:
 
 @main.command()
 @click.argument("letter_ids", nargs=-1)
-@click.option("--reason", help="Every letter with this reason.")
-@click.option("--all", "everything", is_flag=True, help="Every letter that was not sent again yet.")
+@click.option("--reason", help="Replay all letters with this reason.")
+@click.option("--all", "everything", is_flag=True, help="Replay all letters not replayed yet.")
 @program("dead-letters")
 def replay(letter_ids: tuple[str, ...], reason: str | None, everything: bool) -> int:
-    """Send letters to their topics again, once the cause is mended. The ledger keeps what is stored from doubling."""
+    """Send letters to their topics again, once the cause is fixed. Rows that are stored already are not duplicated."""
     settings = load(PulsarSettings)
     if not letter_ids and reason is None and not everything:
-        raise WrongUse("name letters by their id, or say --reason or --all.")
+        raise WrongUse("give letter ids, --reason or --all.")
     sender = Replay(settings, Stop().listen())
     sent = failed = 0
     try:

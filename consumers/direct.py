@@ -1,11 +1,11 @@
-"""Whole days of old quotes straight from a batch into files of the archive: their rows never pass through the table.
+"""Write complete days of old quotes straight from a batch into archive files, bypassing the table.
 
-A day that a batch holds whole, every hour of it, becomes a file before the batch's transaction; in that transaction
-candles, ledger, catalog and the note that the rows are in the file are committed together. Whatever is against it (an
-hour that is known already, a full disk, another batch that was quicker) sends the day the ordinary way.
+A day of which a batch has every hour becomes a file before the batch's transaction; in that transaction candles,
+ledger, catalog and the note that the rows are in the file are committed together. If anything prevents it (an hour is
+already known, the disk is full, another batch was quicker), the day is stored in the table as usual.
 
-Three steps, as for every file of the archive (`pipeline.archive.ledger`); one that ends in the middle leaves a file
-that the archive's next sweep removes.
+Three steps, as for every archive file (`pipeline.archive.ledger`); an interrupted one leaves a file that the archive's
+next sweep removes.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.connection import Connection
 
 DAY_US = 24 * HOUR_US
-LEAST_ROWS = 2_000  # a day; thinner instruments get a file a month
+LEAST_ROWS = 2_000  # per day; instruments with fewer get a file per month
 FINAL = ("present", "confirmed_empty", "closed")
-BATCH_BYTES = 16 << 20  # some eight days of a busy pair: smaller ones hold few whole days
+BATCH_BYTES = 16 << 20  # some eight days of a busy pair: smaller batches have few complete days
 PATIENCE_S = 0.5
 
 
 @dataclass
 class _Day:
-    """A day that may go straight into a file."""
+    """A day that may be written straight into a file."""
 
     span: Span
     hours: list[Name]
@@ -55,13 +55,15 @@ class _Day:
 
 @dataclass
 class Days:
-    """What `Direct.written` has made of a batch. `committed`: hours whose rows are in a file with this transaction."""
+    """The days of a batch written by `Direct.written`. `committed`: hours whose rows are in a file by this
+    transaction."""
 
     days: list[_Day] = field(default_factory=list)
     committed: set[Name] = field(default_factory=set)
 
     def commit(self, conn: Connection, fresh: Mapping[Name, Candidate]) -> set[Name]:
-        """In the batch's transaction, under the instruments' lock: the hours whose rows need not be stored."""
+        """Commit the files; returns the hours whose rows need not be stored. Call it in the batch's transaction, under
+        the instruments' lock."""
         self.committed = set()
         for day in self.days:
             whole = all(name in fresh and fresh[name].hour.state in FINAL for name in day.hours)
@@ -71,7 +73,7 @@ class Days:
 
 
 class Direct:
-    """Off unless `ARCHIVE_DIRECT_DAYS` is set."""
+    """Direct archiving. Off unless `ARCHIVE_DIRECT_DAYS` is set."""
 
     def __init__(self) -> None:
         settings = load(ArchiveSettings)
@@ -81,20 +83,20 @@ class Direct:
 
     @property
     def batch(self) -> tuple[int, float]:
-        """Bytes of a batch, and how long it waits to become full."""
+        """Bytes of a batch, and seconds to wait for it to become full."""
         return (BATCH_BYTES, PATIENCE_S) if self.days else (USUAL_BATCH_BYTES, 0.0)
 
     @contextmanager
     def written(
         self, conn: Connection, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]
     ) -> Iterator[Days]:
-        """Write the whole days of a batch; what was not committed inside the context is removed behind it."""
+        """Context manager: write the complete days of a batch; files not committed inside the context are removed."""
         days = self._whole_days(hours, ids) if self.days else []
         if not days:
             yield Days()
             return
         storage = self._storage = self._storage or open_storage(self._settings)
-        # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
+        # The archive's sweep waits for this lock; a dead process does not hold it.
         catalog.lock_writing(conn)
         try:
             begun = ledger.begin_direct(conn, [day.span for day in days])
@@ -108,7 +110,7 @@ class Direct:
                     _remove(storage, day.begun)
                     ledger.not_writing(conn, day.span)
         finally:
-            with suppress(psycopg.Error):  # a connection that is gone holds nothing
+            with suppress(psycopg.Error):  # a lost connection holds no lock
                 catalog.unlock_writing(conn)
 
     def _whole_days(self, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]) -> list[_Day]:
@@ -130,7 +132,7 @@ class Direct:
 
 
 def _table(hours: Sequence[Candidate]) -> pa.Table | None:
-    """The rows of a day; None where they need another type than the usual ones."""
+    """Return the rows of a day; None if they need an unusual type."""
     headers = [one.columns.header for one in hours]
     if len({(header.price_scale, header.size_scale) for header in headers}) > 1:
         return None
@@ -151,7 +153,7 @@ def _table(hours: Sequence[Candidate]) -> pa.Table | None:
 
 
 def _write(storage: Storage, days: list[_Day]) -> None:
-    """All files, two at once: encoding and hashing leave the interpreter alone. What fails goes the ordinary way."""
+    """Write all files, two in parallel: encoding and hashing release the GIL. A failed day is stored as usual."""
     with ThreadPoolExecutor(2) as pool:
         for day, error in zip(days, pool.map(lambda day: _write_one(storage, day), days), strict=True):
             if error is not None:
@@ -170,7 +172,7 @@ def _write_one(storage: Storage, day: _Day) -> str | None:
         # Compared with the rows themselves, which are at hand: a second hash costs thirty times as much.
         found = pa.concat_tables(files.read(storage.open(day.begun.path), day.rows.column_names))
         if not all(found[name].equals(day.rows[name]) for name in day.rows.column_names):
-            return f"{day.begun.path} does not hold what was written"
+            return f"{day.begun.path} differs from what was written"
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -1,8 +1,8 @@
-"""What every field of every message may hold: one table for all schemas.
+"""Valid values of every field of every message: one table for all schemas.
 
-A schema says of which type a field is; a client that keeps to it may still send a time in the year 200,000 or a name
-with a NUL inside. Whatever goes to the database has passed a rule of this table before, or is a dead letter. Rows of
-thousands are checked by column (`Whole.good`, `consumers.validation.Decimals`), everything else by `check`.
+A schema only defines a field's type; a valid message may still contain a time in the year 200,000 or a name with a NUL.
+Everything that reaches the database has passed a rule of this table, or becomes a dead letter. Large numbers of rows
+are checked by column (`Whole.good`, `consumers.validation.Decimals`), everything else by `check`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pipeline.core.products import MAX_ID, AssetClass
 from pipeline.core.runtime import now_us
 from pipeline.core.times import END_US, OLDEST_US
 
-# What is live may be this far ahead of our clock, which may be the wrong one. Further ahead it is refused for now, and
-# its id stays missing: no judgement by our own clock is ever a property of the data.
+# Live data may be this far ahead of our clock, which may be the wrong one. Further ahead it is refused for now and its
+# id stays missing: a judgement by our clock is never recorded as a property of the data.
 AHEAD_US = 86_400_000_000
 LONGEST = 100  # characters of a name
-_ASKED_FOR = ("history", "repair")  # origins of rows that REST gave when it was asked for them
+_ASKED_FOR = ("history", "repair")  # origins of rows that were requested by REST
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A number in `low..high` (inclusive)."""
+    """An integer in `low..high` (inclusive)."""
 
     reason: str
     low: int
@@ -38,17 +38,17 @@ class Whole:
     def problem(self, value: Any) -> str | None:
         if (value is None and self.optional) or (isinstance(value, int) and self.low <= value <= self.high):
             return None
-        return f"{value!r} is not within {self.low}..{self.high}"
+        return f"{value!r} is not in {self.low}..{self.high}"
 
     def good(self, column: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """The rule for each number of a column."""
+        """Apply the rule to each number of a column."""
         ok: npt.NDArray[np.bool_] = (column >= self.low) & (column <= self.high)
         return ok
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Printable text (no NUL, no half of a surrogate pair, no escape codes) of a bounded length."""
+    """Printable text (no NUL, unpaired surrogate or escape code) of limited length."""
 
     reason: str
     optional: bool = False
@@ -59,12 +59,12 @@ class Text:
             return None
         if isinstance(value, str) and 0 < len(value) <= self.longest and value.isprintable():
             return None
-        return f"{value!r:.{LONGEST}} is not a printable text of 1 to {self.longest} characters"
+        return f"{value!r:.{LONGEST}} is not printable text of 1 to {self.longest} characters"
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of a few words."""
+    """One of several words."""
 
     reason: str
     words: tuple[str, ...]
@@ -80,13 +80,13 @@ SCALE = Whole("scale", 0, 12)
 SEQ = Whole("seq", 0, (1 << 31) - 1)
 GRANULARITY = Whole("granularity", 1, 31 * 86_400)  # a month at most
 ASSET = OneOf("asset_class", get_args(AssetClass))
-# Of an hour; `calendar`: nobody was asked, the market was closed.
+# Feed of an hour; `calendar`: no request was made, the market was closed.
 FEED = OneOf("feed", ("json", "bi5", "folder", "calendar"))
-# Why ids are missing for good, as a finding may say it.
+# Reasons in a finding why ids are missing for good.
 HOLE = OneOf("hole", ("venue_has_none", "too_old", "rejected", "unreachable"))
 
-# Fields of a message that have no rule here are checked where they are told apart: the address by `checks.address`,
-# rows by column. What is stored nowhere (a ticker's statistics) has none: an odd one costs nothing.
+# Fields without a rule here are checked elsewhere: venue and product by `validation.check_address`, rows by column.
+# Fields that are not stored (a ticker's statistics) have none.
 RULES: dict[str, dict[str, Rule]] = {
     "trades": {"received_at_us": TIME},
     "hole": {"first_id": ID, "last_id": ID, "reason": HOLE, "confirmed_at_us": TIME},
@@ -100,7 +100,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "size_scale": SCALE,
     },
     "candles": {"received_at_us": TIME, "as_of_us": TIME, "granularity_s": GRANULARITY},
-    "statement": {  # what a message of candles says beside its candles
+    "statement": {  # the fields of a candles message besides its candles
         "state": Text("state", optional=True),
         "covered_from_us": Whole("time", OLDEST_US, END_US - 1, optional=True),
         "covered_to_us": Whole("time", OLDEST_US, END_US - 1, optional=True),
@@ -125,5 +125,6 @@ def check_ahead(field: str, at_us: int) -> None:
 
 
 def latest_us(origin: str) -> int:
-    """Up to which time a row of this origin is stored: what REST gave is taken as the venue says."""
+    """Return the latest time at which a row of this origin is stored; rows from REST are taken as the venue gives
+    them."""
     return END_US - 1 if origin in _ASKED_FOR else now_us() + AHEAD_US

@@ -1,4 +1,4 @@
-"""How a writer is doing: for `/health` and for the metrics of its backlog."""
+"""Health of a writer, and the metrics of its backlog."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pipeline.core.settings import PulsarSettings
 BACKLOG = Gauge("writer_backlog_messages", "Messages not yet acknowledged", ["namespace"])
 LOOK_EVERY_S = 5.0
 STUCK_AFTER_S = 60.0
-# What is over sooner is not worth an alarm.
+# Shorter delays of dead letters are not worth an alarm.
 LETTERS_AFTER_S = 5.0
 
 
 class LaneState:
-    """What one lane says of itself. Set by its threads, read by any."""
+    """The state of one lane. Set by its threads, read by any thread."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -35,11 +35,11 @@ class LaneState:
         self.failure: BaseException | None = None
 
     def database(self, error: str | None) -> None:
-        """Why the database did not take the last try; None: it did."""
+        """Set the error of the last attempt to store; None: it succeeded."""
         self._database = error
 
     def letters_since(self, moment: float | None) -> None:
-        """Since when letters wait to be sent."""
+        """Set since when dead letters wait to be sent; None: none do."""
         self._letters_since = moment
 
     def begin(self) -> None:
@@ -54,24 +54,24 @@ class LaneState:
         return self._database is None
 
     def why(self) -> list[str]:
-        """What is not well."""
+        """Return the problems."""
         now = time.monotonic()
         found = []
         if self.failure is not None:
             found.append(f"{self.namespace}: ended by {type(self.failure).__name__}: {self.failure}")
         if self._database is not None:
-            found.append(f"{self.namespace}: the database does not take the rows: {self._database}")
+            found.append(f"{self.namespace}: the database does not accept the rows: {self._database}")
         if (since := self._letters_since) is not None and now - since > LETTERS_AFTER_S:
-            found.append(f"{self.namespace}: dead letters cannot be sent, for {now - since:.0f} s")
+            found.append(f"{self.namespace}: dead letters could not be sent for {now - since:.0f} s")
         if (since := self._busy_since) is not None and now - since > STUCK_AFTER_S:
-            found.append(f"{self.namespace}: one batch has been tried for {now - since:.0f} s")
+            found.append(f"{self.namespace}: a batch has been retried for {now - since:.0f} s")
         if (trouble := self.subscription()) is not None:
             found.append(trouble)
         return found
 
 
 class WriterState(threading.Thread):
-    """Asks the broker for the backlog every few seconds; well means: database reachable, backlog falling or zero."""
+    """Polls the backlog every few seconds. Healthy while the database is reachable and the backlog falls or is zero."""
 
     def __init__(self, settings: PulsarSettings, lanes: Sequence[LaneState], stop: threading.Event) -> None:
         super().__init__(name="state", daemon=True)
@@ -82,26 +82,26 @@ class WriterState(threading.Thread):
         self._seen: deque[tuple[float, int]] = deque(maxlen=int(STUCK_AFTER_S / LOOK_EVERY_S) + 1)
         self._broker_error: str | None = None
         self.further: list[Callable[[], str | None]] = []
-        """What else may not be well in this program."""
+        """Further checks of this program: each returns its problem, or None."""
 
     def run(self) -> None:
         while not self._stop_event.wait(LOOK_EVERY_S):
             try:
                 self._seen.append((time.monotonic(), sum(self._backlog(lane.namespace) for lane in self._lanes)))
                 self._broker_error = None
-            except Exception as error:  # whatever it is shows in /health, and this thread goes on
+            except Exception as error:  # shown in /health; this thread continues
                 self._broker_error = f"{type(error).__name__}: {error}"
 
     def _backlog(self, namespace: str) -> int:
         try:
             topics = self._admin.topics(f"{self._tenant}/{namespace}")
-        except Refused:  # no such namespace: nothing waits
+        except Refused:  # no such namespace: no backlog
             topics = []
         total = 0
         for topic in topics:
             try:
                 total += self._admin.backlog(topic, SUBSCRIPTION)[0]
-            except Refused:  # deleted since
+            except Refused:  # deleted meanwhile
                 continue
         BACKLOG.labels(namespace).set(total)
         return total

@@ -1,4 +1,4 @@
-"""What an hour of quotes is believed to be: what a message claims, and what of it nobody has to take its word for."""
+"""The state of an hour of quotes: what a message claims, and what is proven independently."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Name = tuple[str, str, int]  # venue, product, hour in µs
 
 @dataclass(frozen=True)
 class Candidate:
-    """An hour as a message tells it, after its rows were checked."""
+    """An hour as claimed by a message, after checking its rows."""
 
     key: Key
     hour: Hour
     columns: QuoteHour  # good rows only
     seq: npt.NDArray[np.int64]
-    refused: int  # rows that got a letter
+    refused: int  # rows that became dead letters
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger has of an hour, by the database's clock.
+    """The ledger's record of an hour. Times are by the database's clock.
 
-    `age_s`: since when it has `hour`. `looked_s`: between the first and the last look of whoever asked the vendor and
-    found nothing, infinite where one look is enough; None where nobody looked.
+    `age_s`: how long it has had `hour`. `looked_s`: time between the loader's first and last look that found nothing;
+    infinite if one look is enough, None if there was none.
     """
 
     hour: Hour | None
@@ -47,7 +47,7 @@ NOTHING_KNOWN = Known(None, 0.0, None)
 
 
 def state_of(header: HourHeader) -> str:
-    """The ledger's state that a message claims by its status."""
+    """Return the ledger state that a message claims."""
     if header.status in ("ticks", "partial"):
         return "present" if header.status == "ticks" else "partial"
     if header.feed == "calendar":
@@ -56,11 +56,11 @@ def state_of(header: HourHeader) -> str:
 
 
 def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> Hour:
-    """The hour with the state that it is given: nothing is final by a message's word.
+    """Return the hour with the state it has earned: a message's claim alone makes nothing final.
 
-    Empty is what the loader has looked at twice, some time apart, and late enough; a file of zero length in a folder
-    once. Closed is what the week's rule says; a holiday is asked for like other hours. An hour of which rows were
-    refused stays `partial`, and is asked for again, until it is told a second time.
+    `confirmed_empty` needs two looks by the loader, some time apart and late enough; one for a file of zero length in a
+    folder. `closed` follows the weekly market hours; holidays are requested like other hours. An hour with refused rows
+    stays `partial` and is requested again, until a second answer is the same.
     """
     hour, old = new.hour, known.hour
     if hour.state in ("partial", "seen_empty") or (hour.state == "present" and not new.refused):

@@ -1,8 +1,8 @@
-"""Dead letters read from their topics: the newest, one, or all, whatever is in them.
+"""Read dead letters from their topics: the newest, one, or all.
 
-Strangers decide what a letter holds: JSON 60,000 levels deep, half a surrogate pair, a number of 5,000 digits, escape
-codes of a terminal. What comes from here has been made plain. Letters are read from the end, bounded in number, bytes
-and time; `every` goes through all without keeping them.
+Their content is untrusted: JSON 60,000 levels deep, an unpaired surrogate, a number of 5,000 digits, terminal escape
+codes. It is sanitized here. `read` starts from the end and is limited in number, bytes and time; `every` iterates over
+all letters without keeping them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMAS = {space.name: space.schema for space in NAMESPACES if space.schema and 
 NEWEST = 200
 MOST_BYTES = 32 << 20
 MOST_S = 5.0
-# Payloads beyond this are shown as bytes: decoded, 1 MB may be 200,000 rows.
+# Larger payloads are shown as bytes: decoded, 1 MB may be 200,000 rows.
 DECODED = 64 << 10
 _QUEUE = 16  # of 1 MB each at most
 _FIRST_STEP = 16  # entries; then four times as many
@@ -44,7 +44,7 @@ _DEPTH, _ITEMS, _CHARACTERS = 8, 50, 2_000
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record of `dead_letter.avsc` with its own place, `id`: `<program>/<ledger>:<entry>:<batch>`."""
+    """A record of `dead_letter.avsc` with its position as `id`: `<program>/<ledger>:<entry>:<batch>`."""
 
     id: str
     topic: str
@@ -53,8 +53,8 @@ class DeadLetter:
     reason: str
     detail: str
     payload: bytes
-    at_us: int  # as its writer says
-    published_us: int  # as the broker says, whom strangers cannot tell what to say
+    at_us: int  # according to the letter
+    published_us: int  # according to the broker, which cannot be forged
     replayed: bool = False
 
     @property
@@ -67,13 +67,13 @@ class DeadLetter:
 
     @property
     def namespace(self) -> str:
-        """Of the topic that the row came from; empty where it came from a venue."""
+        """Namespace of the row's topic; empty if it came from a venue."""
         parts = self.topic.removeprefix("persistent://").split("/")
         return parts[1] if self.topic.startswith("persistent://") and len(parts) == 3 else ""
 
     @property
     def content(self) -> Any:
-        """The payload for a person: the row, the decoded message, or the start of the bytes. Can be written as JSON."""
+        """The payload for display: the row, the decoded message, or the first bytes. JSON-serializable."""
         if len(self.payload) <= DECODED:
             with contextlib.suppress(Exception):  # whatever a decoder raises on foreign bytes
                 return plain(json.loads(self.payload))
@@ -88,7 +88,7 @@ class DeadLetter:
 
 
 def plain(value: Any, depth: int = _DEPTH) -> Any:
-    """`value` with what any reader of JSON and any terminal takes: not too deep, long or large, and printable."""
+    """Return `value` sanitized for any JSON reader and terminal: limited depth, length and size, and printable."""
     if isinstance(value, dict) and depth:
         return {printable(str(k)[:100]): plain(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
     if isinstance(value, list | tuple) and depth:
@@ -102,7 +102,7 @@ def plain(value: Any, depth: int = _DEPTH) -> Any:
 
 
 def topics(settings: PulsarSettings) -> list[str]:
-    """Full names of the topics with dead letters. Raises `Unavailable`."""
+    """Return the full names of the topics with dead letters. Raises `Unavailable`."""
     try:
         return Admin(settings).parts(f"{settings.tenant}/{NAMESPACE}")
     except Refused:  # no such namespace yet
@@ -117,7 +117,7 @@ def read(
     most_bytes: int = MOST_BYTES,
     seconds: float = MOST_S,
 ) -> list[DeadLetter]:
-    """The newest letters, at most `limit`, oldest first, with whether they were sent again. Raises `Unavailable`."""
+    """Return the newest letters, at most `limit`, oldest first; `replayed` is set. Raises `Unavailable`."""
     with _client(settings, client) as own:
         end = time.monotonic() + seconds
         found = [one for topic in topics(settings) for one in _newest(settings, own, topic, limit, most_bytes, end)]
@@ -127,14 +127,14 @@ def read(
 
 
 def every(settings: PulsarSettings) -> Iterator[DeadLetter]:
-    """All letters, those that say `replayed` too, topic by topic, oldest first. Raises `Unavailable`."""
+    """Yield all letters, including `replayed` ones, topic by topic, oldest first. Raises `Unavailable`."""
     with _client(settings, None) as own:
         for topic in topics(settings):
             yield from _from(own, topic, pulsar.MessageId.earliest)
 
 
 def one(settings: PulsarSettings, letter_id: str) -> DeadLetter | None:
-    """The letter of this id; None where there is none. Raises `Unavailable`."""
+    """Return the letter with this id, or None. Raises `Unavailable`."""
     name, _, place = letter_id.partition("/")
     topic = f"persistent://{settings.tenant}/{NAMESPACE}/{name}"
     try:
@@ -155,7 +155,7 @@ def one(settings: PulsarSettings, letter_id: str) -> DeadLetter | None:
 
 @contextlib.contextmanager
 def _client(settings: PulsarSettings, client: pulsar.Client | None) -> Iterator[pulsar.Client]:
-    """The client given, or one of our own. The client's errors become `Unavailable`."""
+    """Yield the given client, or a new one. The client's errors become `Unavailable`."""
     own = client or new_client(settings)
     try:
         yield own
@@ -169,7 +169,7 @@ def _client(settings: PulsarSettings, client: pulsar.Client | None) -> Iterator[
 def _newest(
     settings: PulsarSettings, client: pulsar.Client, topic: str, limit: int, most_bytes: int, end: float
 ) -> list[DeadLetter]:
-    """From the end backwards in growing steps of entries, each read forwards."""
+    """Read from the end backwards in growing steps of entries, each step forwards."""
     ledgers = Admin(settings).ledgers(topic)
     total = sum(entries for _, entries in ledgers)
     found: deque[DeadLetter] = deque()
@@ -194,7 +194,7 @@ def _newest(
 
 
 def _counted_back(ledgers: list[tuple[int, int]], back: int) -> tuple[int, int]:
-    """The place of the `back`-th entry from the end."""
+    """Return the position of the `back`-th entry from the end."""
     for number, entries in reversed(ledgers):
         if back <= entries:
             return number, entries - back
@@ -222,7 +222,7 @@ def _from(client: pulsar.Client, topic: str, start: pulsar.MessageId) -> Iterato
 
 
 def _letter(name: str, data: bytes, published_us: int) -> DeadLetter:
-    """A letter, also where a stranger wrote it."""
+    """Decode a letter. Never raises: an invalid one becomes a letter with the reason `unreadable`."""
     try:
         record = schemas.decode("dead_letter", data)
     except Exception as error:

@@ -1,8 +1,8 @@
-"""What keeps one message from taking the machine: a bound on the writer's memory, and a memory of its deaths.
+"""Protection against messages that exhaust memory: a limit on the writer's memory, and a count of its deaths.
 
-Some kB may unpack to gigabytes before anybody can look at them (the client's threads do that). Beyond its bound the
-writer ends, not the machine; supervisord starts it again. After the second death in a row it looks for the message
-with a process that may die in its place (`consumers.scout`), sets that message aside with a letter, and goes on.
+A few kB may decompress to gigabytes before our code sees them (in the client's threads). Beyond its limit the writer
+dies, not the machine; supervisord restarts it. After two consecutive deaths it searches for the message with a process
+that may die in its place (`consumers.scout`), sets that message aside with a dead letter, and continues.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.settings import PROJECT, PulsarSettings, load
 
-# Deaths in a row after which messages are looked through before anything is subscribed to.
+# Consecutive deaths after which messages are scouted before subscribing.
 LOOK_AFTER = 2
-# A process that lived so long did not die of what waits for it at its start.
+# A process that lived this long did not die of a message waiting at its start.
 LIVED_S = 120.0
 SCOUT_S = 60.0
-OF_MEMORY = 3  # exit code of a scout that could not hold a message; the client's threads end it by a signal instead
+OF_MEMORY = 3  # exit code of a scout after MemoryError; the client's threads die by a signal instead
 _DEADLY = (OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL)
-MOST_SET_ASIDE = 20  # messages a start
+MOST_SET_ASIDE = 20  # messages per start
 
 
 def bound_memory(megabytes: int) -> None:
-    """End this process when its data grows beyond this; 0: no bound."""
+    """Limit this process's data segment; beyond it allocations fail. 0: no limit."""
     if megabytes:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = megabytes << 20
@@ -49,9 +49,9 @@ def bound_memory(megabytes: int) -> None:
 
 
 class Life:
-    """How often the processes before this one died, from a file that an orderly end takes away.
+    """Counts how often the previous processes died, by a file that an orderly shutdown removes.
 
-    Several writers of one name may run on a machine, so the files carry process ids.
+    Several writers of one name may run on a machine, so the files are named by process id.
     """
 
     def __init__(self, state_dir: Path, name: str) -> None:
@@ -65,13 +65,13 @@ class Life:
         self._timer.start()
 
     def end(self) -> None:
-        """Orderly: nothing to be remembered."""
+        """Remove the file: an orderly shutdown."""
         self._timer.cancel()
         self._file.unlink(missing_ok=True)
 
 
 def _left_behind(folder: Path, name: str) -> Iterator[int]:
-    """The deaths that dead processes knew of; their files are taken away."""
+    """Yield the counts of dead processes and remove their files."""
     for file in folder.glob(f"{name}.*"):
         pid = file.suffix[1:]
         if pid.isdecimal() and not Path("/proc", pid).exists():
@@ -81,7 +81,7 @@ def _left_behind(folder: Path, name: str) -> Iterator[int]:
 
 
 def set_aside(name: str, sinks: Sequence[Sink], bus: Bus, stop: threading.Event) -> None:
-    """Find the messages that end a process which reads them, write letters about them, and acknowledge them."""
+    """Find messages that kill the process reading them, publish dead letters for them, and acknowledge them."""
     settings = load(PulsarSettings)
     admin = Admin(settings)
     for sink in sinks:
@@ -95,7 +95,7 @@ def set_aside(name: str, sinks: Sequence[Sink], bus: Bus, stop: threading.Event)
                 topic, place = found
                 starts[topic] = place
                 _set_aside(topic, place, sink.namespace, bus.client, post)
-        except (PipelineError, pulsar.PulsarException, ValueError, KeyError) as error:  # the next start tries again
+        except (PipelineError, pulsar.PulsarException, ValueError, KeyError) as error:  # retried at the next start
             get_logger().warning(events.BROKER_RETRY, on=sink.namespace, error=str(error))
 
 
@@ -103,7 +103,7 @@ Place = tuple[int, int]  # ledger, entry
 
 
 def _starts(admin: Admin, namespace: str) -> dict[str, Place]:
-    """Where our subscription stands on each topic that has more: the last place that is done with."""
+    """Return our subscription's position on each topic with a backlog: the last acknowledged entry."""
     found: dict[str, Place] = {}
     for topic in admin.parts(namespace):
         if admin.backlog(topic, SUBSCRIPTION)[0]:
@@ -114,7 +114,8 @@ def _starts(admin: Admin, namespace: str) -> dict[str, Place]:
 
 
 def _deadly(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
-    """Topic and place of a message that ended two scouts: who stops us, or a machine short of memory, may end one."""
+    """Return topic and position of a message that killed two scouts: one may also die when we are stopped, or when the
+    machine is short of memory."""
     seen: list[tuple[str, Place]] = []
     while len(seen) < 3:
         found = _scouted(admin, namespace, starts)
@@ -125,7 +126,7 @@ def _deadly(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str
 
 
 def _scouted(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[str, Place] | None:
-    """Let another process read on from there. Topic and place of the message that ended it."""
+    """Run a scout from these positions; returns topic and position of the message that killed it, or None."""
     child = subprocess.Popen(
         [sys.executable, "-m", "consumers.scout", namespace],
         cwd=PROJECT,
@@ -143,14 +144,14 @@ def _scouted(admin: Admin, namespace: str, starts: dict[str, Place]) -> tuple[st
     if child.returncode not in _DEADLY or not (lines := said.splitlines()):
         return None
     topic, ledger, entry = json.loads(lines[-1])
-    if child.returncode == OF_MEMORY and (ledger, entry) != starts[topic]:  # it was looked into
+    if child.returncode == OF_MEMORY and (ledger, entry) != starts[topic]:  # it had received the message
         return topic, (ledger, entry)
     place = _after(admin.ledgers(topic), (ledger, entry))
     return None if place is None else (topic, place)
 
 
 def _after(ledgers: list[tuple[int, int]], place: Place) -> Place | None:
-    """The place of the next entry."""
+    """Return the position of the next entry."""
     for number, entries in ledgers:
         if number == place[0] and place[1] + 1 < entries:
             return number, place[1] + 1
@@ -163,9 +164,9 @@ def _set_aside(topic: str, place: Place, namespace: str, client: pulsar.Client, 
     partition = int(topic.rsplit("-partition-", 1)[1]) if "-partition-" in topic else -1
     where = pulsar.MessageId(partition, *place, -1)
     message = Message(topic, b"", where)
-    detail = "ended the program more than once when it was read (memory); left on its topic, not stored"
+    detail = "reading it killed the program more than once (memory); it stays on its topic and is not stored"
     post.send(namespace, [DeadLetter(message, "memory", detail)])
-    # Without a queue this consumer receives nothing, so it lives.
+    # Without a queue this consumer receives nothing, so it survives.
     consumer = client.subscribe(
         topic,
         SUBSCRIPTION,

@@ -1,4 +1,4 @@
-"""Brings dead letters to the broker. What was refused is acknowledged only when the broker has its letter."""
+"""Publish dead letters. A refused message is acknowledged only after the broker has confirmed its letter."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from pipeline.core.retry import retry
 from pipeline.core.stopping import Stopped
 
 LETTERS = Counter("writer_dead_letters", "Rows and messages refused", ["namespace", "reason"])
-# Log lines about the letters of one batch; the letters themselves say everything.
+# Log lines per batch of letters; the letters themselves have all details.
 MOST_LINES = 20
-# A letter that the broker has not taken after this is said to be stuck, and sent anew over a new producer.
+# A letter that is not confirmed after this counts as stuck and is sent again through a new producer.
 PATIENCE_S = 10.0
 RETRY_S = 2.0
 
 
 class Post:
-    """Letters of one program, onto `dead-letters/<program>`."""
+    """Publishes the letters of one program to `dead-letters/<program>`. Used by one thread."""
 
     def __init__(self, name: str, bus: Bus, state: LaneState, stop: threading.Event) -> None:
         self._source = name
-        # Two writers that share topics both have letters to send, and so do the lanes of one.
+        # A unique name: several writers, and several lanes of one writer, publish to this topic.
         self._name = bus.own_name(f"{name}-{state.namespace}")
         self._topic = full_name(bus.settings.tenant, "dead-letters", name)
         self._bus = bus
@@ -45,7 +45,7 @@ class Post:
         self._publisher: Publisher | None = None
 
     def send(self, namespace: str, letters: Iterable[DeadLetter]) -> None:
-        """Return when the broker has all letters; tried again until then. Raises `Stopping`."""
+        """Publish letters; returns when all are confirmed and retries until then. Raises `Stopping`."""
         waiting = dict(enumerate(letters))
         self._say(namespace, list(waiting.values()))
         self._state.letters_since(time.monotonic() if waiting else None)
@@ -63,7 +63,7 @@ class Post:
         self._state.letters_since(None)
 
     def _send(self, waiting: dict[int, DeadLetter]) -> None:
-        """One try; takes out of `waiting` what the broker has."""
+        """Make one attempt; removes confirmed letters from `waiting`."""
         if self._publisher is None:
             self._publisher = self._bus.publisher_to(self._topic, "dead_letter", self._name)
         taken: list[int] = []
@@ -71,7 +71,7 @@ class Post:
             for number, letter in waiting.items():
                 record = letter.record(self._source)
                 if not self._publisher.send(record, wait=True, on_confirmed=partial(taken.append, number)):
-                    raise Unavailable("the broker does not take them")
+                    raise Unavailable("the broker does not accept them")
             end = time.monotonic() + PATIENCE_S
             while len(taken) < len(waiting):
                 before = len(taken)

@@ -1,9 +1,9 @@
-"""Hours of quotes into `quotes`, `quote_candle_*` and the ledger `quote_hours`.
+"""Store hours of quotes in `quotes`, `quote_candle_*` and the ledger `quote_hours`.
 
-An hour is whole: it is stored, replaced or left alone as one. Which of two hours wins does not depend on the order
-in which they arrive (`wins`). Because the ledger has decided before, rows go straight into the tables by COPY
-(measured: 0.8 M rows/s, against 0.55 M through a temporary table), and the candles, which an hour determines
-completely, are made by numpy from the same integers.
+An hour is atomic: it is stored, replaced or left as a whole. Which of two versions wins does not depend on the order of
+arrival (`wins`). Because the ledger has decided before, rows are copied straight into the tables (measured: 0.8 M
+rows/s, against 0.55 M through a temporary table), and the candles, which an hour fully determines, are computed with
+numpy from the same integers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _COPY_CANDLES = {
 
 
 class Hours:
-    """Messages of `quotes.avsc`."""
+    """The sink of `quotes.avsc`."""
 
     namespace = "quotes"
     schema = "quotes"
@@ -62,7 +62,7 @@ class Hours:
         if header.hour_start_us % HOUR_US:
             raise BadData("time", f"hour_start_us {header.hour_start_us} is not a whole hour")
         fields.check_ahead("hour_start_us", header.hour_start_us)
-        # One "fetched" in 2099 could never be replaced.
+        # An hour fetched "in 2099" could never be replaced.
         fields.check_ahead("fetched_at_us", header.fetched_at_us)
         if len(hour) and header.status not in ("ticks", "partial"):
             raise BadData("status", f"an hour with status {header.status} holds {len(hour)} quotes")
@@ -78,7 +78,7 @@ class Hours:
 
 
 class PreparedHours:
-    """Checked hours of a batch; of several messages about one hour only the winner is kept."""
+    """Checked hours of a batch; of several messages about an hour only the winner is kept."""
 
     def __init__(
         self, parts: Sequence[MessageSlice], instruments: Instruments, confirm_s: float, direct: Direct
@@ -101,13 +101,13 @@ class PreparedHours:
                 self._winners[name] = found
                 self._messages[name] = part.message
         self.rows = sum(len(c.columns) for c in self._winners.values())
-        # Made in the reading thread already, while the database has the batch before: 5 % more quotes a second.
+        # Encoded in the reading thread, while the database stores the previous batch: measured, 5 % more quotes/s.
         self._places = _filled(self._winners, instruments.known({name[:2] for name in self._winners}))
         # Not where most of it would be for nothing, because it goes into files.
         self._encoded = None if direct.days else self._encode(self._places)
 
     def refuse(self, reason: str, detail: str) -> None:
-        """An hour is whole: it is refused as one and stays unknown to the ledger, so that it is asked for again."""
+        """See `PreparedBatch.refuse`. A refused hour stays unknown to the ledger, so it is requested again."""
         for message in self._messages.values():
             self.letters.add(message, reason, detail)
         self._winners.clear()
@@ -123,7 +123,7 @@ class PreparedHours:
 
         kept = quote_checks.in_order(quote_checks.good_rows(quotes, header.asset_class, refuse))
         quote_checks.check_sums(kept)
-        # What has no prices says nothing about their scale.
+        # Without prices the scale is meaningless.
         key = Key(header.venue, header.product_id, header.asset_class, header.price_scale if len(kept) else None)
         hour = Hour(
             header.hour_start_us,
@@ -171,7 +171,8 @@ class PreparedHours:
         return stored
 
     def _fitting_scale(self, conn: Connection, stored: WriteResult) -> dict[Name, Candidate]:
-        """Without the hours whose price scale is not the instrument's: a wrong one would be a factor in the prices."""
+        """Return the hours without those whose price scale differs from the instrument's: prices would be off by a
+        factor."""
         fitting = {}
         for name, candidate in self._winners.items():
             key = candidate.key
@@ -204,7 +205,7 @@ class PreparedHours:
 
 
 def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
-    """Instrument ids of the hours that have quotes, as far as they are known."""
+    """Return the known instrument ids of the hours that have quotes."""
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
 
 

@@ -1,4 +1,4 @@
-"""Quotes from topics into `quotes`: hours of history and live tickers. `python -m consumers.quotes`"""
+"""`python -m consumers.quotes`: store hours of historical quotes and live tickers in `quotes`."""
 
 from __future__ import annotations
 

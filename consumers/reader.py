@@ -1,4 +1,4 @@
-"""The reading thread of a namespace: receives, decodes and checks the next batch while this one is being stored."""
+"""The reading thread of a namespace: receives, decodes and checks the next batch while the current one is stored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from consumers.subscription import Message, Subscription
 
 # Many messages take memory, as do many bytes (`consumers.sink.USUAL_BATCH_BYTES`).
 BATCH_MESSAGES = 5_000
-# A message beyond this is refused unread. An hour of 300,000 quotes has 5 MB; a frame or page of rows has some 100 kB,
-# and each byte of a hostile one may become 100 bytes of Python objects.
+# Larger messages are refused unread. An hour of 300,000 quotes has 5 MB; a frame or page of rows has some 100 kB, and
+# each byte of a hostile one may become 100 bytes of Python objects.
 MOST_BYTES = 32 << 20
 MOST_SMALL_BYTES = 4 << 20
-# A new topic is waited for no longer than this while nothing comes.
+# How long one call waits for the first message of a batch.
 IDLE_MS = 20
 
 
 @dataclass
 class Ready:
-    """A batch to be stored. `prepared` is None where preparing it failed: one of its messages is to blame."""
+    """A batch to store. `prepared` is None if preparing it failed because of one of its messages."""
 
     batch: Batch
     prepared: PreparedBatch | None
@@ -31,7 +31,7 @@ class Ready:
 
 
 class Reader(threading.Thread):
-    """Fills `handover` with checked batches of one kind."""
+    """Thread that puts checked batches of one namespace into `handover`."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Reader(threading.Thread):
             raise
 
     def _one_batch(self) -> None:
-        """Hand over what comes."""
+        """Receive, prepare and hand over one batch."""
         first = self._subscription.receive(IDLE_MS)
         if first is None:
             return
@@ -71,7 +71,7 @@ class Reader(threading.Thread):
             more = self._subscription.receive_more()
             messages += more
             size += sum(len(message.data) for message in more)
-            # Not only when nothing came: an unbroken stream of single messages would be held until the batch is full.
+            # Not only if nothing came: a steady stream of single messages would be held until the batch is full.
             if len(more) < self._subscription.chunk and self._idle.is_set() and time.monotonic() >= patient_until:
                 break
         ready = self._prepared(messages)
@@ -86,12 +86,12 @@ class Reader(threading.Thread):
         fitting = []
         for message in messages:
             if (length := len(message.data)) > self._most_bytes:
-                message.data = message.data[:MOST_PAYLOAD]  # what its letter can hold
+                message.data = message.data[:MOST_PAYLOAD]  # as much as a dead letter holds
                 batch.letters.add(message, "size", f"{length:,} bytes, more than {self._most_bytes:,}")
             else:
                 fitting.append(message)
         batch.parts = self._sink.read_all(fitting, batch.letters)
         try:
             return Ready(batch, self._sink.prepare(batch.parts))
-        except Exception as error:  # a value that no check knew: who stores the batch finds the message
+        except Exception as error:  # a value that no check covers: storing by halves finds the message
             return Ready(batch, None, error)

@@ -1,8 +1,8 @@
-"""`python -m consumers.scout NAMESPACE`: reads what may end the process that reads it; see `consumers.limits`.
+"""`python -m consumers.scout NAMESPACE`: read messages that may kill the process reading them; see `consumers.limits`.
 
-Takes from stdin where to begin on each topic, and says on stdout which topic it is about to read and the last place
-that the client handed over. The client unpacks the next message meanwhile, so the place is said before the message is
-looked into: where this process ends by `MemoryError` that message is to blame, where the client ends it the next one.
+Takes the start position of each topic from stdin and prints the topic being read and the last position delivered by the
+client. The client decompresses the next message meanwhile, so the position is printed before the message is decoded: if
+this process dies by `MemoryError`, that message is the cause; if the client kills it, the next one is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def main() -> int:
     client = new_client(load(PulsarSettings))
     for topic, (ledger, entry) in json.load(sys.stdin).items():
         print(json.dumps([topic, ledger, entry]), flush=True)
-        # The entry behind, inclusive: "behind this one" makes the broker send this one, too, and the client drop it.
+        # The next entry, inclusive: with an exclusive start the broker sends the previous one too, and the client drops
+        # it.
         start = pulsar.MessageId(-1, ledger, entry + 1, -1) if ledger >= 0 else pulsar.MessageId.earliest
         reader = client.create_reader(topic, start, receiver_queue_size=1, start_message_id_inclusive=True)
         for _ in range(QUEUED_SMALL):
@@ -39,11 +40,11 @@ def main() -> int:
                 break
             try:
                 handle = reader.read_next(timeout_millis=15_000)
-            except pulsar.Timeout:  # such as the first part of a message in chunks
+            except pulsar.Timeout:  # for example the first chunk of a message
                 break
             place = handle.message_id()
             print(json.dumps([topic, place.ledger_id(), place.entry_id()]), flush=True)
-            with suppress(BadData):  # a letter, when its turn comes
+            with suppress(BadData):  # becomes a dead letter later
                 sink.read(Message(topic, handle.data(), place))
         reader.close()
     return 0
@@ -56,4 +57,4 @@ if __name__ == "__main__":
     except MemoryError:
         code = OF_MEMORY
     finally:
-        os._exit(code)  # the client's threads may hold what cannot be freed
+        os._exit(code)  # without cleanup, which could hang in the client's threads

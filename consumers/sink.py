@@ -15,19 +15,19 @@ from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
 
-# A batch is handed over when the database is idle, at the latest with this many bytes. With hours of quotes 5 k, 30 k
-# (some 500 kB) and 100 k rows (348, 327, 406 k quotes/s on a busy machine) did not differ beyond its spread; larger
-# ones take memory: three batches are on their way.
+# A batch is handed over when the database is idle, at the latest with this many bytes. Measured with hours of quotes, 5
+# k, 30 k (some 500 kB) and 100 k rows did not differ beyond the spread (348, 327, 406 k quotes/s on a busy machine);
+# larger batches need memory: three are in progress.
 USUAL_BATCH_BYTES = 512 << 10
-# Rows of one message that get a letter each. Further ones share one: 150,000 bad rows fit into a message of 1 MB.
+# Rows of one message with a letter each; the others share one: a message of 1 MB can have 150,000 bad rows.
 MOST_LETTERS = 100
-# Bytes of a letter's payload. The broker takes 5 MB, and a refused hour may be larger.
+# Bytes of a letter's payload. The broker's limit is 5 MB, and a refused hour may be larger.
 MOST_PAYLOAD = 1 << 20
 MOST_DETAIL = 900
 
 
 def printable(text: str) -> str:
-    """`text` with escapes in place of what would move a terminal's cursor or cannot be encoded."""
+    """Return `text` with unprintable characters escaped: terminal control codes, unpaired surrogates."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -35,13 +35,13 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A dead letter: row `row` of `message` (None: all of it) was refused for `reason`."""
+    """A dead letter: row `row` of `message` (None: the whole message) was refused for `reason`."""
 
     message: Message
     reason: str
     detail: str
     row: int | None = None
-    content: Any = None  # of the row, for the reader; None: the message's bytes
+    content: Any = None  # the row's content; None: the message's bytes
 
     def record(self, source: str) -> dict[str, Any]:
         payload = self.message.data if self.content is None else json.dumps(self.content, default=_plain).encode()
@@ -66,7 +66,7 @@ def _plain(value: Any) -> Any:
 
 
 class DeadLetters:
-    """Letters of a batch: `MOST_LETTERS` a message one by one, and one about how many more there are, and why."""
+    """The letters of a batch: up to `MOST_LETTERS` per message, plus one that counts the others by reason."""
 
     def __init__(self) -> None:
         self._kept: list[DeadLetter] = []
@@ -82,7 +82,7 @@ class DeadLetters:
             self._more.setdefault(key, (message, Counter()))[1][reason] += 1
 
     def take(self, more: DeadLetters | Iterable[DeadLetter]) -> None:
-        """Add these, too."""
+        """Add all of `more`."""
         for letter in more._kept if isinstance(more, DeadLetters) else more:
             self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
         for message, reasons in more._more.values() if isinstance(more, DeadLetters) else ():
@@ -100,67 +100,71 @@ class DeadLetters:
 
 
 class PreparedBatch(Protocol):
-    """Checked rows of a batch, ready for the database."""
+    """Checked rows of a batch, ready for the database.
+
+    Created by `Sink.prepare` in the reading thread, then used by the storing thread only.
+    """
 
     letters: DeadLetters
-    """Rows that were refused when they were checked."""
+    """Rows that failed the checks."""
 
     rows: int
     """Rows to store."""
 
     def refuse(self, reason: str, detail: str) -> None:
-        """The database refused this single row or message: turn it into a letter. Nothing is left to store."""
+        """Turn all rows into letters, because the database refused them. Afterwards `rows` is 0."""
         ...
 
     def store(self, conn: Connection) -> WriteResult:
-        """Write everything in one transaction. May be called again after a failure."""
+        """Write everything in one transaction. May be called again after it raised; nothing is stored then."""
         ...
 
 
 @dataclass
 class WriteResult:
-    """What a transaction did."""
+    """The result of a transaction."""
 
     rows: int = 0
     letters: list[DeadLetter] = field(default_factory=list)  # rows that contradict what is stored
 
 
 class Sink(Protocol):
-    """How one namespace's messages become rows."""
+    """Turns the messages of one namespace into rows. `read` and `prepare` run in the reading thread, and in the storing
+    thread while a refused batch is halved."""
 
     namespace: str
     schema: str
     divisible: bool
-    """Whether a message may be stored in parts, when the database refuses one of its rows."""
+    """Whether a message may be stored in parts if the database refuses one of its rows."""
     batch_bytes: int
     """A batch is handed over at the latest with so many."""
     patience_s: float
     """How long a batch that is not full waits for more while the database is idle."""
 
     def read(self, message: Message) -> tuple[Any, int]:
-        """The decoded message and how many rows it holds. Raises `BadData` when it is refused whole."""
+        """Return the decoded message and its number of rows. Raises `BadData` to refuse the whole message."""
         ...
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
-        """`read` for all of a batch; what is refused whole gets a letter."""
+        """Read all messages of a batch; refused ones become letters."""
         ...
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
-        """Check and convert the rows of a batch."""
+        """Check and convert the rows of a batch; bad rows become letters."""
         ...
 
 
 def read_each(
     read: Callable[[Message], tuple[Any, int]], messages: Sequence[Message], letters: DeadLetters
 ) -> list[MessageSlice]:
-    """Read messages one by one; each that is refused gets a letter."""
+    """Read messages one by one; refused ones become letters."""
     parts: list[MessageSlice] = []
     for message in messages:
         try:
             record, rows = read(message)
         except BadData as error:
             letters.add(message, error.reason, str(error))
-        except Exception as error:  # a value that no check knew
+        except Exception as error:  # a value that no check covers
             letters.add(message, "writer", f"{type(error).__name__}: {error}")
         else:
             parts.append(MessageSlice(message, record, 0, rows))
@@ -169,7 +173,7 @@ def read_each(
 
 @dataclass(slots=True)  # not frozen: see Message
 class MessageSlice:
-    """Rows `first..end` of a message (all of them, but while a refused batch is being halved)."""
+    """Rows `first..end` (end exclusive) of a message: all of them, except while a refused batch is halved."""
 
     message: Message
     record: Any
@@ -179,7 +183,7 @@ class MessageSlice:
 
 @dataclass
 class Batch:
-    """Messages received together, with where to acknowledge them."""
+    """Messages received together, and where to acknowledge them."""
 
     subscription: Subscription
     messages: int = 0
@@ -189,5 +193,5 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        """Received; a message that was refused whole, or holds none, counts as one."""
+        """Rows received; a message that was refused, or has no rows, counts as one."""
         return sum(part.end or 1 for part in self.parts) + self.messages - len(self.parts)

@@ -1,7 +1,7 @@
-"""From checked rows to committed ones: one transaction a batch, until it succeeds or the data is to blame.
+"""Store checked rows: one transaction per batch, retried until it succeeds or the data is the cause of the failure.
 
-Then the batch is halved until the one row is found. It becomes a letter; whatever it was (a constraint, a number that
-does not fit, a mistake of ours), it never ends the writer and is never tried for ever.
+In that case the batch is halved until the bad row is found, which becomes a dead letter. Whatever the error (a
+constraint, a number that does not fit, a bug of ours), it neither ends the writer nor is retried forever.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from pipeline.core.stopping import Stopped
 from pipeline.database.connection import connect_when_ready, transient
 from pipeline.database.session import Session
 
-# Rows of one message that are looked for one by one. Beyond, what is left of it is refused whole: halving 150,000 bad
-# rows takes 300,000 transactions.
+# Bad rows of one message that are isolated one by one; after them the rest of it is refused as a whole: isolating
+# 150,000 bad rows takes 300,000 transactions.
 MOST_SINGLE = 100
-# What ran into the limit of a statement's time (2 min) or of the database's memory so often is not tried whole again:
+# A batch that exceeded the statement timeout (2 min) or the database's memory this often is not retried as a whole:
 # trades of 4,000 different weeks need as many new chunks, and locks on all of them.
 MOST_TOO_MUCH = 3
 _TOO_MUCH = (pg.QueryCanceled, pg.OutOfMemory)
 
 
 class Stopping(Exception):
-    """The program ends before a batch was stored: nothing of it may be acknowledged."""
+    """The program is stopping before a batch was stored: nothing of it may be acknowledged."""
 
 
 class Store:
-    """Stores the batches of one namespace on a connection of its own."""
+    """Stores the batches of one namespace on its own connection. Used by one thread."""
 
     def __init__(
         self, name: str, settings: DatabaseSettings, sink: Sink, state: LaneState, stop: threading.Event
@@ -53,7 +53,7 @@ class Store:
     def store(
         self, parts: Sequence[MessageSlice], prepared: PreparedBatch | None, error: Exception | None
     ) -> tuple[int, DeadLetters]:
-        """Write the batch, however often it takes; new rows, and letters about all that were refused.
+        """Write a batch, retrying as long as needed; returns the number of new rows and the letters of refused ones.
 
         Raises `Stopping`.
         """
@@ -79,7 +79,7 @@ class Store:
             self._halving = False
 
     def _halved(self, parts: Sequence[MessageSlice], error: str, letters: DeadLetters, found: Counter[int]) -> int:
-        """Store all rows but those that cannot be; new rows. `found`: refused so far, by message."""
+        """Store all rows that can be stored; returns the number of new ones. `found`: refused rows by message."""
         halves = self._halves(parts, found) if parts else []
         if not halves:
             for part in parts:
@@ -102,7 +102,7 @@ class Store:
         return rows
 
     def _halves(self, parts: Sequence[MessageSlice], found: Counter[int]) -> list[Sequence[MessageSlice]]:
-        """Two halves; none where there is nothing left to halve."""
+        """Return two halves; an empty list if it cannot be halved."""
         if len(parts) > 1:
             return [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
         (part,) = parts
@@ -119,11 +119,11 @@ class Store:
             prepared = self._sink.prepare([part])
             prepared.refuse("database", error)
             letters.take(prepared.letters)
-        except Exception as why:  # not even that: the message as it is
+        except Exception as why:  # not even that works: use the whole message
             letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
 
     def _persist(self, prepared: PreparedBatch) -> WriteResult:
-        """One transaction, tried until it succeeds. Raises `Stopping`, and whatever the data is to blame for."""
+        """Run one transaction, retrying transient errors. Raises `Stopping`, and errors caused by the data."""
         too_much = 0
 
         def attempt() -> WriteResult:
@@ -136,7 +136,7 @@ class Store:
             too_much += isinstance(error, _TOO_MUCH)
             if isinstance(error, psycopg.Error):
                 return transient(error) and too_much < (1 if self._halving else MOST_TOO_MUCH)
-            return isinstance(error, Unavailable)  # no connection, or to another database than before
+            return isinstance(error, Unavailable)  # no connection, or a different database than before
 
         if self._stop.is_set():
             raise Stopping
@@ -150,7 +150,7 @@ class Store:
         text = " ".join(str(error).split())[:500]
         self._state.database(text)
         get_logger().warning(events.DATABASE_RETRY, error=text, kind=type(error).__name__, retry_in_s=retry_in_s)
-        self.close()  # whatever its state: a new one is surely clean
+        self.close()  # in an unknown state: reconnect
 
     def close(self) -> None:
         self._session.close()

@@ -1,9 +1,9 @@
-"""One subscription over all topics of a namespace: receive, and acknowledge what is stored.
+"""A subscription to all topics of a namespace: receive messages, acknowledge what is stored.
 
-The subscription is called `writer` and is Failover: several processes share the topics, each topic has one reader at
-a time, and the order within a topic is kept, so that one cumulative acknowledgement per topic and batch is enough.
-Topics may come, go and come again: the client looks for new ones every second, and a subscription that breaks is made
-anew on a new client.
+The subscription is named `writer` and is of type Failover: several processes share the topics, each topic has one
+reader at a time, and the order within a topic is kept, so that one cumulative acknowledgement per topic and batch
+suffices. Topics may be created and deleted at any time: the client discovers new ones every second, and a broken
+subscription is replaced, on a new client.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 SUBSCRIPTION = "writer"
-# Messages that wait in the client's memory for a lone topic. With n topics each has n ** 1.5 times fewer, at least 8:
-# the broker fills these places with *entries*, and an entry may be a batch of hundreds of messages. Behind a backlog of
-# 1 M trades over 20 topics a writer took 312 MB with 50 places a topic, 160 MB with 10; a lone topic of single trades
-# went through at 58 k/s with 1000 places, at 48 k/s with 200. Hours of quotes are some 100 kB each.
+# Receiver queue size for a single topic. With n topics each gets n ** 1.5 times less, at least 8: the broker fills the
+# queue with *entries*, and an entry may be a batch of hundreds of messages. Measured: with a backlog of 1 M trades on
+# 20 topics a writer needed 312 MB with 50 places per topic, 160 MB with 10; a single topic of single trades was read at
+# 58 k/s with 1000 places, at 48 k/s with 200. Hours of quotes are some 100 kB each.
 QUEUED_SMALL = 1_000
 QUEUED_WHOLE = 96
 QUEUED_LEAST = 8
-# The places are dealt out when the subscription is made: with four times as many topics as then, it is made again.
+# The queue size is fixed when subscribing: with four times as many topics as then, subscribe again.
 GROWN = 4
-# Small messages are taken from the client so many at a time: one by one they cost 3.5 us each, so 2.7.
+# Small messages are received in chunks of this size. Measured: one by one they cost 3.5 us each, in chunks 2.7.
 CHUNK = 100
 CHUNK_BYTES = 1 << 20
-# How long a lone message waits for company.
+# How long a single message waits for further ones.
 LINGER_MS = 4
-# Failed calls in a row after which the subscription is called broken.
+# Consecutive failed calls after which the subscription is considered broken.
 BROKEN_AFTER = 5
-MOST_LAYOUTS = 1_000  # schema versions that are remembered
+MOST_LAYOUTS = 1_000  # cached schema versions
 
 
-@dataclass(slots=True)  # frozen, its making takes four times as long
+@dataclass(slots=True)  # not frozen: creating a frozen one takes four times as long
 class Message:
-    """A message as it came. Only its id is kept of the client's object, which weighs a kilobyte more."""
+    """A received message. Of the client's object, which needs a kilobyte more, only the id is kept."""
 
     topic: str
     data: bytes
@@ -63,7 +63,7 @@ class Message:
 
 
 class Subscription:
-    """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` may come from another."""
+    """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` may be called from another."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Subscription:
         whole: bool = False,
         careful: int = 0,
     ) -> None:
-        """`careful`: how often the last processes died; each time a quarter of the messages is held in memory."""
+        """`careful`: number of preceding deaths; each reduces the queue in memory to a quarter."""
         self.namespace = namespace
         self._schema = schema
         self._settings = settings
@@ -90,10 +90,10 @@ class Subscription:
         self._failures = 0
         self.topics: set[str] = set()
         self.trouble: str | None = None
-        """What is wrong with the subscription at the moment."""
+        """The current problem of the subscription; None: none."""
 
     def open(self) -> bool:
-        """Subscribe; waits for the broker. False when stopped meanwhile."""
+        """Subscribe, waiting for the broker. Returns False if stopped meanwhile."""
         return bool(
             keep_trying(
                 f"subscription to {self.namespace}",
@@ -113,7 +113,8 @@ class Subscription:
             self._subscribed_to = len(self.topics)
             self._consumer = subscribe(
                 self._client,
-                re.compile(f"{space}/.*"),  # not escaped: the client takes it for a topic name first and refuses "\\-"
+                # Not escaped: the client validates it as a topic name first and refuses "\\-".
+                re.compile(f"{space}/.*"),
                 SUBSCRIPTION,
                 places=max(self._least, int(self._queued / max(1, self._subscribed_to) ** 1.5)),
                 batch=pulsar.ConsumerBatchReceivePolicy(self.chunk, CHUNK_BYTES, LINGER_MS),
@@ -126,18 +127,18 @@ class Subscription:
         return True
 
     def _leave(self) -> None:
-        """Let go of the client. Beside us: closing what is broken may take its time, or fail."""
+        """Abandon the client. It is closed in another thread: closing a broken one may take long, or fail."""
         client, self._client, self._consumer = self._client, None, None
         if client is not None:
             threading.Thread(target=_closed, args=(client,), name="close", daemon=True).start()
 
     def receive(self, timeout_ms: int) -> Message | None:
-        """The next message, or None after `timeout_ms`."""
+        """Return the next message, or None after `timeout_ms`."""
         found = self._received(lambda: [self._consumer.receive(timeout_millis=timeout_ms)])
         return found[0] if found else None
 
     def receive_more(self) -> list[Message]:
-        """What comes within `LINGER_MS`: at most `chunk` messages, and fewer only when no more are waiting."""
+        """Return what arrives within `LINGER_MS`: `chunk` messages, or fewer if no more are waiting."""
         if self.chunk == 1:
             message = self.receive(LINGER_MS)
             return [message] if message else []
@@ -160,7 +161,7 @@ class Subscription:
         return [self._message(handle) for handle in handles]
 
     def _message(self, handle: Any) -> Message:
-        topic = sys.intern(handle.topic_name())  # one text per topic: a batch holds tens of thousands of messages
+        topic = sys.intern(handle.topic_name())  # one string per topic: a batch has tens of thousands of messages
         version = handle._message.int_schema_version()
         try:
             layout = self._layouts[topic, version]
@@ -169,13 +170,13 @@ class Subscription:
         return Message(topic, handle.data(), handle.message_id(), layout)
 
     def _layout(self, topic: str, version: int) -> schemas.Layout:
-        """How to read what was written with this version of the topic's schema; asked of the broker once."""
+        """Return the layout of messages written with this schema version of the topic; the broker is asked once."""
         self.topics.add(topic)
-        layout: schemas.Layout = None  # a message without a schema is taken for one of ours
+        layout: schemas.Layout = None  # a message without a schema is assumed to have ours
         if version >= 0:
             try:
                 written = self._client._client.get_schema_info(topic, version).schema()
-            except pulsar.PulsarException as error:  # the topic is gone: what it held is read as ours, or not at all
+            except pulsar.PulsarException as error:  # the topic is gone: assume our schema
                 get_logger().warning(events.BROKER_RETRY, on=f"schema {version} of {topic}", error=str(error))
                 return None
             layout = schemas.layout(self._schema, written)
@@ -185,9 +186,9 @@ class Subscription:
         return layout
 
     def renew(self) -> None:
-        """Subscribe anew where the subscription is broken, or was made for far fewer topics.
+        """Subscribe again if the subscription is broken, or was made for far fewer topics.
 
-        What was received and not acknowledged comes again, which the ledger makes harmless.
+        Messages received but not acknowledged are delivered again, which the ledger makes harmless.
         """
         if self._failures < BROKEN_AFTER and len(self.topics) < GROWN * max(1, self._subscribed_to):
             return
@@ -196,7 +197,7 @@ class Subscription:
         self.open()
 
     def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
-        """Acknowledge everything up to these messages. A failure only means that they come again."""
+        """Acknowledge everything up to these messages. A failure only means that they are delivered again."""
         consumer = self._consumer
         for message in last_of_topic.values() if consumer is not None else ():
             try:

@@ -1,4 +1,4 @@
-"""Tickers (best bid and ask, live) into `quotes`, with candles. The key (instrument, time, seq) decides what is new."""
+"""Store live tickers (best bid and ask) in `quotes`, with candles. The key is (instrument, time, seq)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STAGE = """
 
 
 class Tickers:
-    """Messages of `ticker.avsc`: one row each."""
+    """The sink of `ticker.avsc`: one row per message."""
 
     namespace = "tickers"
     schema = "ticker"
@@ -73,10 +73,10 @@ class PreparedTickers:
                 self.letters.add(parts[row].message, reason, detail or f"{reason} out of range", 0, records[row])
             self._good &= ok
         self.rows = int(self._good.sum())
-        self._missed: list[tuple[int, int]] = []  # row, since when nobody listened
+        self._missed: list[tuple[int, int]] = []  # row, since when tickers were missed
         for row, record in enumerate(records):
             since = record.missed_since_us
-            # Said by a ticker that is refused itself, it is true all the same.
+            # Valid even if the ticker itself is refused.
             if since is None or not time_good[row]:
                 continue
             if since and (problem := fields.TIME.problem(since)):

@@ -1,4 +1,4 @@
-"""Trades of the messages of a batch as columns, whichever way each message was read."""
+"""Trades of a batch as columns, for both ways of decoding."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class TradeBlock:
 
     @classmethod
     def of_columns(cls, columns: TradeColumns) -> Self:
-        """Of messages that were read in step."""
+        """From messages that were decoded in lockstep."""
         price, quantity = Decimals.of_units(columns.price), Decimals.of_units(columns.quantity)
         return cls(columns.trade_id, columns.timestamp_us, price, quantity, columns.side)
 
     @classmethod
     def of_rows(cls, rows: Sequence[TradeRow]) -> Self:
-        """Of messages that were read one by one. Raises `OverflowError` for a number beyond int64."""
+        """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
         return cls(
             np.fromiter((row.trade_id for row in rows), np.int64, len(rows)),
             np.fromiter((row.timestamp_us for row in rows), np.int64, len(rows)),
@@ -49,7 +49,7 @@ class TradeBlock:
 
     @classmethod
     def joined(cls, parts: Sequence[tuple[TradeBlock, int, int]]) -> Self:
-        """Rows `first..end` of each block, one after the other."""
+        """Concatenate rows `first..end` (end exclusive) of each block."""
         ranges: list[tuple[TradeBlock, int, int]] = []
         for block, first, end in parts:
             if ranges and ranges[-1][0] is block and ranges[-1][2] == first:
@@ -69,7 +69,7 @@ class TradeBlock:
 
 @dataclass(slots=True)
 class MessageTrades:
-    """What a message of trades holds: `count` rows of `block` from `first` on, then its claims about ids."""
+    """The content of a trades message: `count` rows of `block` from `first` on, then its claims about ids."""
 
     names: tuple[str, str, str]
     """Venue, product and asset class."""
@@ -82,5 +82,5 @@ class MessageTrades:
 
     @property
     def rows(self) -> int:
-        """Trades and claims; claims are numbered behind the trades."""
+        """Number of trades and claims; claims are numbered after the trades."""
         return self.count + len(self.holes)

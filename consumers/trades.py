@@ -1,4 +1,4 @@
-"""Trades from topics into `trades`, with candles and ledger. `python -m consumers.trades`"""
+"""`python -m consumers.trades`: store trades in `trades`, with candles and ledger."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.database.sql import statement
 from schemas.records import Hole, TradeRow, TradesMessage, decode_as
 from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
 
-_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}  # as the array in trades_store.sql; so are the sides
+_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS, 1)}  # as in the array of trades_store.sql, like the sides
 _STAGE = """
     CREATE TEMP TABLE IF NOT EXISTS staged_trades (
         row integer, instrument_id integer, trade_id bigint, ts timestamptz, price numeric, quantity numeric,
@@ -39,7 +39,7 @@ _STAGE = """
 
 
 class Trades:
-    """Messages of `trades.avsc`: one source frame each. Its findings count as further rows behind the trades."""
+    """The sink of `trades.avsc`: one source frame per message. Its findings count as rows after the trades."""
 
     namespace = "trades"
     schema = "trades"
@@ -50,7 +50,7 @@ class Trades:
         self.instruments = Instruments()
 
     def read(self, message: Message) -> tuple[MessageTrades, int]:
-        """What the message holds, and how many rows. Raises `BadData` for one that is refused whole."""
+        """See `Sink.read`."""
         record = decode_as(TradesMessage, message.data, message.layout)
         check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("trades", record)
@@ -60,7 +60,7 @@ class Trades:
         return made, made.rows
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
-        """Read plain messages all at once, and the others one by one."""
+        """See `Sink.read_all`. Plain messages are decoded all at once, the others one by one."""
         if len(messages) < LEAST_MESSAGES:
             return read_each(self.read, messages, letters)
         columns = read_columns([message.data if message.layout is None else b"" for message in messages])
@@ -84,7 +84,7 @@ class Trades:
 
 @lru_cache(maxsize=10_000)  # the same few answers for millions of messages
 def _names(topic: str, header: bytes) -> tuple[str, str, str] | None:
-    """Venue, product and asset class; None where they are not the topic's, so that `read` says what is wrong."""
+    """Decode venue, product and asset class; None if they do not match the topic, so that `read` reports the error."""
     try:
         names = names_in(header)
         check_address(topic, *names)
@@ -117,12 +117,12 @@ class PreparedTrades:
         self.rows = int(self._good.sum())
         whose = np.array(self._whose, dtype=np.int64)
         self._delays = live_delays(parts, whose, self._trades.timestamp_us, self._good)
-        # Made in the reading thread already: in the other one each call of numpy waits for its turn (60 ms, not 14).
+        # Encoded in the reading thread: in the storing thread every numpy call waits for the GIL (60 ms instead of 14).
         self._ids = instruments.known({key.name for key in self._keys})
         self._encoded = self._copy_rows(self._ids) if len(self._ids) == len(self._keys) else None
 
     def _find(self, part: MessageSlice) -> None:
-        """The findings of a part: a claim is checked like a row."""
+        """Check the claims of a part, like rows."""
         trades = part.record.count
         for row in range(max(part.first, trades), part.end):
             hole = part.record.holes[row - trades]
@@ -180,7 +180,7 @@ class PreparedTrades:
         return part.message, reason, text, inside, self._rows_of(number)[inside]
 
     def _rows_of(self, number: int) -> list[TradeRow]:
-        """The trades of a part as they came, for letters; rows of one part are asked for one after the other."""
+        """Return the trades of a part as received, for letters. Cached: rows of a part are requested consecutively."""
         if self._decoded is None or self._decoded[0] != number:
             message = self._parts[number].message
             self._decoded = number, decode_as(TradesMessage, message.data, message.layout).trades
@@ -234,7 +234,7 @@ class PreparedTrades:
         ]
 
     def _claims(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
-        """Store the findings; returns letters about those that reach above what is known of the venue."""
+        """Store the findings; returns letters for those above the venue's newest known id."""
         found = self._findings
         claims = {
             "number": list(range(len(found))),
@@ -246,14 +246,14 @@ class PreparedTrades:
         }
         refused = conn.execute(statement("holes_ids_store"), claims).fetchall()
         return [
-            DeadLetter(*found[number].refused("hole", f"finding: reaches above the newest id known, {newest}"))
+            DeadLetter(*found[number].refused("hole", f"finding: above the newest known id {newest}"))
             for number, newest in refused
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A message says that the venue does not have some ids. `row` counts on behind the trades of the message."""
+    """A claim that the venue does not have some ids. `row` is numbered after the trades of the message."""
 
     part: MessageSlice
     row: int

@@ -1,4 +1,4 @@
-"""Column checks that every writer makes, and decimals taken apart exactly."""
+"""Column checks shared by the writers, and exact decimals as columns."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from schemas.trade_columns import PlainDecimals
 _PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?([eE][+-]?\d{1,4})?|NaN|Infinity)", re.ASCII)  # Decimal itself takes more
 _ZEROS = "0" * FRACTION_DIGITS
-_TOO_LONG = "more digits than 16 before and 18 behind the point"
-_LONGEST = 60  # characters; what is longer has more digits than can be stored, and is not even looked at
-_SMALLEST = -FRACTION_DIGITS - _LONGEST  # place of the first digit of a number that is written out
+_TOO_LONG = "more than 16 digits before or 18 after the point"
+_LONGEST = 60  # characters; longer texts have more digits than can be stored and are not parsed
+_SMALLEST = -FRACTION_DIGITS - _LONGEST  # smallest exponent that is written out
 _POWERS = 10 ** np.arange(FRACTION_DIGITS + 1, dtype=np.int64)
 
 
 @lru_cache(maxsize=10_000)  # the same few answers for millions of messages
 def check_address(topic: str, venue: str, product_id: str, asset_class: str) -> None:
-    """Raise `BadData` when venue or product are not the topic's, or one of the three cannot be."""
+    """Raise `BadData` if venue or product are not the topic's, or one of the three is invalid."""
     if (venue, product_id) != venue_and_product(topic):
         raise BadData("topic", f"message of {venue:.40} {product_id:.40} on {topic}")
     try:
@@ -45,16 +45,16 @@ def check_address(topic: str, venue: str, product_id: str, asset_class: str) -> 
 
 
 def time_ok(timestamp_us: npt.NDArray[np.int64], latest_us: int | npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """From 2000 to the latest that is taken, one for all rows or one a row (`fields.latest_us`)."""
+    """Check times: from 2000 to `latest_us`, one for all rows or one per row (`fields.latest_us`)."""
     ok: npt.NDArray[np.bool_] = (timestamp_us >= OLDEST_US) & (timestamp_us <= latest_us)
     return ok
 
 
 @dataclass(frozen=True)
 class Decimals:
-    """Decimals as columns: whole part, fraction with 18 decimals, number of decimals written.
+    """Decimals as columns: integer part, fraction with 18 decimals, number of decimals as written.
 
-    `problem[i]` says what is wrong with value i. `ok` are finite, not negative and fit 16 + 18 digits.
+    `problem[i]` is the error of value i. Values without one are finite, not negative and fit 16 + 18 digits.
     """
 
     whole: Ints
@@ -64,7 +64,7 @@ class Decimals:
 
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> Self:
-        """From texts in any notation."""
+        """Parse texts in any notation."""
         problem: dict[int, str] = {}
         whole, fraction, decimals = [], [], []
         match = _PLAIN.fullmatch
@@ -87,13 +87,13 @@ class Decimals:
 
     @classmethod
     def of_units(cls, value: PlainDecimals) -> Self:
-        """From integers with their number of decimals, which fit."""
+        """Convert integers with their number of decimals, which must fit."""
         whole, rest = np.divmod(value.units, _POWERS[value.decimals])
         return cls(whole, rest * _POWERS[FRACTION_DIGITS - value.decimals], value.decimals)
 
     @classmethod
     def joined(cls, parts: Sequence[tuple[Decimals, slice]]) -> Self:
-        """Ranges of columns, one after the other."""
+        """Concatenate slices of columns."""
         problem: dict[int, str] = {}
         first = 0
         for part, rows in parts:
@@ -118,12 +118,12 @@ class Decimals:
         return good
 
     def column(self, chosen: npt.NDArray[np.bool_]) -> Split:
-        """The chosen values as a `numeric` column."""
+        """Return the chosen values as a `numeric` column."""
         return Split(self.whole[chosen], self.fraction[chosen], self.decimals[chosen])
 
 
 def _plain(text: str) -> str | None:
-    """Another notation (`1E-7`) in plain digits; None for what is no number that can be stored."""
+    """Convert another notation (`1E-7`) to plain digits; None if it cannot be stored."""
     if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
     value = Decimal(text)
@@ -133,7 +133,7 @@ def _plain(text: str) -> str | None:
 
 
 def _problem(text: str) -> str:
-    """What is wrong with a text that `_plain` or the number of digits refused."""
+    """Return the error of a text that cannot be stored."""
     if len(text) > _LONGEST:
         return f"{len(text):,} characters"
     if not _NUMBER.fullmatch(text):

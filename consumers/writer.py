@@ -1,8 +1,8 @@
-"""The loop that all writers share: receive, check, store in one transaction, acknowledge.
+"""The loop shared by all writers: receive, check, store in one transaction, acknowledge.
 
-A writer has a lane per namespace, with a reading thread, a subscription, a database connection and letters of its own,
-so that what holds up one holds up no other. Acknowledged is what was committed and whose dead letters the broker has
-confirmed. Whatever else happens, a message comes again, and the ledger decides that it is not new.
+A writer has a lane per namespace, with its own reading thread, subscription, database connection and dead letters, so
+that lanes do not hold up each other. A message is acknowledged after it is committed and its dead letters are
+confirmed. In all other cases it is delivered again, and the ledger recognizes what is already stored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from pipeline.core.runtime import Stop
 from pipeline.core.settings import CommonSettings, DatabaseSettings, LimitSettings, PulsarSettings, load
 from pipeline.database.migrate import database_when_ready
 
-STORED = Counter("writer_rows_stored", "Rows stored, without those that were stored before", ["namespace"])
+STORED = Counter("writer_rows_stored", "New rows stored", ["namespace"])
 SEEN = Counter("writer_rows_received", "Rows received", ["namespace"])
 BATCH_SECONDS = Histogram("writer_batch_seconds", "Time to store one batch", ["namespace"])
 LAST_COMMIT = Gauge("writer_last_commit_timestamp_seconds", "When a batch was last committed")
 
 
 class Lane(threading.Thread):
-    """One namespace from its topics to its tables."""
+    """One namespace, from its topics to its tables: the storing thread."""
 
     def __init__(
         self, sink: Sink, subscription: Subscription, store: Store, post: Post, state: LaneState, stop: threading.Event
@@ -52,7 +52,7 @@ class Lane(threading.Thread):
         self.state = state
         state.subscription = lambda: subscription.trouble
         self._handover: queue.Queue[Ready] = queue.Queue(maxsize=1)
-        self._idle = threading.Event()  # nothing is handed over, nothing is being stored
+        self._idle = threading.Event()  # set while nothing is handed over or being stored
         self._idle.set()
         self._reader = Reader(subscription, sink, self._handover, self._idle, stop)
 
@@ -70,7 +70,7 @@ class Lane(threading.Thread):
                 if self._handover.empty():
                     self._idle.set()
         except Stopping:
-            pass  # what is not acknowledged comes again
+            pass  # what is not acknowledged is delivered again
         except BaseException as error:
             if not (isinstance(error, Unavailable) and self._stop_event.is_set()):
                 self.state.failure = error
@@ -78,7 +78,7 @@ class Lane(threading.Thread):
             self._store.close()
 
     def _one(self, ready: Ready) -> None:
-        """Store, publish the letters, acknowledge: in this order."""
+        """Store the rows, publish the letters, acknowledge: in this order."""
         began = time.monotonic()
         self.state.begin()
         batch = ready.batch
@@ -94,14 +94,14 @@ class Lane(threading.Thread):
         self.state.committed()
 
     def end(self) -> None:
-        """Wait for both threads, but not for ever: they are daemons."""
+        """Wait for both threads, but not forever: they are daemons."""
         self.join(3)
         self._reader.join(3)
         self._subscription.close()
 
 
 class Writer:
-    """A lane for each kind. `careful`: how often this program died of late, see `consumers.limits`."""
+    """A lane per sink. `careful`: how often this program has just died, see `consumers.limits`."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Writer:
         return Lane(sink, subscription, store, Post(name, self.bus, state, self._stop), state, self._stop)
 
     def run(self) -> int:
-        """Until stopped. Raises what ended a lane: with some of its namespaces a program would look well."""
+        """Run until stopped. Raises what ended a lane, because a writer without one of its lanes would look healthy."""
         self.running = True
         for lane in self._lanes:
             lane.start()
@@ -151,12 +151,12 @@ class Writer:
 
 
 def run(name: str, sinks: Sequence[Sink], further: Sequence[Callable[[], str | None]] = ()) -> int:
-    """What `python -m consumers.<sink>` does: wait for the services, serve /health, store until stopped.
+    """Run a writer: wait for broker and database, serve /health, store until stopped; returns the exit code.
 
-    `further`: what else may not be well in this program, for `/health`.
+    `further`: more checks for `/health`; each returns its problem, or None.
     """
-    # A batch is tens of thousands of small objects that are no garbage. With the collector's usual thresholds it walked
-    # them again and again: reading a message of one trade cost 10 us of processor time, so 6 us.
+    # A batch has tens of thousands of small live objects. With the default thresholds the garbage collector traverses
+    # them again and again. Measured: reading a message of one trade took 10 us of CPU time, with these 6 us.
     gc.set_threshold(100_000, 50, 1_000)
     stop = Stop().listen()
     limits.bound_memory(load(LimitSettings).writer_memory_mb)

@@ -1,1 +1,1 @@
-"""The commands of the pipeline, and in the rooms below them what all programs share."""
+"""The pipeline's commands, and in its subpackages what all programs share."""

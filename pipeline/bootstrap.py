@@ -1,4 +1,4 @@
-"""`python -m pipeline.bootstrap`: what the pipeline needs in the broker and in the database."""
+"""`python -m pipeline.bootstrap`: create what the pipeline needs in broker and database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.database.migrate import database_when_ready
 @click.command()
 @program("bootstrap")
 def main() -> None:
-    """Create what is missing in broker and database; harmless to repeat."""
+    """Create what is missing in broker and database. Safe to repeat."""
     stop = Stop().listen()
     broker_when_ready(load(PulsarSettings), stop)
     database_when_ready(load(DatabaseSettings), stop)

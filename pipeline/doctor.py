@@ -1,4 +1,4 @@
-"""Check everything that the pipeline stands on, and say what to do. `python -m pipeline.doctor [--demo]`"""
+"""`python -m pipeline.doctor [--demo]`: check everything the pipeline depends on, with advice."""
 
 from __future__ import annotations
 
@@ -35,21 +35,23 @@ from pipeline.services.processes import port_is_free
 
 
 def settings() -> Iterator[Finding]:
-    """Every section can be read; a wrong value is a sentence of its own."""
+    """Check all settings; one finding per wrong value."""
     try:
         for section in sections():
             load(section)
     except WrongUse as error:
         for line in str(error).splitlines():
-            yield Finding("settings", "failed", line, "mend it in .env or the environment; .env.example has them all")
+            yield Finding(
+                "settings", "failed", line, "correct it in .env or the environment; .env.example lists all settings"
+            )
         return
     yield ok("settings", "every value is valid")
 
 
 def secrets() -> Iterator[Finding]:
-    """Files with passwords, tokens and keys are for their owner alone."""
+    """Check that files with passwords, tokens and keys are readable by their owner only."""
     pulsar, data = load(PulsarSettings), local.data_folder()
-    files = {env_file(): "may hold passwords"}
+    files = {env_file(): "may contain passwords"}
     for file in (pulsar.token_path, data / "broker" / "token.key", data / "database" / "passwords"):
         if file is not None:
             files[file] = "opens the broker" if file.parent.name != "database" else "opens the database"
@@ -61,7 +63,7 @@ def secrets() -> Iterator[Finding]:
 
 
 def _others_read(file: Path) -> bool:
-    """Whether its mode lets others read, and no folder above keeps them out."""
+    """Whether other users can read the file: its mode allows it, and no parent folder prevents it."""
     try:
         if not file.is_file() or not file.stat().st_mode & 0o044:
             return False
@@ -71,7 +73,7 @@ def _others_read(file: Path) -> bool:
 
 
 def packages() -> Iterator[Finding]:
-    """What requirements.lock names is what is installed."""
+    """Check that the installed packages are those of requirements.lock."""
     wanted: dict[str, set[str]] = {}  # a name may have a version per platform or Python
     optional = set()
     for line in (PROJECT / "requirements.lock").read_text().splitlines():
@@ -84,7 +86,7 @@ def packages() -> Iterator[Finding]:
     for name, numbers in wanted.items():
         try:
             if version(name) not in numbers:
-                wrong.append(f"{name} {version(name)} in place of {' or '.join(sorted(numbers))}")
+                wrong.append(f"{name} {version(name)} instead of {' or '.join(sorted(numbers))}")
         except PackageNotFoundError:
             if name not in optional:
                 wrong.append(f"{name} is missing")
@@ -96,7 +98,7 @@ def packages() -> Iterator[Finding]:
 
 
 def disk() -> Iterator[Finding]:
-    """Room where data, downloads and state go."""
+    """Check free space where data, downloads and state are stored."""
     folder = local.data_folder()
     while not folder.exists():
         folder = folder.parent
@@ -104,7 +106,9 @@ def disk() -> Iterator[Finding]:
     least = load(LimitSettings).min_free_disk_gb
     text = f"{free:.1f} GB free at {folder}"
     if free < least:
-        yield Finding("disk", "failed", text, f"make room: history pauses below {least:g} GB (LIMITS_MIN_FREE_DISK_GB)")
+        yield Finding(
+            "disk", "failed", text, f"free some space: history pauses below {least:g} GB (LIMITS_MIN_FREE_DISK_GB)"
+        )
     elif free < 2 * least:
         yield Finding("disk", "warning", text, f"history pauses below {least:g} GB; see disk use in docs/operations.md")
     else:
@@ -113,7 +117,7 @@ def disk() -> Iterator[Finding]:
 
 def java() -> Iterator[Finding]:
     if not load(PulsarSettings).private:
-        yield ok("java", "not needed: PULSAR_URL names another broker")
+        yield ok("java", "not needed: PULSAR_URL is set")
         return
     home = layout.java_home()
     if home is None:
@@ -123,7 +127,7 @@ def java() -> Iterator[Finding]:
 
 
 def installed() -> Iterator[Finding]:
-    """The private services and the page's chart library."""
+    """Check the private services and the page's chart library."""
     if load(PulsarSettings).private and not (layout.PULSAR_HOME / "bin" / "pulsar").exists():
         yield Finding("set-up", "failed", f"Pulsar {layout.PULSAR_VERSION} is not installed", "run scripts/setup")
     elif load(DatabaseSettings).private and not layout.postgres_program("postgres").exists():
@@ -141,15 +145,15 @@ def _library() -> str:
 
 
 def ports() -> Iterator[Finding]:
-    """Free when nothing runs; ours when it does."""
+    """Check that the ports are free, or held by our own supervisord."""
     running = bool(collect.supervised())
     taken = {port: name for port, name in needed_ports().items() if not port_is_free(port)}
     if running:
         yield ok("ports", f"supervisord runs and holds {len(taken)} of {len(needed_ports())} ports")
     elif taken:
         shown = ", ".join(f"{port} ({name})" for port, name in sorted(taken.items()))
-        advice = "end what holds them, or set the names in brackets to free ports"
-        yield Finding("ports", "warning", f"nothing of ours runs under supervisord, and taken are {shown}", advice)
+        advice = "stop the programs that use them, or set the names in brackets to free ports"
+        yield Finding("ports", "warning", f"the pipeline is not running, but these ports are taken: {shown}", advice)
     else:
         yield ok("ports", f"{len(needed_ports())} ports are free; nothing runs yet")
 
@@ -170,7 +174,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 
 
 def examine() -> Iterator[Finding]:
-    """All checks; one that breaks does not hide the others. After wrong settings nothing else is asked."""
+    """Run all checks; a failing check does not hide the others. With wrong settings nothing else is checked."""
     for check in CHECKS:
         try:
             found = list(check())
@@ -182,11 +186,11 @@ def examine() -> Iterator[Finding]:
 
 
 @click.command()
-@click.option("--demo", "of_demo", is_flag=True, help="Of the demonstration.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--demo", "of_demo", is_flag=True, help="Check the demonstration.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @program("doctor")
 def main(of_demo: bool, as_json: bool) -> int:
-    """Check what the pipeline stands on. Exit code 0: nothing failed; 1: something did."""
+    """Check everything the pipeline depends on. The exit code is 1 if a check failed, otherwise 0."""
     if of_demo and not demo.active():
         enter_demo()
     console = Console(highlight=False, soft_wrap=True)

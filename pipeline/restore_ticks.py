@@ -1,9 +1,9 @@
-"""Bring ticks that retention dropped back from the archive into the tables. `python -m pipeline.restore_ticks`
+"""`python -m pipeline.restore_ticks`: restore ticks dropped by retention from the archive into the tables.
 
     python -m pipeline.restore_ticks --venue kraken --product BTC-USD --from 2024-05-01 --to 2024-05-08
 
-Whole spans come back, each in one transaction and compared with its file, and stay for `--keep-days`; then retention
-may drop them again. The files stay what they are.
+Complete spans are restored, each in one transaction and verified against its file, and kept for `--keep-days`; then
+retention may drop them again. The files are not changed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from venues.registry import product_at
 
 
 @click.command()
-@click.option("--venue", required=True, help="Such as kraken.")
-@click.option("--product", required=True, help="Such as BTC-USD.")
-@click.option("--from", "from_", required=True, help="First moment (UTC), such as 2024-05-01 or 400_days_ago.")
-@click.option("--to", required=True, help="The moment before which it ends, written the same way.")
+@click.option("--venue", required=True, help="For example kraken.")
+@click.option("--product", required=True, help="For example BTC-USD.")
+@click.option("--from", "from_", required=True, help="Start (UTC), for example 2024-05-01 or 400_days_ago.")
+@click.option("--to", required=True, help="End, exclusive, in the same format.")
 @click.option(
-    "--keep-days", type=click.IntRange(1, 36_500), default=30, show_default=True, help="Then they may go again."
+    "--keep-days", type=click.IntRange(1, 36_500), default=30, show_default=True, help="Then they may be dropped again."
 )
 @program("restore-ticks")
 def main(venue: str, product: str, from_: str, to: str, keep_days: int) -> int:
-    """Bring archived ticks of one product and interval back into the tables."""
+    """Restore archived ticks of one product and interval into the tables."""
     venue = canonical_venue(venue)
     product = product_at(venue, product)
     now = now_us()
@@ -52,9 +52,7 @@ def main(venue: str, product: str, from_: str, to: str, keep_days: int) -> int:
             {"venue": venue, "product": product, **interval},
         )
         if not wanted:
-            raise WrongUse(
-                f"nothing of {venue} {product} is archived in that interval; the view archived says what is."
-            )
+            raise WrongUse(f"nothing of {venue} {product} is archived in that interval; see the view archived.")
         storage = open_storage(load(ArchiveSettings))
         total = 0
         for span in wanted:

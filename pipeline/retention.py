@@ -1,10 +1,10 @@
-"""Drop ticks that are older than `DATABASE_RETENTION_DAYS`, once an hour. `python -m pipeline.retention`
+"""`python -m pipeline.retention`: drop ticks older than `DATABASE_RETENTION_DAYS`, once an hour.
 
-Whole chunks go (`drop_chunks`, which both editions of TimescaleDB have), and only those of which the archive holds
-every row: each file is read and compared with the ledger before. What is not archived stays, and is said. Candles
-stay, and so does the ledger: what was dropped stays accounted for and is never fetched again. Off by default.
+Complete chunks are dropped (`drop_chunks`, available in both editions of TimescaleDB), and only those of which the
+archive has every row: each file is read and compared with the ledger first. What is not archived is kept and reported.
+Candles and the ledger are kept: dropped ticks stay accounted for and are never fetched again. Off by default.
 
-`DATABASE_RETENTION_WITHOUT_ARCHIVE=true` drops what is in no file too: it is gone for good.
+`DATABASE_RETENTION_WITHOUT_ARCHIVE=true` also drops ticks that are in no file: they are lost for good.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EVERY_S = 3600.0
 
 
 def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: bool = False) -> tuple[int, list[str]]:
-    """Drop chunks that are wholly older than `days`; how many, and why others stay."""
+    """Drop chunks entirely older than `days`; returns how many, and why others are kept."""
     dropped, kept = 0, []
     for chunk in old_chunks(conn, days):
         why = held(conn, chunk, days, whatever=without_archive) or verified(conn, storage, chunk)
@@ -49,16 +49,16 @@ def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: 
 @click.command()
 @program("retention")
 def main() -> int:
-    """Drop old ticks, hour by hour, until stopped."""
+    """Drop old ticks once an hour; runs until stopped."""
     settings = load(DatabaseSettings)
     if settings.retention_days == 0:
         get_logger().info(events.DISABLED, text="DATABASE_RETENTION_DAYS is 0: every tick is kept")
         return 0
     if not (load(ArchiveSettings).enabled or settings.retention_without_archive):
         raise WrongUse(
-            f"DATABASE_RETENTION_DAYS is {settings.retention_days} and ARCHIVE_ENABLED is false, so what is dropped"
-            " would be gone for good: set ARCHIVE_ENABLED=true, or DATABASE_RETENTION_WITHOUT_ARCHIVE=true"
-            " if that is meant."
+            f"DATABASE_RETENTION_DAYS is {settings.retention_days} and ARCHIVE_ENABLED is false, so dropped ticks"
+            " would be lost for good: set ARCHIVE_ENABLED=true, or DATABASE_RETENTION_WITHOUT_ARCHIVE=true"
+            " if that is intended."
         )
     stop = Stop().listen()
     last: dict[str, Any] = {"dropped_chunks": 0, "kept": [], "why": []}

@@ -1,4 +1,4 @@
-"""`python -m pipeline.start [--demo [--once]]`: what scripts/start does after the set-up."""
+"""`python -m pipeline.start [--demo [--once]]`: start the pipeline; called by scripts/start after setup."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ARRIVE_WITHIN_S = 300.0
 
 
 @click.command()
-@click.option("--demo", "as_demo", is_flag=True, help="Simulated venues, with data and ports of their own.")
+@click.option("--demo", "as_demo", is_flag=True, help="Use simulated venues, with separate data and ports.")
 @click.option("--once", is_flag=True, help="With --demo: stop after the report; exit code 1 if something is missing.")
 def main(as_demo: bool, once: bool) -> None:
     """Run the pipeline in the foreground until Ctrl-C."""
-    os.umask(0o077)  # logs and pid files are ours alone
+    os.umask(0o077)  # logs and pid files are readable by us only
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
         if once and not as_demo:
-            raise WrongUse("--once goes with --demo only.")
+            raise WrongUse("--once requires --demo.")
         if as_demo:
             demo.enter_demo()
         check_all()
@@ -76,7 +76,7 @@ def _demo(console: Console, once: bool) -> int:
         if missing:
             console.print(f"[red]Did not arrive: {', '.join(missing)}.[/red] See {_short(log_file)}.")
         if not once and child.poll() is None:
-            console.print("The demonstration goes on; Ctrl-C stops it.")
+            console.print("The demonstration keeps running; Ctrl-C stops it.")
             child.wait()
             return 0
         return 1 if missing else 0
@@ -87,7 +87,7 @@ def _demo(console: Console, once: bool) -> int:
 
 
 def _await_data(console: Console, child: subprocess.Popen[bytes]) -> list[str]:
-    """Wait until everything that the demo promises is stored; returns what did not arrive."""
+    """Wait until all promised data is stored; returns what did not arrive."""
     begun = datetime.now(UTC)
     deadline = time.monotonic() + ARRIVE_WITHIN_S
     state = demo_report.arrived(begun)

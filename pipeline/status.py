@@ -1,4 +1,4 @@
-"""What runs, what comes in, how complete it is, on one screen. `python -m pipeline.status`"""
+"""`python -m pipeline.status`: what is running, what arrives and how complete it is, on one screen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def age(seconds: float | None) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """Columns whose name ends in `>` are numbers."""
+    """Make a table; columns whose name ends in `>` are numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
         table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
@@ -54,7 +54,7 @@ def _about(one: collect.ProgramState) -> str:
 
 
 def render(found: collect.State) -> Group:
-    """One screen."""
+    """Render the state as one screen."""
     running = _table("program", "state", "port>", "")
     for one in found.programs:
         word = Text(_WORDS.get(one.state, one.state), style=_COLOURS[one.state])
@@ -110,12 +110,12 @@ def render(found: collect.State) -> Group:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
-@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
-@click.option("--demo", "of_demo", is_flag=True, help="Of the demonstration.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
+@click.option("--demo", "of_demo", is_flag=True, help="Show the demonstration.")
 @program("status")
 def main(as_json: bool, watch: bool, of_demo: bool) -> int:
-    """What runs and how complete it is. Exit code 0: all well; 1: something is down, waits or is missing."""
+    """Show what is running and how complete the data is. The exit code is 1 if there are problems, otherwise 0."""
     if of_demo:
         enter_demo()
     if as_json:

@@ -1,11 +1,11 @@
-"""Prove that what is stored is complete and that the candles are what the ticks say. `python -m pipeline.verify`
+"""`python -m pipeline.verify`: prove that the stored data is complete and that the candles match the ticks.
 
-For each instrument, in SQL over the real rows: ids contiguous or explained, rows = ids in the ledger, no id twice,
-hours as the ledger counts them, and every stored candle equal to one made anew from the ticks. What retention has
-dropped is left out of the comparison; the ledger still accounts for it.
+For each instrument, in SQL over the actual rows: ids are contiguous or explained, rows equal the ledger's ids, no id is
+duplicated, hours match the ledger's counts, and every stored candle equals one recomputed from the ticks. Data dropped
+by retention is excluded from the comparison; the ledger still accounts for it.
 
-With `--archive`, of each file of the archive that is current: rows, ranges and hash as they are read from the file
-alone, compared with the ledger and the catalog.
+With `--archive`, for each current file of the archive: rows, ranges and hash as read from the file, compared with the
+ledger and the catalog.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHECKS = {
 
 @dataclass
 class Verdict:
-    """What was found about one instrument and kind. `wrong` is empty when all is proven."""
+    """The result for one instrument and kind. `wrong` is empty if everything is proven."""
 
     instrument_id: int
     venue: str
@@ -69,7 +69,7 @@ def verify(
     from_: datetime | None = None,
     to: datetime | None = None,
 ) -> Iterator[Verdict]:
-    """Check every instrument that fits, over ticks of `[from_, to)`. One snapshot per instrument: writers may run."""
+    """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run."""
     span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
     found = query.rows(
         conn,
@@ -85,7 +85,7 @@ def verify(
     for verdict in found:
         kind = "trades" if verdict.kind == "trades" else "quotes"
         with conn.transaction():
-            # The questions of one instrument see one state, whatever the writers do meanwhile.
+            # All queries of an instrument see the same state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             for check in CHECKS[kind]:
                 values = {"instrument": verdict.instrument_id, **span}
@@ -98,15 +98,16 @@ def _time(text: str | None, name: str) -> datetime | None:
 
 
 @click.command()
-@click.option("--venue", help="Only this venue, such as kraken.")
-@click.option("--product", help="Only this product, such as BTC-USD.")
-@click.option("--from", "from_", help="Only ticks from this moment (UTC) on, such as 2024-05-01T12:00 or 7_days_ago.")
-@click.option("--to", help="Only ticks before this moment, written the same way.")
-@click.option("--archive", "files", is_flag=True, help="Check the archive's files, which are read whole, instead.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+@click.option("--venue", help="Only this venue, for example kraken.")
+@click.option("--product", help="Only this product, for example BTC-USD.")
+@click.option("--from", "from_", help="Only ticks from this time (UTC) on, for example 2024-05-01T12:00 or 7_days_ago.")
+@click.option("--to", help="Only ticks before this time, in the same format.")
+@click.option("--archive", "files", is_flag=True, help="Check the archive's files instead, by reading them completely.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead of a table.")
 @program("verify", logs=False)
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, files: bool, as_json: bool) -> int:
-    """Prove candles, and completeness where the venue lets it be proven. Exit code 0: proven; 1: something is wrong."""
+    """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, else
+    0."""
     span = _time(from_, "--from"), _time(to, "--to")
     venue = canonical_venue(venue) if venue else None
     wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
@@ -118,7 +119,7 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
             return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
         verdicts = list(verify(conn, venue, wanted, *span))
     if not verdicts:
-        raise WrongUse("nothing is stored for that; see the view completeness for what there is.")
+        raise WrongUse("no stored data matches; see the view completeness.")
     if as_json:
         for verdict in verdicts:
             told = {name: value for name, value in asdict(verdict).items() if name != "instrument_id"}
@@ -129,11 +130,11 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
 
 
 def _words(v: Verdict) -> list[str]:
-    """What is proven of an instrument with which nothing is wrong."""
+    """Return what is proven of an instrument without errors."""
     if not provable(v.proof):
         return ["candles proven", sampled_text(v.missed) if v.proof else "whether it is complete is not"]
     words = ["proven" + shown_by(v.proof), *others_text(v.explained_by)]
-    if v.kind == "trades" and v.live:  # more than that nobody can say while the venue cannot be asked
+    if v.kind == "trades" and v.live:  # no more can be claimed while the newest trade is unconfirmed
         words[0] += f" up to {v.proven_until:%Y-%m-%d %H:%M:%S}" if v.proven_until else ", up to when is not known"
     return words
 
@@ -153,7 +154,7 @@ def _print(verdicts: list[Verdict]) -> None:
 
 
 def _archive(audited: Iterator[Audited], as_json: bool) -> int:
-    """Print what the files were found to hold."""
+    """Print the results of the files."""
     table = Table(
         "kind", "venue", "product", "files", "rows", "bytes a row", "first day", "last day", "verdict", box=None
     )
@@ -177,7 +178,7 @@ def _archive(audited: Iterator[Audited], as_json: bool) -> int:
         )
         table.add_row(kind, venue, product, *told, f"[red]{len(bad)} wrong[/]" if bad else "[green]as in the ledger[/]")
     if not number:
-        raise WrongUse("nothing is archived of that; see the view archived for what is.")
+        raise WrongUse("no archived data matches; see the view archived.")
     if not as_json:
         console = Console(width=None if sys.stdout.isatty() else 140)
         console.print(table)

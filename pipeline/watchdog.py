@@ -1,10 +1,10 @@
-"""`python -m pipeline.watchdog`: what no longer answers is killed, and supervisord starts it anew.
+"""`python -m pipeline.watchdog`: kill processes that no longer answer; supervisord restarts them.
 
-A process can be alive and dead: stopped, deadlocked, out of memory. Each program answers on its `/health` port,
-whatever it has to say (503 is an answer too); the broker answers HTTP, the database answers SQL, be it with an error.
-What answered once and then gives no answer at all for `--silence` seconds is killed: a frozen process hears no polite
-signal. What never answered yet may be waiting for broker and database: its `--grace` runs only while these serve, and
-is doubled after each such kill, so that what needs long (a broker with a large journal) is not killed for ever.
+A process can be running but hung: stopped, deadlocked, out of memory. Each program answers on its `/health` port (503
+is an answer too); the broker answers HTTP, the database answers SQL, possibly with an error. A process that has
+answered and then does not answer at all for `--silence` seconds is killed, because a frozen process ignores SIGTERM.
+One that has never answered may be waiting for broker and database: its `--grace` runs only while these are ready, and
+doubles with each such kill, so that a slow start (a broker with a large journal) is not killed forever.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from pipeline.services.processes import Process
 Probe = Callable[[], bool]
 LOOK_EVERY_S = 2.0
 ANSWER_WITHIN_S = 5.0
-# Between two looks no more than this counts as silence: if more time passed, it was the watchdog that stood still.
+# At most this counts as silence between two polls: if more time passed, the watchdog itself was suspended.
 MOST_AT_ONCE_S = 2 * ANSWER_WITHIN_S
 SERVICES = ("broker", "database")
-# Times `grace` for these: on a machine with a load of 25 a broker needed more than two minutes for its first start, and
-# to kill it only made it begin again.
+# Multiple of `grace` for these: on a machine with a load of 25 a broker needed more than two minutes for its first
+# start, and killing it only made it start over.
 SERVICES_PATIENCE = 5
 LONGEST_GRACE_S = 3600.0
 
 
 def http_answers(url: str, token_file: Path | None = None) -> bool:
-    """Whether anything at all comes back, whatever its status. The broker logs each question without its token."""
+    """Whether there is any answer, whatever its status. With the token, because the broker logs requests without."""
     try:
         token = token_file.read_text().strip() if token_file and token_file.exists() else None
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -60,7 +60,7 @@ def http_answers(url: str, token_file: Path | None = None) -> bool:
 
 
 def database_answers(url: str) -> bool:
-    """Whether the server answers a new connection: with a row, or with an error of its own ("starting up")."""
+    """Whether the server answers a new connection, with a row or with an error ("starting up")."""
     try:
         with psycopg.connect(url, connect_timeout=int(ANSWER_WITHIN_S), application_name="watchdog") as connection:
             connection.execute("SELECT 1")
@@ -72,11 +72,11 @@ def database_answers(url: str) -> bool:
 
 
 def services_serve(broker: PulsarSettings, database: DatabaseSettings) -> bool:
-    """Whether a program could do its work now: both services take what the settings say."""
+    """Whether broker and database accept connections with these settings."""
     try:
         with psycopg.connect(database.conninfo, connect_timeout=int(ANSWER_WITHIN_S), application_name="watchdog"):
             Admin(broker).clusters()
-    except Refused:  # it serves, and this is not ours to ask
+    except Refused:  # it is ready, but we may not run the check
         return True
     except (psycopg.Error, PipelineError):
         return False
@@ -84,7 +84,7 @@ def services_serve(broker: PulsarSettings, database: DatabaseSettings) -> bool:
 
 
 def probes() -> dict[str, Probe]:
-    """How to ask each process that supervisord knows."""
+    """Return a probe for each of supervisord's processes."""
     asked: dict[str, Probe] = {
         one.name: partial(http_answers, f"http://127.0.0.1:{one.port}/health")
         for one in PROGRAMS
@@ -98,12 +98,12 @@ def probes() -> dict[str, Probe]:
 
 
 class Asker(threading.Thread):
-    """Asks one probe again and again, on a thread that nobody has to wait for: a frozen server may hold it for ever."""
+    """Runs one probe repeatedly, in its own thread, because a frozen server may block it forever."""
 
     def __init__(self, name: str, probe: Probe) -> None:
         super().__init__(name=f"ask-{name}", daemon=True)
         self._probe = probe
-        # The newest question that was answered: when it was asked, and when the answer came. Monotonic seconds.
+        # The newest answered probe: when it was sent, and when the answer came. Monotonic seconds.
         self._newest = (float("-inf"), float("-inf"))
 
     def run(self) -> None:
@@ -112,19 +112,19 @@ class Asker(threading.Thread):
             try:
                 if self._probe():
                     self._newest = (asked_s, time.monotonic())
-            except Exception as error:  # a thread that ends would look like a silence of the process
+            except Exception as error:  # if the thread ended, the process would look silent
                 get_logger().error("watchdog_probe", on=self.name, error=repr(error))
             time.sleep(max(0.1, LOOK_EVERY_S - (time.monotonic() - asked_s)))
 
     def answered(self, asked_from_s: float, come_from_s: float) -> bool:
-        """Whether an answer came since the one moment to a question asked since the other."""
+        """Whether an answer arrived since `come_from_s` to a probe sent since `asked_from_s`."""
         asked_s, come_s = self._newest
         return asked_s >= asked_from_s and come_s >= come_from_s
 
 
 @dataclass
 class Heard:
-    """One process: since when we know it, whether it ever answered, and for how long it has been silent now."""
+    """One process: first seen when, whether it ever answered, and how long it has been silent."""
 
     process: Process
     since_s: float
@@ -134,13 +134,13 @@ class Heard:
 
 @dataclass
 class Watch:
-    """What was heard from each process. Times are monotonic seconds."""
+    """Tracks the answers of all processes. Times are monotonic seconds."""
 
     silence: float
     grace: float
     heard: dict[str, Heard] = field(default_factory=dict)
     killed: dict[str, int] = field(default_factory=dict)
-    graces: dict[str, float] = field(default_factory=dict)  # longer ones than `grace`, of what was killed in its grace
+    graces: dict[str, float] = field(default_factory=dict)  # increased ones, of processes killed during their grace
     looked_s: float | None = None
 
     @property
@@ -154,10 +154,10 @@ class Watch:
         serving: bool,
         now_s: float,
     ) -> list[str]:
-        """Note one look; returns the names of those that were silent too long.
+        """Record a poll; returns the names of processes silent for too long.
 
-        `answered` is `Asker.answered` of the one that is named. `serving`: whether broker and database serve, without
-        which a program may rightly have said nothing yet.
+        `answered`: `Asker.answered` of the named process. `serving`: whether broker and database are ready; until then
+        a program need not have answered yet.
         """
         before_s, self.looked_s = self.looked_s if self.looked_s is not None else now_s, now_s
         passed_s = min(now_s - before_s, MOST_AT_ONCE_S)
@@ -180,7 +180,7 @@ class Watch:
         return self.graces.get(name, self.grace * (SERVICES_PATIENCE if name in SERVICES else 1))
 
     def kill(self, name: str) -> None:
-        """End a silent process. Its successor gets more time if this one never said a word."""
+        """Kill a silent process. Its successor gets more time if it never answered."""
         one = self.heard.pop(name)
         get_logger().error(
             "watchdog_kill", process=name, pid=one.process.pid, silent_s=round(one.silent_s), answered=one.answered
@@ -192,7 +192,7 @@ class Watch:
 
 
 def running(server: ServerProxy) -> dict[str, Process]:
-    """The processes that supervisord runs now."""
+    """Return the processes currently run by supervisord."""
     states: Any = server.supervisor.getAllProcessInfo()
     found = {}
     for state in states:
@@ -202,7 +202,7 @@ def running(server: ServerProxy) -> dict[str, Process]:
 
 
 def watched(processes: Mapping[str, Process], askers: Iterable[str]) -> dict[str, Process]:
-    """Those that can be asked."""
+    """Return the processes that have a probe."""
     return {name: processes[name] for name in askers if name in processes}
 
 
@@ -213,7 +213,7 @@ def watched(processes: Mapping[str, Process], askers: Iterable[str]) -> dict[str
     show_default=True,
     envvar="WATCHDOG_SILENCE",
     show_envvar=True,
-    help="Kill what answered before and then did not for so many seconds.",
+    help="Kill processes that have answered before and then not for this many seconds.",
 )
 @click.option(
     "--grace",
@@ -221,11 +221,11 @@ def watched(processes: Mapping[str, Process], askers: Iterable[str]) -> dict[str
     show_default=True,
     envvar="WATCHDOG_GRACE",
     show_envvar=True,
-    help="A new process may be silent for so many seconds while broker and database serve.",
+    help="Seconds that a new process may be silent while broker and database are ready.",
 )
 @program("watchdog")
 def main(silence: float, grace: float) -> None:
-    """Kill what no longer answers; supervisord starts it anew."""
+    """Kill processes that no longer answer; supervisord restarts them."""
     stop = Stop().listen()
     watch = Watch(silence, grace)
     last_look = time.monotonic()

@@ -1,1 +1,1 @@
-"""Finds what is missing, asks the venue for it, and signs what the venue has not."""
+"""The gap filler: finds missing trades, fetches them, and signs what the venue does not have."""

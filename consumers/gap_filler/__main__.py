@@ -1,4 +1,4 @@
-"""Missing trade ids are found, fetched from the venue and published again. `python -m consumers.gap_filler`"""
+"""`python -m consumers.gap_filler`: find missing trade ids, fetch the trades by REST and publish them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from venues.registry import adapters
 @click.command()
 @program("gap-filler")
 def main() -> int:
-    """Repair missing trades of all live venues whose ids show them."""
+    """Repair missing trades of all live venues with contiguous trade ids; runs until stopped."""
     stop = Stop().listen()
     log = get_logger()
     health = GapHealth()
     server = HealthServer("gap-filler", BY_NAME["gap-filler"].port, health.report)
     log.info(events.STARTED, health_port=server.port)
     state_dir = load(CommonSettings).state_dir
-    # Few attempts: a worker that waits long for one hole keeps the newer ones waiting.
+    # Few attempts: a worker that waits long for one gap keeps the newer ones waiting.
     venues = {one.name: (one, load(one.settings)) for one in adapters().values() if one.proof is Proof.IDS}
     sources = [one.rest(its, state_dir, stop, attempts=3) for one, its in venues.values()]
     configured = [(one.name, product) for one, its in venues.values() if its.enabled for product in one.products(its)]

@@ -1,6 +1,6 @@
-"""What the gap filler explains after it has looked itself: signed in the ledger as soon as the claim has arrived.
+"""Explanations of missing ids: the gap filler signs its own findings in the ledger once their claims are stored.
 
-Claims of others explain nothing. Their ids stay missing, so the gap filler looks for them, and what it finds decides.
+Claims of others explain nothing: their ids stay missing, so the gap filler looks for them, and its result decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from venues.id_ranges import IdRange
 
 
 class Explanations:
-    """Thread-safe. `tell(gap, reason)` hears of each new one. Lost with the process: ids are then looked at again."""
+    """Our findings that await signing. Thread-safe. `tell(gap, reason)` is called for each new one. Kept in memory
+    only: after a restart the ids are checked again."""
 
     def __init__(self, tell: Callable[[IdGap, str], None]) -> None:
         self._tell = tell
@@ -23,14 +24,14 @@ class Explanations:
         self._mine: dict[tuple[str, str, str], list[IdRange]] = {}
 
     def add(self, key: Key, found: list[IdRange], reason: str) -> None:
-        """These ids were looked for and their claim is published."""
+        """Add ids that were looked for and whose claim is published."""
         with self._lock:
             self._mine[(*key, reason)] = id_ranges.merged([*self._mine.get((*key, reason), []), *found])
         for first, last in found:
             self._tell(IdGap(*key, first, last, None, None), reason)
 
     def sign(self, ledger: Ledger) -> None:
-        """Sign the claims that are ours."""
+        """Sign the stored claims that are ours."""
         with self._lock:
             for claim in ledger.claims():
                 mine = self._mine.get((claim.venue, claim.product_id, claim.reason), [])

@@ -1,4 +1,4 @@
-"""What the gap filler remembers of the holes that it sees: since when, what was done, when to try again."""
+"""Tracks gaps: when each was first seen, what was published for it, when to retry."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from venues import id_ranges
 from venues.id_ranges import IdRange
 
 Key = tuple[str, str]  # venue, product
-# What was published is stored within a second; after this long it counts as lost and is fetched again.
+# Published trades are stored within a second; after this long they count as lost and are fetched again.
 STORED_WITHIN_S = 60.0
 
 
 @dataclass
 class Change:
-    """What became of the holes since the last look."""
+    """Changes of the gaps since the last poll."""
 
     opened: list[IdGap] = field(default_factory=list)
     repaired: list[IdGap] = field(default_factory=list)
@@ -32,7 +32,7 @@ class _Known:
 
 
 class GapBook:
-    """Thread-safe. Times are monotonic seconds."""
+    """The known gaps. Thread-safe. Times are monotonic seconds."""
 
     def __init__(self, reorder_s: float, confirm_s: float) -> None:
         self._reorder_s, self._confirm_s = reorder_s, confirm_s
@@ -43,7 +43,7 @@ class GapBook:
         self._explained: defaultdict[Key, list[IdRange]] = defaultdict(list)
 
     def see(self, gaps: list[IdGap], now: float) -> Change:
-        """Take the holes that the ledger shows now (of all products)."""
+        """Update the gaps with those that the ledger shows now (of all products)."""
         with self._lock:
             change = Change()
             current: defaultdict[Key, list[IdGap]] = defaultdict(list)
@@ -73,14 +73,14 @@ class GapBook:
             after.append(known)
         if after:
             self._known[key] = after
-        else:  # nothing is missing any more: forget all of the product
+        else:  # nothing is missing: forget the product
             self._known.pop(key, None)
             self._published.pop(key, None)
             self._waiting.pop(key, None)
             self._explained.pop(key, None)
 
     def due(self, now: float) -> dict[Key, list[IdGap]]:
-        """Holes that are old enough and not in work, ascending; those of a product that waits are cut out."""
+        """Return the gaps to repair now: old enough and neither published nor postponed, ascending."""
         with self._lock:
             made: dict[Key, list[IdGap]] = {}
             for key, known in self._known.items():
@@ -104,18 +104,18 @@ class GapBook:
             return made
 
     def published(self, key: Key, what: list[IdRange], now: float) -> None:
-        """These ids are on their way into the ledger."""
+        """Record ids that are published and on their way into the ledger."""
         with self._lock:
             self._published[key] += [(span, now) for span in what]
 
     def put_off(self, key: Key, what: list[IdRange], seconds: float) -> None:
-        """Do not ask for these ids before this time has passed."""
+        """Postpone requests for these ids."""
         with self._lock:
             until = time.monotonic() + seconds
             self._waiting[key] += [(span, until) for span in what]
 
     def unrepairable(self, gap: IdGap) -> None:
-        """These ids will vanish from the ledger's holes because they are explained, not because they came."""
+        """Record ids that will disappear from the ledger's gaps because they are explained, not repaired."""
         with self._lock:
             key = (gap.venue, gap.product_id)
             self._explained[key] = id_ranges.merged([*self._explained[key], (gap.first_id, gap.last_id)])

@@ -1,9 +1,9 @@
-"""What the venues are known to have, whatever becomes of the trades: their heads, stored in `trade_heads`.
+"""Heads: the newest trade of each product, tracked independently of the trades and stored in `trade_heads`.
 
-Two witnesses: the live producers tell on `control/heads` what their streams showed, and REST is asked for the newest
-trade of each product whose stream has shown nothing new for a while. A trade that a head knows of and that does not
-arrive is missing within a minute, wherever it was lost between socket and table. A product of which neither witness can
-say that there is nothing newer is not known to be complete, and the view `completeness` says so.
+Two witnesses: the live producers publish on `control/heads` what their streams have shown, and REST is asked for the
+newest trade of each product whose stream has shown nothing new for a while. A trade below a head that does not arrive
+is reported missing within a minute, wherever it was lost between socket and table. If neither witness can confirm that
+there is nothing newer, the product is not known to be complete, and the view `completeness` says so.
 """
 
 from __future__ import annotations
@@ -31,45 +31,45 @@ from venues.registry import proof_of
 from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product
-# A trade is stored some 20 ms after its frame; one that was shown longer ago than this should be there.
+# A trade is stored some 20 ms after its frame; one seen longer ago than this should be stored.
 MOST_OFFSET_US = 86_400_000_000  # what a message says of clocks beyond a day is no measurement
 SETTLE_S = 10.0
-# REST is asked when the stream has shown nothing new for so long, and that often at most while it stays so ...
+# REST is asked if the stream has shown nothing new for QUIET_S, then every ASK_EVERY_S ...
 QUIET_S = 10.0
 ASK_EVERY_S = 15.0
-# ... but of many quiet products of one venue less often: this share of its calls is for heads.
+# ... but less often for many quiet products of a venue: this share of its REST rate is for heads.
 SHARE_OF_CALLS = 0.25
-# Also beside a stream that moves: an id that only the stream has shown for ten minutes while REST has none is an error.
+# REST is also asked while the stream moves: an id that only the stream has shown for ten minutes is an error.
 ASK_ANYWAY_S = 120.0
 REFUTED_AFTER_S = 600.0
 WRITE_EVERY_S = 2.0
-# A product that nobody configured and no producer has told of for so long is not live any more.
+# A product that is not configured and that no producer has reported for this long is no longer live.
 RETIRE_AFTER_S = 3600.0
 ASKERS = 4
-# Products that only a message tells of, until REST has confirmed them.
+# Limit of products known only from messages, until REST has confirmed them.
 MOST_STRANGERS = 100
 
 
 @dataclass
 class ProductHead:
-    """What is known of one product. Times are monotonic seconds; `None`: never."""
+    """The head of one product. Times are monotonic seconds; `None`: never."""
 
     from_id: int
     newest_id: int
     seen: float
     witness: str
-    checked: float | None = None  # a witness last said that there is nothing newer than `newest_id`
+    checked: float | None = None  # when a witness last confirmed `newest_id` as the newest
     settled_id: int = -1
-    proven: float | None = None  # the moment for which `settled_id` is known to have been the newest
+    proven: float | None = None  # the time at which `settled_id` is known to have been the newest
     asset_class: str = "crypto"
-    stream_at: float | None = None  # the stream last showed something new
+    stream_at: float | None = None  # when the stream last showed a new trade
     asked_at: float | None = None
     clock_offset_ms: int | None = None  # measured since it was last written
-    real: bool = True  # False: only a message says that there is such a product; REST is asked before it is believed
+    real: bool = True  # False: known only from a message; not believed until REST confirms it
     _young: deque[tuple[float, int]] = field(default_factory=deque)
 
     def told(self, newest_id: int, witness: str, now: float) -> None:
-        """A witness says which id is the newest."""
+        """Record a witness's newest id."""
         if newest_id > self.newest_id:
             self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
             self._young.append((now, newest_id))
@@ -81,15 +81,15 @@ class ProductHead:
                 self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
                 self.settled_id = min(self.settled_id, newest_id)
                 self._young.clear()
-            # Otherwise REST is behind what is known, and says nothing about now.
+            # Otherwise REST is behind what is known, and proves nothing about now.
         if witness == "stream":
             self.stream_at = now
 
     def settle(self, now: float) -> None:
-        """Move on to what was seen long enough ago.
+        """Advance `settled_id` and `proven` to what was seen at least `SETTLE_S` ago.
 
-        Only then is it counted as missing, so only for that moment may anything be claimed: after an hour without a
-        witness the first answer names ids that have been missing for an hour.
+        Only then do absent ids count as missing, so completeness can only be claimed for that time: after an hour
+        without a witness, the first answer reveals ids that have been missing for an hour.
         """
         while self._young and now - self._young[0][0] >= SETTLE_S:
             self.proven, settled_id = self._young.popleft()
@@ -101,16 +101,16 @@ class ProductHead:
         return offset_ms
 
     def due(self, now: float, ask_every_s: float) -> bool:
-        """Whether REST is to be asked."""
+        """Whether to ask REST now."""
         asked_s = float("inf") if self.asked_at is None else now - self.asked_at
         quiet = self.stream_at is None or now - self.stream_at >= QUIET_S
         return asked_s >= (ask_every_s if quiet else ASK_ANYWAY_S)
 
 
 class Heads:
-    """Used by the gap filler's loop alone.
+    """The heads of all products. Used by the gap filler's loop only; not thread-safe.
 
-    `configured`: products that the settings name; others are live as long as a producer tells of them.
+    `configured`: products named in the settings; others are live as long as a producer reports them.
     """
 
     def __init__(self, sources: Iterable[Source], bus: Bus, configured: Iterable[Key], stop: threading.Event) -> None:
@@ -126,7 +126,7 @@ class Heads:
         self._written = -WRITE_EVERY_S
 
     def look(self, ledger: Ledger) -> None:
-        """Take what the witnesses said, ask where it is time, and store it. Raises what the database raises."""
+        """Process the witnesses' reports, ask REST where due, and store the heads. Raises what the database raises."""
         now = time.monotonic()
         self._listen(now)
         if now - self._written >= WRITE_EVERY_S:
@@ -143,13 +143,13 @@ class Heads:
             self._write(ledger, now)
 
     def ages(self) -> dict[Key, float]:
-        """Live products -> for how many seconds nobody has been able to say what the venue has."""
+        """Return, per live product, the seconds since the newest trade was last confirmed."""
         now = time.monotonic()
         real = {key: head for key, head in self._known.items() if head.real}
         return {key: float("inf") if head.proven is None else now - head.proven for key, head in real.items()}
 
     def newest(self, key: Key) -> int | None:
-        """The newest id that the venue is known to have."""
+        """Return the newest confirmed id; None if unknown."""
         head = self._known.get(key)
         return head.newest_id if head and head.checked is not None else None
 
@@ -159,7 +159,7 @@ class Heads:
     # -- witnesses ----------------------------------------------------------------------------------------------------
 
     def _listen(self, now: float) -> None:
-        """Read `control/heads`; tried again for ever, because REST goes on without it."""
+        """Open the reader of `control/heads` if needed; failures are retried forever, and REST works without it."""
         if self._reader is not None and self._reader.is_connected():
             return
         if now < self._open_reader_at:
@@ -179,10 +179,10 @@ class Heads:
             self._log.warning(events.BROKER_RETRY, on="control/heads", error=str(error))
 
     def _heard(self, data: bytes) -> None:
-        """On the client's thread: quick, and never raises."""
+        """Handle a message. Runs in the client's thread: must be quick. Never raises."""
         try:
             self._told.append((schemas.decode("head", data), time.monotonic()))
-        except Exception as error:  # whatever a decoder raises on bytes that are no Avro
+        except Exception as error:  # whatever a decoder raises on bytes that are not Avro
             self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
 
     def _take(self, record: dict[str, object], at: float) -> None:

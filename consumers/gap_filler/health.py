@@ -1,4 +1,4 @@
-"""How the gap filler is doing: what is missing and since when, and what nobody can say."""
+"""Health of the gap filler: what has been missing for how long, and what cannot be confirmed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from consumers.gap_filler.gap_tracker import Key
 
-# Not well when the ledger could not be read for so long ...
+# Unhealthy if the ledger could not be read for this long ...
 LEDGER_WITHIN_S = 60.0
-# ... nor when something is missing for so long: most holes are closed within seconds of being seen.
+# ... or trades are missing for this long: most gaps are closed within seconds of being seen ...
 OPEN_WITHIN_S = 45.0
-# ... nor when for so long nobody could say what a venue has.
+# ... or a venue's newest trade could not be confirmed for this long.
 CONFIRMED_WITHIN_S = 60.0
 
 
 class GapHealth:
-    """Well while the ledger can be read, nothing is missing for long, and what the venues have is known."""
+    """Healthy while the ledger can be read, nothing is missing for long, and the venues' newest trades are known."""
 
     def __init__(self) -> None:
         self.open_ids: dict[Key, int] = {}
@@ -27,13 +27,13 @@ class GapHealth:
         self._looked: float | None = None
 
     def looked(self, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
-        """One look at the ledger: missing ids, and seconds since somebody could last say what the venue has."""
+        """Record a poll of the ledger: missing ids, and seconds since the venue's newest trade was confirmed."""
         self._open_since = {key: self._open_since.get(key, now) for key, size in open_ids.items() if size}
         self._unconfirmed = {key: age for key, age in ages.items() if age > CONFIRMED_WITHIN_S}
         self.open_ids, self._looked = dict(open_ids), now
 
     def report(self) -> tuple[bool, dict[str, Any]]:
-        """For `/health`."""
+        """Return (healthy, body) for `/health`."""
         if self._looked is None:
             return False, {"why": ["waiting for broker and database"]}
         now = time.monotonic()
@@ -44,6 +44,6 @@ class GapHealth:
                 why.append(f"{key[0]} {key[1]}: {self.open_ids[key]:,} trades missing for {now - since:.0f} s")
         for (venue, product), unknown_s in self._unconfirmed.items():
             how_long = "yet" if isinf(unknown_s) else f"for {unknown_s:.0f} s"
-            why.append(f"{venue} {product}: nobody could say {how_long} what the venue has")
+            why.append(f"{venue} {product}: the newest trade could not be confirmed {how_long}")
         gaps = {f"{venue} {product}": size for (venue, product), size in self.open_ids.items() if size}
         return not why, {"open_ids": gaps, "ledger_read_age_s": round(age_s, 1), "why": why}

@@ -1,8 +1,7 @@
-"""The repair of missing trades: the ledger says which, REST gives them, and they are published again.
+"""Repair of missing trades: the ledger shows which, REST returns them, and they are published.
 
-All state is the ledger: a hole is there until the trades around it are joined or it is explained. So a restart loses
-nothing but the memory of first answers, which are then asked for again. Repairs take the road of all data, over the
-topic of the product, with origin `repair`.
+All state is in the ledger: a gap exists until its trades are stored or it is explained. So a restart only loses first
+looks, which are then repeated. Repairs are published like all data, to the product's topic, with origin `repair`.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
 
 LOOK_EVERY_S = 1.0
 PIECE_S = 10.0
-# Products that are repaired at the same time. The venues' limits decide how fast, this only how fair.
+# Products repaired in parallel. The venues' rate limits determine the speed, this only the fairness.
 WORKERS = 8
-UNKNOWN_S = 1e9  # as a metric: never so far
+UNKNOWN_S = 1e9  # value of the metric for "never"
 DAY_US = 86_400_000_000
-# A stored trade so many ids before a hole is near enough to begin there: five pages.
+# A stored trade at most this many ids before a gap is a good place to start: five pages.
 NEAR_IDS = 5_000
 
 
 class GapFiller:
-    """Looks at the ledger once a second and gives each product with due holes to a worker."""
+    """Polls the ledger once a second and submits each product with due gaps to a worker thread."""
 
     def __init__(
         self, sources: list[Source], bus: Bus, configured: Iterable[Key], health: GapHealth, stop: threading.Event
@@ -77,7 +76,7 @@ class GapFiller:
         self.health = health
 
     def run(self) -> None:
-        """Until stopped."""
+        """Repair until stopped."""
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="repair") as pool:
             while not self._stop.is_set():
                 try:
@@ -89,7 +88,7 @@ class GapFiller:
         self._session.close()
 
     def _ledger(self) -> Ledger:
-        """Over one connection for all threads."""
+        """The ledger, on one connection shared by all threads."""
         return Ledger(self._session.connection())
 
     def _publisher_of(self, venue: str) -> Callable[[str], Publisher]:
@@ -154,7 +153,7 @@ class GapFiller:
     # -- one product -------------------------------------------------------------------------------------------------
 
     def _work(self, key: Key, due: list[IdGap]) -> None:
-        """In a worker: the newest due holes of one product, under its lock. Never raises."""
+        """Repair the newest due gaps of one product under its lock. Runs in a worker thread. Never raises."""
         venue, product = key
         try:
             with self._ledger().turn(f"{venue} {product}", self._stop, wait=False) as mine:
@@ -169,8 +168,8 @@ class GapFiller:
             self._log.warning(events.REQUEST_FAILED, venue=venue, product=product, error=str(error))
             self._book.put_off(key, [_span(gap) for gap in due], 5.0)
         except (psycopg.OperationalError, psycopg.InterfaceError):
-            return  # the next look says it and connects again
-        except Exception as error:  # a mistake of ours must not end the repair of everything else
+            return  # the next poll reports it and reconnects
+        except Exception as error:  # a bug must not end all other repairs
             self._log.error(events.FAILED, venue=venue, product=product, error=f"{type(error).__name__}: {error}")
             self._book.put_off(key, [_span(gap) for gap in due], 60.0)
 
@@ -187,7 +186,7 @@ class GapFiller:
             return
         self._backpressure.wait(publisher.topic)
         before = self._ledger().trade_before(venue, product, cluster[0][0])
-        # Of a trade that is far behind, the time says little about where to look.
+        # The time of a trade far before the gap says little about where to start.
         before_us = before[1] if before and cluster[0][0] - before[0] <= NEAR_IDS else None
         after_us = next((gap.after_us for gap in due if gap.last_id == cluster[-1][1]), None)
         filled = filler.fill(product, cluster, before_us, after_us, budget_s=PIECE_S)
@@ -195,7 +194,7 @@ class GapFiller:
         self._note(key, due, cluster, filled)
 
     def _on_its_way(self, topic: str, cluster: list[IdRange], due: list[IdGap]) -> bool:
-        """Whether trades at the head are behind a backlog of the writer: fetched again, they would only lengthen it."""
+        """Whether trades at the head may be in the writer's backlog: fetching them again would only lengthen it."""
         if any(gap.after_us is not None for gap in due if gap.last_id == cluster[-1][1]):
             return False
         try:
@@ -210,7 +209,7 @@ class GapFiller:
             self._explanations.add(key, found, reason)
         if filled.complete:
             self._book.put_off(key, filled.waiting, self._settings.confirm_seconds)
-            # What the answers did not reach: REST is behind the stream.
+            # Ids that the answers did not reach: REST is behind the stream.
             rest = id_ranges.without(cluster, [*filled.published, *filled.explained, *filled.waiting])
             self._book.put_off(key, rest, 5.0)
         elif not (filled.published or filled.explained):
@@ -226,10 +225,10 @@ class GapFiller:
             )
 
     def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[IdRange]:
-        """The spans to fill; what is further back than the setting allows is recorded as such.
+        """Return the ranges to fetch; ids older than the setting allows are recorded as `too_old`.
 
-        By the venue's clock, and only where ours agrees with it: a wrong clock must not explain anything. Never at the
-        head, where no stored trade comes after.
+        Decided by the venue's clock, and only if ours agrees with it: a wrong clock must not explain anything. Never at
+        the head, where no stored trade follows.
         """
         venue, product = key
         source, newest = filler.source, self._heads.newest(key)
@@ -238,7 +237,7 @@ class GapFiller:
             first = gap.first_id
             before = self._ledger().trade_before(venue, product, gap.first_id)
             if before and before[1] < self._cutoff_us() and gap.after_us:
-                newest = newest or source.newest_trade(product)  # which tells the venue's time too
+                newest = newest or source.newest_trade(product)  # the answer also gives the venue's time
                 if source.clock.agrees:
                     first = self._first_young_enough(source, gap)
             if first > gap.first_id and first - 1 <= (newest or 0):
@@ -253,7 +252,7 @@ class GapFiller:
         return id_ranges.merged(wanted)
 
     def _first_young_enough(self, source: Source, gap: IdGap) -> int:
-        """The first id of the gap that the setting allows to ask for; one more than its last where it allows none."""
+        """Return the first id of the gap that is not too old; its last id + 1 if all are."""
         cutoff_us = self._cutoff_us()
         if gap.after_us is not None and gap.after_us < cutoff_us:
             return gap.last_id + 1
@@ -268,7 +267,7 @@ class GapFiller:
         return now_us() - self._settings.max_age_days * DAY_US
 
     def close(self) -> None:
-        """Give the broker a moment for what was published last."""
+        """Flush the publishers briefly."""
         self._heads.close()
         for publisher in [*self._publishers.values(), self._control]:
             publisher.flush(0.3)

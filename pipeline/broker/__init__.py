@@ -1,1 +1,1 @@
-"""Pulsar: topics, admin, client, publishers."""
+"""Apache Pulsar: topics, admin interface, client, publishers."""

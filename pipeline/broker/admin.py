@@ -1,4 +1,4 @@
-"""Pulsar's admin REST interface, as far as this project uses it (the Python client has none)."""
+"""Client for the parts of Pulsar's admin REST interface used here (the Python client has none)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _UNTRUSTED = re.compile(r"certificate verify failed: ([^(\]]*[^(\]. ])")
 class Admin:
     """Calls `/admin/v2`.
 
-    Raises `Unavailable` when nobody answers, `Refused` when the broker says no, `WrongUse` when the token or the
-    certificate is not accepted and never was (see `pipeline.core.admission`).
+    All methods raise `Unavailable` if the broker does not answer, `Refused` if it refuses, and `WrongUse` if token or
+    certificate are not accepted and never were (see `pipeline.core.admission`).
     """
 
     def __init__(self, settings: PulsarSettings) -> None:
@@ -40,14 +40,14 @@ class Admin:
             raise self._untrusted(str(error)) from None
         except requests.RequestException as error:
             raise Unavailable(f"Pulsar admin at {self._base} does not answer: {type(error).__name__}") from None
-        except OSError as error:  # the file of authorities
+        except OSError as error:  # the CA file
             raise shut_out(self._shown, f"PULSAR_TLS_CA_FILE cannot be read: {error}.") from None
         if answer.status_code in accept:
             return None
-        # 401 is also the answer to a known client that lacks a right: then it is JSON
+        # A known client without the permission gets a 401 too, but as JSON.
         if answer.status_code == 401 and not answer.content.startswith(b"{"):
             text = (
-                "wants a token: set PULSAR_TOKEN_FILE."
+                "requires a token; set PULSAR_TOKEN_FILE."
                 if token is None
                 else "does not accept the token; check PULSAR_TOKEN."
             )
@@ -60,13 +60,14 @@ class Admin:
         try:
             return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
         except ValueError:
-            raise Unavailable(f"Pulsar admin {path}: cut off after {len(answer.content)} bytes") from None
+            raise Unavailable(f"Pulsar admin {path}: truncated after {len(answer.content)} bytes") from None
 
     def _untrusted(self, text: str) -> PipelineError:
         if "NO_CERTIFICATE" in text:
-            return shut_out(self._shown, "PULSAR_TLS_CA_FILE: holds no certificate in PEM.")
+            return shut_out(self._shown, "PULSAR_TLS_CA_FILE: contains no certificate in PEM format.")
         found = _UNTRUSTED.search(text)
-        if found is None or "expired" in found[1]:  # ends in the middle, or is renewed by its owner: may be mended
+        # a broken connection, or a certificate that its owner may renew: retry
+        if found is None or "expired" in found[1]:
             return Unavailable(f"no TLS connection to {self._settings.admin}: {found[1] if found else text[:200]}")
         return shut_out(
             self._shown,
@@ -75,7 +76,7 @@ class Admin:
         )
 
     def healthy(self) -> bool:
-        """Whether the broker serves. Where only its owner may have it checked, that it answers must do."""
+        """Whether the broker is healthy. Where we may not run the health check, any answer counts."""
         try:
             return bool(self._call("GET", "brokers/health") == "ok")
         except Refused:
@@ -85,29 +86,31 @@ class Admin:
         return list(self._call("GET", "clusters"))
 
     def create_tenant(self, tenant: str) -> None:
-        """Create it where it is not there; only the broker's owner may, a tenant's own admin need not."""
+        """Create the tenant if it does not exist. Requires a superuser role of the broker."""
         if self._call("GET", f"namespaces/{tenant}", accept=(404,)) is not None:
             return
         try:
             clusters = [c for c in self.clusters() if c != "global"]
             self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
         except Refused as error:
-            raise WrongUse(f"there is no tenant {tenant} and it cannot be made; check PULSAR_TENANT: {error}") from None
+            raise WrongUse(
+                f"tenant {tenant} does not exist and cannot be created; check PULSAR_TENANT: {error}"
+            ) from None
 
     def namespaces(self, tenant: str) -> list[str]:
-        """Names without tenant."""
+        """Return namespace names without the tenant."""
         return [name.split("/", 1)[1] for name in self._call("GET", f"namespaces/{tenant}")]
 
     def create_namespace(self, namespace: str) -> None:
         self._call("PUT", f"namespaces/{namespace}", accept=(409,))
 
     def policies(self, namespace: str) -> dict[str, Any] | None:
-        """Every policy of a namespace, by Pulsar's own names; None where there is no such namespace."""
+        """Return all policies of a namespace, by Pulsar's names; None if there is no such namespace."""
         found: dict[str, Any] | None = self._call("GET", f"namespaces/{namespace}", accept=(404,))
         return found
 
     def schema(self, topic: str) -> str | None:
-        """The text of a topic's newest schema; None where it has none."""
+        """Return the text of a topic's newest schema, or None."""
         path = _path(topic).split("/", 1)[1]
         found = self._call("GET", f"schemas/{path}/schema", accept=(404,))
         return None if found is None else str(found["data"])
@@ -124,22 +127,22 @@ class Admin:
         self._call("POST", f"namespaces/{namespace}/schemaValidationEnforced", True)
 
     def topics(self, namespace: str) -> list[str]:
-        """Full names of the namespace's topics; a partitioned one once, without partition."""
+        """Return full names of the namespace's topics; a partitioned one once, without partition."""
         plain = [t for t in self._call("GET", f"persistent/{namespace}") if "-partition-" not in t]
         return sorted({*plain, *self._call("GET", f"persistent/{namespace}/partitioned")})
 
     def parts(self, namespace: str) -> list[str]:
-        """Full names of what a consumer reads: topics that are not partitioned, and partitions."""
+        """Return full names of what a consumer reads: non-partitioned topics, and partitions."""
         whole = set(self._call("GET", f"persistent/{namespace}/partitioned"))
         return sorted(set(self._call("GET", f"persistent/{namespace}")) - whole)
 
     def internal_stats(self, topic: str) -> dict[str, Any]:
-        """Ledgers and cursors of a topic, by Pulsar's own names."""
+        """Return ledgers and cursors of a topic, by Pulsar's names."""
         found: dict[str, Any] = self._call("GET", f"{_path(topic)}/internalStats")
         return found
 
     def create_topic(self, topic: str, partitions: int = 0) -> bool:
-        """Create `persistent://…`; True when it is new."""
+        """Create `persistent://…`; returns True if it is new."""
         path = _path(topic)
         if topic in self.topics("/".join(path.split("/")[1:3])):
             return False
@@ -150,7 +153,7 @@ class Admin:
         return True
 
     def backlog(self, topic: str, subscription: str) -> tuple[int, int]:
-        """(messages, bytes) that `subscription` has not acknowledged, over all partitions."""
+        """Return (messages, bytes) not acknowledged by `subscription`, over all partitions."""
         path = _path(topic)
         stats = self._call("GET", f"{path}/stats?subscriptionBacklogSize=true", accept=(404,))
         if stats is None:
@@ -161,10 +164,10 @@ class Admin:
         return int(one["msgBacklog"]), max(0, int(one.get("backlogSize", 0)))
 
     def ledgers(self, topic: str) -> list[tuple[int, int]]:
-        """(id, entries) of the ledgers that hold a topic, oldest first; empty where there is no such topic."""
+        """Return (id, entries) of a topic's ledgers, oldest first; empty if there is no such topic."""
         stats = self._call("GET", f"{_path(topic)}/internalStats", accept=(404,)) or {}
         found = [(int(one["ledgerId"]), int(one["entries"])) for one in stats.get("ledgers", [])]
-        if found:  # the open one is counted apart
+        if found:  # the open ledger is counted separately
             found[-1] = found[-1][0], int(stats.get("currentLedgerEntries", 0))
         return found
 

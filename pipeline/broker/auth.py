@@ -1,4 +1,4 @@
-"""What a client of the broker shows and trusts: its token, and whose certificates are accepted."""
+"""Authentication with the broker: our token, and the certificate authorities we trust."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.core.settings import PulsarSettings
 
 
 def token_of(settings: PulsarSettings) -> str | None:
-    """The token as it is now; None where none is set.
+    """Read the current token; None if none is set.
 
-    `PULSAR_TOKEN_FILE` may be renewed while programs run; that of the private broker is made when it first starts.
+    `PULSAR_TOKEN_FILE` may be replaced while programs run; the private broker's is created when it first starts.
     """
     if settings.token is not None and not settings.private:
         return settings.token.get_secret_value()
@@ -18,18 +18,18 @@ def token_of(settings: PulsarSettings) -> str | None:
         return None
     try:
         return file.read_text().strip()
-    except OSError:  # is just being replaced, or gone: the broker refuses an empty one and the refusal is said
+    except OSError:  # being replaced, or missing: the broker refuses an empty one, which is reported
         return ""
 
 
 def shown(what: str, settings: PulsarSettings) -> tuple[object, ...]:
-    """The settings by which we ask the broker for `what`, for `pipeline.core.admission`."""
+    """Return the settings used to access `what` at the broker, as a key for `pipeline.core.admission`."""
     return what, settings.service_url, settings.admin, settings.token, settings.token_file, settings.tls_ca_file
 
 
 def authorities_of(settings: PulsarSettings) -> str:
-    """File of the authorities whose certificates are accepted: `PULSAR_TLS_CA_FILE`, otherwise the public ones.
+    """Return the CA file: `PULSAR_TLS_CA_FILE`, otherwise the public authorities.
 
-    Never nothing: the Pulsar client does not look at the system's list, so without a file it trusts nobody.
+    Never None: the Pulsar client does not use the system's list, so without a file it trusts no certificate.
     """
     return str(settings.tls_ca_file or certifi.where())

@@ -1,4 +1,4 @@
-"""History gives way to live data: it pauses while a writer is behind or the disk fills up."""
+"""Backpressure: loads of history pause while a writer is behind or the disk is nearly full."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SAY_EVERY_S = 10.0
 
 
 class Backpressure:
-    """Asked before each piece of history; live data never asks. Thread-safe.
+    """To be awaited before each piece of history; live data never waits. Thread-safe.
 
-    `folders`: further ones whose disk must not fill up, beside that of the private services.
+    `folders`: more folders whose disk must not fill up, besides that of the private services.
     """
 
     def __init__(self, stop: threading.Event, folders: Iterable[Path] = ()) -> None:
@@ -39,13 +39,13 @@ class Backpressure:
         self._backlog_mb = pulsar.history_backlog_mb
         self._admin = Admin(pulsar)
         self._lock = threading.Lock()
-        self._looked: dict[str, tuple[float, str | None]] = {}  # by topic: when (monotonic), and what was found
+        self._looked: dict[str, tuple[float, str | None]] = {}  # by topic: when (monotonic), and the reason found
         self._said_at = 0.0
         self.why: str | None = None
-        """What holds history back, as far as the last look knows."""
+        """Why history is paused, by the last check; None: it is not."""
 
     def wait(self, topic: str, until: float = float("inf")) -> bool:
-        """Return True when `topic` may be given more history; False when stopped, or when there is no room by `until`
+        """Block until history may be published to `topic`. Returns False if stopped, or not allowed by `until`
         (monotonic)."""
         while not self._stop.is_set():
             with self._lock:
@@ -60,7 +60,7 @@ class Backpressure:
         return False
 
     def messages_behind(self, topic: str) -> int:
-        """Messages that the writer has not stored. Raises `PipelineError`."""
+        """Return the number of messages the writer has not stored. Raises `PipelineError`."""
         return self._admin.backlog(topic, WRITER)[0]
 
     def _look(self, topic: str) -> str | None:
@@ -85,7 +85,7 @@ class Backpressure:
         try:
             _, size = self._admin.backlog(topic, WRITER)
         except (PipelineError, ValueError, KeyError):
-            return None  # the broker is away, or does not tell us: the publisher's own bound holds
+            return None  # no answer from the broker: the publisher's own limit applies
         if size <= self._backlog_mb * 1_000_000:
             return None
         return f"the writer is {size / 1e6:.0f} MB behind; PULSAR_HISTORY_BACKLOG_MB is {self._backlog_mb}"

@@ -1,7 +1,7 @@
-"""Tenant, namespaces with their policies, control topics: created where they are missing.
+"""Create missing tenant, namespaces with their policies, and control topics.
 
-Any process may call it at any time, also two at once. On a cluster where it may not create something it uses what
-exists and names what is missing.
+Any process may call it at any time, also concurrently. On a cluster where it may not create something, it uses what
+exists and reports what is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.core.settings import PulsarSettings
 
 
 def broker(settings: PulsarSettings) -> None:
-    """Tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not there."""
+    """Create tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not ready."""
     admin = Admin(settings)
     if not admin.healthy():
         raise Unavailable("the broker is not ready")
@@ -39,7 +39,7 @@ def broker(settings: PulsarSettings) -> None:
     allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
     for space in NAMESPACES:
         name = f"{tenant}/{space.name}"
-        # Read before it is written: every program comes by here when it starts, and all policies are 30 writing calls.
+        # Read before writing: every program runs this at its start, and writing all policies takes 30 calls.
         found: dict[str, Any] | None = {}
         with suppress(Refused):
             found = admin.policies(name)
@@ -49,21 +49,21 @@ def broker(settings: PulsarSettings) -> None:
             allowed(wrong.what, partial(wrong.mend, admin, name))
     for local in (GAPS_TOPIC, HEADS_TOPIC):
         allowed(f"topic control/{local}", partial(admin.create_topic, full_name(tenant, "control", local)))
-    if refused:  # one line, or a role that may only produce and consume would get 25 at each start
+    if refused:  # a single line: a role that may only produce and consume would log 25 at each start
         first = next(iter(refused.values()))
         get_logger().warning(events.POLICY_MISSING, what=list(refused), error=first)
 
 
 @dataclass(frozen=True)
 class WrongPolicy:
-    """A policy of a namespace that is not as it should be, and the call that makes it so."""
+    """A wrong policy of a namespace, and the call that corrects it."""
 
     what: str
     mend: Callable[[Admin, str], None]
 
 
 def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[WrongPolicy]:
-    """Compare with what `Admin.policies` gives."""
+    """Yield the policies that differ from the result of `Admin.policies`."""
     minutes, mb = space.retention_minutes, space.retention_mb
     retention = found.get("retention_policies") or {}
     if (retention.get("retentionTimeInMinutes"), retention.get("retentionSizeInMB")) != (minutes, mb):
@@ -76,5 +76,5 @@ def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[Wrong
 
 
 def broker_when_ready(settings: PulsarSettings, stop: threading.Event) -> None:
-    """`broker`, waiting for the broker as long as it takes; returns early when stopped."""
+    """Call `broker`, waiting until the broker is ready; returns early when stopped."""
     keep_trying("broker", partial(broker, settings), stop, retry_on=(Unavailable,))

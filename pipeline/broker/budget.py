@@ -1,15 +1,16 @@
-"""How many bytes may wait for the broker, over all topics of a process."""
+"""Limit of the bytes waiting for the broker, over all topics of a process."""
 
 from __future__ import annotations
 
 import threading
 
-# Beside its payload a message that waits holds an entry in the client, a callback of ours and their bookkeeping.
+# Overhead of a pending message besides its payload: the client's entry, our callback and bookkeeping.
 OVERHEAD_BYTES = 1024
 
 
 class Budget:
-    """Shared by the publishers of one `Bus`. Two hundred topics with a bound each came to some gigabytes."""
+    """A memory budget shared by the publishers of one `Bus`. With a limit per topic, 200 topics took gigabytes.
+    Thread-safe."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -17,7 +18,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Whether there is room, which is then taken. What is larger than the budget passes when nothing waits."""
+        """Reserve bytes; returns whether there was room. A message larger than the budget passes if nothing waits."""
         with self._lock:
             if self.used and self.used + size > self.most_bytes:
                 return False

@@ -1,7 +1,7 @@
-"""Messages of any size: small ones share an entry of the broker, large ones are sent in chunks.
+"""Publish messages of any size: small ones are batched, large ones are sent in chunks.
 
-A Pulsar producer batches or chunks, not both, so there are two. The broker works as much for an entry of one hour of
-quotes as for an entry of ten; docs/benchmarks.md has what sharing gave.
+A Pulsar producer batches or chunks, not both, so there are two. For the broker an entry of one hour of quotes costs as
+much as an entry of ten; docs/benchmarks.md has what batching gained.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pipeline.broker.publisher import Publisher, Record
 from pipeline.core import events
 from pipeline.core.retry import keep_trying
 
-# Bytes before compression. The broker takes 5 MB at most; a batch ends where it would grow beyond its limit.
+# Bytes before compression. The broker's limit is 5 MB; a batch ends before it would exceed its limit.
 LARGE = 1 << 20
 BATCH = 512 << 10
-# How long a message waits for company, ms: the few that are read in this time share an entry.
+# How long a batch waits for more messages, in ms.
 LINGER_MS = 10
 
 
 class WholePublisher(Publisher):
-    """A publisher of records of any size. One beyond `LARGE` is sent while nothing else is on its way.
+    """A publisher of records of any size. A record larger than `LARGE` is sent while nothing else is pending.
 
-    A reader acknowledges up to a message. Were a small one sent between two chunks, it would acknowledge the first
-    chunk with it, and a reader that starts again would never have the whole.
+    Readers acknowledge cumulatively. If a small message were between two chunks, acknowledging it would acknowledge the
+    first chunk too, and a restarted reader would never get the complete message.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WholePublisher(Publisher):
         opener: Opener,
         labels: tuple[str, str],
     ) -> None:
-        """`connect(name, **options)` makes one attempt."""
+        """`connect(name, **options)` makes one attempt to create a producer."""
         sharing = partial(
             connect,
             name,
@@ -71,14 +71,14 @@ class WholePublisher(Publisher):
         return sent
 
     def _nothing_pending(self) -> bool:
-        """Wait until the broker has everything; False when stopped meanwhile."""
+        """Wait until everything is confirmed; returns False if stopped meanwhile."""
         while self.pending and not self._stop.is_set():
             self.flush(0.2)
         return not self.pending
 
     def _with_large(self) -> bool:
-        """Connect the second producer at the first need: few topics have one, and to have it ready took 2 % of a short
-        load's time. Not under the lock of `send`: the client's thread may wait for that one."""
+        """Connect the second producer when first needed: few topics need one, and connecting it in advance took 2 % of
+        a short load's time. Not under the lock of `send`, which the client's thread may wait for."""
         with self._connecting:
             link = self._link
             if link is None or link.large is not None:
@@ -98,5 +98,6 @@ class WholePublisher(Publisher):
         return True
 
     def _producer_of(self, link: Link, data: bytes) -> pulsar.Producer:
-        """Over a link that came anew since `_with_large` a large message fails as any does that it is too big for."""
+        """Return the producer for a message. If the link was replaced since `_with_large`, a large message fails as
+        too big."""
         return link.large if len(data) > LARGE and link.large is not None else link.producer

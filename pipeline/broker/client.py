@@ -1,4 +1,4 @@
-"""A client of the broker, and publishers onto topics that are made where they are new, with their schema."""
+"""Client of the broker, and publishers, which create new topics with their schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 CLOSE_S = 1.0
-# It may be mended while we run, and concerns nobody else.
+# Errors of a single topic, which may be fixed while we run.
 _OF_THE_TOPIC = (
     pulsar.TopicTerminated,
     pulsar.TopicNotFound,
@@ -41,22 +41,22 @@ _OF_THE_TOPIC = (
 
 
 def new_client(settings: PulsarSettings) -> pulsar.Client:
-    """A Pulsar client (lazy: connects when first used), silent but for errors."""
+    """Create a Pulsar client. It connects when first used, and logs errors only."""
     return pulsar.Client(
         settings.service_url,
-        # a function is asked at each connection
+        # The function is called for each connection.
         authentication=None if token_of(settings) is None else pulsar.AuthenticationToken(lambda: token_of(settings)),
         tls_trust_certs_file_path=authorities_of(settings),
         tls_validate_hostname=True,
         operation_timeout_seconds=10,
-        # The client's own statistics would go to its log and cost each message 1 us; ours are in /metrics.
+        # The client's own statistics go to its log and cost 1 us per message; ours are in /metrics.
         stats_interval_in_seconds=0,
         logger=client_logger(),
     )
 
 
 class Bus:
-    """One client of a process and its publishers, which share one budget of memory."""
+    """A client and its publishers, which share a memory budget. One per process. Thread-safe."""
 
     def __init__(self, settings: PulsarSettings, stop: threading.Event, *, budget_bytes: int | None = None) -> None:
         self.settings = settings
@@ -68,7 +68,7 @@ class Bus:
         self._token = secrets.token_hex(4)
 
     def own_name(self, name: str) -> str:
-        """A producer's name that no other process uses, on any machine: for topics that many publish."""
+        """Return a producer name unique across processes and machines, for topics with many producers."""
         return f"{name}-{self._token}"
 
     def publisher(
@@ -83,11 +83,11 @@ class Bus:
         max_pending: int = 20_000,
         lazy: bool = False,
     ) -> Publisher:
-        """A publisher for one product's topic, which is created where it is new.
+        """Return a publisher for a product's topic, which is created if it is new.
 
-        `name` with the topic identifies the producer to the broker's deduplication; a second process with the same
-        name waits until the first is gone. `whole`: messages of any size (`pipeline.broker.chunked_publisher`);
-        otherwise many small ones. For `lazy` and the errors see `publisher_to`.
+        `name` and topic identify the producer to the broker's deduplication; a second process with the same name waits
+        until the first is gone. `whole`: for messages of any size (`pipeline.broker.chunked_publisher`), otherwise for
+        many small ones. See `publisher_to` for `lazy` and errors.
         """
         topic = topic_of(self.settings.tenant, namespace, venue, product_id)
         return self.publisher_to(
@@ -113,11 +113,11 @@ class Bus:
         create: bool = False,
         labels: tuple[str, str] | None = None,
     ) -> Publisher:
-        """A publisher for a topic given by its full name.
+        """Return a publisher for a topic given by its full name.
 
-        `lazy`: returned at once and opened in the background; nothing about this topic holds up others. Otherwise it
-        waits for the broker (raises `Unavailable` only when stopped meanwhile, `Refused` and `WrongUse` for what the
-        broker will never take); a topic that is terminated or over its quota is then opened in the background too.
+        `lazy`: return at once and open it in the background, so that this topic cannot hold up others. Otherwise wait
+        for the broker; raises `Unavailable` only if stopped meanwhile, and `Refused` or `WrongUse` for what the broker
+        will never accept. A topic that is terminated or over its quota is opened in the background in any case.
         """
         record_schema = schemas.registered(schema)
         connect = partial(self._connect, topic, schema, max_pending, create)
@@ -126,7 +126,7 @@ class Bus:
         if whole:
             publisher = WholePublisher(connect, topic, _encoder(record_schema.encode), name, *shared)
         else:
-            # a live trade waits at most 2 ms
+            # A live trade waits for its batch at most 2 ms.
             once = partial(connect, name, batching_enabled=True, batching_max_publish_delay_ms=2)
             publisher = Publisher(once, topic, _encoder(record_schema.encode), *shared)
         self._opener.start()
@@ -155,7 +155,7 @@ class Bus:
     def _connect(
         self, topic: str, schema: str, max_pending: int, create: bool, name: str, **options: Any
     ) -> pulsar.Producer:
-        """One attempt."""
+        """Make one attempt to create the producer."""
         if create:
             self._ensure_topic(topic)
         try:
@@ -163,19 +163,19 @@ class Bus:
                 topic,
                 producer_name=f"{name}/{topic.rsplit('/', 1)[-1]}",
                 schema=schemas.registered(schema),
-                send_timeout_millis=0,  # resend for ever: what is given up would have to be noticed by somebody
-                max_pending_messages=max_pending + 1,  # ours is the bound that counts
+                send_timeout_millis=0,  # resend forever, so that no message is given up silently
+                max_pending_messages=max_pending + 1,  # our own limit applies first
                 compression_type=pulsar.CompressionType.LZ4,
                 **options,
             )
         except pulsar.IncompatibleSchema:
             raise Refused(
-                f"topic {topic} has a schema that {schema}.avsc does not fit; a field may only be added with a default."
+                f"topic {topic} has a schema incompatible with {schema}.avsc; a field may only be added with a default."
             ) from None
         except pulsar.InvalidTopicName as error:
             raise WrongUse(f"the broker refuses {topic}: {error}.") from None
         except (pulsar.AuthenticationError, pulsar.AuthorizationError) as error:
-            text = f"the broker refuses {topic}: {error}; check the rights of PULSAR_TOKEN."
+            text = f"the broker refuses {topic}: {error}; check the permissions of PULSAR_TOKEN."
             raise shut_out(shown("topics", self.settings), text) from None
         let_in(shown("topics", self.settings))
         return made
@@ -188,14 +188,14 @@ class Bus:
             get_logger().warning(events.POLICY_MISSING, what=topic, error=str(error))
 
     def close(self, within_s: float = CLOSE_S) -> None:
-        """Close everything; what is still pending is given `Publisher.flush` before, or lost.
+        """Close everything. Pending messages are lost unless `Publisher.flush` was called before.
 
-        The client waits for the broker's answer to each closed producer, up to its 10 s for operations: longer than a
-        program has for its end. What is not closed by then ends with the process.
+        The client waits for the broker's answer for each producer, up to its operation timeout of 10 s: longer than a
+        program has for its shutdown. What is not closed within `within_s` ends with the process.
         """
 
         def close() -> None:
-            with suppress(pulsar.PulsarException):  # already closed, or the broker is gone: nothing is left to do
+            with suppress(pulsar.PulsarException):  # already closed, or the broker is gone
                 self.client.close()
 
         self._opener.close()
@@ -205,12 +205,12 @@ class Bus:
 
 
 def _encoder(encode: Callable[[Record], bytes]) -> Callable[[Record], bytes]:
-    """The same, raising `BadData("encoding")` for whatever it cannot encode."""
+    """Wrap `encode` to raise `BadData("encoding")` for records that it cannot encode."""
 
     def safe(record: Record) -> bytes:
         try:
             return encode(record)
-        except Exception as error:  # fastavro raises all kinds
+        except Exception as error:  # fastavro raises many types
             raise BadData("encoding", f"{type(error).__name__}: {error}") from None
 
     return safe

@@ -1,8 +1,8 @@
-"""The Pulsar client's own lines, as events of our log.
+"""Forward the Pulsar client's own log lines to our log.
 
-Its C++ part writes plain text. A Python logger in its place is called from its threads, which has deadlocked with the
-interpreter's lock (pulsar-client-python #116), and a pipe blocks a writer that holds this lock while our reader waits
-for it. So it writes into a file in memory, which never blocks anybody, and a thread of ours reads that.
+The C++ client writes plain text. A Python logger would be called from its threads, which has deadlocked with the GIL
+(pulsar-client-python #116), and a pipe can block a writer that holds the GIL while our reader waits for it. So it
+writes to an in-memory file, which never blocks, and a thread of ours reads it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.core import events
 from pipeline.core.log import get_logger
 
 POLL_S = 0.5
-# An incompatible schema alone gives 250 lines at once: who wants them all sees the first ones and how many they were.
+# An incompatible schema alone gives 250 lines at once: log the first ones and the number of the others.
 LINES_A_POLL = 20
-# The file is emptied when it has been read to its end and is larger; a line written in the very moment would be lost.
+# The file is truncated when it has been read to its end and is larger than this; a line written at that moment is lost.
 KEEP_BYTES = 256 * 1024
 READ_BYTES = 1 << 20
 
@@ -30,7 +30,7 @@ _LINE = re.compile(r"\S+ \S+ (?P<level>[A-Z]+) +\[\d+\] (?P<source>\w+:\d+) \| (
 
 
 class ClientLog:
-    """Reads what the client writes to `path`."""
+    """Reads the client's log from `path` in a thread of its own."""
 
     def __init__(self) -> None:
         self._file = os.memfd_create("pulsar-client-log", os.MFD_CLOEXEC)
@@ -48,7 +48,7 @@ class ClientLog:
             self.poll()
 
     def poll(self) -> None:
-        """Log what has come since the last time."""
+        """Log the lines written since the last call."""
         with self._reading:
             said, more = 0, 0
             while data := os.pread(self._file, READ_BYTES, self._read):
@@ -61,9 +61,9 @@ class ClientLog:
                     said += 1
             more = said - LINES_A_POLL
             if more > 0:
-                self._log.warning(events.PULSAR_CLIENT, text=f"{more} lines more", lines=more)
+                self._log.warning(events.PULSAR_CLIENT, text=f"{more} more lines", lines=more)
             if self._read > KEEP_BYTES and os.fstat(self._file).st_size == self._read:
-                os.ftruncate(self._file, 0)  # who writes appends, wherever the end is
+                os.ftruncate(self._file, 0)  # the writer appends, wherever the end is
                 self._read = 0
 
     def _say(self, line: bytes) -> None:
@@ -71,7 +71,7 @@ class ClientLog:
         if not text:
             return
         found = _LINE.fullmatch(text)
-        if found is None:  # the following line of a longer text
+        if found is None:  # a continuation line
             self._log.warning(events.PULSAR_CLIENT, text=text)
             return
         say = self._log.error if found["level"] in ("ERROR", "FATAL") else self._log.warning
@@ -84,5 +84,5 @@ def _the_log() -> ClientLog:
 
 
 def client_logger() -> pulsar.FileLogger:
-    """What `pulsar.Client(logger=...)` is given; the C++ part takes one for the whole process."""
+    """Return the logger for `pulsar.Client(logger=...)`; the C++ client accepts one per process."""
     return pulsar.FileLogger(pulsar.LoggerLevel.Error, _the_log().path)

@@ -1,4 +1,4 @@
-"""One producer of the client, and what it has not confirmed."""
+"""A producer and its unconfirmed messages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pulsar
 
 
 class Link:
-    """A producer and what is on its way over it."""
+    """A producer of the client and the messages pending on it."""
 
     def __init__(self, producer: pulsar.Producer) -> None:
         self.producer = producer
         self.large: pulsar.Producer | None = None  # see `pipeline.broker.chunked_publisher`
         self.pending = 0
         self.bytes = 0
-        self.over = False  # accounted for: confirmations that come later are not counted
+        self.over = False  # pending messages are accounted for: later confirmations are ignored
 
     def close(self) -> None:
         for producer in (self.producer, self.large):

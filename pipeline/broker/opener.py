@@ -1,4 +1,4 @@
-"""Threads that open publishers, and open them again after they failed, so that nobody else has to wait for that."""
+"""Threads that open publishers, and reopen failed ones, so that nothing else has to wait for it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import threading
 import time
 from typing import Protocol
 
-# A topic whose broker does not answer holds one of them for the client's 10 s.
+# A topic whose broker does not answer occupies a thread for the client's timeout of 10 s.
 THREADS = 4
 
 
 class Opened(Protocol):
-    """What is opened in the background."""
+    """Something that is opened in the background."""
 
     def open_once(self) -> float | None:
-        """One attempt, in a thread of the opener's; seconds until the next one, or None when no more is needed."""
+        """Make one attempt, in one of the opener's threads. Returns the seconds until the next attempt, or None if
+        done. Must not raise."""
 
 
 class Opener:
-    """Attempts in the order in which they are due. Its threads start with the first one."""
+    """Runs attempts when they are due. Thread-safe."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
@@ -31,7 +32,7 @@ class Opener:
         self._closed = False
 
     def start(self) -> None:
-        """Not left to `later`, which is called from threads of the broker's client that must not wait."""
+        """Start the threads. Not done by `later`, which is called from the client's threads and must not block."""
         with self._changed:
             while len(self._threads) < THREADS:
                 thread = threading.Thread(target=self._run, name=f"open-{len(self._threads)}", daemon=True)
@@ -50,7 +51,7 @@ class Opener:
             self._changed.notify_all()
 
     def dead(self) -> list[str]:
-        """Names of its threads that ended though they should not have."""
+        """Return the names of threads that have died."""
         if self._closed or self._stop.is_set():
             return []
         return [thread.name for thread in self._threads if not thread.is_alive()]

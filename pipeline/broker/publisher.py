@@ -1,7 +1,7 @@
-"""Sending records of one topic: resent until confirmed, bounded in memory, opened again after a failure.
+"""Publish records to one topic: resent until confirmed, with bounded memory, reopened after failures.
 
-A publisher never gives up its topic. When the broker refuses it (topic terminated, deleted, rights taken), it says so
-in `trouble`, and is closed and opened again in the background with a growing delay until it works.
+A publisher never gives up its topic. If the broker refuses it (topic terminated or deleted, permission revoked), the
+reason is in `trouble`, and the producer is closed and reopened in the background with a growing delay until it works.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.runtime import now_us
 
 REOPEN_FIRST_S, REOPEN_CAP_S, SAY_EVERY_S = 0.2, 10.0, 30.0
-# Another process publishes the topic. It may end at any moment, so it is not asked less and less often.
+# Retry interval while another process publishes the topic. It may end at any time, so the interval does not grow.
 ELSEWHERE_S = 5.0
-# So long a sender that waits for room waits for a publisher that is being opened again.
+# How long a blocking `send` waits for a publisher that is being reopened.
 PATIENCE_S = 30.0
-# What the broker says of one message, not of the producer.
+# Results that concern a single message, not the producer.
 _OF_THE_MESSAGE = (pulsar.Result.MessageTooBig, pulsar.Result.InvalidMessage, pulsar.Result.ProducerQueueIsFull)
 
 Record = Mapping[str, Any] | Struct | bytes
 
 
 class Publisher:
-    """Sends records of one topic without waiting; counts what the broker confirmed. Thread-safe.
+    """Publishes records to one topic asynchronously and counts confirmations. Thread-safe.
 
-    `send` keeps at most `max_pending` messages and what the process's budget allows in memory. `trouble` is the
-    sentence that says why it cannot publish now; `elsewhere`: because another process publishes the topic.
+    At most `max_pending` messages, within the process's budget, are pending. `trouble`: a sentence why it cannot
+    publish now, or None; `elsewhere`: another process publishes the topic.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Publisher:
         opener: Opener,
         labels: tuple[str, str],
     ) -> None:
-        """`connect` makes one attempt; it raises what the client or the admin interface says."""
+        """`connect` makes one attempt to create a producer; it raises errors of the client or the admin interface."""
         self.topic = topic
         self.labels = labels
         self._connect = connect
@@ -63,7 +63,7 @@ class Publisher:
         self._sequence_id = 0
         self._room = threading.Condition()
         self._link: Link | None = None
-        self._broken: Link | None = None  # to be closed by the opener
+        self._broken: Link | None = None  # the opener will close it
         self._closed = False
         self._delay_s = REOPEN_FIRST_S
         self._said_at = -SAY_EVERY_S
@@ -80,15 +80,15 @@ class Publisher:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """One attempt, here. Raises what the client or the admin interface says."""
+        """Make one attempt in this thread. Raises errors of the client or the admin interface."""
         self._adopt(self._connect())
 
     def open_later(self) -> None:
-        """In the background, until it works."""
+        """Open in the background, retrying until it works."""
         self._opener.later(self, 0.0)
 
     def failing(self, error: Exception) -> None:
-        """An attempt did not work: say why, and try again in the background."""
+        """Record a failed attempt and retry in the background."""
         self._opener.later(self, self._failed_to_open(error))
 
     def _adopt(self, producer: pulsar.Producer) -> None:
@@ -96,7 +96,8 @@ class Publisher:
             if self._closed:
                 Link(producer).close()
                 return
-            # Never from venue data, which goes back in time; never below what the broker has seen, or it would drop us.
+            # Never from venue data, which may go back in time; never below what the broker has seen, or deduplication
+            # would drop our messages.
             self._sequence_id = max(producer.last_sequence_id() + 1, now_us(), self._sequence_id)
             self._link = Link(producer)
             self._moved_at = time.monotonic()
@@ -124,7 +125,7 @@ class Publisher:
     def _failed_to_open(self, error: Exception) -> float:
         self.elsewhere = isinstance(error, pulsar.ProducerBusy)
         if self.elsewhere:
-            self.trouble = "another process publishes it already; this one takes over when that is gone"
+            self.trouble = "another process is publishing it; this one takes over when that ends"
         else:
             self.trouble = _sentence(error)
         self.attempts += 1
@@ -140,7 +141,7 @@ class Publisher:
             structlog.get_logger().error(event, topic=self.topic, reason=self.trouble, failed=self.failed)
 
     def _break(self, link: Link, reason: str) -> None:
-        """Under the lock, also on the client's threads: the link is of no use any more."""
+        """Abandon a broken link. Called with the lock held, also from the client's threads."""
         if self._link is not link:
             return
         self._link, self._broken, self.trouble = None, link, reason
@@ -149,7 +150,7 @@ class Publisher:
             self._delay_s = min(REOPEN_CAP_S, self._delay_s * 2)
 
     def _account_for(self, link: Link) -> None:
-        """Nothing is confirmed any more over a closed link: what was on its way has failed."""
+        """Count the pending messages of a closed link as failed, because they will not be confirmed."""
         with self._room:
             if link.over:
                 return
@@ -173,12 +174,13 @@ class Publisher:
         wait: bool = False,
         on_confirmed: Callable[[], None] | None = None,
     ) -> bool:
-        """Hand one record to the client; True where it was taken. Raises `BadData` for one that the schema cannot hold.
+        """Pass one record to the client; returns whether it was accepted. Raises `BadData` if it does not fit the
+        schema.
 
-        Without `wait` (live data) it returns False at once where there is no room or the publisher is not open; the
-        ledger will show the gap. With `wait` it blocks until there is room; False only when stopped meanwhile,
-        `Unavailable` when the publisher could not be opened within `PATIENCE_S`. Taken is not yet confirmed: see
-        `flush` and `failed`.
+        Without `wait` (live data), returns False at once if there is no room or the publisher is not open; the ledger
+        will show the gap. With `wait`, blocks until there is room; returns False only if stopped meanwhile and raises
+        `Unavailable` if the publisher cannot be opened within `PATIENCE_S`. Accepted is not yet confirmed: see `flush`
+        and `failed`. `on_confirmed` is called from the client's thread and must be quick.
         """
         data = self._encode(record)
         return self._hand_over(data, key, wait, on_confirmed)
@@ -194,7 +196,7 @@ class Publisher:
                 if link is not None:
                     give_up = time.monotonic() + PATIENCE_S
                 elif time.monotonic() > give_up:
-                    raise Unavailable(f"nothing can be published onto {self.topic}: {self.trouble}")
+                    raise Unavailable(f"cannot publish to {self.topic}: {self.trouble}")
                 self._room.wait(0.2)
             if not self.pending:
                 self._moved_at = time.monotonic()
@@ -211,10 +213,11 @@ class Publisher:
                         structlog.get_logger().error(events.FAILED, error=repr(error))
                 self._done(link, size, result)
 
-            # Inside the lock: ids must reach the broker in rising order, or deduplication drops the late one.
+            # With the lock held: sequence ids must reach the broker in ascending order, or deduplication drops the late
+            # one.
             try:
                 self._producer_of(link, data).send_async(data, done, partition_key=key, sequence_id=self._sequence_id)
-            except Exception as error:  # closed under our hands, or nothing that the client takes
+            except Exception as error:  # just closed, or not accepted by the client
                 self._done(link, size, error)
                 return False
         return True
@@ -243,14 +246,14 @@ class Publisher:
     # -- what became of it -------------------------------------------------------------------------------------------
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until nothing is on its way; False when something is after that time, or when any message ever failed
-        (`failed` counts them: whoever must know what became of his messages compares it before and after)."""
+        """Wait until nothing is pending, for at most `timeout_s`. Returns False on timeout, or if any message ever
+        failed (to learn the fate of certain messages, compare `failed` before and after)."""
         with self._room:
             self._room.wait_for(lambda: self.pending == 0, timeout_s)
             return self.pending == 0 and self.failed == 0
 
     def stalled_s(self) -> float:
-        """How long messages have been on their way of which the broker confirmed none."""
+        """Return the seconds for which messages have been pending without any confirmation."""
         return time.monotonic() - self._moved_at if self.pending else 0.0
 
     def close(self) -> None:
@@ -265,7 +268,7 @@ class Publisher:
 
 
 def _sentence(error: Any) -> str:
-    """Why it does not work, for people: `TopicTerminated`, or what our own errors say."""
+    """Return an error as text for users: `TopicTerminated`, or the text of our own errors."""
     if isinstance(error, PipelineError):
         return str(error)
     if isinstance(error, pulsar.PulsarException):

@@ -1,7 +1,7 @@
 """Names of namespaces and topics: `<tenant>/<namespace>/<venue>.<product>`, lower case, one dot.
 
-A namespace is a kind of data with one schema, one policy, one consumer and one table behind it. Slashes in the
-local name are refused by current brokers, hence `btc-usd`.
+A namespace is a kind of data with its schema, policies, consumer and table. Current brokers refuse slashes in the local
+name, hence `btc-usd`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.core.products import canonical_product
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace and its policies. Retention is what the broker keeps after acknowledgement."""
+    """A namespace and its policies. Retention applies to acknowledged messages."""
 
     name: str
     schema: str | None  # the .avsc of its topics; None: each topic has its own
@@ -47,7 +47,7 @@ def full_name(tenant: str, namespace: str, local: str) -> str:
 
 
 def topic_of(tenant: str, namespace: str, venue: str, product_id: str) -> str:
-    """The full topic name of one product's data."""
+    """Return the full topic name of a product's data."""
     return full_name(tenant, namespace, local_name(venue, product_id))
 
 

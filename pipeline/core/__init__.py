@@ -1,1 +1,1 @@
-"""What every program stands on: settings, errors, events, log, times, products, metrics, the life of a process."""
+"""The basis of every program: settings, errors, events, log, times, products, metrics, process life cycle."""

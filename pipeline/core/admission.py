@@ -1,8 +1,8 @@
-"""Whether a refusal is a wrong setting or a bad moment.
+"""Decide whether refused credentials are a wrong setting or a temporary condition.
 
-Before a service has let this process in, "wrong password" is most likely what a person typed: a sentence and exit code
-2. Afterwards the same setting has worked: a password is being changed, a token file replaced, a new primary has no
-entry for us yet. A program that runs waits for that like for any service that is away, and says so.
+Before a service has accepted this process, "wrong password" most likely is a wrong setting: one sentence and exit code
+2. Afterwards the same setting has worked, so a password is being changed, a token file replaced, or a new primary does
+not know us yet: a running program waits as for any unavailable service, and reports it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _let_in: set[Hashable] = set()
 
 
 def let_in(setting: Hashable) -> None:
-    """A service has accepted what we show by this setting (an address with its credentials, or where they are kept)."""
+    """Record that a service has accepted this setting (an address with its credentials, or where they are stored)."""
     _let_in.add(setting)
 
 
 def shut_out(setting: Hashable, text: str) -> PipelineError:
-    """The error to raise when the service does not accept us."""
+    """Return the error to raise when a service refuses us."""
     return Unavailable(text) if setting in _let_in else WrongUse(text)

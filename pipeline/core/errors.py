@@ -1,16 +1,16 @@
-"""The one error tree: a class per *reaction* of the caller.
+"""The error hierarchy: a class per *reaction* of the caller.
 
 ::
 
     PipelineError
-    ├── WrongUse            a flag or setting is wrong: one sentence, exit code 2
-    ├── BadData             a row or message that can never be stored: dead letter, go on
-    ├── Refused             the other side answered "no" and will again: say so, leave it out
-    └── Unavailable         try again later (retryable)
-        ├── Throttled       ... but slower; carries `retry_after_s`
-        └── WrongAnswer     ... the other side sent something that is no answer (HTML, cut off, empty)
+    ├── WrongUse            a wrong option or setting: one sentence, exit code 2
+    ├── BadData             a row or message that can never be stored: dead letter, continue
+    ├── Refused             a definite "no" that will be repeated: report it, skip
+    └── Unavailable         retry later (retryable)
+        ├── Throttled       ... more slowly; has `retry_after_s`
+        └── WrongAnswer     ... the answer is unusable (HTML, truncated, empty)
 
-`retryable` is part of the class, so that a loop asks the error and not a list of its own.
+`retryable` is part of the class, so that retry loops need no list of errors.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """Base of everything this project raises on purpose."""
+    """Base class of all errors raised deliberately."""
 
     retryable: ClassVar[bool] = False
 
 
 class WrongUse(PipelineError):
-    """A flag, a setting or the set-up is wrong. The text is for a person and says what to do."""
+    """A wrong option, setting or installation. The text is for users and says what to do."""
 
 
 class BadData(PipelineError):
-    """Data that cannot be stored, whoever sends it again.
+    """Data that can never be stored, even if sent again.
 
-    `reason` is a short constant for ledgers and metrics (``price``, ``schema`` ...), the text is for people.
+    `reason` is a short constant for dead letters and metrics (``price``, ``schema`` ...); the text is for users.
     """
 
     def __init__(self, reason: str, text: str = "") -> None:
@@ -40,17 +40,17 @@ class BadData(PipelineError):
 
 
 class Refused(PipelineError):
-    """A definite "no" of a venue, the broker or the database (unknown pair, no permission)."""
+    """A definite "no" from a venue, the broker or the database (unknown pair, no permission)."""
 
 
 class Unavailable(PipelineError):
-    """Nothing wrong with the request: the other side did not answer, or not in time."""
+    """The other side did not answer, or not in time; the request itself is fine."""
 
     retryable = True
 
 
 class Throttled(Unavailable):
-    """The other side asks for patience. `retry_after_s` is its own wish where it gave one."""
+    """Too many requests. `retry_after_s`: the pause in seconds that the other side asked for, if any."""
 
     def __init__(self, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(text)
@@ -58,4 +58,4 @@ class Throttled(Unavailable):
 
 
 class WrongAnswer(Unavailable):
-    """The body of an answer is not what was asked for: HTML, truncated, empty where something must be."""
+    """An unusable answer: HTML, truncated, or unexpectedly empty."""

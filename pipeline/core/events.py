@@ -1,4 +1,4 @@
-"""Names of log events. An event is an API: dashboards and tests match on these constants, never on prose."""
+"""Names of log events. They are an API: dashboards and tests match on these constants, never on prose."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ STARTED = "process.started"
 STOPPING = "process.stopping"
 STOPPED = "process.stopped"
 FAILED = "process.failed"
-WAITING = "process.waiting"  # for a service, a lock or a turn; `on` says which
+WAITING = "process.waiting"  # for a service or a lock, named in `on`
 DISABLED = "process.disabled"
-LIBRARY = "process.library"  # a warning of a library that logs by itself
+LIBRARY = "process.library"  # a log message of a library
 
 # broker and database
 BROKER_RETRY = "broker.retry"
-BROKER_OVERFLOW = "broker.overflow"  # memory bound reached, messages dropped: the ledger will show the gap
-PUBLISH_FAILED = "broker.publish_failed"  # the broker refuses a topic; it is opened again until it works
+BROKER_OVERFLOW = "broker.overflow"  # memory limit reached, messages dropped: the ledger will show the gap
+PUBLISH_FAILED = "broker.publish_failed"  # the broker refuses a topic; it is reopened until it works
 PUBLISHED_ELSEWHERE = "broker.published_elsewhere"  # another process publishes the topic
-PUBLISHER_OPENED = "broker.publisher_opened"  # again, after it failed
-PULSAR_CLIENT = "broker.client"  # a line of the Pulsar client's own
+PUBLISHER_OPENED = "broker.publisher_opened"  # reopened after a failure
+PULSAR_CLIENT = "broker.client"  # a log line of the Pulsar client
 TOPIC_CREATED = "broker.topic_created"
 POLICY_MISSING = "broker.policy_missing"
 DATABASE_RETRY = "database.retry"
@@ -35,16 +35,16 @@ ARCHIVE_SWEPT = "archive.swept"  # files of ended versions or killed writers wer
 BATCH_STORED = "writer.batch_stored"
 BATCH_SPLIT = "writer.batch_split"
 DEAD_LETTER = "writer.dead_letter"
-LETTERS_STUCK = "writer.letters_stuck"  # dead letters that the broker does not take; their rows wait with them
+LETTERS_STUCK = "writer.letters_stuck"  # the broker does not accept dead letters; their messages are not acknowledged
 TOPICS_READ = "writer.topics_read"
 
 # live connections
 CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed
 SYMBOL_REFUSED = "connection.symbol_refused"
-SYMBOL_UNANSWERED = "connection.symbol_unanswered"  # neither acknowledged nor refused; the others run
+SYMBOL_UNANSWERED = "connection.symbol_unanswered"  # neither acknowledged nor refused; the others continue
 ASKED_ANEW = "connection.asked_anew"  # a channel of a product whose data could not be continued
 SYMBOL_ANSWERED = "connection.symbol_answered"  # after it was refused or unanswered
-UNASKED = "connection.unasked"  # frames of products that nobody asked for
+UNASKED = "connection.unasked"  # frames of products that were not subscribed
 ID_DOUBTED = "product.id_doubted"  # a trade id far from all others: not believed without a second source
 CLOCK_OFFSET = "venue.clock_offset"
 PARSE_ERROR = "connection.parse_error"
@@ -52,9 +52,9 @@ TRADE_RATE = "trades.rate"
 PRODUCT_QUIET = "product.quiet"
 PRODUCT_STALE = "product.stale"
 PRODUCT_RECOVERED = "product.recovered"
-PRODUCT_RETIRED = "product.retired"  # not configured and not streamed any more: no longer accounted for
-VENUE_NOTICE = "venue.notice"  # what the venue says of itself or complains of
-SEQUENCE_GAP = "connection.sequence_gap"  # the venue's numbers say that frames were lost
+PRODUCT_RETIRED = "product.retired"  # neither configured nor streamed any more: no longer tracked
+VENUE_NOTICE = "venue.notice"  # a status or error message of the venue
+SEQUENCE_GAP = "connection.sequence_gap"  # frames were lost, by the venue's sequence numbers
 
 # requests to venues
 REQUEST_RETRY = "request.retry"
@@ -72,13 +72,13 @@ LOAD_DONE = "load.done"
 # history
 FEED_DOWN = "feed.down"
 FEED_SWITCHED = "feed.switched"
-HOUR_OPEN = "hour.open"  # an hour that the vendor gave no usable answer for: asked again later
-FEED_UNPROVEN = "feed.unproven"  # answers, but gives no quotes even for hours that have some: "empty" is not believed
+HOUR_OPEN = "hour.open"  # an hour without a usable answer of the vendor: retried later
+FEED_UNPROVEN = "feed.unproven"  # no quotes even for hours that have some: its empty answers are not believed
 SCALE_DIFFERS = "instrument.scale_differs"  # our price_scale is not the vendor's
 
 # candles of exchanges
 SYMBOLS_CHECKED = "symbols.checked"
 SYMBOLS_LEFT_OUT = "symbols.left_out"  # on fewer exchanges than required
-EXCHANGE_DOWN = "exchange.down"  # given up for this pass; the others go on
+EXCHANGE_DOWN = "exchange.down"  # given up for this pass; the others continue
 HISTORY_BEGINS = "exchange.history_begins"  # the exchange has nothing older
-CONSENSUS_MISSING = "consensus.missing"  # candles without a quorum, and whose fault it is
+CONSENSUS_MISSING = "consensus.missing"  # candles without a quorum, and the exchanges missing

@@ -1,7 +1,7 @@
 """`/health` and `/metrics` of a process, on its own local port.
 
-`Health(report)` asks `report()` at each request: it returns whether all is well and a dict that says why, which
-becomes the JSON body. 200 or 503. Metrics are the process-wide prometheus registry.
+`HealthServer` calls `report()` for each request, in a server thread: it returns whether the process is healthy and a
+dict, which becomes the JSON body of a 200 or 503. Metrics are the process-wide Prometheus registry.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class _Quiet(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves on 127.0.0.1 in a daemon thread. Port 0: any free one; `port` is the real one."""
+    """Serves on 127.0.0.1 in a daemon thread. Port 0: any free port; `port` is the actual one. Raises `WrongUse` if the
+    port is taken."""
 
     def __init__(self, program: str, port: int, report: Report) -> None:
         self._program = program
@@ -52,7 +53,7 @@ class HealthServer:
         if path == "/health":
             try:
                 well, body = self._report()
-            except Exception as error:  # a broken report must show as such, not as a hung process
+            except Exception as error:  # show a failing report as such, not as a hung process
                 well, body = False, {"error": f"{type(error).__name__}: {error}"}
             text = json.dumps({"program": self._program, "ok": well, **body}, default=str).encode()
             start("200 OK" if well else "503 Service Unavailable", [("Content-Type", "application/json")])

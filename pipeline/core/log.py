@@ -1,7 +1,7 @@
 """Structured logs: JSON lines on stdout, or coloured lines on a terminal.
 
-`get_logger()` gives a bound structlog logger; events are the constants of `pipeline.core.events`, everything else is a
-key. A line is written with one call, so that lines of several processes on one pipe do not mix.
+`get_logger()` returns a bound structlog logger; events are the constants of `pipeline.core.events`, everything else is
+a key. A line is written by a single call, so that lines of several processes on one pipe do not mix.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pipeline.core.settings import CommonSettings
 _SECRET_KEY = re.compile(r"secret|password|passwd|token|api_key|jwt|authorization", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"\b(?P<before>\w+://[^/\s:@]*:)[^@\s/]+@")
 _DSN_PASSWORD = re.compile(r"(password=)\S+", re.IGNORECASE)
-# What moves a terminal's cursor, colours it, ends a line or turns the reading direction; and halves of characters.
+# Terminal control codes, line ends, direction marks, and unpaired surrogates.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# A line says what happened; who wants the whole of a strange message finds it in the dead letters.
+# Longer texts are truncated; the complete message is in the dead letters.
 MAX_TEXT = 4000
 MAX_DEPTH = 4
 
 
 def redact(text: str) -> str:
-    """`text` without passwords in addresses and connection strings."""
+    """Return `text` with passwords in URLs and connection strings replaced."""
     return _DSN_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\g<before>***@", text))
 
 
@@ -37,11 +37,11 @@ def _no_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -
 
 
 def _clean(key: str, value: Any, depth: int) -> Any:
-    """`value` without secrets, bounded; inside lists and objects too."""
+    """Return `value` without secrets and truncated, recursively."""
     if _SECRET_KEY.search(key):
         return "***"
     if key == "exception":
-        return redact(value[-MAX_TEXT:])  # what happened stands at its end
+        return redact(value[-MAX_TEXT:])  # the error itself is at the end
     if isinstance(value, str):
         shown = redact(value[:MAX_TEXT])
         return shown if len(value) <= MAX_TEXT else f"{shown}... ({len(value)} characters)"
@@ -50,12 +50,12 @@ def _clean(key: str, value: Any, depth: int) -> Any:
             return {str(inner): _clean(str(inner), one, depth + 1) for inner, one in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [_clean("", one, depth + 1) for one in value]
-    # JSON has no word for these
+    # JSON cannot represent inf and nan
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """For a terminal, what JSON does by itself: what strangers wrote must not act on it."""
+    """Escape control characters for a terminal, as JSON does: untrusted text must not control it."""
     return {_visible(key): _visible(value, keep_lines=key == "exception") for key, value in event.items()}
 
 
@@ -66,7 +66,7 @@ def _visible(value: Any, *, keep_lines: bool = False) -> Any:
 
 
 def _named(app: str, program: str) -> structlog.typing.Processor:
-    """Adds who speaks. Not by structlog's context variables: a thread begins with none of them."""
+    """Return a processor that adds app and program. Not context variables, because new threads do not inherit them."""
 
     def add(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {"app": app, "program": program, **event}
@@ -75,8 +75,7 @@ def _named(app: str, program: str) -> structlog.typing.Processor:
 
 
 class _Stdout:
-    """What `sys.stdout` is at the moment of writing: a progress bar on a terminal takes its place, so that lines stand
-    above the bar and not inside it."""
+    """Writes to the current `sys.stdout`, which a progress bar replaces so that lines appear above the bar."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write(text)
@@ -86,7 +85,7 @@ class _Stdout:
 
 
 def configure(settings: CommonSettings, program: str) -> None:
-    """Set up logging of this process, once, at its start."""
+    """Set up the logging of this process. Call it once at the start."""
     level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level)
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stdout.isatty())
     render: list[Any] = (
@@ -110,18 +109,18 @@ def configure(settings: CommonSettings, program: str) -> None:
 
 
 class _Libraries(logging.Handler):
-    """Libraries that log by themselves: warnings and worse only, as events of ours."""
+    """Forwards log messages of libraries, warnings and worse, as our events."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except Exception:  # a library's own mistake in its arguments
+        except Exception:  # a library's bug in its arguments
             text = str(record.msg)
         say = get_logger().error if record.levelno >= logging.ERROR else get_logger().warning
         say(events.LIBRARY, text=text, library=record.name, exc_info=record.exc_info)
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
-    """The logger; bind what belongs to every line with `.bind(product=...)`."""
+    """Return the logger; use `.bind(product=...)` for keys of every line."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger

@@ -1,10 +1,10 @@
-"""A log that ends somewhere: what comes in on stdin goes to a file, which is set aside when it is full.
+"""Write stdin to a log file with rotation.
 
     supervisord -c supervisord.conf | .venv/bin/python -m pipeline.log_file market-data.log
 
-`market-data.log` is the newest; `.1` to `.4` are older, and what is older still is gone. The demo writes its log so. It
-is a process of its own and in a session of its own: a demo that is stopped with Ctrl-Z, or killed, must not leave its
-programs waiting for somebody who reads what they say.
+`market-data.log` is the newest file, `.1` to `.4` are older; anything older is deleted. The demonstration's log is
+written this way, by a separate process in its own session: a demonstration that is suspended or killed must not leave
+its programs blocked on a pipe that nobody reads.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 MAX_BYTES = 10_000_000
-KEPT = 4  # older ones; a demo writes some 2 MB a day, live some 20 MB, a storm of errors as much as it can
+KEPT = 4  # older files; a demonstration writes some 2 MB a day, live programs some 20 MB
 _CHUNK = 1 << 16
 
 
 class LogFile:
-    """`path` and up to `kept` older ones beside it, none larger than `max_bytes`."""
+    """A log file and up to `kept` older ones, none larger than `max_bytes`."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         self._path, self._max, self._kept = path, max_bytes, kept
@@ -29,7 +29,7 @@ class LogFile:
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Append `data`; where it does not fit, the lines that do. A disk that is full costs these lines, no more."""
+        """Append `data`, rotating at a line end when the file is full. On errors (disk full) these lines are lost."""
         while data:
             try:
                 if self._file < 0:
@@ -47,7 +47,7 @@ class LogFile:
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # a log may quote what a stranger sent, or say what runs here: its owner's business
+        # Readable by its owner only: a log may quote received data.
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
 
@@ -64,13 +64,13 @@ class LogFile:
 
 
 def set_aside_if_full(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """For a log that a service writes by itself, before it starts: one older file is kept."""
+    """Rotate a log that a service writes itself, before it starts; one older file is kept."""
     if path.exists() and path.stat().st_size > max_bytes:
         path.replace(path.with_name(f"{path.name}.1"))
 
 
 def writer(path: Path) -> subprocess.Popen[bytes]:
-    """A process that writes its `stdin` to `path`; it ends when nobody has that open any more."""
+    """Start a process that writes its `stdin` to `path`; it ends when the pipe is closed."""
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(path.absolute())],
         stdin=subprocess.PIPE,
@@ -84,11 +84,12 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is for who writes; their last lines count
+    # Ctrl-C is for the writing programs, whose last lines are still to be written
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = LogFile(Path(sys.argv[1]))
     begun = b""
     while data := os.read(0, _CHUNK):
-        # whole lines, so that the place where a file ends is never inside one
+        # Only complete lines, so that a file never ends inside one.
         end = data.rfind(b"\n") + 1
         if end or len(begun) > _CHUNK:
             log.write(begun + data[:end] if end else begun + data)

@@ -1,5 +1,5 @@
-"""Moments as people write them: `2019-02-04`, `2019-02-04T12`, `7_days_ago`, `1_year_ago`, `now`; UTC unless they say
-otherwise. One way for the options and settings of all programs."""
+"""Parse times typed by users: `2019-02-04`, `2019-02-04T12`, `7_days_ago`, `1_year_ago`, `now`; UTC unless an offset is
+given. Used for the options and settings of all programs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.products import short
 from pipeline.core.times import HOUR_US, from_us, to_us
 
-# What a 64-bit count of microseconds, a database and a calendar all hold without further thought.
+# Safe for 64-bit microseconds, the database and the calendar.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 _AGO = re.compile(r"([0-9]{1,5})_(hour|day|week|month|year)s?_ago")
 
 
 def moment_us(text: str, now_us: int, name: str) -> int:
-    """The moment meant, in µs since 1970 UTC; days ago begin at midnight, hours ago at the full hour.
+    """Parse a time into µs since 1970 UTC; N days ago is midnight, N hours ago the full hour.
 
-    Raises `WrongUse` that names `name`, the option or setting.
+    Raises `WrongUse` with `name`, the option or setting.
     """
     wish = text.strip().lower()
     if wish == "now":
@@ -39,7 +39,7 @@ def moment_us(text: str, now_us: int, name: str) -> int:
 
 
 def whole_hour_us(text: str, now_us: int, name: str) -> int:
-    """The same where only whole hours make sense; `now` is the running hour. Raises `WrongUse`."""
+    """Parse a time that must be a whole hour; `now` is the start of the running hour. Raises `WrongUse`."""
     at_us = moment_us(text, now_us, name)
     if text.strip().lower() == "now":
         return at_us - at_us % HOUR_US
@@ -55,7 +55,7 @@ def _ago(now: datetime, count: int, unit: str) -> datetime:
     if unit in ("day", "week"):
         return today - timedelta(days=count * (7 if unit == "week" else 1))
     months = today.year * 12 + today.month - 1 - count * (12 if unit == "year" else 1)
-    for day in (today.day, 30, 29, 28):  # a 31st or 29 February that the month does not have
+    for day in (today.day, 30, 29, 28):  # the month may not have that day
         try:
             return today.replace(year=months // 12, month=months % 12 + 1, day=day)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Names of venues and products in one canonical form, understood the same by every program, query and page."""
+"""Canonical names of venues and products, used by every program, query and page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Origin = Literal["live", "snapshot", "history", "repair"]
 TakerSide = Literal["buy", "sell", "unknown"]
 ORIGINS: tuple[str, ...] = get_args(Origin)
 TAKER_SIDES: tuple[str, ...] = get_args(TakerSide)
-MAX_ID = 1 << 62  # trade ids lie below
+MAX_ID = 1 << 62  # trade ids are less than this
 
-# The one rule for product ids: base and quote of letters and digits, in any case (Kraken's own name is AAPLx/USD); a
-# base may have dots inside (BRENT.CMD). The longest base seen at a venue has 17 characters.
+# Product ids: base and quote of letters and digits, case-insensitive (Kraken has AAPLx/USD); a base may contain dots
+# (BRENT.CMD). The longest base seen at a venue has 17 characters.
 _PRODUCT = re.compile(
     r"(?P<base>[A-Z0-9]+(?:\.[A-Z0-9]+)*)(?:[/-](?P<quote>[A-Z0-9]{2,20}))?", re.ASCII | re.IGNORECASE
 )
@@ -24,7 +24,7 @@ _BASE_MAX = 30
 _QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "NZD", "BTC", "ETH")
 _VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _VENUE_MAX = 40
-_ALIASES = {"XBT": "BTC"}  # older names of the same coin, wherever they are written
+_ALIASES = {"XBT": "BTC"}  # former names of an asset, at any venue
 
 
 def canonical_product(text: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -48,7 +48,7 @@ def canonical_product(text: str, aliases: Mapping[str, str] | None = None) -> st
 
 
 def canonical_venue(text: str) -> str:
-    """`Kraken` -> `kraken`. Raises `WrongUse` for what cannot be a venue."""
+    """`Kraken` -> `kraken`. Raises `WrongUse` for an invalid name."""
     name = text.strip(" \t\r\n").lower()
     if len(name) > _VENUE_MAX or not text.isascii() or not _VENUE.fullmatch(name):
         raise WrongUse(f"{short(text)} is not a valid venue; write it like kraken or dukascopy.")
@@ -56,7 +56,7 @@ def canonical_venue(text: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """`BTCUSD` -> `BTC`, `USD`; an empty base where it cannot be told."""
+    """`BTCUSD` -> `BTC`, `USD`; an empty base if it is ambiguous."""
     known = next((quote for quote in _QUOTES if name.endswith(quote) and len(name) > len(quote) + 1), "")
     if not known and (name[-3:] in _QUOTES or len(name) > 5):
         known = name[-3:]  # TUSD is T-USD; USDTRY and other pairs of currencies have three letters each
@@ -68,5 +68,5 @@ def _refused(text: str) -> WrongUse:
 
 
 def short(text: str) -> str:
-    """`text` as it stands in a sentence: quoted, without control characters, not longer than a line."""
+    """Quote `text` for a sentence: without control characters, and truncated."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

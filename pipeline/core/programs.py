@@ -1,4 +1,4 @@
-"""The programs there are: one table for supervisord, watchdog, status, doctor and dashboard."""
+"""The table of all programs, used by supervisord, watchdog, status, doctor and dashboard."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.core.settings import (
 
 @dataclass(frozen=True)
 class Program:
-    """A supervised process: `python -m <module> <args>`, health and metrics on base port + `offset`."""
+    """A supervised process: `python -m <module> <args>`, with health and metrics on base port + `offset`."""
 
     name: str
     module: str
     offset: int
     args: tuple[str, ...] = field(default=())
-    switch: type[Section] | None = None  # the section whose `enabled` turns it off
+    switch: type[Section] | None = None  # the section with its `enabled`
     once: bool = False  # ends when its work is done, and has no `/health`
 
     @property
@@ -31,14 +31,14 @@ class Program:
 
     @property
     def own_port(self) -> int | None:
-        """Where a section says it itself."""
+        """The port set by the program's own section, if any."""
         if self.switch is None or "metrics_port" not in self.switch.model_fields:
             return None
         return getattr(load(self.switch), "metrics_port", None)
 
     @property
     def port(self) -> int:
-        """Local port of `/health` and `/metrics`; 0 where the base is 0: any free one."""
+        """Local port of `/health` and `/metrics`; 0 (any free port) if the base port is 0."""
         if self.own_port is not None:
             return self.own_port
         base = load(CommonSettings).metrics_base_port

@@ -1,9 +1,8 @@
-"""Trying again: how often, after which pauses, what is said meanwhile. The one place that knows tenacity.
+"""Retry policies, based on tenacity.
 
-`retry` is the policy; `keep_trying` waits for a service for as long as it takes, `asking` repeats requests to venues. A
-pause ends at once when the program should stop. What is no call that is repeated until it succeeds has its own schedule
-beside what it schedules: the life of a connection (`producers.live.backoff`), publishers that are opened in the
-background (`pipeline.broker.opener`), feeds that rest (`producers.dukascopy.feeds.web`).
+`retry` is the general one; `keep_trying` waits for a service, `asking` retries requests to venues. A pause ends at once
+when the program should stop. Other schedules are next to what they schedule: reconnects (`producers.live.backoff`),
+publishers opened in the background (`pipeline.broker.opener`), circuit breakers (`producers.dukascopy.feeds.web`).
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ def retry(
     attempts: int | None = None,
     before_wait: Callable[[BaseException, float], None] = lambda _error, _seconds: None,
 ) -> T:
-    """The result of `call`, which is repeated after errors that are `retry_on`, at most `attempts` times in all.
+    """Return the result of `call`, retried after errors that match `retry_on`, with at most `attempts` calls.
 
-    `before_wait(error, seconds)` is called before each pause. Raises the last error as it is, and `Stopped` out of a
-    pause.
+    `before_wait(error, seconds)` is called before each pause. Raises the last error unchanged, and `Stopped` if stopped
+    during a pause.
     """
 
     def sleep(seconds: float) -> None:
@@ -74,9 +73,9 @@ def keep_trying(
     retry_on: Errors,
     event: str = events.WAITING,
 ) -> T | None:
-    """Call `attempt` until it succeeds, 0.2 s and up to 10 s apart. None when stopped.
+    """Call `attempt` until it succeeds, with pauses growing from 0.2 s to 10 s. Returns None if stopped.
 
-    For things that a supervised program waits for while staying alive (broker, database).
+    For services that a supervised program waits for (broker, database).
     """
     said = 0.0
 
@@ -102,9 +101,9 @@ def asking(
     stop: threading.Event,
     log: structlog.typing.FilteringBoundLogger,
 ) -> T:
-    """A request to a venue, at most `attempts` times, 1, 2, 4 ... 30 s (and up to 1 s more) apart.
+    """Make a request to a venue, at most `attempts` times, with pauses of 1, 2, 4 ... 30 s plus up to 1 s of jitter.
 
-    Only errors that are `retryable` are worth it; the last one is raised as it is. Raises `Stopped` out of a pause.
+    Only `retryable` errors are retried; the last one is raised unchanged. Raises `Stopped` if stopped during a pause.
     """
     number = 0
 

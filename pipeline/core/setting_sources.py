@@ -1,4 +1,4 @@
-"""Where a setting comes from (a flag, the environment, a line of `.env`), and the sentence when its value is wrong."""
+"""Sources of settings (options, the environment, lines of `.env`), and the sentences for wrong values."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _SECRET = re.compile(r"SECRET|KEY|TOKEN|URL|PASSW", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Given:
-    """A value and the name under which the user gave it."""
+    """A value and the name under which the user set it."""
 
     name: str
     value: Any
-    place: str = ""  # " (.env line 3)"; the environment and flags need none
+    place: str = ""  # " (.env line 3)"; empty for the environment and options
 
 
 def env_file() -> Path:
-    """The `.env` in use: `ENV_FILE`, or the one beside the project."""
+    """Return the path of the `.env` in use: `ENV_FILE`, or the project's."""
     return Path(os.environ.get("ENV_FILE") or PROJECT / ".env")
 
 
 def names_of(section: type[BaseSettings]) -> dict[str, str]:
-    """Environment name -> field name of one section; of several names for a field the canonical one comes first."""
+    """Return environment name -> field name of a section; the canonical name of a field comes first."""
     names: dict[str, str] = {}
     prefix = str(section.model_config.get("env_prefix", ""))
     for field, info in section.model_fields.items():
@@ -48,7 +48,7 @@ def names_of(section: type[BaseSettings]) -> dict[str, str]:
 
 
 class Found:
-    """What environment and `.env` say now. `wrong`: a sentence for each line and name that is no setting."""
+    """The settings in environment and `.env`. `wrong`: a sentence for each invalid line and unknown name."""
 
     def __init__(self, sections: Iterable[type[BaseSettings]], prefixes: tuple[str, ...], foreign: re.Pattern[str]):
         path = env_file()
@@ -64,7 +64,8 @@ class Found:
         for key, given in sorted((self._file | self._environment).items()):
             if key in known or foreign.fullmatch(key):
                 continue
-            # In the file a near miss without a known prefix is one too (LOGLEVEL); the environment is everybody's.
+            # In the file a near miss without a known prefix counts too (LOGLEVEL); the environment is shared with
+            # others.
             cutoff = 0.5 if key.startswith(prefixes) else 0.8 if key in self._file else 2
             near = difflib.get_close_matches(key, known, n=1, cutoff=cutoff) if cutoff < 1 else []
             if key.startswith(prefixes) or near:
@@ -72,7 +73,8 @@ class Found:
                 self.wrong.append(f"Unknown setting {given.name}{given.place}{hint}")
 
     def make(self, section: type[S], overrides: Mapping[str, Any] | None = None) -> tuple[S | None, list[str]]:
-        """The section, or None and a sentence for each wrong field. `overrides` are from the command line."""
+        """Create the section; returns (section, []) or (None, a sentence per wrong field). `overrides`: from the
+        command line."""
         given = self._given(section)
         for field, value in (overrides or {}).items():
             if value is not None:
@@ -81,26 +83,26 @@ class Found:
             return section(**{field: one.value for field, one in given.items()}), []
         except ValidationError as error:
             fields = names_of(section)
-            sentences: dict[str, str] = {}  # one for each field, though each item of a list may be wrong
+            sentences: dict[str, str] = {}  # one per field, even if several items of a list are wrong
             for one in error.errors():
                 field = fields.get(str(one["loc"][0]), str(one["loc"][0]))
                 sentences.setdefault(field, _sentence(given[field], one))
             return None, list(sentences.values())
 
     def _given(self, section: type[BaseSettings]) -> dict[str, Given]:
-        """Field -> the value that counts: the environment's before the file's, of several names the first; an empty
-        value means unset."""
+        """Return field -> value: the environment takes precedence over the file, the first of several names over the
+        others; an empty value means unset."""
         given: dict[str, Given] = {}
         for source in (self._environment, self._file):
             for name, field in names_of(section).items():
                 if field not in given and (one := source.get(name)) and one.value:
                     given[field] = one
-            # what the environment has of a field hides all names of it in the file
+            # a field set in the environment hides all its names in the file
         return given
 
 
 def _flag(field: str, value: Any) -> str:
-    """The option of the running command that carries `value`."""
+    """Return the option of the running command that has `value`."""
     context = click.get_current_context(silent=True)
     carriers = [
         option
@@ -119,9 +121,9 @@ def _flag(field: str, value: Any) -> str:
 def _sentence(given: Given, error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if error["type"] == "path_not_file":
-        text = "is not a file that exists"
+        text = "is not an existing file"
     if error["type"] == "string_too_long":
-        text = f"must have {error['ctx']['max_length']} characters at most"
+        text = f"must have at most {error['ctx']['max_length']} characters"
     hidden = _SECRET.search(given.name) or error["type"] in ("value_error", "string_too_long")
     value = repr(given.value)
     shown = "" if hidden else f" (it is {value if len(value) <= 80 else value[:77] + '...'})"

@@ -1,7 +1,6 @@
-"""Types of settings: what a value must be, said in half a sentence that follows the setting's name.
+"""Types of settings. Errors are half sentences that follow the setting's name.
 
-What a process would only find out later, by a traceback or by waiting for ever for an address that cannot exist, is
-refused here.
+Values that would only fail later, with a traceback or by waiting forever for an impossible address, are refused here.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ def _items(value: Any) -> Any:
         try:
             found = json.loads(value)
         except (ValueError, RecursionError):
-            raise ValueError('is no JSON list; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD') from None
+            raise ValueError('is not a JSON list; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD') from None
         if not all(isinstance(item, str) for item in found):
-            raise ValueError('must be a list of texts; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD')
+            raise ValueError('must be a list of strings; write ["BTC/USD", "ETH/USD"] or BTC/USD,ETH/USD')
         return [item.strip() for item in found if item.strip()]
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def _not_empty(items: tuple[str, ...]) -> tuple[str, ...]:
     if not items:
-        raise ValueError("is empty; name at least one")
+        raise ValueError("is empty; give at least one")
     return items
 
 
@@ -61,7 +60,7 @@ def _products(items: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _moment(text: str) -> str:
-    """A time in one of the ways of `pipeline.core.moments`; it stays text, because `7_days_ago` moves on."""
+    """Check a time in a format of `pipeline.core.moments`; it stays text, because `7_days_ago` is relative."""
     try:
         moment_us(text, time.time_ns() // 1000, "")
     except WrongUse as error:
@@ -78,22 +77,22 @@ def _upper(value: Any) -> Any:
 
 
 def _address(schemes: tuple[str, ...], example: str, text: str) -> str:
-    """`scheme://host[:port][/path]`."""
-    wrong = ValueError(f"is not an address; write {example}")
+    """Check `scheme://host[:port][/path]`."""
+    wrong = ValueError(f"is not a valid URL; write {example}")
     if not text.isascii() or not text.isprintable() or " " in text:
         raise wrong
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:  # a port beyond 65535, half an IPv6 address
+    except ValueError:  # a port beyond 65535, an incomplete IPv6 address
         raise wrong from None
     if parts.scheme not in schemes:
-        raise ValueError(f"must begin with {' or '.join(f'{one}://' for one in schemes)}, such as {example}")
+        raise ValueError(f"must start with {' or '.join(f'{one}://' for one in schemes)}, for example {example}")
     place = parts.netloc.rpartition("@")[2]
     if port == 0 or not _HOST_AND_PORT.fullmatch(place):
         raise wrong
     if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError(f"must end before ? and #, such as {example}")
+        raise ValueError(f"must not contain ? or #; write it like {example}")
     return text
 
 
@@ -109,13 +108,13 @@ def _brokers(text: str) -> str:
     match = _BROKERS.fullmatch(text)
     if match is None:
         raise ValueError(
-            "is not the address of a broker; write pulsar://host:6650 or pulsar+ssl://host:6651"
+            "is not a broker URL; write pulsar://host:6650 or pulsar+ssl://host:6651"
             " (several: pulsar://one:6650,two:6650)"
         )
     for place in match[2].split(","):
         port = re.search(r":(\d+)$", place)
         if port and not 1 <= int(port[1]) <= 65535 and not place.endswith("]"):
-            raise ValueError(f"names port {port[1]}; ports go from 1 to 65535")
+            raise ValueError(f"has port {port[1]}; ports range from 1 to 65535")
     return text.rstrip("/")
 
 
@@ -130,15 +129,15 @@ _LIBPQ_NUMBERS = (
 
 
 def _conninfo(value: SecretStr) -> SecretStr:
-    """A connection string that libpq understands to its last word: otherwise it would be waited for for ever."""
+    """Check that libpq accepts every word of a connection string; otherwise programs would wait forever."""
     text = value.get_secret_value()
     example = "write postgresql://user@host:5432/database"
     try:
         words = conninfo_to_dict(text)
     except psycopg.Error:
-        # What libpq says here may show what stands beside the mistake, such as a password.
+        # libpq's message may quote the text around the error, including a password.
         raise ValueError(f"is not a connection string; {example}") from None
-    # What libpq looks at only when it connects.
+    # Checked by libpq only when connecting.
     try:
         for address in str(words.get("hostaddr") or "").split(","):
             ip_address(address or "::1")
@@ -146,7 +145,7 @@ def _conninfo(value: SecretStr) -> SecretStr:
             int(words.get(name) or 0)
     except ValueError as error:
         raise ValueError(f"cannot work: {error}; {example}") from None
-    # Sockets in a folder that is not there: libpq looks at every other word first, and asks nobody.
+    # With a socket folder that does not exist, libpq checks every other word first and connects nowhere.
     hosts = max(len(str(words.get(name) or "").split(",")) for name in ("host", "hostaddr"))
     nowhere = make_conninfo(text, host=",".join(["/nonexistent"] * hosts), hostaddr="")
     attempt = PGconn.connect_start(nowhere.encode())
@@ -166,7 +165,7 @@ def _addresses(value: Any) -> Any:
     except (ValueError, RecursionError):
         raise ValueError(f"is not a JSON object; write {example}") from None
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
-        raise ValueError(f"must be a JSON object of addresses by exchange; write {example}")
+        raise ValueError(f"must be a JSON object of URLs by exchange; write {example}")
     return found
 
 
@@ -181,42 +180,42 @@ def _each_http(found: dict[str, str]) -> dict[str, str]:
 
 def _size(text: str) -> str:
     if not _SIZE.fullmatch(text):
-        raise ValueError("is not a size; write 512m or 1g")
+        raise ValueError("is not a valid size; write 512m or 1g")
     return text.lower()
 
 
 def _at_least(least_mb: int) -> Any:
     def check(text: str) -> str:
         if int(text[:-1]) * (1024 if text.endswith("g") else 1) < least_mb:
-            raise ValueError(f"must be {least_mb}m or more")
+            raise ValueError(f"must be at least {least_mb}m")
         return text
 
     return AfterValidator(check)
 
 
 def _folder(path: Path) -> Path:
-    """Relative to the project, whatever folder a program was started in: all processes share it."""
+    """Resolve a path relative to the project, not to the current folder: all processes share it."""
     try:
         found = PROJECT / path.expanduser()
     except RuntimeError:
-        raise ValueError("begins with ~ of a user who is not there") from None
+        raise ValueError("starts with ~ of an unknown user") from None
     if "\0" in str(path) or (found.exists() and not found.is_dir()):
         raise ValueError("is not a folder")
     return found
 
 
 def _place(text: str) -> str:
-    """A folder, or a bucket with a prefix."""
+    """Check a folder, or a bucket with a prefix."""
     if not text.startswith("s3://"):
         return str(_folder(Path(text)))
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.\-]{2,62}(/[A-Za-z0-9][A-Za-z0-9._=\-]*)*/?", text):
-        raise ValueError("is not an address of object storage; write it like s3://bucket/prefix")
+        raise ValueError("is not a valid object storage URL; write it like s3://bucket/prefix")
     return text.rstrip("/")
 
 
 def _tenant(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9_=:.\-]{1,100}", text):
-        raise ValueError("is not a tenant; take letters, digits and _ = : . -")
+        raise ValueError("is not a valid tenant; use letters, digits and _ = : . -")
     return text
 
 
@@ -235,9 +234,9 @@ Folder = Annotated[Path, AfterValidator(_folder)]
 Place = Annotated[str, AfterValidator(_place)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Size = Annotated[str, AfterValidator(_size)]
-Heap = Annotated[Size, _at_least(128)]  # the JVM starts with 128m and refuses to when it may not grow to that
+Heap = Annotated[Size, _at_least(128)]  # the JVM starts with 128m and refuses a smaller maximum
 Port = Annotated[int, Field(ge=1, le=65535)]
-# Bounds that no wish exceeds, and beyond which sums of times leave what a clock or a calendar can hold.
+# Generous limits that keep sums of times within what a clock or a calendar can represent.
 Seconds = Annotated[float, Field(le=604_800)]
 Days = Annotated[int, Field(le=36_500)]
 Rate = Annotated[float, Field(ge=0.001, le=10_000)]

@@ -1,9 +1,9 @@
-"""Every setting there is, by section; read from the environment and from `.env`.
+"""All settings, by section; read from the environment and from `.env`.
 
-A section is a frozen model with one prefix. `load(Section)` gives it or raises `WrongUse` with one sentence for each
-wrong value in any section, under the name that the user wrote: somebody who corrects one setting corrects all. A key
-with a known prefix that no section knows is refused with the nearest name, so that a typing error never silently means
-"default". The environment wins over `.env`; `ENV_FILE` names another file.
+A section is a frozen model with one prefix. `load(Section)` returns it, or raises `WrongUse` with one sentence for each
+wrong value in any section, under the name that the user wrote, so that all can be corrected at once. An unknown name
+with a known prefix is refused with the closest match, so that a typing error never silently means "default". The
+environment takes precedence over `.env`; `ENV_FILE` names another file.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pipeline.core.setting_sources import Found
 from pipeline.core.setting_sources import names_of as names_of
 from pipeline.core.setting_types import PROJECT as PROJECT
 
-# Who logs in to the private database: programs may add and correct, the owner may change the tables (retention,
-# scripts/psql), and only migrations come as superuser.
+# Roles of the private database: programs may add and correct rows, the owner may change tables (retention,
+# scripts/psql), and only migrations run as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
 
 
@@ -47,26 +47,26 @@ class CommonSettings(Section):
     state_dir: t.Folder = Field(
         PROJECT / ".services" / "state",
         validation_alias=either("STATE_DIR"),
-        description="Files that processes of one machine share: rate limits, raw downloads.",
+        description="Files shared by all processes of the machine: rate limits, raw downloads.",
     )
 
 
 class PulsarSettings(Section):
-    """The broker. Without `PULSAR_URL` it is the private one of this checkout."""
+    """The broker. Without `PULSAR_URL`: the private one of this checkout."""
 
     model_config = SettingsConfigDict(env_prefix="PULSAR_")
     url: t.BrokerUrl | None = None
     admin_url: t.HttpUrl | None = None
     port: t.Port = 6650
     admin_port: t.Port = 8080
-    advertised_port: int = Field(0, ge=0, le=65535, description="Where clients are told to come; 0: port.")
+    advertised_port: int = Field(0, ge=0, le=65535, description="Port announced to clients; 0: the same as port.")
     tenant: t.Tenant = "market-data"
     token: SecretStr | None = None
     token_file: FilePath | None = None
     tls_ca_file: FilePath | None = None
-    memory: t.Heap = Field("512m", description="Heap of the private broker; as much again direct.")
+    memory: t.Heap = Field("512m", description="Heap of the private broker; it uses as much direct memory.")
     topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
-    pending_mb: int = Field(64, ge=1, le=100_000, description="What may wait for the broker in one process.")
+    pending_mb: int = Field(64, ge=1, le=100_000, description="Limit of messages waiting for the broker, per process.")
     history_backlog_mb: int = Field(200, ge=1, le=10_000_000, description="History pauses while its backlog is larger.")
 
     @property
@@ -80,12 +80,12 @@ class PulsarSettings(Section):
 
     @property
     def token_path(self) -> Path | None:
-        """Where the token is read from at each connection. The private broker has one of its own, whatever is set."""
+        """The file from which the token is read for each connection. The private broker always has its own."""
         return load(ServicesSettings).broker_token if self.private else self.token_file
 
     @property
     def admin(self) -> str:
-        """Base address of the admin REST interface, derived from `PULSAR_URL` unless given."""
+        """Base URL of the admin REST interface, derived from `PULSAR_URL` unless set."""
         if self.admin_url or self.url is None:
             return self.admin_url or f"http://127.0.0.1:{self.admin_port}"
         scheme, _, rest = self.url.partition("://")
@@ -94,14 +94,14 @@ class PulsarSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """TimescaleDB. Without `DATABASE_URL` it is the private one of this checkout."""
+    """TimescaleDB. Without `DATABASE_URL`: the private one of this checkout."""
 
     model_config = SettingsConfigDict(env_prefix="DATABASE_")
     url: t.ConnInfo | None = None
     port: t.Port = 5433
-    memory: t.Size = Field("1g", description="Memory that the private database may count on.")
-    retention_days: t.Days = Field(0, ge=0, description="0: keep for ever. Otherwise older ticks are dropped.")
-    retention_without_archive: bool = Field(False, description="Drop what is in no file of the archive too.")
+    memory: t.Size = Field("1g", description="Memory for the private database.")
+    retention_days: t.Days = Field(0, ge=0, description="Drop ticks older than this; 0: keep forever.")
+    retention_without_archive: bool = Field(False, description="Also drop ticks that are not archived.")
 
     @property
     def private(self) -> bool:
@@ -109,11 +109,12 @@ class DatabaseSettings(Section):
 
     @property
     def conninfo(self) -> str:
-        """What psycopg is given: of the private database without the password, which libpq reads from its file."""
+        """The connection string for psycopg; for the private database without the password, which libpq reads from its
+        passfile."""
         return self.conninfo_as(PROGRAM_ROLE)
 
     def conninfo_as(self, role: str) -> str:
-        """`conninfo` with another role of the private database; an address that was set says itself who comes."""
+        """Return `conninfo` with another role of the private database; `DATABASE_URL` names its role itself."""
         if self.url is not None:
             return self.url.get_secret_value()
         passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
@@ -133,20 +134,20 @@ class ServicesSettings(Section):
 
     @property
     def database_passwords(self) -> Path:
-        """In libpq's format of a passfile."""
+        """The passfile, in libpq's format."""
         return self.data.resolve() / "database" / "passwords"
 
 
 class ArchiveSettings(Section):
-    """Parquet files of whole days. Without `ARCHIVE_PATH` they lie beside the private database's data."""
+    """Parquet files of complete days. Without `ARCHIVE_PATH` they are next to the private database's data."""
 
     model_config = SettingsConfigDict(env_prefix="ARCHIVE_")
     enabled: bool = True
     path: t.Place | None = Field(None, description="A folder, or s3://bucket/prefix.")
-    after_hours: t.Seconds = Field(24, ge=0, description="A day is archived so long after its end.")
-    poll_seconds: t.Seconds = Field(300, ge=1, description="Pause between two rounds.")
-    direct_days: t.Days = Field(0, ge=0, description="Older quotes go straight into files; 0: none.")
-    s3_endpoint: t.HttpUrl | None = Field(None, description="Of another object storage than Amazon's.")
+    after_hours: t.Seconds = Field(24, ge=0, description="Hours after its end when a day is archived.")
+    poll_seconds: t.Seconds = Field(300, ge=1, description="Seconds between two rounds.")
+    direct_days: t.Days = Field(0, ge=0, description="Quotes older than this go straight into files; 0: none.")
+    s3_endpoint: t.HttpUrl | None = Field(None, description="Endpoint of an object storage other than Amazon S3.")
     s3_region: str = "us-east-1"
     s3_access_key: str | None = None
     s3_secret_key: SecretStr | None = None
@@ -160,11 +161,11 @@ class GapFillerSettings(Section):
     """Repair of missing trade ids."""
 
     model_config = SettingsConfigDict(env_prefix="GAP_FILLER_")
-    reorder_seconds: t.Seconds = Field(3.0, ge=0, description="A hole this young may still close by itself.")
+    reorder_seconds: t.Seconds = Field(3.0, ge=0, description="Gaps younger than this may still close by themselves.")
     confirm_seconds: t.Seconds = Field(
-        60.0, ge=0, description="Two answers this far apart make a hole the venue's own."
+        60.0, ge=0, description="Seconds between two answers that prove a gap to be the venue's."
     )
-    max_age_days: t.Days = Field(30, gt=0, description="Holes further back are recorded as too old.")
+    max_age_days: t.Days = Field(30, gt=0, description="Older gaps are recorded as too old.")
 
 
 class DashboardSettings(Section):
@@ -182,11 +183,13 @@ class SimulatorSettings(Section):
 
 
 class LimitSettings(Section):
-    """When to hold back."""
+    """Resource limits."""
 
     model_config = SettingsConfigDict(env_prefix="LIMITS_")
-    min_free_disk_gb: float = Field(5.0, ge=0, le=1_000_000, description="History pauses while less disk is free.")
-    writer_memory_mb: int = Field(1024, ge=0, le=1_000_000, description="A writer that outgrows it ends; 0: no bound.")
+    min_free_disk_gb: float = Field(
+        5.0, ge=0, le=1_000_000, description="History pauses while less disk space is free."
+    )
+    writer_memory_mb: int = Field(1024, ge=0, le=1_000_000, description="A writer that exceeds it dies; 0: no limit.")
 
 
 _SECTIONS: tuple[type[Section], ...] = (
@@ -204,42 +207,42 @@ _SECTIONS: tuple[type[Section], ...] = (
 
 @cache
 def folder_sections() -> dict[str, type[Section]]:
-    """Those that stand beside what they set, by the folder's name: `SETTINGS` of every `venues/*/settings.py` and
-    `producers/*/settings.py`."""
+    """Return the sections defined as `SETTINGS` in `venues/*/settings.py` and `producers/*/settings.py`, by folder
+    name."""
     files = sorted(file for room in ("venues", "producers") for file in (PROJECT / room).glob("*/settings.py"))
     return {file.parent.name: import_module(f"{file.parts[-3]}.{file.parts[-2]}.settings").SETTINGS for file in files}
 
 
 @cache
 def venue_sections() -> dict[str, type[VenueSettings]]:
-    """Those of the live venues by name, in the order of their ports."""
+    """Return the sections of the live venues by name, in the order of their ports."""
     found = {name: one for name, one in folder_sections().items() if issubclass(one, VenueSettings)}
     return dict(sorted(found.items(), key=lambda one: one[1].metrics_offset))
 
 
 @cache
 def sections() -> tuple[type[Section], ...]:
-    """All of them."""
+    """Return all sections."""
     return *_SECTIONS, *folder_sections().values()
 
 
 @cache
 def prefixes() -> tuple[str, ...]:
-    """What the names of our settings begin with."""
+    """Return the prefixes of our settings."""
     return *filter(None, (str(one.model_config["env_prefix"]) for one in sections())), "TRADES_", "METRICS_"
 
 
-# Names that Pulsar's own scripts read from the environment: not ours, not refused.
+# Names that Pulsar's own scripts read from the environment.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
 
 S = TypeVar("S", bound=Section)
 
 
 def load(section: type[S], **overrides: Any) -> S:
-    """Read one section. `overrides` (from the command line, by field name) win; None means "not given".
+    """Read one section. `overrides` (by field name, from the command line) take precedence; None means "not given".
 
-    Raises `WrongUse` when the section cannot be made or a name is unknown, with one sentence for everything that is
-    wrong in any section. What is wrong in another section alone does not concern who loads this one.
+    Raises `WrongUse` if the section is invalid or a name is unknown, with one sentence for every error in any section.
+    Errors in other sections alone do not raise.
     """
     found = Found(sections(), prefixes(), FOREIGN)
     made, wrong = found.make(section, overrides)
@@ -250,7 +253,7 @@ def load(section: type[S], **overrides: Any) -> S:
 
 
 def check_all() -> None:
-    """Raise `WrongUse` for everything that is wrong in any section: before anything starts."""
+    """Raise `WrongUse` for all errors in any section. Called before anything starts."""
     found = Found(sections(), prefixes(), FOREIGN)
     wrong = [*found.wrong, *(text for section in sections() for text in found.make(section)[1])]
     if wrong:

@@ -1,4 +1,4 @@
-"""Giving up what blocks when the program should end."""
+"""Abandon blocking calls when the program should stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The program should end; nothing went wrong."""
+    """The program should stop; not an error."""
 
 
 def abandonable(
@@ -23,10 +23,10 @@ def abandonable(
     within_s: float | None = None,
     abandon: Callable[[], None] = lambda: None,
 ) -> T:
-    """The result of `call`, which may block; when `stop` is set meanwhile, `Stopped` is raised and it is left alone.
+    """Return the result of `call`, which runs in another thread and may block. Raises `Stopped` when `stop` is set.
 
-    A blocked connect or answer must not delay the end of the program by its own time-out. After `within_s` it is left
-    alone too, with `Unavailable`; `abandon` is then called, to make it end.
+    A blocked connect or request must not delay the shutdown by its own timeout. After `within_s` the call is abandoned
+    too, with `Unavailable`; then `abandon` is called to end it.
     """
     done = threading.Event()
     result: list[T] = []
@@ -41,14 +41,13 @@ def abandonable(
             done.set()
 
     until = None if within_s is None else time.monotonic() + within_s
-    # With our context, so that log lines from there name the program too.
     threading.Thread(target=run, name=name, daemon=True).start()
     while not done.wait(0.1):
         if stop.is_set():
             raise Stopped
         if until is not None and time.monotonic() > until:
             abandon()
-            raise Unavailable(f"{name}: not done after {within_s:.0f} s")
+            raise Unavailable(f"{name}: timed out after {within_s:.0f} s")
     if failure:
         raise failure[0]
     return result[0]

@@ -1,7 +1,7 @@
-"""Text files that people write by hand (`.env`, symbols, instruments), in whatever encoding their editor saves.
+"""Read text files written by users (`.env`, symbols, instruments), in any Unicode encoding.
 
-Without a mark at its beginning a file is UTF-8 or it is refused: what else it could be is a guess, and a password or a
-name that was guessed wrongly fails somewhere else.
+A file without a byte order mark must be UTF-8: any other encoding would be a guess, and a wrongly decoded password or
+name would fail elsewhere.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.core.errors import WrongUse
 
-MAX_BYTES = 4 << 20  # the largest list of symbols that anybody has is some 20 kB; more is a wrong file
-# UTF-32's mark begins like UTF-16's, so it comes first.
+MAX_BYTES = 4 << 20  # a list of symbols has some 20 kB at most; a larger file is a mistake
+# UTF-32's mark starts like UTF-16's, so it comes first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -25,15 +25,15 @@ _MARKS = (
 
 
 def read_text(path: Path, name: str) -> str:
-    """The text of `path`, lines ending in ``\\n`` whichever system they come from.
+    """Return the text of `path`, with ``\\n`` as line ends.
 
-    Raises `WrongUse` with one sentence that begins with `name`, the setting or flag that names the file.
+    Raises `WrongUse` with one sentence that starts with `name`, the setting or option that names the file.
     """
     return decoded(_bytes(path, name), f"{name}: {path}")
 
 
 def decoded(data: bytes, what: str) -> str:
-    """The text of `data`. Raises `WrongUse` with one sentence that begins with `what`."""
+    """Decode `data`. Raises `WrongUse` with one sentence that starts with `what`."""
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
@@ -44,18 +44,18 @@ def decoded(data: bytes, what: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise WrongUse(f"{what}: line {line} holds a NUL byte, so it is no text; save the file as UTF-8.")
+        raise WrongUse(f"{what}: line {line} contains a NUL byte, so it is not text; save the file as UTF-8.")
     return text
 
 
 def _bytes(path: Path, name: str) -> bytes:
     try:
-        # Not blocking: a pipe that nobody writes to would be waited for for ever.
+        # Non-blocking: a pipe that nobody writes to would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise WrongUse(f"{name}: {path} cannot be read ({error.strerror}).") from None
     except ValueError:
-        raise WrongUse(f"{name}: the path holds a NUL byte.") from None
+        raise WrongUse(f"{name}: the path contains a NUL byte.") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not path.samefile(os.devnull):
             raise WrongUse(f"{name}: {path} is not a file.")
@@ -66,5 +66,5 @@ def _bytes(path: Path, name: str) -> bytes:
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
-        raise WrongUse(f"{name}: {path} is larger than {MAX_BYTES >> 20} MB, so it is not what it should be.")
+        raise WrongUse(f"{name}: {path} is larger than {MAX_BYTES >> 20} MB; is it the right file?")
     return data

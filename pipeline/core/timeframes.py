@@ -1,4 +1,4 @@
-"""The timeframes of the candle views: the one list of them."""
+"""The timeframes of the candle views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.core.products import short
 
 @dataclass(frozen=True)
 class Timeframe:
-    """`source` names the candle table that its view is made of, `source_us` that table's width."""
+    """A timeframe. `source`: the timeframe of the candle table behind its view; `source_us`: that table's width."""
 
     name: str
     width_us: int
@@ -21,8 +21,8 @@ class Timeframe:
         return 60_000_000 if self.source == "1m" else 3_600_000_000
 
     def bucket_us(self, timestamp_us: int) -> int:
-        """Start of the candle of a moment. The views' buckets are whole multiples since 1970 too, all being parts of
-        a day."""
+        """Return the start of the candle containing a time. Like the views' buckets, multiples of the width since 1970,
+        since all widths divide a day."""
         return timestamp_us - timestamp_us % self.width_us
 
 
@@ -34,7 +34,7 @@ TIMEFRAMES = {
 
 
 def timeframe_of(name: str) -> Timeframe:
-    """Raises `WrongUse` for an unknown name."""
+    """Return the timeframe. Raises `WrongUse` for an unknown name."""
     if name not in TIMEFRAMES:
-        raise WrongUse(f"{short(name)} is not a timeframe; choose one of {', '.join(TIMEFRAMES)}.")
+        raise WrongUse(f"{short(name)} is not a valid timeframe; choose one of {', '.join(TIMEFRAMES)}.")
     return TIMEFRAMES[name]

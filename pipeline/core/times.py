@@ -1,4 +1,4 @@
-"""Times as venues write them, to microseconds since 1970 and back, without floating-point arithmetic."""
+"""Convert times to microseconds since 1970 and back, without floating-point arithmetic."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SECONDS = re.compile(r"([0-9]{1,12})(?:\.([0-9]+))?")
 
 @lru_cache(maxsize=256)
 def _second_us(text: str) -> int:
-    """`2026-09-26T18:07:54` -> µs since 1970. Trades come many to a second, hence the cache."""
+    """`2026-09-26T18:07:54` -> µs since 1970. Cached, because there are many trades per second."""
     return (datetime.fromisoformat(text).replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
 
 
 def iso_to_us(text: str) -> int:
     """`2026-09-26T18:07:54.626190Z` -> µs since 1970; 0 to 9 digits of fraction, truncated to µs.
 
-    An offset in place of `Z` is honoured. Raises `BadData("time")`.
+    An offset instead of `Z` is accepted. Raises `BadData("time")`.
     """
     try:
         if text[-1] == "Z" and text[10] == "T":
@@ -50,15 +50,15 @@ def seconds_to_us(text: str) -> int:
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
+    """Return the exact microseconds since 1970."""
     return (moment - EPOCH) // _MICROSECOND
 
 
 def from_us(timestamp_us: int) -> datetime:
-    """The moment so many microseconds after 1970."""
+    """Return the UTC datetime for microseconds since 1970."""
     return EPOCH + timedelta(microseconds=timestamp_us)
 
 
 def us_to_iso(timestamp_us: int) -> str:
-    """µs since 1970 -> `2026-09-26T18:07:54.626190Z`; the fraction is left out where it is zero."""
+    """µs since 1970 -> `2026-09-26T18:07:54.626190Z`; a zero fraction is omitted."""
     return from_us(timestamp_us).isoformat().replace("+00:00", "Z")

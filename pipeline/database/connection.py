@@ -1,4 +1,4 @@
-"""Connections to TimescaleDB, and which of its errors mean "try again"."""
+"""Connections to TimescaleDB, and which of its errors are transient."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipeline.core.settings import PROGRAM_ROLE, DatabaseSettings
 
 Connection = psycopg.Connection[Any]
 
-# A connection whose other side froze or vanished must not hold locks: the server ends it after these.
+# A connection whose client has frozen or vanished must not hold locks: the server ends it after these timeouts.
 _SESSION = (
     "-c statement_timeout=120s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
     " -c jit=off"
 )
-# Ours is told by TCP: unacknowledged data for 20 s, or 25 s of silence.
+# Our side learns of a dead server by TCP: unacknowledged data for 20 s, or 25 s of silence.
 _TCP = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -30,21 +30,21 @@ _TCP = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-# Classes of SQLSTATE of which the values may be the cause: feature not supported, cardinality, data, integrity, check
-# option, limits of a row or an index entry, raised by a trigger, internal errors.
+# Classes of SQLSTATE that the data may have caused: feature not supported, cardinality, data, integrity, check option,
+# limits of a row or an index entry, raised by a trigger, internal errors.
 _OF_THE_DATA = ("0A", "21", "22", "23", "44", "54", "P0", "XX")
-# What only another DATABASE_URL can change. A certificate that fails otherwise may have expired, a database that is not
-# there may be made: these are tried again. libpq has no codes for them; its texts are not translated.
+# Errors that only another DATABASE_URL can fix. Other certificate errors may be an expired one, and a missing database
+# may be created: these are retried. libpq has no codes for them; its messages are not translated.
 _WRONG = re.compile(
     r"password authentication failed|no password supplied|does not match host name|root certificate file|no pg_hba.conf"
 )
 
 
 def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, role: str = PROGRAM_ROLE) -> Connection:
-    """An autocommit connection; use `with conn.transaction()`. Raises `Unavailable`; `WrongUse` for `_WRONG`, unless
-    the database has let this process in before.
+    """Open an autocommit connection; use `with conn.transaction()`.
 
-    `role`: who logs in to the private database; an address that was set says that itself.
+    `role`: the role for the private database; `DATABASE_URL` names its role itself. Raises `Unavailable`, or `WrongUse`
+    for `_WRONG` unless the database has accepted this process before.
     """
     conninfo = settings.conninfo_as(role)
     options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
@@ -55,7 +55,7 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
         tries = text.count("connection to server at")  # one per host
         if 0 < tries <= len(_WRONG.findall(text)):
             check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
-            raise shut_out(conninfo, f"the database does not let us in; check {check}: {text}") from None
+            raise shut_out(conninfo, f"the database refuses the connection; check {check}: {text}") from None
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
     let_in(conninfo)
@@ -65,7 +65,7 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
 def connect_when_ready(
     settings: DatabaseSettings, name: str, stop: threading.Event, *, role: str = PROGRAM_ROLE
 ) -> Connection:
-    """`connect`, waiting as long as it takes. Raises `Unavailable` only when stopped meanwhile."""
+    """Call `connect`, waiting until the database is ready. Raises `Unavailable` only if stopped meanwhile."""
     made = keep_trying(
         "database",
         partial(connect, settings, name, role=role),
@@ -79,8 +79,8 @@ def connect_when_ready(
 
 
 def transient(error: psycopg.Error) -> bool:
-    """Whether the same rows may be stored at another moment or place: deadlock, time-out, disk full, lost connection, a
-    database without our tables. Not so where the values are to blame, or how we hand them over."""
-    if error.sqlstate is None:  # the client's: a broken connection, or a value that it cannot encode
+    """Whether storing the same rows may succeed later or elsewhere: deadlock, timeout, disk full, lost connection, a
+    database without our tables. False if the data, or the way we pass it, is the cause."""
+    if error.sqlstate is None:  # raised by the client: a broken connection, or a value that it cannot encode
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate[:2] not in _OF_THE_DATA

@@ -1,10 +1,10 @@
-"""Rows in PostgreSQL's binary COPY format, built by numpy for a whole batch at once.
+"""Rows in PostgreSQL's binary COPY format, built with numpy for a whole batch at once.
 
 A row is a field count (int16) and per field a length (int32) and the value, all big-endian ("COPY", section
-"Binary Format", of the PostgreSQL manual). With fields of fixed width a batch is one structured array. A `numeric`
-becomes fixed-width by giving it as many base-10000 digits as the column may ever need: `numeric_recv` strips zero
-digits at both ends. Measured on one core: 28 M rows/s of seven fields, where psycopg's `write_row` takes 0.6 M/s of
-ready-made Python objects.
+"Binary Format", of the PostgreSQL manual). With fixed-width fields a batch is one structured array. A `numeric` becomes
+fixed-width by giving it as many base-10000 digits as the column may need: `numeric_recv` strips zero digits at both
+ends. Measured on one core: 28 M rows/s of seven fields; psycopg's `write_row` reaches 0.6 M/s with existing Python
+objects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg import Copy
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + b"\0" * 8
 _TRAILER = b"\xff\xff"
-PG_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where timestamptz counts from
+PG_EPOCH_US = 946_684_800_000_000  # 2000-01-01, the epoch of timestamptz
 Ints = npt.NDArray[np.int64]
 
 
@@ -52,7 +52,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Scaled:
-    """numeric from integers with `scale` decimals (one for the whole column or one a row)."""
+    """numeric from integers with `scale` decimals (one for the column or one per row)."""
 
     values: Ints
     scale: int | npt.NDArray[np.int64]
@@ -60,7 +60,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Split:
-    """numeric from its whole part and its fraction as an integer of 18 decimals; `decimals` are shown."""
+    """numeric from its integer part and its fraction as an integer of 18 decimals; `decimals` is the display scale."""
 
     whole: Ints
     fraction: Ints
@@ -69,12 +69,12 @@ class Split:
 
 Field = Int2 | Int4 | Int8 | Time | Scaled | Split
 FRACTION_DIGITS = 18
-BLOCK = 4096  # rows of some 100 bytes: what the second cache level of a small machine holds
+BLOCK = 4096  # rows of some 100 bytes: fits into the L2 cache of a small machine
 _POWERS = 10 ** np.arange(FRACTION_DIGITS + 1, dtype=np.int64)
 
 
 def write(copy: Copy, bodies: Iterable[memoryview]) -> None:
-    """Send a whole COPY; `bodies` are made by `rows`."""
+    """Send a complete COPY; `bodies` are made by `rows`."""
     copy.write(_HEADER)
     for body in bodies:
         copy.write(body)
@@ -82,7 +82,7 @@ def write(copy: Copy, bodies: Iterable[memoryview]) -> None:
 
 
 def rows(fields: Sequence[Field]) -> memoryview:
-    """The body of a COPY: every row of the given columns, without header and trailer."""
+    """Return the body of a COPY: all rows of these columns, without header and trailer."""
     parts = [_digits(f) if isinstance(f, Scaled | Split) else f for f in fields]
     dtype, same = _row(tuple(part.same if isinstance(part, _Digits) else part.type for part in parts))
     columns: list[tuple[str, str, Ints]] = []
@@ -97,7 +97,7 @@ def rows(fields: Sequence[Field]) -> memoryview:
     body = out.view(np.uint8).reshape(count, dtype.itemsize)
     targets = [(out[value][name] if name else out[value], column) for value, name, column in columns]
     for low in range(0, count, BLOCK):
-        # What all rows share is most of their bytes: it is put in as a whole, then the rest, while it is in the cache.
+        # Most bytes are the same in all rows: fill them in first, then the rest while the block is in the cache.
         high = low + BLOCK
         body[low:high] = same
         for target, column in targets:
@@ -107,7 +107,7 @@ def rows(fields: Sequence[Field]) -> memoryview:
 
 @cache
 def _row(parts: tuple[tuple[int, int, int | None] | str, ...]) -> tuple[np.dtype[Any], npt.NDArray[np.uint8]]:
-    """How a row is laid out, and its bytes with everything in them that all rows share."""
+    """Return the layout of a row, and its bytes with everything that all rows share."""
     layout: list[tuple[str, Any]] = [("fields", ">i2")]
     for i, part in enumerate(parts):
         if isinstance(part, str):
@@ -127,7 +127,7 @@ def _row(parts: tuple[tuple[int, int, int | None] | str, ...]) -> tuple[np.dtype
 
 @dataclass(frozen=True)
 class _Digits:
-    """A numeric column taken apart: base-10000 digits, most significant first."""
+    """A numeric column as base-10000 digits, most significant first."""
 
     groups: list[npt.NDArray[Any]]
     weight: int
@@ -136,11 +136,11 @@ class _Digits:
 
     @property
     def same(self) -> tuple[int, int, int | None]:
-        """Number of digits, weight and decimals (None: each row its own)."""
+        """Number of digits, weight and decimals (None: per row)."""
         return len(self.groups), self.weight, self.decimals if isinstance(self.decimals, int) else None
 
     def columns(self) -> list[tuple[str, npt.NDArray[Any]]]:
-        """What differs from row to row."""
+        """Return the parts that differ between rows."""
         found = [(f"d{i}", group) for i, group in enumerate(self.groups)]
         if self.negative.any():
             found.append(("sign", np.where(self.negative, 0x4000, 0)))
@@ -162,13 +162,13 @@ def _digits(column: Scaled | Split) -> _Digits:
 
 
 def _scaled(values: Ints, scale: int) -> _Digits:
-    """As few groups as the column needs: the usual case, prices and sizes with one scale."""
+    """Split a column with one scale into as few groups as it needs: the usual case of prices and sizes."""
     fraction_groups = -(-scale // 4)
     rest: npt.NDArray[Any] = np.abs(values)
     if not len(rest) or int(rest.max()) < 1 << 32:
-        rest = rest.astype(np.uint32)  # numpy divides these by a constant three times as fast
+        rest = rest.astype(np.uint32)  # numpy divides uint32 by a constant three times as fast
     groups: list[npt.NDArray[Any]] = []
-    shift = 10 ** (fraction_groups * 4 - scale)  # the last fraction group is filled up with zeros
+    shift = 10 ** (fraction_groups * 4 - scale)  # the last fraction group is padded with zeros
     if fraction_groups:
         rest, last = _divided(rest, 10_000 // shift)
         groups.append(last * rest.dtype.type(shift) if shift > 1 else last)
@@ -184,14 +184,15 @@ def _scaled(values: Ints, scale: int) -> _Digits:
 
 
 def _divided(values: npt.NDArray[Any], by: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Quotient and rest. `np.divmod` does not know that the divisor is a constant: 6 times as slow."""
+    """Return quotient and remainder. Measured: `np.divmod` is 6 times slower, it does not optimize for a constant."""
     divisor = values.dtype.type(by)
     quotient = values // divisor
     return quotient, values - quotient * divisor
 
 
 _WHOLE_GROUPS = 4  # up to 10^16
-_DIVIDERS = (10**14, 10**10, 10**6, 10**2)  # of a fraction with 18 decimals, four digits each, two left over
+# split a fraction of 18 decimals into groups of four digits; two are left over
+_DIVIDERS = (10**14, 10**10, 10**6, 10**2)
 
 
 def _split(whole: Ints, fraction: Ints) -> list[Ints]:

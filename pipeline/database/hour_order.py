@@ -1,4 +1,4 @@
-"""Which of two accounts of one hour of quotes is kept: a total order, so that the order of arrival does not matter."""
+"""Which of two versions of an hour of quotes is kept: a total order, so that the order of arrival does not matter."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import replace
 from pipeline.database.ledger import Hour
 
 RANK = {"present": 3, "partial": 2, "confirmed_empty": 1, "closed": 1, "seen_empty": 0}
-"""Of the ledger's states; a higher one is kept."""
+"""Rank of the ledger's states; the higher one is kept."""
 
 
 def wins(new: Hour, old: Hour) -> bool:
-    """Whether `new` is to be stored in place of `old`.
+    """Whether `new` replaces `old`.
 
-    Quotes beat emptiness, a finished hour beats a running one, a later fetch beats an earlier one. The two feeds
-    agree in time, bid and ask but bi5's sizes are rounded by the vendor, so of equal content JSON's is kept.
+    Quotes win over an empty hour, a finished hour over a running one, a later fetch over an earlier one. The two feeds
+    agree in time, bid and ask, but the vendor rounds bi5's sizes, so for equal content JSON's is kept.
     """
     if RANK[new.state] != RANK[old.state]:
         return RANK[new.state] > RANK[old.state]
     if new.state == "seen_empty":
-        return False  # the first sighting counts: the second must lie some time after it
+        return False  # the first look counts: the second must be some time after it
     if same_content(new, old):
         return new.feed == "json" and old.feed != "json"
     return (new.fetched_at_us, new.feed == "json", new.checksum) > (old.fetched_at_us, old.feed == "json", old.checksum)
@@ -30,17 +30,17 @@ def same_content(new: Hour, old: Hour) -> bool:
 
 
 def entry(new: Hour, old: Hour | None, *, refused: bool) -> Hour | None:
-    """The ledger's entry after `new`, of which rows were `refused`; None where the entry stays as it is."""
+    """Return the ledger's entry after `new`, or None if it stays unchanged. `refused`: whether rows were refused."""
     if old is None:
         return replace(new, revision=0)
     if same_content(new, old):
-        # The content did not change; that it was seen later counts, or an older correction could come back.
+        # Same content: record the later fetch, or an older correction could replace it.
         fetched_at_us = max(new.fetched_at_us, old.fetched_at_us)
         feed = "json" if "json" in (new.feed, old.feed) else old.feed
         if (fetched_at_us, feed) == (old.fetched_at_us, old.feed) or new.state == "seen_empty":
             return None
         if refused and new.state == "partial":
-            return None  # the first telling counts, as with emptiness
+            return None  # the first answer counts, as for empty hours
         return replace(new, fetched_at_us=fetched_at_us, feed=feed, revision=old.revision)
     if not wins(new, old):
         return None

@@ -1,4 +1,4 @@
-"""Rows of `instruments`: made by writers on the first message, and by whoever asks for something of one before."""
+"""Rows of `instruments`: created by writers at the first message, and by requests for data before that."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def instrument(
     proof: str | None,
     price_scale: int | None = None,
 ) -> tuple[int, int | None]:
-    """Id and price scale of an instrument, which is made where it is new.
+    """Return id and price scale of an instrument, which is created if it is new.
 
-    `proof`: a value of `venues.adapter.Proof`, which replaces another one; None: the caller does not know the venue.
-    `price_scale`: decimals of its prices; the first one stays.
+    `proof`: a value of `venues.adapter.Proof`, which replaces the stored one; None: unknown. `price_scale`: decimals of
+    its prices; the first one is kept.
     """
-    # Looked up first: an INSERT that meets its conflict uses up an id too, and heads are written every two seconds.
+    # Look it up first: a conflicting INSERT consumes an id too, and heads are written every two seconds.
     found = conn.execute(
         "SELECT instrument_id, price_scale, proof FROM instruments JOIN trade_coverage USING (instrument_id)"
         " WHERE venue = %s AND product_id = %s",
@@ -45,5 +45,5 @@ def instrument(
 
 
 def instrument_id(conn: Connection, venue: str, product_id: str, asset_class: str, proof: str | None) -> int:
-    """`instrument` for those who need no scale."""
+    """Return the id of an instrument, see `instrument`."""
     return instrument(conn, venue, product_id, asset_class, proof)[0]

@@ -1,7 +1,7 @@
-"""The ledger: what was asked for, what is stored, what is missing, what is explained.
+"""The ledger: what is requested, stored, missing and explained.
 
-Stored rows and claims are written by the writers alone, with the rows. Here is written what no message can know: what a
-person asked for, what the venues are known to have, and the signature of whoever looked at a venue.
+Only the writers record stored rows and claims, together with the rows. This module writes what no message can know:
+what users requested, what the venues are known to have, and signatures of claims that were verified at the venue.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class IdGap:
 
 @dataclass(frozen=True)
 class Head:
-    """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as we know.
+    """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as known.
 
-    `seen_age_s`: since `newest_id` was first seen by its witness ("stream" or "rest"); `settled_id`: the newest id that
-    was seen long enough ago to be stored by now; `checked_age_s`: since the moment for which that is known; `proof`: of
-    the venue, as in `instruments.proof`; `clock_offset_ms`: the venue's clock less ours, where it was measured anew.
+    `seen_age_s`: time since the witness ("stream" or "rest") first saw `newest_id`; `settled_id`: the newest id seen
+    long enough ago to be stored by now; `checked_age_s`: time since that was known to be true; `proof`: the venue's, as
+    in `instruments.proof`; `clock_offset_ms`: the venue's clock minus ours, if measured again.
     """
 
     venue: str
@@ -65,7 +65,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding of a message: ids that are said to be missing for `reason`."""
+    """A finding in a message: ids claimed to be missing for `reason`."""
 
     venue: str
     product_id: str
@@ -88,18 +88,18 @@ class Hour:
 
     @property
     def accounted(self) -> bool:
-        """Nobody needs to ask for this hour again."""
+        """Whether the hour needs no further request."""
         return self.state in ("present", "confirmed_empty", "closed")
 
 
 class Ledger:
-    """Questions to the ledger over one autocommit connection."""
+    """Access to the ledger on one autocommit connection. Methods raise `psycopg.Error`."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
 
     def trade_gaps(self, venue: str | None = None, product_id: str | None = None) -> list[IdGap]:
-        """Holes in the ids that are not explained, newest first."""
+        """Return the unexplained gaps, newest first."""
         return query.rows(
             self._conn,
             IdGap,
@@ -118,7 +118,7 @@ class Ledger:
         )
 
     def missing_ids(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
-        """Spans (inclusive) inside `first_id..last_id` that are neither stored nor explained, ascending."""
+        """Return the ranges (inclusive) in `first_id..last_id` that are neither stored nor explained, ascending."""
         return self._conn.execute(
             """
             SELECT lower(gap), upper(gap) - 1 FROM unnest(
@@ -135,7 +135,7 @@ class Ledger:
         ).fetchall()
 
     def trade_before(self, venue: str, product_id: str, trade_id: int) -> tuple[int, int] | None:
-        """(id, venue time in µs) of the nearest stored trade with a smaller id."""
+        """Return (id, venue time in µs) of the nearest stored trade with a smaller id, or None."""
         return self._conn.execute(
             "SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint FROM trades WHERE instrument_id ="
             " (SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s)"
@@ -144,7 +144,7 @@ class Ledger:
         ).fetchone()
 
     def quote_hours(self, venue: str, product_id: str, from_us_: int, to_us_: int) -> dict[int, Hour]:
-        """Hours of `[from, to)` that the ledger knows, by their start in µs."""
+        """Return the recorded hours of `[from, to)`, by their start in µs."""
         found = query.rows(
             self._conn,
             Hour,
@@ -159,7 +159,7 @@ class Ledger:
         return {hour.hour_us: hour for hour in found}
 
     def newest_quote_hours(self, venue: str, product_id: str, before_us: int, count: int) -> list[int]:
-        """The last hours before this moment that have quotes, newest first, by their start in µs."""
+        """Return the newest hours before this time that have quotes, newest first, by their start in µs."""
         hours = query.scalars(
             self._conn,
             """
@@ -171,12 +171,12 @@ class Ledger:
         )
         return [to_us(hour) for hour in hours]
 
-    # -- what was asked for -------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------------
 
     def ask_ids(
         self, venue: str, product_id: str, asset_class: str, proof: str | None, first_id: int, last_id: int
     ) -> None:
-        """Trades `first_id..last_id` are to be accounted for from now on."""
+        """Record a request for the trades `first_id..last_id`."""
         self._conn.execute(
             "UPDATE trade_coverage SET asked = asked + int8multirange(int8range(%s, %s, '[]'))"
             " WHERE instrument_id = %s",
@@ -194,7 +194,7 @@ class Ledger:
         *,
         follow: bool = False,
     ) -> None:
-        """Hours of `[from, to)` are to be accounted for from now on; with `follow` every later one too."""
+        """Record a request for the hours of `[from, to)`; with `follow` for every later one too."""
         self._conn.execute(
             """
             INSERT INTO quote_requests AS r (instrument_id, hours, follow_from)
@@ -213,12 +213,12 @@ class Ledger:
     def looked(
         self, venue: str, product_id: str, asset_class: str, proof: str | None, hour_us: int, *, sure: bool
     ) -> None:
-        """The vendor was asked for an hour of quotes and has none. `sure`: no second look is needed."""
+        """Record that the vendor was asked for an hour of quotes and has none. `sure`: no second look is needed."""
         one = instrument_id(self._conn, venue, product_id, asset_class, proof)
         self._conn.execute(statement("quote_looks_store"), (one, from_us(hour_us), sure))
 
     def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """(venue, product) -> first id and newest known id, of the products whose live stream is accounted for."""
+        """Return (venue, product) -> (first id, newest known id) of the products with a live stream."""
         rows = self._conn.execute(
             "SELECT venue, product_id, live_from, greatest(h.settled_id, live_from - 1)"
             " FROM trade_coverage JOIN instruments USING (instrument_id) LEFT JOIN trade_heads h USING (instrument_id)"
@@ -227,7 +227,7 @@ class Ledger:
         return {(venue, product): (first_id, newest_id) for venue, product, first_id, newest_id in rows}
 
     def write_heads(self, heads: Iterable[Head]) -> None:
-        """What the venues are known to have, on the database's clock; a first head begins a live span."""
+        """Store heads, by the database's clock; a product's first head starts its live range."""
         with self._conn.transaction(), self._conn.cursor() as cursor:
             cursor.executemany(
                 statement("heads_store"),
@@ -243,7 +243,7 @@ class Ledger:
             )
 
     def retire(self, venue: str, product_id: str) -> None:
-        """The product is not live any more: accounted for is what its stream was asked for up to now."""
+        """Mark a product as no longer live; what its stream covered up to now stays requested."""
         self._conn.execute(
             "UPDATE trade_coverage c SET asked = a.ids, live_from = NULL FROM trade_asked a JOIN instruments i"
             " USING (instrument_id) WHERE c.instrument_id = a.instrument_id AND venue = %s AND product_id = %s",
@@ -253,7 +253,7 @@ class Ledger:
     # -- explanations -------------------------------------------------------------------------------------------------
 
     def sign(self, venue: str, product_id: str, spans: Iterable[tuple[int, int]], reason: str) -> None:
-        """Vouch for these ids (inclusive): claims inside them that give this reason explain from now on."""
+        """Sign the claims inside these ranges (inclusive) that have this reason: they count as explained."""
         with self._conn.cursor() as cursor:
             cursor.executemany(
                 "UPDATE holes SET signed_at = now() WHERE signed_at IS NULL AND reason = %s AND first_id >= %s"
@@ -263,7 +263,7 @@ class Ledger:
             )
 
     def claims(self) -> list[Claim]:
-        """Findings of messages that nobody signed."""
+        """Return unsigned claims."""
         return query.rows(
             self._conn,
             Claim,
@@ -273,11 +273,11 @@ class Ledger:
 
     @contextmanager
     def turn(self, what: str, stop: threading.Event, *, wait: bool = True, poll_s: float = 0.5) -> Iterator[bool]:
-        """Work on `what` (an instrument) by one process at a time; held for one piece of work.
+        """Context manager: an advisory lock on `what` (an instrument), held for one piece of work.
 
-        Gives True when it is our turn; False when stopped, or when another has it and `wait` is False.
+        Yields True with the lock held; False if stopped, or if another process holds it and `wait` is False.
         """
-        key = ctypes.c_int32(zlib.crc32(what.encode())).value  # as a signed number of 32 bits
+        key = ctypes.c_int32(zlib.crc32(what.encode())).value  # a signed 32-bit number
         said = False
         while not (mine := bool(self._try_lock(key))) and wait and not stop.is_set():
             if not said:
@@ -294,4 +294,4 @@ class Ledger:
         return bool(query.scalar(self._conn, "SELECT pg_try_advisory_lock(%s, %s)", (_TURN, key)))
 
 
-_TURN = 0x7475726E  # the class of these advisory locks; any constant
+_TURN = 0x7475726E  # class of these advisory locks; an arbitrary constant

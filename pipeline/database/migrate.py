@@ -1,4 +1,4 @@
-"""Bring the database to the present tables: extension, numbered migrations, views, roles."""
+"""Migrate the database: extension, numbered migrations, views, roles."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import migrations, statement
 
 OLDEST = (2, 19)
-# What two migrators at once make of one thing: the second one finds it there, or is told so.
+# Errors of concurrent migrators creating the same object.
 _AT_ONCE = (pg.UniqueViolation, pg.DuplicateObject, pg.DuplicateTable, pg.InternalError_)
 
 
 def migrate(conn: Connection) -> list[str]:
-    """Apply what is missing, each in its own transaction; returns the names. Safe beside another migrator.
+    """Apply missing migrations, each in its own transaction; returns their names. Safe to run concurrently.
 
-    Views and functions (`sql/views.sql`) are made anew when anything changed, and what every role may do of itself is
-    taken back again, because an update of the extension gives it anew. Raises `WrongUse` for a server without
-    TimescaleDB or with one that is too old, `Unavailable` when another migrator was quicker: try again.
+    Views and functions (`sql/views.sql`) are recreated if anything changed, and default privileges are revoked again,
+    because an update of the extension grants them anew. Raises `WrongUse` if TimescaleDB is missing or too old,
+    `Unavailable` if another migrator was quicker: retry.
     """
     applied: list[str] = []
     with _beside_others():
@@ -61,7 +61,7 @@ def migrate(conn: Connection) -> list[str]:
 
 
 def protect(conn: Connection) -> None:
-    """Take from everybody what nobody needs (`sql/protect.sql`); only a superuser can, others change nothing."""
+    """Revoke unneeded default privileges (`sql/protect.sql`). Does nothing unless we are superuser."""
     if query.scalar(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
         with _alone(conn, None):
             conn.execute(statement("protect"))
@@ -69,11 +69,11 @@ def protect(conn: Connection) -> None:
 
 @contextmanager
 def _beside_others() -> Iterator[None]:
-    """For what is done before there is a table to lock."""
+    """Context for what is done before there is a table to lock."""
     try:
         yield
     except _AT_ONCE as error:
-        raise Unavailable(f"another program brings the database up to date: {str(error).strip()}") from None
+        raise Unavailable(f"another program is migrating the database: {str(error).strip()}") from None
 
 
 def _done(conn: Connection) -> set[int]:
@@ -81,7 +81,7 @@ def _done(conn: Connection) -> set[int]:
 
 
 def _owner(conn: Connection) -> str | None:
-    """The role that is to own the tables, where a superuser makes them: that of the private database."""
+    """Return the role that should own the tables if a superuser creates them: that of the private database."""
     row = conn.execute(
         "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database"
         " WHERE rolname = current_user AND datname = current_database()"
@@ -91,21 +91,21 @@ def _owner(conn: Connection) -> str | None:
 
 @contextmanager
 def _alone(conn: Connection, owner: str | None) -> Iterator[None]:
-    """A transaction of the tables' owner, one at a time.
+    """An exclusive transaction as the tables' owner.
 
-    The lock is one that only who may change the table can take: whoever may only read could hold an advisory lock for
-    ever, and with it every start.
+    It uses a table lock that only roles with write permission can take: a read-only role could hold an advisory lock
+    forever, and block every start.
     """
     with conn.transaction():
         if owner is not None:
             conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
         conn.execute("LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE")
-        conn.execute("SET LOCAL lock_timeout = '30s'")  # a reader of a table must not hold the writers up behind us
+        conn.execute("SET LOCAL lock_timeout = '30s'")  # a reader of a table must not block the writers behind us
         yield
 
 
 def _table(conn: Connection, owner: str | None, name: LiteralString, columns: LiteralString) -> None:
-    """Make a table of our own where it is not there. A writer's role may not create any, and need not."""
+    """Create one of our own tables if it is missing. A writer's role may not create tables, and need not."""
     if query.scalar(conn, "SELECT to_regclass(%s)", (name,)) is None:
         with conn.transaction():
             if owner is not None:
@@ -114,7 +114,7 @@ def _table(conn: Connection, owner: str | None, name: LiteralString, columns: Li
 
 
 def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
-    """Replace the views and grant the roles' rights when their text is not the one in the database."""
+    """Replace the views and grant the roles' privileges if their text differs from the database's."""
     text = statement("views") + statement("roles")
     if not anew and _views_text(conn) == text:
         return
@@ -125,7 +125,7 @@ def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
                 "INSERT INTO views_text (text) VALUES (%s) ON CONFLICT (one) DO UPDATE SET text = excluded.text",
                 (text,),
             )
-            conn.execute("SET LOCAL ROLE NONE")  # only who came as superuser may make roles
+            conn.execute("SET LOCAL ROLE NONE")  # only a superuser may create roles
             conn.execute(statement("roles"))
 
 
@@ -143,7 +143,7 @@ def _extension(conn: Connection) -> None:
         conn.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     except psycopg.errors.InsufficientPrivilege:
         raise WrongUse(
-            "the extension timescaledb is not in this database and this role may not create it; "
+            "the extension timescaledb is not installed in this database and this role may not create it; "
             "run CREATE EXTENSION timescaledb once as superuser."
         ) from None
     version = str(query.scalar(conn, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'") or "0")
@@ -156,14 +156,14 @@ def _extension(conn: Connection) -> None:
 def _attempt(settings: DatabaseSettings) -> list[str]:
     try:
         with connect(settings, "migrate", role=ADMIN_ROLE) as conn:
-            conn.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # another migrator may take its time
+            conn.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # another migrator may take long
             return migrate(conn)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"the database went away: {str(error).strip()}") from None
+        raise Unavailable(f"the database connection was lost: {str(error).strip()}") from None
 
 
 def database_when_ready(settings: DatabaseSettings, stop: threading.Event) -> None:
-    """Wait for the database and bring it up to date; returns early when stopped."""
+    """Wait for the database and migrate it; returns early when stopped."""
     applied = keep_trying("database", partial(_attempt, settings), stop, retry_on=(Unavailable,))
     if applied:
         get_logger().info(events.MIGRATED, applied=applied)

@@ -1,4 +1,4 @@
-"""Rows as what they are: a dataclass per query, whose fields are the query's columns by name."""
+"""Typed query results: a dataclass per query, whose fields are the query's columns by name."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Values = Sequence[Any] | Mapping[str, Any] | None
 
 
 def rows(conn: Connection, of: Callable[..., T], query: QueryNoTemplate, values: Values = None) -> list[T]:
-    """All rows, each as `of(**columns)`: a dataclass, or a function with the columns as parameters."""
+    """Return all rows, each as `of(**columns)`: a dataclass, or a function with the columns as parameters."""
     with conn.cursor(row_factory=kwargs_row(of)) as cursor:
         return cursor.execute(query, values).fetchall()
 
 
 def row(conn: Connection, of: Callable[..., T], query: QueryNoTemplate, values: Values = None) -> T | None:
-    """The first row as `of(**columns)`; None where there is none."""
+    """Return the first row as `of(**columns)`, or None."""
     with conn.cursor(row_factory=kwargs_row(of)) as cursor:
         return cursor.execute(query, values).fetchone()
 
 
 def scalars(conn: Connection, query: QueryNoTemplate, values: Values = None) -> list[Any]:
-    """The first column of all rows."""
+    """Return the first column of all rows."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(query, values).fetchall()
 
 
 def scalar(conn: Connection, query: QueryNoTemplate, values: Values = None) -> Any:
-    """The first column of the first row; None where there is none."""
+    """Return the first column of the first row, or None."""
     with conn.cursor(row_factory=scalar_row) as cursor:
         return cursor.execute(query, values).fetchone()

@@ -1,4 +1,4 @@
-"""A connection of a program's own, for work that needs one session: its locks, its temporary tables."""
+"""A lasting connection for work that needs a session: locks, temporary tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pipeline.database.connection import Connection
 
 
 class Session:
-    """One connection, made by `connect` when it is first needed and anew after it was lost or closed. Thread-safe;
-    psycopg lets the threads that share it take turns."""
+    """One connection, opened by `connect` when first needed and again after it was lost or closed. Thread-safe; psycopg
+    serializes the threads that share it."""
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
@@ -18,7 +18,7 @@ class Session:
         self._conn: Connection | None = None
 
     def connection(self) -> Connection:
-        """Raises what `connect` raises."""
+        """Return the open connection. Raises what `connect` raises."""
         with self._lock:
             if self._conn is None or self._conn.closed:
                 self._conn = self._connect()

@@ -1,1 +1,1 @@
-"""What is known of the whole pipeline, and how it is said: status, claims, the doctor's checks."""
+"""Operations: the state of the whole pipeline, its completeness in words, the doctor's checks."""

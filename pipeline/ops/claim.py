@@ -1,8 +1,8 @@
-"""How completeness is put into words: one way for status, verify, the demo's report and the page.
+"""Completeness in words, for status, verify, the demonstration's report and the page.
 
-A claim never says more than the ledger: 100 % only where nothing is missing, with the word for what is explained by
-anything but the venue's own emptiness, not at all of a live product that nobody could ask the venue about, and never
-of what is sampled or has no proof.
+A claim never says more than the ledger: 100 % only if nothing is missing, naming what is explained by anything but the
+venue's own emptiness; no share for a live product whose newest trade could not be confirmed, nor for data that are
+sampled or cannot be proven.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from venues.adapter import Proof
 
-# The venue itself has nothing there. Everything else that explains is said aloud.
+# The venue itself has nothing there. All other explanations are named.
 EMPTY_AT_VENUE = frozenset({"venue_has_none", "closed", "confirmed_empty"})
 NOT_PROVEN = "not proven"  # no program here knows the venue
-# In what each kind of proof counts what is missing; nothing is ever missing of the kinds that are not here.
+# The unit in which each kind of proof counts missing data; kinds not listed have no missing data.
 UNITS = {Proof.IDS: "trades", Proof.SEQUENCE: "seconds", Proof.WINDOWS: "seconds", Proof.HOURS: "hours"}
-# What is said beside the share, where it rests on less than the number of each trade or hour.
+# Added to the share if it rests on less than every single trade or hour.
 _SHOWN_BY = {Proof.SEQUENCE: " by sequence", Proof.WINDOWS: " by time windows"}
 
 
@@ -40,17 +40,17 @@ def complete_text(
 
 
 def provable(proof: str | None) -> bool:
-    """Whether it can be complete at all."""
+    """Whether this kind of proof allows completeness at all."""
     return proof in UNITS
 
 
 def shown_by(proof: str | None) -> str:
-    """` by time windows`; nothing where each trade or hour is counted."""
+    """Return ` by time windows` and the like; empty if every trade or hour is counted."""
     return "" if proof is None else _SHOWN_BY.get(Proof(proof), "")
 
 
 def sampled_text(missed: timedelta | None) -> str:
-    """`sampled, 12 min missed`: while nobody listened."""
+    """`sampled, 12 min missed`: the time without a connection."""
     if not missed:
         return "sampled"
     seconds = missed.total_seconds()
@@ -59,7 +59,7 @@ def sampled_text(missed: timedelta | None) -> str:
 
 
 def others_text(explained_by: Mapping[str, int] | None) -> list[str]:
-    """Explanations that are not the venue's own emptiness: `490 too old`."""
+    """Return explanations other than the venue's own emptiness: `490 too old`."""
     return [
         f"{count:,} {reason.replace('_', ' ')}"
         for reason, count in sorted((explained_by or {}).items())
@@ -68,5 +68,5 @@ def others_text(explained_by: Mapping[str, int] | None) -> list[str]:
 
 
 def not_known(until: datetime | None) -> str:
-    """Of a live product that the venue could not be asked about."""
+    """The text for a live product whose newest trade cannot be confirmed."""
     return f"not known since {until:%H:%M:%S}" if until else "not known yet"

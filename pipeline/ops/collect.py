@@ -1,7 +1,7 @@
-"""How the pipeline is, asked of everything that runs: for `scripts/status` and the dashboard's page.
+"""Collect the state of the pipeline, for `scripts/status` and the dashboard.
 
-Programs answer on their `/health`, supervisord says what it started, the broker how much waits, the database what is
-stored. What does not answer is part of the finding and never an error of the asker.
+Sources: the programs' `/health`, supervisord, the broker's backlogs, the database. A source that does not answer is
+part of the result, not an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.services import local as private
 
 ANSWER_WITHIN_S = 3.0
 SUBSCRIPTION = "writer"
-# Kinds of data and the namespace that brings each.
+# Kinds of data and their namespace.
 SPACES = {"trades": "trades", "quotes": "quotes", "tickers": "tickers"}
 FINE = ("ok", "off", "done")
 FINE_PRODUCTS = ("live", "quiet", "starting")
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass
 class ProgramState:
-    """`state`: ok, unwell (its /health says why), down, off (switched off) or done (ended with 0)."""
+    """The state of a program: ok, unwell (`why`, by its /health), down, off (disabled) or done (ended with 0)."""
 
     name: str
     state: str
@@ -56,11 +56,11 @@ class ProgramState:
 
 @dataclass
 class InstrumentState:
-    """`rate_per_s` over the last five minutes; `age_s` of the newest row; `backlog` messages not yet stored.
+    """The state of one instrument and kind of data.
 
-    `missing` and `share_complete` None with `live`: nobody could ask the venue since `proven_until`. `explained_by`
-    counts by reason. `proof`: what it rests on, a value of `Proof`; `missed_s`: how long nobody listened to what is
-    sampled.
+    `rate_per_s`: over the last five minutes; `age_s`: of the newest row; `backlog`: messages not yet stored. `missing`
+    and `share_complete` are None, with `live`, if the newest trade could not be confirmed since `proven_until`.
+    `explained_by`: counts by reason. `proof`: a value of `Proof`; `missed_s`: time without a connection, if sampled.
     """
 
     venue: str
@@ -83,19 +83,19 @@ class InstrumentState:
 
     @property
     def unknown(self) -> bool:
-        """Whether it could be complete and nobody can say whether it is."""
+        """Whether completeness is provable but currently unknown."""
         return provable(self.proof) and self.kind == "trades" and bool(self.live) and self.share_complete is None
 
     @property
     def complete(self) -> str:
-        """In words."""
+        """Completeness in words."""
         missed = timedelta(seconds=self.missed_s or 0)
         return complete_text(self.proof, self.share_complete, self.explained_by, self.live, self.proven_until, missed)
 
 
 @dataclass
 class ProductState:
-    """A product that a live producer cannot stream as it should, by the producer's own word."""
+    """A product with a problem, as reported by its live producer."""
 
     program: str
     product_id: str
@@ -105,7 +105,7 @@ class ProductState:
 
 @dataclass
 class CandleState:
-    """Candles of one exchange and product: the newest final one, and how many are covered by answers."""
+    """Candles of one exchange and product: the newest final one, and how many are covered."""
 
     venue: str
     product_id: str
@@ -117,8 +117,8 @@ class CandleState:
 
 @dataclass
 class ArchiveState:
-    """Files of one instrument and kind. `until_at` ends the newest span, `age_s` ago; `files_only`: rows that no table
-    has; `changed`: files of which rows changed since."""
+    """Archive files of one instrument and kind. `until_at`: end of the newest span, `age_s` ago; `files_only`: rows no
+    longer in a table; `changed`: files whose rows have changed since."""
 
     venue: str
     product_id: str
@@ -139,7 +139,7 @@ class ArchiveState:
 
 @dataclass
 class State:
-    """Everything. `problems` is empty when all is well."""
+    """The state of the pipeline. `problems` is empty if all is well."""
 
     programs: list[ProgramState]
     instruments: list[InstrumentState]
@@ -164,7 +164,7 @@ def _socket() -> str:
 
 
 def supervised() -> dict[str, dict[str, Any]]:
-    """What supervisord says of each process; empty when none runs."""
+    """Return supervisord's information on each process; empty if it is not running."""
     try:
         server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, _socket()))
         states: Any = server.supervisor.getAllProcessInfo()
@@ -174,7 +174,7 @@ def supervised() -> dict[str, dict[str, Any]]:
 
 
 def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
-    """Ask one program."""
+    """Query one program."""
     found = ProgramState(one.name, "ok", one.port)
     if known and known["statename"] == "RUNNING":
         found.pid, found.uptime_s = known["pid"], known["now"] - known["start"]
@@ -199,12 +199,12 @@ def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
             found.state = "down"
             found.why = ["not running" if known is None else f"supervisord says {known['statename'].lower()}"]
             if known and known["statename"] == "RUNNING":
-                found.why = [f"runs and does not answer on port {one.port}: {type(error).__name__}"]
+                found.why = [f"running, but not answering on port {one.port}: {type(error).__name__}"]
     return found
 
 
 def programs() -> list[ProgramState]:
-    """Every program of this pipeline (or of the demo), asked at once."""
+    """Query all programs of this pipeline (or of the demonstration) in parallel."""
     known = supervised()
     asked = [
         one
@@ -218,7 +218,7 @@ def programs() -> list[ProgramState]:
 
 
 def backlogs(settings: PulsarSettings) -> dict[tuple[str, str], int]:
-    """Messages not yet stored, by namespace and local topic name. Raises a `PipelineError`."""
+    """Return messages not yet stored, by namespace and local topic name. Raises `PipelineError`."""
     admin = Admin(settings)
     found = {}
     for space in SPACES.values():
@@ -228,7 +228,7 @@ def backlogs(settings: PulsarSettings) -> dict[tuple[str, str], int]:
 
 
 def letters(settings: PulsarSettings) -> dict[str, int]:
-    """Dead letters by program since the broker's start, by its own count (cheap, also for a million)."""
+    """Return dead letters by program, by the broker's count since its start (cheap, even for a million)."""
     admin = Admin(settings)
     counts = {}
     for topic in admin.topics(f"{settings.tenant}/dead-letters"):
@@ -254,7 +254,7 @@ def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentSt
 
 
 def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
-    """What the producers say of products that are not as they should be."""
+    """Return the products that producers report problems of."""
     found = []
     for program in ran:
         products = program.health.get("products")
@@ -265,7 +265,7 @@ def products_of(ran: Sequence[ProgramState]) -> list[ProductState]:
 
 
 def collect() -> State:
-    """Ask everything."""
+    """Collect everything."""
     settings = load(PulsarSettings)
     problems: list[str] = []
     waiting: dict[tuple[str, str], int] | None = None
@@ -278,7 +278,7 @@ def collect() -> State:
         f"{one.name} is {one.state}: {'; '.join(one.why) or 'no reason given'}" for one in ran if one.state not in FINE
     ]
     if not ran:
-        problems.append("programs: cannot be asked, METRICS_BASE_PORT is 0")
+        problems.append("programs: cannot be queried, METRICS_BASE_PORT is 0")
     try:
         waiting = backlogs(settings)
         refused = letters(settings)
@@ -288,7 +288,7 @@ def collect() -> State:
         stored, candles = instruments(waiting), _rows(CandleState, "status_candles")
         archived = _rows(ArchiveState, "status_archive")
     except psycopg.errors.UndefinedTable:
-        problems.append("database: its tables are not made yet")
+        problems.append("database: the tables are not created yet")
     except (PipelineError, psycopg.Error) as error:
         problems.append(f"database: {str(error).strip()}")
     products = products_of(ran)

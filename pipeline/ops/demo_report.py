@@ -1,4 +1,4 @@
-"""What the demonstration shows when its data has arrived."""
+"""The demonstration's report, shown when its data has arrived."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECORDED = {
 
 
 def _expected() -> dict[str, tuple[str, str, str, int]]:
-    """What the demo promises: kind, venue, product, least number of rows; of each venue that runs a sign of life."""
+    """Return what the demonstration promises: kind, venue, product, minimum number of rows; some of each venue."""
     live = ((one, load(one.settings)) for one in adapters().values())
     first = ((one, one.products(its)[0]) for one, its in live if its.enabled)
     return RECORDED | {
@@ -40,7 +40,7 @@ def _expected() -> dict[str, tuple[str, str, str, int]]:
 
 
 def arrived(since: datetime) -> dict[str, bool]:
-    """For everything that the demo promises, whether it is stored; what streams has to have arrived after `since`."""
+    """Return for everything promised whether it is stored; streamed data must have arrived after `since`."""
     try:
         with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
             made = query.scalar(connection, "SELECT to_regclass('completeness')")
@@ -66,7 +66,7 @@ def arrived(since: datetime) -> dict[str, bool]:
 
 
 def show(console: Console, conf: Path) -> None:
-    """Print what runs, what is complete, the latest candles and how to look further."""
+    """Print what is running, completeness, the latest candles and commands to explore further."""
     console.print(_processes(f"unix://{conf.parent / 'sock'}"))
     console.print(_completeness())
     with connect(load(DatabaseSettings), "demo", read_only=True) as connection:
@@ -92,7 +92,7 @@ def show(console: Console, conf: Path) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """A table that fits into 80 columns; the columns after an empty name are numbers."""
+    """Make a table that fits into 80 columns; columns after an empty name are numbers."""
     table = Table(box=None, title=title, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False)
     right = False
     for name in columns:

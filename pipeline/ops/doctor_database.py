@@ -1,4 +1,4 @@
-"""What the doctor finds at the database: its versions, settings, tables and rights."""
+"""The doctor's checks of the database: versions, settings, tables, privileges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.ops.doctor_services import Finding, ok
 
 
 def database() -> Iterator[Finding]:
-    """Connection, TimescaleDB's version, tables, settings that matter."""
+    """Check connection, TimescaleDB's version, tables and important settings."""
     chosen = load(DatabaseSettings)
     start = "start it (scripts/start)" if chosen.private else "check DATABASE_URL"
     try:
@@ -47,14 +47,14 @@ def database() -> Iterator[Finding]:
                 "database",
                 "warning",
                 f"max_locks_per_transaction is {locks}",
-                "set it to 1024 and restart the server: a query over years locks each chunk",
+                "set it to 1024 and restart the server: a query over years locks every chunk",
             )
         if sync == "off":
             yield Finding(
                 "database",
                 "warning",
                 "synchronous_commit is off",
-                "turn it on: a power cut would lose stored rows that the broker has forgotten",
+                "turn it on: a power cut would lose stored rows that are acknowledged at the broker",
             )
         try:
             done = set(query.scalars(conn, "SELECT number FROM migrations"))
@@ -68,7 +68,7 @@ def database() -> Iterator[Finding]:
 
 
 def _alarms(conn: Connection, server: str, number: str) -> Iterator[Finding]:
-    """What is known to be broken in this pair of versions."""
+    """Known defects of this combination of versions."""
     workers = query.scalar(conn, "SELECT current_setting('timescaledb.max_background_workers', true)")
     if int(workers or 0) > 0 and (fixed := jobs_fail(server, number)):
         yield Finding(
@@ -87,8 +87,8 @@ def _alarms(conn: Connection, server: str, number: str) -> Iterator[Finding]:
         )
 
 
-# From these minor releases of PostgreSQL on, every background job fails, except with the TimescaleDB that was mended
-# for it: one release in each line that still gets any. 2.29, 2.30 and 2.32.0 never were.
+# From these minor releases of PostgreSQL on, every background job fails, except with a TimescaleDB fixed for it: one
+# release in each maintained line. 2.29, 2.30 and 2.32.0 were never fixed.
 _JOBS_FAIL_FROM = {15: 20, 16: 16, 17: 12, 18: 7}
 _MENDED: dict[tuple[int, ...], tuple[int, ...]] = {
     (2, 27): (2, 27, 3),
@@ -99,7 +99,7 @@ _MENDED: dict[tuple[int, ...], tuple[int, ...]] = {
 
 
 def jobs_fail(server: str, number: str) -> str | None:
-    """The TimescaleDB that is needed for background jobs on this PostgreSQL; None where this one does."""
+    """Return the TimescaleDB required for background jobs on this PostgreSQL; None if this one works."""
     running, extension = _numbers(server), _numbers(number)
     if len(running) < 2 or running[1] < _JOBS_FAIL_FROM.get(running[0], running[1] + 1):
         return None
@@ -115,7 +115,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _rights(conn: Connection) -> Iterator[Finding]:
-    """Whether somebody who may only read can drop chunks through the extension: migrations of a superuser end that."""
+    """Check whether read-only roles can drop chunks through the extension; migrations by a superuser prevent it."""
     callable_by_all = query.scalar(
         conn,
         """
@@ -128,6 +128,6 @@ def _rights(conn: Connection) -> Iterator[Finding]:
         yield Finding(
             "rights",
             "warning",
-            "everybody who may connect can drop chunks through _timescaledb_functions.drop_chunk",
+            "every role that can connect can drop chunks through _timescaledb_functions.drop_chunk",
             "run sql/protect.sql as superuser in this database, again after each update of the extension",
         )

@@ -1,4 +1,4 @@
-"""What the doctor finds at the broker and the venues."""
+"""The doctor's checks of the broker and the venues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWER_WITHIN_S = 8.0
 
 @dataclass(frozen=True)
 class Finding:
-    """`verdict`: ok, warning or failed. `advice` says what to do."""
+    """The result of a check. `verdict`: ok, warning or failed; `advice`: what to do."""
 
     what: str
     verdict: str
@@ -44,7 +44,7 @@ def ok(what: str, text: str) -> Finding:
 
 
 def broker() -> Iterator[Finding]:
-    """Health, then namespaces, policies, schemas and a client's connection."""
+    """Check health, namespaces, policies, schemas and a client's connection."""
     chosen = load(PulsarSettings)
     admin = Admin(chosen)
     start = "start it (scripts/start)" if chosen.private else "check PULSAR_URL and PULSAR_ADMIN_URL"
@@ -59,7 +59,12 @@ def broker() -> Iterator[Finding]:
         client.get_topic_partitions(f"persistent://{chosen.tenant}/control/gaps")
         yield ok("broker", f"answers at {chosen.service_url} and {chosen.admin}")
     except Exception as error:
-        yield Finding("broker", "failed", f"admin answers, {chosen.service_url} does not: {error}", "check PULSAR_URL")
+        yield Finding(
+            "broker",
+            "failed",
+            f"the admin interface answers, but {chosen.service_url} does not: {error}",
+            "check PULSAR_URL",
+        )
     finally:
         client.close()
     yield from _policies(admin, chosen.tenant)
@@ -67,7 +72,7 @@ def broker() -> Iterator[Finding]:
 
 
 def _policies(admin: Admin, tenant: str) -> Iterator[Finding]:
-    advice = "run python -m pipeline.bootstrap; on a cluster of others ask its owner for the named ones"
+    advice = "run python -m pipeline.bootstrap; on a shared cluster, ask its administrator"
     try:
         there = set(admin.namespaces(tenant))
         missing = [space.name for space in NAMESPACES if space.name not in there]
@@ -88,11 +93,11 @@ def _policies(admin: Admin, tenant: str) -> Iterator[Finding]:
     if wrong:
         yield Finding("policies", "warning", "; ".join(wrong[:4]), advice)
     else:
-        yield ok("policies", f"{len(NAMESPACES)} namespaces of tenant {tenant} as they should be")
+        yield ok("policies", f"{len(NAMESPACES)} namespaces of tenant {tenant} with correct policies")
 
 
 def _schemas(admin: Admin, tenant: str) -> Iterator[Finding]:
-    """The newest schema of each topic is the one of this version."""
+    """Check that each topic's newest schema is this version's."""
     seen, differ = 0, []
     for space in NAMESPACES:
         if space.schema is None:
@@ -105,16 +110,14 @@ def _schemas(admin: Admin, tenant: str) -> Iterator[Finding]:
             if json.loads(registered)["fields"] != schemas.definition(space.schema)["fields"]:
                 differ.append(topic.removeprefix("persistent://"))
     if differ:
-        text = f"{len(differ)} topics have another version than this program: {', '.join(differ[:3])}"
-        yield Finding(
-            "schemas", "warning", text, "harmless while an upgrade goes on; restart the older programs after it"
-        )
+        text = f"{len(differ)} topics have a different schema than this version: {', '.join(differ[:3])}"
+        yield Finding("schemas", "warning", text, "harmless during an upgrade; restart the older programs afterwards")
     else:
         yield ok("schemas", f"{seen} topics carry the schemas of this version")
 
 
 def venues() -> Iterator[Finding]:
-    """Each enabled venue's REST address answers, and its clock agrees with ours."""
+    """Check that each enabled venue's REST interface answers, and that its clock agrees with ours."""
     live = [(one, load(one.settings)) for one in adapters().values()]
     asked = [(one.title, one.alive(its), f"{one.name.upper()}_REST_URL") for one, its in live if its.enabled]
     dukascopy = load(DukascopySettings)
@@ -129,28 +132,28 @@ def venues() -> Iterator[Finding]:
         ):
             host = urlsplit(_url).netloc
             if status is None:
-                advice = f"check the network, a firewall or {setting}; what is missed meanwhile is fetched later"
+                advice = f"check the network, firewall and {setting}; data missed meanwhile are fetched later"
                 yield Finding("venues", "warning", f"{name} ({host}) does not answer", advice)
             elif status in (403, 451):
                 yield Finding(
                     "venues",
                     "warning",
-                    f"{name} ({host}) refuses this address: {status}",
+                    f"{name} ({host}) refuses requests from this IP address: {status}",
                     "the venue may not serve your country or data centre",
                 )
             elif status == 429:
                 yield Finding(
                     "venues",
                     "warning",
-                    f"{name} ({host}) asks for fewer requests",
-                    "wait a minute; is another program using this address?",
+                    f"{name} ({host}) reports too many requests",
+                    "wait a minute; is another program using this IP address?",
                 )
             elif status >= 500:
                 yield Finding(
                     "venues",
                     "warning",
-                    f"{name} ({host}) has a problem of its own: {status}",
-                    "wait; the gap is filled by itself",
+                    f"{name} ({host}) has a server error: {status}",
+                    "wait; gaps are filled automatically",
                 )
             else:
                 yield ok("venues", f"{name} ({host}) answers")
@@ -160,7 +163,8 @@ def venues() -> Iterator[Finding]:
 
 
 def _ask(url: str) -> tuple[int | None, float | None]:
-    """Status, and how far our clock is ahead of the answer's `Date`, seconds (whole, half the way back counted)."""
+    """Return the status, and how far our clock is ahead of the answer's `Date`, in seconds, assuming half the round
+    trip."""
     began = time.time()
     try:
         answer = requests.get(url, timeout=ANSWER_WITHIN_S, headers={"User-Agent": "market-data doctor"}, stream=True)
@@ -177,7 +181,7 @@ def _ask(url: str) -> tuple[int | None, float | None]:
 def _clock(offsets: list[float]) -> Iterator[Finding]:
     if not offsets:
         yield Finding(
-            "clock", "warning", "no venue's clock to compare with", "check that time is synchronised (timedatectl)"
+            "clock", "warning", "no venue's clock to compare with", "check that the time is synchronised (timedatectl)"
         )
         return
     off = sorted(offsets)[len(offsets) // 2]
@@ -190,19 +194,19 @@ def _clock(offsets: list[float]) -> Iterator[Finding]:
 
 
 def live_clocks() -> Iterator[Finding]:
-    """How far each venue's clock is from ours, as its running program measured it in frames and answers."""
+    """Check each venue's clock offset as measured by its running program."""
     for one in demo.programs().values():
         if not one.enabled or not one.port:
             continue
         try:
             health = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S).json()
         except (requests.RequestException, ValueError):
-            continue  # does not run: whoever asks is told that by scripts/status
+            continue  # not running, which scripts/status reports
         yield from clock_of(one.name, health)
 
 
 def clock_of(name: str, health: object) -> Iterator[Finding]:
-    """Of one program's `/health`."""
+    """Check the clock offset in one program's `/health`."""
     offset = health.get("clock_offset_s") if isinstance(health, dict) else None
     if isinstance(offset, bool) or not isinstance(offset, int | float) or not math.isfinite(offset):
         return

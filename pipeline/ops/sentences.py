@@ -1,4 +1,4 @@
-"""What is wrong, as sentences: for `scripts/status` and the page."""
+"""Problems as sentences, for `scripts/status` and the page."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from venues.adapter import Proof
 if TYPE_CHECKING:
     from pipeline.ops import collect
 
-# A venue sends a ticker with nearly every trade; behind its own product's trades by this much, tickers have stopped.
+# Venues send a ticker with nearly every trade; if tickers are this far behind the product's trades, they have stopped.
 TICKERS_WITHIN_S = 300.0
 # A candle is final after its second look, a minute or two after its close.
 CANDLES_WITHIN, CANDLES_WITHIN_S = 5, 600.0
 
 
 def of_products(products: Sequence[collect.ProductState]) -> list[str]:
-    """Products that a live producer cannot stream as it should."""
+    """Sentences about products with a problem."""
     return [
         f"{one.program} {one.product_id} is {one.state}" + (f": {one.reason}" if one.reason else "") for one in products
     ]
 
 
 def missing(stored: Sequence[collect.InstrumentState]) -> list[str]:
-    """A sentence per instrument with something missing, and per live one of which that is not known."""
+    """A sentence per instrument with missing data, and per live one whose completeness is unknown."""
     found = [
         f"{one.venue} {one.product_id}: {one.missing:,} {UNITS[Proof(one.proof)]} missing"
         for one in stored
         if one.missing and one.proof
     ]
     return found + [
-        f"{one.venue} {one.product_id}: whether it is complete is {not_known(one.proven_until)}"
-        " (neither stream nor REST says what the venue has)"
+        f"{one.venue} {one.product_id}: completeness is {not_known(one.proven_until)}"
+        " (neither stream nor REST confirms the newest trade)"
         for one in stored
         if one.unknown
     ]
 
 
 def silent(stored: Sequence[collect.InstrumentState], candles: Sequence[collect.CandleState]) -> list[str]:
-    """What comes in more rarely than it should: tickers behind their own product's trades, candles behind the clock."""
+    """Sentences about data that stopped: tickers behind their product's trades, candles behind the clock."""
     newest = {(one.venue, one.product_id): one for one in stored if one.kind == "trades" and one.live}
     found = []
     for one in stored:

@@ -1,4 +1,4 @@
-"""As whom PostgreSQL runs: it refuses to be root."""
+"""The account that PostgreSQL runs as: it refuses to run as root."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from pathlib import Path
 
 from pipeline.services import layout
 
-# Accounts of every Debian that nothing runs as. Not `nobody`, which many programs share: each of them could read the
-# tables' files.
+# Unused accounts of every Debian. Not `nobody`, which many programs share: each of them could read the tables' files.
 SPARE = ("games", "uucp", "news", "irc", "list", "sys", "bin")
 
 
 @cache
 def unprivileged() -> tuple[str, ...]:
-    """What to put before a PostgreSQL command when we are root; nothing otherwise.
+    """Return the prefix for a PostgreSQL command if we are root, otherwise nothing.
 
-    In a user namespace root's own files look like an ordinary user's, so no account and no permissions are needed; for
-    the rest of the machine it is still root's process, so the account of the number that it sees itself as has no part
-    in it. That number needs a name, which 1000 has on most machines and `nobody` on all.
-    Where namespaces are forbidden an account that nothing else runs as must do; it has to be able to reach the folder.
+    In a user namespace root's files look like an ordinary user's, so neither account nor permissions are needed;
+    outside it is still root's process, so the account with the mapped uid has no access. That uid needs a name: 1000
+    has one on most machines, `nobody` on all. Where namespaces are forbidden, an otherwise unused account is used,
+    which must be able to reach the folder.
     """
     if os.geteuid() != 0:
         return ()
@@ -35,12 +34,12 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def stand_in() -> pwd.struct_passwd | None:
-    """The account that has to own the database's files; None where these are the caller's own."""
+    """Return the account that must own the database's files; None if it is the caller."""
     return spare() if unprivileged()[:1] == ("setpriv",) else None
 
 
 def closed(folder: Path) -> Path:
-    """`folder`, made where it is missing, for us alone; the stand-in may pass through, without looking round."""
+    """Create `folder` if missing, accessible to us only; the stand-in account may traverse it, but not list it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     mode = 0o700 if stand_in() is None else 0o711
     if folder.stat().st_mode & 0o777 != mode:
@@ -50,7 +49,7 @@ def closed(folder: Path) -> Path:
 
 @cache
 def spare() -> pwd.struct_passwd:
-    """The first of `SPARE` that nothing runs as but our own PostgreSQL, which may run already."""
+    """Return the first account of `SPARE` that runs nothing but our own PostgreSQL."""
     ours = layout.postgres_program("postgres").resolve()
     strangers = set()
     for process in Path("/proc").glob("[0-9]*"):

@@ -14,9 +14,9 @@ from pipeline.core.errors import WrongUse
 from pipeline.services import bookie_journal_repair, credentials, layout
 from pipeline.services.accounts import closed
 
-# Warnings and errors only: at its own level the broker writes some 2,000 lines for a quiet start. What is left out
-# below is written at every start and stop of a healthy broker (its bookie ends before its last reads of itself), or
-# is what an admin client was told anyway; who has no token must not fill the log by asking without one.
+# Warnings and errors only: at its default level the broker writes some 2,000 lines for a normal start. The messages
+# excluded below are written at every start and stop of a healthy broker (its bookie ends before its last reads), or are
+# returned to the admin client anyway; clients without a token must not fill the log.
 LOG_CONF = """\
 Configuration:
   status: ERROR
@@ -58,11 +58,11 @@ JAVA_LOG_CONF = ".level = SEVERE\nhandlers = java.util.logging.ConsoleHandler\n"
 
 @dataclass(frozen=True)
 class Broker:
-    """How the broker of one data folder is started.
+    """Configuration and start of the broker of one data folder.
 
-    `memory` is the heap and, once more, the direct memory (`512m`). With `durable` a message is acknowledged only
-    after fsync; without it (tests) after it was written, which still survives the death of the process. Clients are
-    told to come to `advertised_port` of this machine (0: to `port`), where a tunnel or a proxy listens.
+    `memory`: heap, and the same amount of direct memory (`512m`). With `durable` a message is acknowledged after fsync;
+    without it (tests) after being written, which still survives the death of the process. `advertised_port`: the port
+    announced to clients, for a tunnel or proxy (0: `port`).
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class Broker:
 
     @property
     def ports(self) -> dict[int, str]:
-        """What must be free, and the setting that changes it."""
+        """Return the required ports, each with the setting that changes it."""
         return {self.port: "PULSAR_PORT", self.admin_port: "PULSAR_ADMIN_PORT"}
 
     @property
@@ -90,12 +90,12 @@ class Broker:
 
     @property
     def token_file(self) -> Path:
-        """The token of whoever may use this broker; the file is made where it is missing."""
+        """The file with the client token; created if missing."""
         return credentials.broker_token(self.folder)[1]
 
     def _access(self) -> dict[str, str]:
-        """Nobody without our token: neither clients nor admin, however they come (a browser's page on this machine
-        reaches the admin port too, but it cannot send the header)."""
+        """Require our token for clients and admin (a web page in a browser on this machine can reach the admin port
+        too, but cannot send the header)."""
         key, token = credentials.broker_token(self.folder)
         return {
             "authenticationEnabled": "true",
@@ -104,7 +104,7 @@ class Broker:
             "authorizationEnabled": "true",
             "superUserRoles": credentials.BROKER_ROLE,
             "authenticateMetricsEndpoint": "true",
-            # the broker's own client, with which it checks its health
+            # The broker's own client, used for its health check.
             "brokerClientAuthenticationPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
             "brokerClientAuthenticationParameters": token.resolve().as_uri(),
         }
@@ -118,9 +118,9 @@ class Broker:
             "advertisedListeners": elsewhere,
             "webServicePort": str(self.admin_port),
             "webSocketServiceEnabled": "false",
-            # Broker and bookie share the process: they talk inside it, and the bookie opens no port (it would listen
-            # on every interface). Ledgers name the bookie that holds them: a constant that only looks like an address,
-            # because the start parses a port from it.
+            # Broker and bookie share the process and communicate inside it; the bookie opens no port (it would listen
+            # on every interface). Ledgers name their bookie: a constant that only looks like an address, because the
+            # start script parses a port from it.
             "bookieId": "127.0.0.1:3181",
             "enableLocalTransport": "true",
             "disableServerSocketBind": "true",
@@ -130,25 +130,26 @@ class Broker:
             "journalSyncData": str(self.durable).lower(),
             "managedLedgerDigestType": "CRC32C",  # shipped; `journal.mend` counts on it
             # A consumer's permits are messages, but without this the broker reads as many *entries*, and ours are
-            # batches of hundreds: a writer with 50 permits on each of 20 topics got 200 MB at once, with this 120 MB.
+            # batches of hundreds. Measured: a writer with 50 permits on each of 20 topics got 200 MB at once, now 120
+            # MB.
             "preciseDispatcherFlowControl": "true",
-            # Shipped: the first message of a topic waits a second for a reader that is not there. It spares deliveries
-            # twice after a change of readers, which our ledger makes harmless.
+            # Default: the first message of a topic waits a second for a consumer. It avoids duplicate deliveries after
+            # a change of consumers, which our ledger makes harmless.
             "activeConsumerFailoverDelayTimeMillis": "0",
-            # A topic outlives the last program that used it.
+            # Topics must not be deleted when unused.
             "brokerDeleteInactiveTopicsEnabled": "false",
-            # Acknowledgements reach the disk within 0.1 s instead of 10 s: less is delivered twice after a crash.
+            # Acknowledgements are on disk within 0.1 s instead of 10 s: fewer duplicates after a crash.
             "managedLedgerDefaultMarkDeleteRateLimit": "10",
             "managedLedgerCursorPositionFlushSeconds": "1",
-            # Space is freed by whole closed ledgers; shipped: up to 4 h.
+            # Space is freed by complete closed ledgers; default: up to 4 h.
             "managedLedgerMaxLedgerRolloverTimeMinutes": "60",
-            # A stop must fit into 10 s; shipped: 60 s.
+            # A stop must take less than 10 s; default: 60 s.
             "brokerShutdownTimeoutMs": "3000",
             # Sized for a JVM of half a gigabyte on 2 cores instead of the machine's memory.
             "numHttpServerThreads": "8",
             "numOrderedExecutorThreads": "2",
             "managedLedgerCacheSizeMB": "64",
-            # Shipped: 100 times a second, which takes an idle broker 0.5 s of processor time in 20 s, so 0.2 s. Entries
+            # Default: 100 times a second. Measured: an idle broker used 0.5 s of CPU time in 20 s, now 0.2 s. Entries
             # stay for a second anyway.
             "managedLedgerCacheEvictionFrequency": "10.0",
             "dbStorage_writeCacheMaxSizeMb": "64",
@@ -160,10 +161,10 @@ class Broker:
         }
 
     def prepare(self) -> None:
-        """Write the configuration, the shipped one with our values, and mend the journal. Done at every start."""
+        """Write the configuration, the default one with our values, and repair the journal. Called at every start."""
         shipped = layout.PULSAR_HOME / "conf" / "standalone.conf"
         if not shipped.exists():
-            raise WrongUse("The broker is not installed: run scripts/setup, or set PULSAR_URL to one that you have.")
+            raise WrongUse("The broker is not installed: run scripts/setup, or set PULSAR_URL to an existing one.")
         ours = self._settings()
         kept = [line for line in shipped.read_text().splitlines() if line.partition("=")[0].strip() not in ours]
         closed(self.folder)
@@ -172,7 +173,7 @@ class Broker:
         (conf / "standalone.conf").write_text("\n".join(lines))
         (conf / "log4j2.yaml").write_text(LOG_CONF)
         (conf / "java-logging.properties").write_text(JAVA_LOG_CONF)
-        # Libraries that the JVM unpacks, 13 MB at each start, which a kill leaves behind.
+        # Native libraries unpacked by the JVM, 13 MB at each start, which a kill leaves behind.
         shutil.rmtree(self._unpacked, ignore_errors=True)
         closed(self._unpacked)
         self._forget_half_start()
@@ -184,15 +185,15 @@ class Broker:
         return self.folder / "tmp"
 
     def _forget_half_start(self) -> None:
-        """A broker that was killed in its very first seconds leaves a bookie's folder with an empty VERSION or none,
-        and no later start gets past that. Nothing was stored yet, so the folder is made anew."""
+        """Remove the bookie's folder if its VERSION is empty or missing: a broker killed in its first seconds leaves it
+        so, and no later start succeeds. Nothing was stored yet."""
         bookie = self.folder / "bookkeeper"
         files = [file for file in bookie.rglob("*") if file.is_file()]
         if bookie.exists() and all(file.name == "VERSION" and not file.stat().st_size for file in files):
             shutil.rmtree(bookie)
 
     def command(self) -> list[str]:
-        """The command line; `bin/pulsar` ends in `exec java`, so signals reach the JVM."""
+        """Return the command line; `bin/pulsar` ends in `exec java`, so signals reach the JVM."""
         return [
             str(layout.PULSAR_HOME / "bin" / "pulsar"),
             "standalone",
@@ -207,10 +208,10 @@ class Broker:
         ]
 
     def environment(self) -> dict[str, str]:
-        """The caller's environment with what Pulsar's scripts read."""
+        """Return the caller's environment plus the variables of Pulsar's scripts."""
         java = layout.java_home()
         if java is None:
-            raise WrongUse("No Java >= 21: run scripts/setup, or set PULSAR_URL to a broker that you have.")
+            raise WrongUse("No Java >= 21: run scripts/setup, or set PULSAR_URL to an existing broker.")
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
         return inherited | {
             "JAVA_HOME": str(java),
@@ -218,12 +219,12 @@ class Broker:
             "PULSAR_LOG_CONF": str(self.folder / "conf" / "log4j2.yaml"),
             "PULSAR_LOG_DIR": str(self.folder / "logs"),
             "PULSAR_MEM": f"-Xms128m -Xmx{self.memory} -XX:MaxDirectMemorySize={self.memory}",
-            # G1 gives memory back and needs one core less than the shipped ZGC; half a gigabyte pauses for ms.
-            # Without the second compiler, which competes for 2 cores while the broker is young. Processor time of four
-            # loads of 1.3 M quotes in a row: 5.7 4.4 2.8 2.4 s with it, 3.5 1.7 2.1 1.5 s without (one series each).
-            # Its code is the faster one in the long run: without compiling, the fourth load cost 1.2 s against 1.4 s.
+            # G1 returns memory and needs one core less than the default ZGC; half a gigabyte pauses for milliseconds.
+            # Without the C2 compiler, which competes for 2 cores after the start. CPU time of four loads of 1.3 M
+            # quotes in a row: 5.7 4.4 2.8 2.4 s with it, 3.5 1.7 2.1 1.5 s without (one series each). Its code is
+            # faster in the long run: without the compilation itself, the fourth load took 1.2 s against 1.4 s.
             "PULSAR_GC": "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+PerfDisableSharedMem -XX:TieredStopAtLevel=1",
-            # the shipped two, and quiet logging of the libraries that do not use log4j
+            # The two defaults, and quiet logging of libraries that do not use log4j.
             "PULSAR_EXTRA_OPTS": "-Dpulsar.allocator.exit_on_oom=true -Dio.netty.recycler.maxCapacityPerThread=4096"
             f" -Djava.util.logging.config.file={self.folder / 'conf' / 'java-logging.properties'}"
             f" -Djava.io.tmpdir={self._unpacked}",
@@ -231,7 +232,7 @@ class Broker:
         }
 
     def ready(self) -> bool:
-        """Whether the broker serves: its own health check sends and reads a message."""
+        """Whether the broker is healthy: its health check sends and reads a message."""
         headers = {"Authorization": f"Bearer {self.token_file.read_text()}"}
         try:
             address = f"{self.admin_url}/admin/v2/brokers/health"
@@ -240,5 +241,5 @@ class Broker:
             return False
 
     def leftovers(self) -> list[Path]:
-        """Folders that only this service's processes work in."""
+        """Return working folders used by this service's processes only."""
         return []

@@ -1,4 +1,4 @@
-"""The folder of downloads that several checkouts share: one at a time, whole or not at all."""
+"""The download cache shared by several checkouts: locked, and written atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sha256(file: Path) -> str:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock `name` of a shared folder; a second set-up waits for the first and then finds its work done."""
+    """Context manager: lock `name` of a shared folder; a second setup waits for the first and finds its work done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -33,7 +33,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def fresh_folder(beside: Path) -> Iterator[Path]:
-    """A new folder next to `beside`, removed afterwards unless it was renamed away."""
+    """Context manager: a new folder next to `beside`, removed afterwards unless renamed."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", dir=beside.parent))
     try:
@@ -43,7 +43,7 @@ def fresh_folder(beside: Path) -> Iterator[Path]:
 
 
 def need_space(folder: Path, megabytes: int, setting: str) -> None:
-    """Raise `WrongUse` when the disk of `folder` has less than that left."""
+    """Raise `WrongUse` if the disk of `folder` has less free space."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free // 2**20
     if free < megabytes:
@@ -54,7 +54,7 @@ def need_space(folder: Path, megabytes: int, setting: str) -> None:
 
 
 def run(command: Sequence[str], failure: str, setting: str) -> str:
-    """Run a tool and return what it printed; `WrongUse` with `failure` and the tool's own last words otherwise."""
+    """Run a tool and return its output. Raises `WrongUse` with `failure` and the tool's error message."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError:

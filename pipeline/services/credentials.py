@@ -1,4 +1,5 @@
-"""Passwords of the private database and the key and token of the private broker: made once, in files for us alone."""
+"""Passwords of the private database, and key and token of the private broker: created once, in files readable by us
+only."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
 from pipeline.services.accounts import closed
 
 ROLES = (ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE)
-BROKER_ROLE = "market-data"  # superuser of the private broker; that is who its owner's programs and tools are
-_ITERATIONS = 4096  # PostgreSQL's own; a login costs some 3 ms
+BROKER_ROLE = "market-data"  # superuser of the private broker, used by our programs and tools
+_ITERATIONS = 4096  # PostgreSQL's default; a login takes some 3 ms
 
 
 def kept(file: Path, make: Callable[[], bytes]) -> bytes:
-    """What `file` holds, made now where it is missing; several processes that come at once get the same."""
+    """Return the content of `file`, created by `make` if missing; concurrent processes get the same."""
     try:
         _for_us_alone(file)
         return file.read_bytes()
@@ -43,12 +44,12 @@ def kept(file: Path, make: Callable[[], bytes]) -> bytes:
 
 def _for_us_alone(file: Path) -> None:
     mode = file.stat().st_mode
-    if mode & 0o077:  # libpq would not read it; a copy from a backup has any mode
+    if mode & 0o077:  # libpq would refuse it; a copy from a backup may have any mode
         file.chmod(0o600)
 
 
 def passwords(file: Path) -> dict[str, str]:
-    """Password by role, in a passfile of libpq. 32 hexadecimal digits need no quoting anywhere."""
+    """Return passwords by role from a libpq passfile. 32 hexadecimal digits need no quoting anywhere."""
 
     def make() -> bytes:
         lines = [f"*:*:*:{role}:{secrets.token_hex(16)}\n" for role in ROLES]
@@ -58,12 +59,12 @@ def passwords(file: Path) -> dict[str, str]:
     found = {line.split(":")[3]: line.split(":")[4] for line in lines if line.count(":") == 4}
     if set(ROLES) <= found.keys():
         return found
-    file.unlink()  # half of it is no use; the next start of the database takes new ones
+    file.unlink()  # incomplete; the next start of the database creates new ones
     return passwords(file)
 
 
 def verifier(password: str) -> str:
-    """What PostgreSQL keeps of a password (RFC 5803), so that the password itself is in no statement and no log."""
+    """Return PostgreSQL's verifier of a password (RFC 5803), so that the password is in no statement or log."""
     salt = os.urandom(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
     client = hmac.digest(salted, b"Client Key", "sha256")
@@ -73,13 +74,13 @@ def verifier(password: str) -> str:
 
 
 def broker_token(folder: Path) -> tuple[Path, Path]:
-    """(key, token) of the broker in `folder`: files, made where they are missing. The key signs the token (HS256)."""
+    """Return the files (key, token) of the broker in `folder`, created if missing. The key signs the token (HS256)."""
     key, token = folder / "token.key", folder / "token"
     secret = kept(key, lambda: secrets.token_bytes(32))
     parts = (_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256"}, {"sub": BROKER_ROLE}))
     signed = b".".join(parts)
     made = signed + b"." + _base64url(hmac.digest(secret, signed, "sha256"))
-    if kept(token, lambda: made) != made:  # of another key: one of the two files was lost
+    if kept(token, lambda: made) != made:  # signed by another key: one of the two files was lost
         token.unlink()
         kept(token, lambda: made)
     return key, token

@@ -24,7 +24,7 @@ HBA = """\
 # Written at every start. With a password over the loopback, and in no other way.
 host all all 127.0.0.1/32 scram-sha-256
 """
-# For the single-user mode, so a statement a line. Roles are of the whole server, tables come with the migrations.
+# For single-user mode: one statement per line. Roles are server-wide; tables are created by the migrations.
 ROLES = """\
 DO $$ DECLARE one text; BEGIN \
 FOREACH one IN ARRAY ARRAY['{owner}', '{program}', 'market_data_writer', 'market_data_reader'] LOOP \
@@ -44,16 +44,16 @@ def megabytes(memory: str) -> int:
     """`512m` or `1g` in megabytes."""
     found = re.fullmatch(r"(\d+)([mg])", memory.lower())
     if not found:
-        raise WrongUse(f"DATABASE_MEMORY: {memory!r} is no size; write 512m or 1g.")
+        raise WrongUse(f"DATABASE_MEMORY: {memory!r} is not a valid size; write 512m or 1g.")
     return int(found[1]) * (1024 if found[2] == "g" else 1)
 
 
 @dataclass(frozen=True)
 class Database:
-    """How the database of one data folder is started.
+    """Configuration and start of the database of one data folder.
 
-    `memory` is what it may count on, a quarter of it for shared buffers. Without `durable` (tests) nothing waits for
-    the disk: the death of a process is survived, a power cut is not.
+    `memory`: available memory, a quarter of it for shared buffers. Without `durable` (tests) nothing waits for the
+    disk: it survives the death of a process, but not a power cut.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Database:
 
     @property
     def ports(self) -> dict[int, str]:
-        """What must be free, and the setting that changes it."""
+        """Return the required ports, each with the setting that changes it."""
         return {self.port: "DATABASE_PORT"}
 
     @property
@@ -75,16 +75,16 @@ class Database:
 
     @property
     def passwords_file(self) -> Path:
-        """In libpq's format: `passfile=` of a connection, PGPASSFILE of its tools."""
+        """The passfile, in libpq's format: for `passfile=` of a connection and PGPASSFILE of the tools."""
         return self.folder / "passwords"
 
     def url(self, database: str = NAME, *, user: str = ADMIN_ROLE, port: int = 0) -> str:
-        """Address with the password in it, so not to be printed; `port` of a proxy in place of our own."""
+        """Return a URL including the password: do not print it. `port`: a proxy's instead of our own."""
         password = credentials.passwords(self.passwords_file)[user]
         return f"postgresql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
 
     def shown_url(self, database: str = NAME, *, user: str = ADMIN_ROLE) -> str:
-        """The same with the file of the password in place of the password."""
+        """Return a URL with the passfile instead of the password."""
         return (
             f"postgresql://{user}@127.0.0.1:{self.port}/{database}?passfile={quote(str(self.passwords_file), safe='/')}"
         )
@@ -98,9 +98,9 @@ class Database:
             "unix_socket_directories": "",
             "shared_preload_libraries": "timescaledb",
             "timescaledb.telemetry_level": "off",
-            # The Apache edition has no background jobs; its schedulers would only keep every database open.
+            # The Apache edition has no background jobs; its schedulers would only keep databases open.
             "timescaledb.max_background_workers": "0",
-            "jit": "off",  # statements are short: compiling costs more than it gives
+            "jit": "off",  # statements are short: compiling costs more than it gains
             "max_locks_per_transaction": "1024",  # a query over years touches that many chunks
             "max_connections": "100",
             "shared_buffers": f"{max(memory // 4, 32)}MB",
@@ -118,9 +118,9 @@ class Database:
             "max_wal_size": "2GB",
             "checkpoint_timeout": "10min",
             "fsync": durable,
-            "synchronous_commit": "on",  # off would lose commits by the mere death of the process
+            "synchronous_commit": "on",  # off would lose commits when the process dies
             "full_page_writes": durable,
-            # A frozen client must not hold locks for ever; connections of the writers set shorter ones.
+            # A frozen client must not hold locks forever; the writers' connections set shorter timeouts.
             "idle_in_transaction_session_timeout": "60s",
             "tcp_keepalives_idle": "30",
             "tcp_keepalives_interval": "5",
@@ -137,12 +137,10 @@ class Database:
         }
 
     def prepare(self) -> None:
-        """Initialise the folder once (whole or not at all), write the configuration, and see to it that only who has
-        our passwords gets in, also where an earlier version let everybody in."""
+        """Initialise the folder once (atomically), write the configuration, and enforce passwords, also where an
+        earlier version allowed access without."""
         if not layout.postgres_program("postgres").exists():
-            raise WrongUse(
-                "The database is not installed: run scripts/setup, or set DATABASE_URL to one that you have."
-            )
+            raise WrongUse("The database is not installed: run scripts/setup, or set DATABASE_URL to an existing one.")
         closed(self.folder)
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
@@ -151,7 +149,7 @@ class Database:
         self._set_passwords(self.data)
 
     def _give(self, data: Path) -> None:
-        """Let the account that the server runs as own and reach its files, where that is not us."""
+        """Make the account that the server runs as, if it is not ours, own and reach its files."""
         if (account := stand_in()) is None:
             return
         if data.stat().st_uid != account.pw_uid:
@@ -178,7 +176,7 @@ class Database:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         self._give(fresh)
-        # nobody gets in by what initdb writes; ours comes below
+        # initdb's access rules are replaced by ours below.
         self._run(
             "initdb",
             "-D",
@@ -196,16 +194,16 @@ class Database:
         with (fresh / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude 'pipeline.conf'\n")
         self._configure(fresh)
-        # Single-user mode: the database exists before the first connection, whoever comes first.
+        # Single-user mode: the database exists before the first connection.
         self._single(fresh, f"CREATE DATABASE {NAME}\n")
         self._set_passwords(fresh)
         os.sync()
         fresh.rename(self.data)
 
     def _set_passwords(self, data: Path) -> None:
-        """Roles and passwords as the file has them. In single-user mode, so nobody can come in between."""
+        """Set roles and passwords from the passfile. In single-user mode, so that nobody can connect meanwhile."""
         passwords = credentials.passwords(self.passwords_file)
-        done = data / "pipeline.roles"  # in the data, so that a restored copy is given the passwords of today
+        done = data / "pipeline.roles"  # in the data folder, so that a restored copy gets the current passwords
         state = hashlib.sha256(f"{ROLES}{sorted(passwords.items())}".encode()).hexdigest()
         if done.exists() and done.read_text() == state:
             return
@@ -215,7 +213,7 @@ class Database:
         self._write(done, state)
 
     def _single(self, data: Path, text: str) -> None:
-        """Run statements, one a line, without a server. TimescaleDB has no part in what we do there."""
+        """Run statements, one per line, in single-user mode. TimescaleDB is not involved."""
         without = ["-c", "shared_preload_libraries=", "-c", "log_min_messages=error"]
         self._run("postgres", "--single", "-D", str(data), *without, "postgres", text=text)
 
@@ -234,9 +232,9 @@ class Database:
         return [*unprivileged(), str(layout.postgres_program("postgres")), "-D", str(self.data)]
 
     def environment(self) -> dict[str, str]:
-        """The caller's environment without what would steer PostgreSQL's own programs."""
+        """Return the caller's environment without variables that affect PostgreSQL's programs."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_", "LANG"))}
-        # initdb and the server look for their libraries' data where the packages were built for
+        # initdb and the server look for their data at the path that the packages were built for.
         return kept | {"LC_ALL": "C", "TZDIR": "/usr/share/zoneinfo"}
 
     def ready(self) -> bool:
@@ -249,5 +247,5 @@ class Database:
             return False
 
     def leftovers(self) -> list[Path]:
-        """Folders that only this service's processes work in."""
+        """Return working folders used by this service's processes only."""
         return [self.data]

@@ -1,4 +1,4 @@
-"""The demonstration: the same programs against the simulator, with data, ports and a socket of their own."""
+"""The demonstration: the same programs against the simulator, with their own data, ports and socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.core.settings import (
 from pipeline.services import conf
 
 MARK = "PIPELINE_DEMO"
-SHIFT = 10_000  # from a live port to the demo's
+SHIFT = 10_000  # from a live port to the demonstration's
 DAY = ("EURUSD", "2019-02-04", "2019-02-05")
 HOURS = ("BTCUSD", "2023-02-20T12:00", "2023-02-20T14:00")
 
@@ -30,13 +30,13 @@ def _load(instrument: str, start: str, end: str) -> tuple[str, ...]:
     return ("--instruments", instrument, "--from", start, "--to", end)
 
 
-# What runs in the demo and not live. The loaders end when what they load is stored.
+# Programs of the demonstration only. The loaders end when their data is stored.
 EXTRA = (
     Program("simulator", "simulator", 20, ("serve",)),
     Program("load-eurusd", "producers.dukascopy", 21, _load(*DAY), once=True),
     Program("load-btcusd", "producers.dukascopy", 22, _load(*HOURS), once=True),
 )
-# What runs live and not in the demo: it would ask for years of hours that nobody recorded.
+# Not part of the demonstration: it would request years of hours that are not recorded.
 WITHOUT = ("dukascopy",)
 
 
@@ -45,14 +45,14 @@ def _shifted(port: int) -> str:
 
 
 def active() -> bool:
-    """Whether this process belongs to the demo."""
+    """Whether this process belongs to the demonstration."""
     return MARK in os.environ
 
 
 def enter_demo() -> None:
-    """Make this process and its children part of the demo: whatever is set for live does not count, except that the
-    demo's ports lie 10,000 above the live ones and its data beside the live data. `SIMULATOR_PORT` has no live
-    counterpart, so it is taken as it stands."""
+    """Make this process and its children part of the demonstration: live settings are ignored, except that its ports
+    are 10,000 above the live ones and its data is next to the live data. `SIMULATOR_PORT` has no live counterpart and
+    is used unchanged."""
     if active():
         return
     pulsar, database, common = load(PulsarSettings), load(DatabaseSettings), load(CommonSettings)
@@ -83,7 +83,7 @@ def enter_demo() -> None:
 
 
 def programs() -> dict[str, Program]:
-    """The programs of this pipeline, live or demo, by name."""
+    """Return the programs of this pipeline, live or demonstration, by name."""
     return BY_NAME | {one.name: one for one in EXTRA} if active() else BY_NAME
 
 
@@ -100,5 +100,5 @@ def simulator_port() -> int:
 
 
 def write_conf(folder: Path) -> Path:
-    """The demo's supervisord.conf."""
+    """Write the demonstration's supervisord.conf."""
     return conf.write(folder, without=WITHOUT, extra=[one.name for one in EXTRA])

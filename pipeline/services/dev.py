@@ -1,6 +1,6 @@
-"""`python -m pipeline.services.dev start|stop|status FOLDER`: a broker and a database that outlive the test run.
+"""`python -m pipeline.services.dev start|stop|status FOLDER`: a broker and a database that outlive a test run.
 
-`TEST_SERVICES_DIR=FOLDER pytest …` then uses them instead of starting its own.
+`TEST_SERVICES_DIR=FOLDER pytest …` uses them instead of starting its own.
 """
 
 from __future__ import annotations

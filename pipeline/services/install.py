@@ -1,4 +1,4 @@
-"""`python -m pipeline.services.install`: bring what this checkout needs and does not have. Called by scripts/setup."""
+"""`python -m pipeline.services.install`: install what this checkout needs. Called by scripts/setup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.services.place import check_place
 
 
 def install() -> None:
-    """Install the private services that the settings ask for; `WrongUse` says what to do when that fails."""
+    """Install the private services required by the settings. Raises `WrongUse` with what to do."""
     cache = load(ServicesSettings).cache
     jobs = []
     if load(PulsarSettings).private:

@@ -1,10 +1,11 @@
-"""Fetch, unpack and mend the Pulsar distribution: Maven downloads it, its hash is ours.
+"""Download, unpack and patch the Pulsar distribution: Maven downloads it, its hash is pinned.
 
-What is mended: the description that a bookie registers under has no `equals` in BookKeeper 4.17.2. A registration that
-a killed broker left behind then looks foreign to its successor, which may delete and write its own one for ever, a
-thousand times a second, and has a bookie and has none in turn (about one start in ten after `kill -9`:
-https://github.com/apache/pulsar/issues/17759). BookKeeper 4.17.3 has it (https://github.com/apache/bookkeeper/pull/4686),
-and Pulsar has no release with that one which Maven gives, so these classes are taken from there.
+The patch: the class by which a bookie registers has no `equals` in BookKeeper 4.17.2. A registration left behind by a
+killed broker then looks foreign to its successor, which may delete and rewrite its own forever, a thousand times a
+second, so that its bookie appears and disappears (about one start in ten after `kill -9`:
+https://github.com/apache/pulsar/issues/17759). BookKeeper 4.17.3 has it
+(https://github.com/apache/bookkeeper/pull/4686), but no Pulsar release in Maven contains it yet, so these classes are
+taken from there.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pipeline.services.progress import size_of, step
 
 SETTING = "PULSAR_URL"
 JAR = f"org.apache.bookkeeper-bookkeeper-server-{layout.BOOKKEEPER_VERSION}.jar"
-MENDED_CLASSES = "org/apache/bookkeeper/discover/BookieServiceInfo"  # and what is nested in it
+MENDED_CLASSES = "org/apache/bookkeeper/discover/BookieServiceInfo"  # with its nested classes
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file that Maven gives, and how it is called in our cache."""
+    """A file in Maven, and its name in our cache."""
 
     what: str
     artifact: str  # group:name:version[:type:classifier]
@@ -52,7 +53,7 @@ def installed() -> bool:
 
 
 def install(cache: Path) -> None:
-    """Bring the broker to `.services/`; does nothing when it is there."""
+    """Install the broker in `.services/`, if it is not there."""
     if installed():
         return
     if " " in str(layout.PROJECT):
@@ -77,7 +78,7 @@ def install(cache: Path) -> None:
 
 
 def mend(jar: Path, newer: Path) -> None:
-    """Put the mended classes of `newer` into `jar` in place of its own."""
+    """Replace the classes in `jar` by the fixed ones of `newer`."""
     fresh = jar.with_suffix(".mended")
     with zipfile.ZipFile(jar) as old, zipfile.ZipFile(newer) as new, zipfile.ZipFile(fresh, "w") as made:
         for source, mended_ones in ((old, False), (new, True)):
@@ -89,20 +90,20 @@ def mend(jar: Path, newer: Path) -> None:
 
 
 def _kept(cache: Path, download: Download) -> Path:
-    """The file in our cache, downloaded when it is not there whole; the cache is locked."""
+    """Return the file in our cache, downloaded if it is missing or incomplete. The cache must be locked."""
     file = cache / download.file
     if file.exists() and sha256(file) == download.sha256:
         return file
     need_space(cache, 3 * download.megabytes, SETTING)
     file.unlink(missing_ok=True)
-    # A Maven repository of its own, thrown away afterwards: a broken file in the user's is neither used nor kept.
+    # A temporary Maven repository: a broken file in the user's is neither used nor kept.
     with fresh_folder(file) as fresh:
         repository = fresh / "repository"
         total = download.megabytes * 1_000_000
         with step(f"Downloading {download.what} through Maven", lambda: size_of(fresh), total):
             plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
-            # The plugin, which is run, is of one version, and its parts have to fit their checksums (-C); what it
-            # fetches has to fit ours.
+            # The plugin, which is executed, has a fixed version, and its parts must match their checksums (-C); what it
+            # downloads must match our hash.
             run(
                 [
                     "mvn",

@@ -1,12 +1,12 @@
-"""Fetch PostgreSQL + TimescaleDB from Debian's packages and unpack them privately, next to the system's own.
+"""Download PostgreSQL and TimescaleDB from Debian's packages and unpack them privately, next to the system's own.
 
-Nothing of the system is touched: apt works on a state folder of its own, and the programs are patched to use the
-C library that was unpacked with them, so they run on any older Debian or Ubuntu as well.
+The system is not touched: apt works on its own state folder, and the programs are patched to use the C library unpacked
+with them, so they run on any older Debian or Ubuntu as well.
 
-What is unpacked is what Debian signed. The shared cache keeps its signed index (InRelease, Packages) beside the
-packages, laid out as a mirror is, and each installation has apt fetch the named packages from there into a folder of
-its own: apt checks signature and hashes, and whatever else lies in the cache, or was changed there, comes to nothing.
-The hashes themselves cannot be pinned here, because Debian replaces packages by mended ones at each point release.
+Only packages signed by Debian are unpacked. The shared cache has the signed index (InRelease, Packages) next to the
+packages, laid out like a mirror, and each installation lets apt fetch the packages from there into its own folder: apt
+checks signature and hashes, so foreign or modified files in the cache have no effect. The hashes cannot be pinned here,
+because Debian replaces packages by fixed ones at each point release.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SUITE = "trixie"
 PACKAGES = (f"postgresql-{layout.POSTGRES_MAJOR}", f"postgresql-{layout.POSTGRES_MAJOR}-timescaledb")
 DOWNLOAD_BYTES = 97_000_000
 SETTING = "DATABASE_URL"
-# apt's name of the machine, the loader and the folder of libraries
+# Per machine: apt's architecture, the loader and the library folder.
 MACHINES = {
     "x86_64": ("amd64", "ld-linux-x86-64.so.2", "x86_64-linux-gnu"),
     "aarch64": ("arm64", "ld-linux-aarch64.so.1", "aarch64-linux-gnu"),
 }
 KEYRING = "usr/share/keyrings/debian-archive-keyring.gpg"
-# The loader's path is written into the programs: a checkout that was moved unpacks again.
+# The loader's path is written into the programs: a moved checkout must unpack again.
 STAMP = layout.POSTGRES_ROOT / "unpacked-at"
 
 
@@ -47,7 +47,7 @@ def installed() -> bool:
 
 
 def install(cache: Path) -> None:
-    """Bring the database to `.services/`; does nothing when it is there."""
+    """Install the database in `.services/`, if it is not there."""
     if installed():
         return
     if platform.machine() not in MACHINES:
@@ -66,9 +66,9 @@ def install(cache: Path) -> None:
 
 
 def fetched(cache: Path, scratch: Path) -> list[Path]:
-    """The packages that are to be unpacked, in `scratch`, each as Debian signed it.
+    """Return the packages to unpack, in `scratch`, verified against Debian's signature.
 
-    They are downloaded when the cache does not have them whole.
+    They are downloaded if the cache is incomplete.
     """
     architecture = MACHINES[platform.machine()][0]
     store = cache / f"debian-{SUITE}-{architecture}-signed"
@@ -78,13 +78,13 @@ def fetched(cache: Path, scratch: Path) -> list[Path]:
             try:
                 return _verified(store, scratch / "kept", architecture, keyring)
             except WrongUse:
-                pass  # changed, cut off, or signed with keys that are no more: once more, from the mirror
+                pass  # modified, truncated, or signed with retired keys: download again from the mirror
         _download(store, architecture, keyring)
         return _verified(store, scratch / "new", architecture, keyring)
 
 
 def _mirror() -> str:
-    """The machine's own Debian mirror, from its apt sources (either format); DEBIAN_MIRROR names another."""
+    """Return the machine's Debian mirror, from its apt sources (both formats), or DEBIAN_MIRROR."""
     if named := os.environ.get("DEBIAN_MIRROR"):
         return named
     folder = Path("/etc/apt")
@@ -104,7 +104,7 @@ def _mirror() -> str:
 
 
 def _keyring(scratch: Path) -> Path:
-    """Debian's signing keys; Ubuntu has them as a package, which need not be installed for that."""
+    """Return Debian's signing keys; Ubuntu has them as a package, which need not be installed."""
     for file in (Path("/") / KEYRING, Path("/") / KEYRING.replace(".gpg", ".pgp")):
         if file.exists():
             return file
@@ -115,7 +115,7 @@ def _keyring(scratch: Path) -> Path:
 
 
 class _Apt:
-    """apt on a folder of its own and one source."""
+    """Runs apt on its own state folder with one source."""
 
     def __init__(self, folder: Path, source: str, architecture: str, keyring: Path, failure: str) -> None:
         self._failure = failure
@@ -157,7 +157,7 @@ class _Apt:
 
 
 def _download(store: Path, architecture: str, keyring: Path) -> None:
-    """Make `store` a mirror of what we need: the signed index and the packages."""
+    """Fill `store` with a partial mirror: the signed index and the packages."""
     need_space(store.parent, 400, SETTING)
     mirror = _mirror().rstrip("/")
     with fresh_folder(store) as fresh:
@@ -184,10 +184,10 @@ def _download(store: Path, architecture: str, keyring: Path) -> None:
 
 
 def _verified(store: Path, scratch: Path, architecture: str, keyring: Path) -> list[Path]:
-    """The named packages of `store` and what they need, copied to `scratch`.
+    """Copy the packages and their dependencies from `store` to `scratch`.
 
-    Raises `WrongUse` where anything is not as it was signed. Copies, because whoever can write to the cache could
-    change a file after it was looked at.
+    Raises `WrongUse` if anything does not match its signature. Copies, because whoever can write to the cache could
+    change a file after the check.
     """
     failure = f"What {store} holds is not what Debian signed"
     apt = _Apt(scratch, f"copy:{quote(str(store))}", architecture, keyring, failure)
@@ -202,7 +202,7 @@ def _unpack(packages: list[Path]) -> None:
     with fresh_folder(layout.POSTGRES_ROOT) as fresh:
         for package in packages:
             script = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink'
-            # what a package may do as root (other owners) is neither needed nor possible for everybody
+            # Other owners, which packages set as root, are neither needed nor always possible.
             run(
                 ["sh", "-c", f"{script} --no-same-owner --no-same-permissions", "sh", str(package), str(fresh)],
                 f"{package.name} could not be unpacked",

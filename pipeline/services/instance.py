@@ -1,4 +1,4 @@
-"""A broker and a database of one's own: for tests, and for engineers who want to keep one running."""
+"""A separate broker and database, for tests and development."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _for_us_alone(file: str, flags: int) -> int:
 
 @dataclass
 class Service:
-    """One running service: start, stop, and the faults that a test wants."""
+    """One service: start, stop, and the faults needed by tests."""
 
     what: Broker | Database
     die_with_parent: bool = False
@@ -47,17 +47,17 @@ class Service:
 
     @property
     def process(self) -> Process | None:
-        """The living process, whoever started it."""
+        """The running process, whoever started it."""
         return recorded(self.pid_file)
 
     def start(self, wait: bool = True) -> None:
-        """Start it (a running one is left alone) and, unless told otherwise, wait until it serves."""
+        """Start it, unless it is running, and with `wait` wait until it is ready."""
         if self.process is None:
             self.end_leftovers()
             self.what.prepare()
             set_aside_if_full(self.log_file)
             with open(self.log_file, "ab", opener=_for_us_alone) as log:
-                # A session of its own: Ctrl-C in the terminal is for the tests, which then stop it in order.
+                # Its own session: Ctrl-C in the terminal is for the tests, which then stop it in order.
                 child = subprocess.Popen(
                     self._command(),
                     env=self.what.environment(),
@@ -84,20 +84,20 @@ class Service:
         return [*parental, *command]
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Return when it serves; `Unavailable` with the end of its log when it ended or took too long."""
+        """Wait until it is ready. Raises `Unavailable` with the end of its log if it ended or took too long."""
         wait_until(lambda: self.what.ready() or self.process is None, seconds, 0.1)
         if self.process is None or not self.what.ready():
             log = self.log_file.read_text(errors="replace")[-3000:]
             raise Unavailable(f"The {self.what.name} in {self.what.folder} did not come up:\n{log}")
 
     def stop(self) -> None:
-        """Stop in order, by force after ten seconds."""
+        """Stop in order; kill after ten seconds."""
         if (process := self.process) is not None:
             end([process], self.what.polite, STOP_SECONDS)
         self.end_leftovers()
 
     def end_leftovers(self) -> None:
-        """End what still works in our folder after its head was killed."""
+        """End processes left in our folder after the main process was killed."""
         for folder in self.what.leftovers():
             end(working_in(folder), signal.SIGTERM, 5)
 
@@ -137,7 +137,7 @@ class Instance:
     def at(
         cls, folder: Path, *, durable: bool = False, die_with_parent: bool = False, memory: str = "512m"
     ) -> Instance:
-        """The instance of this folder, running or not; its ports are chosen once and remembered there."""
+        """Return the instance of this folder, running or not; its ports are chosen once and stored there."""
         closed(folder)
         chosen = folder / "ports.json"
         if not chosen.exists():
@@ -151,7 +151,7 @@ class Instance:
         return cls(folder, Service(broker, die_with_parent), Service(database, die_with_parent))
 
     def start(self) -> None:
-        """Start both at once and wait for both."""
+        """Start both in parallel and wait for both."""
         self.broker.start(wait=False)
         self.database.start(wait=False)
         self.database.wait_ready()
@@ -175,12 +175,12 @@ class Instance:
 
     @property
     def pulsar_token(self) -> Path:
-        """File of the token that the broker wants, for PULSAR_TOKEN_FILE."""
+        """The broker's token file, for PULSAR_TOKEN_FILE."""
         assert isinstance(self.broker.what, Broker)
         return self.broker.what.token_file
 
     def pulsar_client(self, **options: Any) -> pulsar.Client:
-        """A bare client of this broker, silent but for errors."""
+        """Return a plain client of this broker, logging errors only."""
         return pulsar.Client(
             self.pulsar_url,
             authentication=pulsar.AuthenticationToken(self.pulsar_token.read_text()),
@@ -189,7 +189,7 @@ class Instance:
         )
 
     def database_url(self, database: str = "postgres", *, user: str = ADMIN_ROLE) -> str:
-        """Address with the password in it, as superuser unless told otherwise; the maintenance database likewise."""
+        """Return a URL including the password; by default as superuser, for the maintenance database."""
         assert isinstance(self.database.what, Database)
         return self.database.what.url(database, user=user)
 

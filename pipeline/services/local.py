@@ -1,4 +1,4 @@
-"""The private broker and database that the settings describe."""
+"""The private broker and database configured by the settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pipeline.services.database import Database
 
 
 def data_folder() -> Path:
-    """Where this checkout (or its demo) keeps data and the records of its processes."""
+    """Return the folder with this checkout's (or its demonstration's) data and process records."""
     return load(ServicesSettings).data.resolve()
 
 
 def broker() -> Broker | None:
-    """The private broker; None when `PULSAR_URL` names another one."""
+    """Return the private broker; None if `PULSAR_URL` is set."""
     settings = load(PulsarSettings)
     if not settings.private:
         return None
@@ -24,7 +24,7 @@ def broker() -> Broker | None:
 
 
 def database() -> Database | None:
-    """The private database; None when `DATABASE_URL` names another one."""
+    """Return the private database; None if `DATABASE_URL` is set."""
     settings = load(DatabaseSettings)
     if not settings.private:
         return None

@@ -1,7 +1,7 @@
-"""Whether a checkout can work where it lies: folders with blanks, quotes, % and letters of any language do.
+"""Check whether a checkout can run in its folder: spaces, quotes, % and letters of any language are supported.
 
-What does not: a path that supervisord's configuration, the first line of a script or a list of folders cannot hold; and
-with a private broker one that Pulsar's start script, which does not quote, takes apart.
+Not supported are paths that supervisord's configuration, a shebang line or a PATH-like list cannot contain and, with a
+private broker, paths that Pulsar's start script, which does not quote, splits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.settings import PulsarSettings, ServicesSettings, load
 from pipeline.services import layout
 
-# Of a socket: 107 bytes, less what is added to the path of the demo's, and less a pid while it is made.
+# A socket's path has at most 107 bytes, minus what is appended for the demonstration, minus a pid during creation.
 LONGEST = 107 - len("/.services/demo/sock.1234567")
 _NEVER = re.compile(r"[\x00-\x1f\x7f:\"\\$`]| [;#]")
 _PULSAR_TAKES = re.compile(r"[A-Za-z0-9_./+,=@%-]*", re.ASCII)
 
 
 def check_place() -> None:
-    """Raise `WrongUse` with one sentence where this checkout cannot run in its folder."""
+    """Raise `WrongUse` with one sentence if this checkout cannot run in its folder."""
     place = layout.PROJECT
     if found := _NEVER.search(str(place)):
         raise WrongUse(

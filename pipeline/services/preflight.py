@@ -1,7 +1,7 @@
-"""Before anything starts: what an earlier supervisord left is ended, and every port that is needed is free.
+"""Preflight: end leftover processes of an earlier supervisord, and check that all required ports are free.
 
-supervisord starts all its programs at once and knows no order, so the first of them does this for all, and the
-others wait for its finding.
+supervisord starts all programs at once, without an order, so the first of them does this for all, and the others wait
+for its result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.services.processes import Process, end, port_is_free, recorded, wa
 
 
 def records() -> Path:
-    """The folder with one file per program: pid and start time of the process that runs it."""
+    """Return the folder with one file per program: pid and start time of its process."""
     return local.data_folder() / "run"
 
 
@@ -33,7 +33,7 @@ def _holder() -> Path:
 
 
 def begun_at() -> float:
-    """When the present supervisord started its first program, Unix seconds; 0 without one."""
+    """Return when the current supervisord started its first program, in Unix seconds; 0 if none."""
     try:
         return _holder().stat().st_mtime
     except OSError:
@@ -41,7 +41,7 @@ def begun_at() -> float:
 
 
 def _wanted() -> Iterator[tuple[int, str]]:
-    """Every port that is about to be used, each with the setting that moves it."""
+    """Yield every port about to be used, with the setting that changes it."""
     for service in (local.broker(), local.database()):
         yield from service.ports.items() if service else ()
     for program in demo.programs().values():
@@ -55,12 +55,12 @@ def _wanted() -> Iterator[tuple[int, str]]:
 
 
 def needed_ports() -> dict[int, str]:
-    """Ports that are about to be used, each with the setting that moves it."""
+    """Return the ports about to be used, each with the setting that changes it."""
     return dict(_wanted())
 
 
 def end_leftovers() -> None:
-    """End the processes that an earlier supervisord of this checkout recorded and that still live."""
+    """End processes recorded by an earlier supervisord of this checkout that are still running."""
     left = {file.stem: process for file in records().glob("*.pid") if (process := recorded(file))}
     database = left.pop("database", None)
     end(left.values(), signal.SIGTERM, 5)
@@ -71,7 +71,7 @@ def end_leftovers() -> None:
 
 
 def check_ports() -> None:
-    """Raise `WrongUse` with one sentence per port that somebody else holds, or that two settings want."""
+    """Raise `WrongUse` with one sentence per port that is taken, or that two settings use."""
     ports: dict[int, str] = {}
     wrong = []
     for port, name in _wanted():
@@ -87,9 +87,9 @@ def check_ports() -> None:
 
 
 def pass_gate(supervisor: Process | None) -> None:
-    """Make the ground ready once per supervisord; raises `WrongUse` when it cannot start.
+    """Run the preflight once per supervisord. Raises `WrongUse` if it cannot start.
 
-    Refused while another supervisord of the same data folder lives.
+    Refused while another supervisord of the same data folder is running.
     """
     holder = _holder()
     with locked(records(), "gate"):
@@ -107,10 +107,10 @@ def pass_gate(supervisor: Process | None) -> None:
 
 
 def supervisor() -> Process | None:
-    """The supervisord that started this process; None outside of one.
+    """Return the supervisord that started this process; None if there is none.
 
-    Raises `WrongUse` when it has died since: then the parent is whoever adopts orphans (often pid 1), and recorded as
-    the holder that one would keep every later supervisord from starting.
+    Raises `WrongUse` if it has died: the parent then is the process that adopts orphans (often pid 1), and recording
+    that one would block every later supervisord.
     """
     if not os.environ.get("SUPERVISOR_ENABLED"):
         return None

@@ -1,4 +1,4 @@
-"""Which process is ours: by pid *and* start time, so that a reused pid is never mistaken; never by name."""
+"""Identify processes by pid *and* start time, so that a reused pid is never mistaken; never by name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """One process for all time: its pid and its start in clock ticks since boot (field 22 of /proc/<pid>/stat)."""
+    """A process, uniquely identified by pid and start in clock ticks since boot (field 22 of /proc/<pid>/stat)."""
 
     pid: int
     started: int
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The living process with this pid; None when there is none or only a zombie."""
+        """Return the running process with this pid; None if there is none, or only a zombie."""
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -34,20 +34,20 @@ class Process:
 
     @property
     def command(self) -> bytes:
-        """Its command line, the parts ended by zero bytes; nothing when it has ended."""
+        """Return its command line, NUL-separated; empty if it has ended."""
         try:
             return Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except OSError:
             return b""
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to this very process; nothing happens when it has ended."""
+        """Send a signal to exactly this process; does nothing if it has ended."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return
         try:
-            if self.alive:  # asked after the handle was taken: the pid cannot change hands any more
+            if self.alive:  # checked after opening the handle: the pid can no longer be reused
                 signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
             pass
@@ -55,7 +55,7 @@ class Process:
             os.close(handle)
 
     def record(self, file: Path) -> None:
-        """Remember this process in `file` for `recorded`."""
+        """Record this process in `file`, for `recorded`."""
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(f".{os.getpid()}")
         fresh.write_text(f"{self.pid} {self.started}\n")
@@ -63,7 +63,7 @@ class Process:
 
 
 def recorded(file: Path) -> Process | None:
-    """The process that `file` names, if it still lives."""
+    """Return the process recorded in `file`, if it is still running."""
     try:
         pid, started = map(int, file.read_text().split())
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def recorded(file: Path) -> Process | None:
 
 
 def working_in(folder: Path) -> list[Process]:
-    """Processes whose working folder is `folder`: the backends of a PostgreSQL whose head was killed."""
+    """Return processes whose working folder is `folder`: backends of a PostgreSQL whose postmaster was killed."""
     wanted, found = str(folder.resolve()), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -87,7 +87,7 @@ def working_in(folder: Path) -> list[Process]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
-    """Whether `condition` came true within `seconds`."""
+    """Wait until `condition` is true, for at most `seconds`; returns whether it became true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -97,7 +97,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.0
 
 
 def end(processes: Iterable[Process], polite: signal.Signals, seconds: float) -> None:
-    """End processes: the polite signal, then SIGKILL for what is left after `seconds`."""
+    """End processes: by the polite signal, then by SIGKILL after `seconds`."""
     left = [process for process in processes if process.alive]
     for process in left:
         process.send(signal.SIGCONT)  # a stopped one would not see the polite signal
@@ -120,7 +120,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, all different."""
+    """Return different free ports of 127.0.0.1."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -132,10 +132,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_range(size: int) -> int:
-    """The first of `size` ports in a row of 127.0.0.1 that nobody listens on.
+    """Return the first of `size` consecutive free ports of 127.0.0.1.
 
-    Drawn, so that two who look at the same moment find different ones, and below 32,768, from where on the kernel hands
-    ports out to whoever connects.
+    Chosen at random, so that two concurrent callers find different ones, and below 32,768, where the kernel's ephemeral
+    ports start.
     """
     while True:
         base = random.SystemRandom().randrange(15_000, 32_000 - size)

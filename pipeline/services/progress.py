@@ -1,4 +1,4 @@
-"""What a long step shows: a line that changes on a terminal, now and then a line otherwise."""
+"""Progress of a long step: a changing line on a terminal, otherwise a line every now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in all files under `folder`, some of which may vanish meanwhile."""
+    """Return the bytes in all files under `folder`; files may vanish meanwhile."""
     total = 0
     for file in folder.rglob("*"):
         try:
@@ -23,7 +23,7 @@ def size_of(folder: Path) -> int:
 
 @contextmanager
 def step(what: str, measure: Callable[[], int] | None = None, expected: int = 0) -> Iterator[None]:
-    """Show that `what` goes on; with `measure` (bytes so far) and `expected` also how far it is."""
+    """Context manager: show the progress of `what`; with `measure` (bytes so far) and `expected`, in percent."""
     terminal = sys.stderr.isatty()
     begun, done = time.monotonic(), threading.Event()
 

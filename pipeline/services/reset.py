@@ -1,6 +1,6 @@
-"""`scripts/reset broker|database|demo [--yes]`: begin again with an empty broker, database or demo.
+"""`scripts/reset broker|database|demo [--yes]`: start over with an empty broker, database or demonstration.
 
-A reset broker loses no stored row: the programs create what they need anew and carry on.
+Resetting the broker loses no stored rows: the programs recreate what they need.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _reset(what: str, yes: bool) -> None:
         sys.exit(1)
     doomed = folder.with_name(f".{folder.name}.deleted")
     shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)  # at once: a deletion that is interrupted leaves no half of a broker
+    folder.rename(doomed)  # atomically: an interrupted deletion must not leave half a broker
     shutil.rmtree(doomed)
     click.echo(f"Deleted {folder}.")
 

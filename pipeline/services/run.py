@@ -1,6 +1,6 @@
-"""`python -m pipeline.services.run NAME`: become the program or service NAME. What supervisord starts.
+"""`python -m pipeline.services.run NAME`: become the program or service NAME. Started by supervisord.
 
-Exit code 0 when it is switched off or external, 2 when a setting is wrong; otherwise this process *is* it afterwards.
+Exits with 0 if it is switched off or external, with 2 if a setting is wrong; otherwise replaces this process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.services import demo, layout, local, preflight
 from pipeline.services.accounts import closed
 from pipeline.services.processes import Process, end, recorded, working_in
 
-# Two starts closer than this mean that it crashes: the next one waits, so that a crash loop stays slow.
+# Two starts closer than this mean a crash: the next start waits, so that a crash loop stays slow.
 PACE_SECONDS = 5.0
 
 
@@ -28,7 +28,7 @@ def say(text: str) -> None:
 def main() -> int:
     name = sys.argv[1]
     supervisor = None
-    os.umask(0o077)  # logs, pid files and data of what starts here are ours alone
+    os.umask(0o077)  # logs, pid files and data are readable by us only
     try:
         supervisor = preflight.supervisor()
         command, environment = _what(name)
@@ -39,7 +39,7 @@ def main() -> int:
         if name in ("broker", "database"):
             service = local.broker() if name == "broker" else local.database()
             assert service is not None
-            # also the folders that an earlier version left open
+            # Also folders that an earlier version left open.
             for folder in (layout.INSTALLED, local.data_folder(), service.folder):
                 closed(folder)
             service.prepare()
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _what(name: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of NAME; no command when it is not to run."""
+    """Return command and environment of NAME; no command if it should not run."""
     if name in ("broker", "database"):
         service = local.broker() if name == "broker" else local.database()
         if service is None:
@@ -72,7 +72,7 @@ def _what(name: str) -> tuple[list[str], dict[str, str]]:
 
 
 def _alone(name: str) -> None:
-    """End an earlier process of this name (its supervisord was killed), and do not start in a rush."""
+    """End an earlier process of this name, whose supervisord was killed, and delay rapid restarts."""
     record = preflight.record_of(name)
     earlier = recorded(record)
     if earlier is not None and earlier.pid != os.getpid():
@@ -89,13 +89,13 @@ def _alone(name: str) -> None:
 
 
 def _become(name: str, command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Replace this process. The kernel ends it when supervisord dies, however it dies."""
+    """Replace this process. The kernel ends it when supervisord dies, for any reason."""
     me = Process.of(os.getpid())
     assert me is not None
     me.record(preflight.record_of(name))
     polite = "INT" if name == "database" else "TERM"
     guard = ["setpriv", "--pdeathsig", polite]
-    # a change of user forgets the request, so it is asked for behind `unshare`
+    # A change of user clears that request, so it is made after `unshare`.
     full = [*command[:4], *guard, *command[4:]] if command[0] == "unshare" else [*guard, *command]
     os.chdir(PROJECT)
     os.execvpe(full[0], full, environment)

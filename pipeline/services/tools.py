@@ -1,10 +1,10 @@
-"""`psql`, `pulsar-admin`, `pulsar-client` with the addresses of this pipeline (with `--demo` first: of its demo).
+"""`psql`, `pulsar-admin`, `pulsar-client` with the addresses of this pipeline (`--demo` first: of the demonstration).
 
-psql comes to the private database as the owner of the tables; with `--admin` as superuser, to make roles or to change
-the server's settings.
+psql connects to the private database as the owner of the tables; with `--admin` as superuser, to create roles or change
+server settings.
 
-The tools are the ones that were installed with the private services, otherwise the system's. Passwords and tokens
-are handed over in the environment or a private file, so they are in no list of processes.
+The tools are those installed with the private services, otherwise the system's. Passwords and tokens are passed in the
+environment or a private file, so that they are in no process list.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.services import layout
 from pipeline.services.broker import JAVA_LOG_CONF
 from pipeline.services.demo import enter_demo
 
-# psql reads these names in place of a connection string
+# Variables that psql reads instead of a connection string.
 _PSQL = {
     "host": "PGHOST",
     "hostaddr": "PGHOSTADDR",
@@ -44,7 +44,7 @@ _PSQL = {
 }
 
 
-# Our own tools, for which only the addresses matter.
+# Our own tools, which only need the addresses.
 OURS = {
     "verify": "pipeline.verify",
     "status": "pipeline.status",
@@ -86,7 +86,7 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
         }
     if settings.tls_ca_file is not None:
         conf["tlsTrustCertsFilePath"] = str(settings.tls_ca_file.resolve())
-    # the tool reads the file after this process is gone; 0600 by its making, in a folder of the checkout
+    # The tool reads the file after this process is replaced; mode 0600, in a folder of the checkout.
     os.umask(0o077)
     layout.INSTALLED.mkdir(exist_ok=True)
     handle, file = tempfile.mkstemp(prefix=f"{name}.", suffix=".conf", dir=layout.INSTALLED)
@@ -94,7 +94,7 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
         stream.writelines(f"{key}={value}\n" for key, value in conf.items())
     keep = layout.INSTALLED / f"{name}{'.demo' if 'PIPELINE_DEMO' in os.environ else ''}.conf"
     Path(file).replace(keep)
-    # Warnings and worse only: the tools' own chatter would mix with what they print.
+    # Warnings and errors only: the tools' log would mix with their output.
     logging = layout.INSTALLED / "java-logging.properties"
     logging.write_text(JAVA_LOG_CONF)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}

@@ -43,7 +43,7 @@ def test_a_round_by_hand_archives_what_a_dry_run_announced(env: Environment, dat
         assert (code, "archived 0 files" in said) == (0, True), said
         assert catalog.lock(conn)
         code, said = run(settings, "--once")
-        assert (code, "another process archives" in said) == (1, True), said
+        assert (code, "another process is archiving" in said) == (1, True), said
         catalog.unlock(conn)
         elsewhere = tmp_path / "elsewhere"
         code, said = run(env(ARCHIVE_PATH=elsewhere), "--once")

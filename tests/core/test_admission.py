@@ -70,7 +70,7 @@ def test_a_password_that_was_accepted_before_is_waited_for(
             second = environment | {"METRICS_BASE_PORT": "0"}
             again = subprocess.run(command, env=second, capture_output=True, text=True, timeout=90)
             assert again.returncode == 2
-            assert "the database does not let us in; check DATABASE_URL" in again.stderr
+            assert "the database refuses the connection; check DATABASE_URL" in again.stderr
             assert writer.poll() is None
             change(conn, name, str(good))
             until(lambda: stored() == 2)

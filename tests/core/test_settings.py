@@ -25,9 +25,9 @@ def test_products_as_json_or_comma_list(monkeypatch: pytest.MonkeyPatch, text: s
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("KRAKEN_PRODUCT_IDS", "[]", "name at least one"),
+        ("KRAKEN_PRODUCT_IDS", "[]", "give at least one"),
         ("KRAKEN_PRODUCT_IDS", "b@d", "'b@d' is not a valid product id"),
-        ("KRAKEN_PRODUCT_IDS", '["BTC/USD"', "is no JSON list"),
+        ("KRAKEN_PRODUCT_IDS", '["BTC/USD"', "is not a JSON list"),
         ("KRAKEN_LAST_N_DAYS", "0", "greater than 0"),
         ("KRAKEN_LAST_N_DAYS", "many", "valid integer"),
         ("TRADES_LIVE_OR_HISTORICAL", "both", "'live' or 'historical'"),
@@ -42,14 +42,14 @@ def test_products_as_json_or_comma_list(monkeypatch: pytest.MonkeyPatch, text: s
         ("KRAKEN_REST_RATE", "1e-300", "greater than or equal to"),
         ("EXCHANGE_CANDLES_URLS", "{", "is not a JSON object"),
         ("EXCHANGE_CANDLES_URLS", "[]", "must be a JSON object"),
-        ("EXCHANGE_CANDLES_URLS", '{"kraken": "api.kraken.com"}', "'kraken' must begin with https://"),
+        ("EXCHANGE_CANDLES_URLS", '{"kraken": "api.kraken.com"}', "'kraken' must start with https://"),
         ("EXCHANGE_CANDLES_SYMBOLS", "BTC/USD,x y", "'x y' is not a valid product id"),
         ("DUKASCOPY_FROM", "yesterday", "invalid time 'yesterday'"),
         ("DUKASCOPY_FROM", "0001-01-01", "between 1970 and 2200"),
-        ("PULSAR_TENANT", "a b/c", "is not a tenant"),
-        ("PULSAR_MEMORY", "16m", "must be 128m or more"),
-        ("DATABASE_MEMORY", "12 apples", "is not a size"),
-        ("PULSAR_TOKEN_FILE", "/nonexistent/token", "is not a file that exists"),
+        ("PULSAR_TENANT", "a b/c", "is not a valid tenant"),
+        ("PULSAR_MEMORY", "16m", "must be at least 128m"),
+        ("DATABASE_MEMORY", "12 apples", "is not a valid size"),
+        ("PULSAR_TOKEN_FILE", "/nonexistent/token", "is not an existing file"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:

@@ -43,7 +43,7 @@ def dot_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("KRAKEN-LAST-N-DAYS=5\n", 1, "not a setting"),
         ("PULSAR_TOKEN='hunter2\nKRAKEN_TICKER=true\n", 1, "not a setting"),
         ('PULSAR_TOKEN="hunter2" hunter2\n', 1, "not a setting"),
-        ("KRAKEN_TICKER=true\nexport kraken_ticker=false\n", 2, "stands in line 1 already"),
+        ("KRAKEN_TICKER=true\nexport kraken_ticker=false\n", 2, "is set in line 1 already"),
         ("COINBASE_API_KEY='a\nb'\nkraken_last_n_days=-3 # three\n", 3, "greater than 0 (it is '-3')"),
         ("DATABASE_URL=postgresql://u:hunter2@h:99999/d\r", 1, "invalid port"),
     ],

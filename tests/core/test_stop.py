@@ -72,7 +72,7 @@ def test_a_supervised_program_that_hangs_ends_by_itself(hangs: str) -> None:
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
-    assert "not ended" in out
+    assert "still running" in out
 
 
 def test_a_second_signal_ends_it_at_once() -> None:

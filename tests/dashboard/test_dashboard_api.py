@@ -76,7 +76,7 @@ def test_days_name_what_is_missing() -> None:
     ("path", "word"),
     [
         ("/api/candles?venue=kraken&product=XYZ-USD", "nothing is stored"),
-        ("/api/candles?venue=kraken&product=BTC-USD&frame=2m", "not a timeframe"),
+        ("/api/candles?venue=kraken&product=BTC-USD&frame=2m", "not a valid timeframe"),
         ("/api/candles?venue=kraken&product=BTC-USD&before=soon", "whole number"),
         ("/api/gaps?venue=kraken&product=BTC-USD&from=1", "`to` is missing"),
         ("/api/stream?venue=nobody&product=BTC-USD", "nothing is stored"),

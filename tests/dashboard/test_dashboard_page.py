@@ -256,7 +256,7 @@ def test_pipeline_page_shows_dead_letters_with_their_reason(page: Page, served: 
     page.goto(f"{served.url}/#/pipeline")
     expect(page.locator("#letters li")).to_contain_text("zero <b>")
     expect(page.locator("#letters li b").first).to_have_text("price")
-    expect(page.locator("#verdict")).to_contain_text("cannot be asked")
+    expect(page.locator("#verdict")).to_contain_text("cannot be queried")
 
 
 def test_any_letter_leaves_the_page_whole(page: Page, served: Served) -> None:

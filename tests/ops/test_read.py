@@ -110,7 +110,7 @@ def test_wrong_names_are_one_sentence() -> None:
             read.trades("kraken", hostile)
     with pytest.raises(WrongUse, match="is not a valid venue"):
         read.trades("kra/ken", "BTC-USD")
-    with pytest.raises(WrongUse, match="not a timeframe"):
+    with pytest.raises(WrongUse, match="not a valid timeframe"):
         read.candles("kraken", "BTC-USD", "2m")
     with pytest.raises(WrongUse, match="invalid time"):
         read.candles("kraken", "BTC-USD", "1m", start="yesterday")

@@ -55,7 +55,7 @@ def test_what_cannot_be_proven_is_never_complete() -> None:
     windows = replace(samples, venue="bitstamp", proof=Proof.WINDOWS, missing=90)
     assert sentences.missing([windows]) == [
         "bitstamp EUR-USD: 90 seconds missing",
-        "bitstamp EUR-USD: whether it is complete is not known yet (neither stream nor REST says what the venue has)",
+        "bitstamp EUR-USD: completeness is not known yet (neither stream nor REST confirms the newest trade)",
     ]
 
 

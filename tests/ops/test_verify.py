@@ -85,6 +85,6 @@ def test_the_command_says_so_and_ends_with_1(
     nothing = run("--venue", "nobody")
     assert (nothing.returncode, nothing.stderr.strip()) == (
         2,
-        "verify: nothing is stored for that; see the view completeness for what there is.",
+        "verify: no stored data matches; see the view completeness.",
     )
     assert run("--from", "tomorrow").returncode == 2

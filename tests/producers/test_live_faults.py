@@ -133,7 +133,7 @@ def test_a_second_process_for_the_same_product_says_so_and_takes_over(settings: 
             status, health = second.health()
             assert status == 200, health
             assert health["products"]["BTC-USD"]["state"] == "elsewhere"
-            assert "another process publishes it already" in health["products"]["BTC-USD"]["reason"]
+            assert "another process is publishing it" in health["products"]["BTC-USD"]["reason"]
             assert second.metric("publish_failed_total", '{product="BTC-USD",venue="kraken"}') == 0
             assert first.end() == 0
             until("take-over", lambda: second.health()[1]["products"]["BTC-USD"]["state"] == "live")

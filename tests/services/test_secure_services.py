@@ -171,14 +171,14 @@ def test_the_whole_way(
 @pytest.mark.parametrize(
     ("case", "sentence"),
     [
-        ("no token", "wants a token: set PULSAR_TOKEN_FILE"),
+        ("no token", "requires a token; set PULSAR_TOKEN_FILE"),
         ("another's token", "does not accept the token; check PULSAR_TOKEN"),
         ("another's broker", "PULSAR_TLS_CA_FILE"),
         ("public authorities", "PULSAR_TLS_CA_FILE"),
-        ("file without certificate", "PULSAR_TLS_CA_FILE: holds no certificate"),
-        ("no such file", "PULSAR_TLS_CA_FILE: is not a file that exists"),
+        ("file without certificate", "PULSAR_TLS_CA_FILE: contains no certificate"),
+        ("no such file", "PULSAR_TLS_CA_FILE: is not an existing file"),
         ("another name of the broker", "not valid for 'localhost'"),
-        ("no such tenant", "there is no tenant nobody"),
+        ("no such tenant", "tenant nobody does not exist"),
         ("wrong password", "password authentication failed"),
         ("no password", "no password supplied"),
         ("another name of the database", 'does not match host name "localhost"'),
