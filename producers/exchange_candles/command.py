@@ -15,7 +15,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.core.stopping import Stopped
+from pipeline.core.stopping import ENDED_EARLY, Stopped
 from pipeline.database import query
 from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
@@ -137,9 +137,10 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
     problems = [text for outcome in outcomes.values() for text in outcome.problems]
     calls = {venue: outcome.calls for venue, outcome in sorted(outcomes.items())}
     candles = {venue: outcome.candles for venue, outcome in sorted(outcomes.items())}
-    get_logger().info(events.LOAD_DONE, calls=calls, candles=candles, problems=problems)
+    stopped = {"text": ENDED_EARLY} if stop.is_set() else {}
+    get_logger().info(events.LOAD_DONE, calls=calls, candles=candles, problems=problems, **stopped)
     if stop.is_set():
-        return 0
+        return 1
     if not letters.flush(FLUSH_S):
         problems.append("dead letters are not confirmed by the broker")
     problems += _tell_missing(products, plan)

@@ -10,7 +10,7 @@ import click
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.runtime import now_us
-from producers.history.trades import Request
+from producers.history.request import Request
 
 DAY_US = 86_400_000_000
 
