@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.queries import Instrument, Interval, gaps
+from dashboard.queries import Interval, gaps
 from dashboard.store import Store
 from pipeline.core.times import to_us
 from pipeline.database.sql import statement
 from pipeline.ops.claim import EMPTY_AT_VENUE, provable
+from pipeline.stream.instruments import Instrument
 from venues.adapter import Proof
 
 DAYS = 182
@@ -110,7 +111,7 @@ class Calendar:
             found["state"] = _state(found, one.proof)
         kind = "trades" if one.kind == "trades" else "quotes"
         asked = {"id": one.instrument_id, "kind": kind, "from": begin, "to": stop}
-        for held in await self._store.rows(_Archived, _query("days_archived"), asked):
+        for held in await self._store.rows(_Archived, statement("dashboard/days_archived"), asked):
             if (found_day := days.get(held.day)) and found_day["rows"]:
                 found_day["tier"] = "both" if held.in_tables else "files"
         return [days[day] for day in sorted(days)]

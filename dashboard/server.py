@@ -26,6 +26,7 @@ from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.timeframes import TIMEFRAMES, timeframe_of
 from pipeline.services import charts_library, demo
+from pipeline.stream.instruments import Instrument
 
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
@@ -86,7 +87,7 @@ class Dashboard:
     async def _instruments(self, _request: web.Request) -> web.Response:
         return answer([asdict(one) for one in await queries.instruments(self.store)])
 
-    async def _one(self, request: web.Request) -> queries.Instrument:
+    async def _one(self, request: web.Request) -> Instrument:
         venue, product = parameters.venue_and_product(request)
         one = await queries.instrument(self.store, venue, product)
         if one is None:
