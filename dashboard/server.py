@@ -16,6 +16,8 @@ from dashboard import parameters, queries
 from dashboard.calendar import Calendar
 from dashboard.charts.feed import Feeds
 from dashboard.charts.stream import ChartStream
+from dashboard.events.http import Events
+from dashboard.events.hub import Hubs
 from dashboard.files import Files
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
@@ -50,6 +52,8 @@ class Dashboard:
         self._overview, self._letters = Overview(), Letters(self._pulsar, self._client)
         self._database: tuple[str | None, float] = None, time.monotonic()
         self._streams: set[asyncio.Task[Any]] = set()
+        self._hubs = Hubs(self._client)
+        self._events = Events(self.store, self._hubs)
         files = Files()
         self.app = web.Application(middlewares=[guard])
         self.app.add_routes(
@@ -60,6 +64,7 @@ class Dashboard:
                 web.get("/api/candles", self._candles),
                 web.get("/api/gaps", self._gaps),
                 web.get("/api/stream", self._stream, allow_head=False),
+                *self._events.routes(),
                 web.get("/api/days", self._days),
                 web.get("/api/state", self._state_of),
                 web.get("/api/dead-letters", self._dead_letters),
@@ -72,8 +77,9 @@ class Dashboard:
         self.app.on_shutdown.append(self._end)
 
     async def _end(self, _app: web.Application) -> None:
-        for task in self._streams:
+        for task in self._streams | self._events.tasks:
             task.cancel()
+        await asyncio.to_thread(self._hubs.close)
         await asyncio.to_thread(self.feeds.close)
         self._letters.close()
         self._overview.close()
@@ -162,4 +168,4 @@ class Dashboard:
         if error is None and silent_s > PROBE_EVERY_S + ANSWER_WITHIN_S:
             error = f"no answer for {silent_s:.0f} s"
         why = [f"database: {error}"] if error else ["all well"]
-        return error is None, {"why": why, "charts_open": len(self._streams)}
+        return error is None, {"why": why, "charts_open": len(self._streams), "clients": len(self._events.tasks)}

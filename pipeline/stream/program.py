@@ -55,13 +55,13 @@ class Stream:
             raise WrongUse(f"kinds is empty; choose from {', '.join(KINDS)}.")
         self.venue = canonical_venue(venue)
         self.product_id = canonical_product(product, self.venue)
-        self._places = places_of(after)
+        self.places = places_of(after)
         self._queue: queue.Queue[tuple[Event, Place]] = queue.Queue(WAITING_MOST)
         self._closed, self._error = threading.Event(), None  # type: tuple[threading.Event, Exception | None]
         pulsar_settings, database = load(PulsarSettings), load(DatabaseSettings)
         self._own = client is None
         self._client = client or new_client(pulsar_settings)
-        out = Outlet(self.venue, self.product_id, dict(self._places), now_us() // 1000, self._put, self._fail)
+        out = Outlet(self.venue, self.product_id, dict(self.places), now_us() // 1000, self._put, self._fail)
         self._sources = [_source(kind, self._client, pulsar_settings, database, out) for kind in dict.fromkeys(kinds)]
         for source in self._sources:
             source.start()
@@ -69,7 +69,7 @@ class Stream:
     @property
     def position(self) -> str:
         """Behind the event that was given last; empty before the first one of a new stream."""
-        return text_of_places(self._places) if self._places else ""
+        return text_of_places(self.places) if self.places else ""
 
     def _put(self, event: Event, place: Place) -> bool:
         while not self._closed.is_set():
@@ -98,8 +98,8 @@ class Stream:
                 if until is not None and time.monotonic() >= until:
                     return None
                 continue
-            self._places[event.kind] = place
-            return replace(event, position=text_of_places(self._places))
+            self.places[event.kind] = place
+            return replace(event, position=text_of_places(self.places))
         return None
 
     def __iter__(self) -> Self:
