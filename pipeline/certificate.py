@@ -16,10 +16,11 @@ import click
 from pipeline.archive.certificate import certificate
 from pipeline.archive.open import need_ledger, open_storage
 from pipeline.core.errors import WrongUse
-from pipeline.core.products import canonical_product, canonical_venue, short
+from pipeline.core.products import canonical_venue, short
 from pipeline.core.runtime import program
 from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.database.connection import connect
+from venues.registry import product_at
 
 
 @click.command()
@@ -30,7 +31,7 @@ from pipeline.database.connection import connect
 def main(venue: str, product: str, day: str) -> int:
     """Say what is archived of a UTC DAY (2026-01-31) of a product, how complete it is, and how that is known."""
     venue = canonical_venue(venue)
-    product = canonical_product(product, venue)
+    product = product_at(venue, product)
     try:
         start = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
     except ValueError:

@@ -16,7 +16,7 @@ import pulsar
 
 from pipeline.broker.client import new_client
 from pipeline.core.errors import WrongUse
-from pipeline.core.products import canonical_product, canonical_venue, short
+from pipeline.core.products import canonical_venue, short
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
@@ -24,6 +24,7 @@ from pipeline.stream.candles import Candles
 from pipeline.stream.events import Event
 from pipeline.stream.position import Place, places_of, text_of_places
 from pipeline.stream.sources import Gaps, Outlet, Source, Trades
+from venues.registry import product_at
 
 # Events that wait for a caller who is busy; then the broker keeps what comes.
 WAITING_MOST = 1_000
@@ -54,7 +55,7 @@ class Stream:
         if not kinds:
             raise WrongUse(f"kinds is empty; choose from {', '.join(KINDS)}.")
         self.venue = canonical_venue(venue)
-        self.product_id = canonical_product(product, self.venue)
+        self.product_id = product_at(self.venue, product)
         self.places = places_of(after)
         self._queue: queue.Queue[tuple[Event, Place]] = queue.Queue(WAITING_MOST)
         self._closed, self._error = threading.Event(), None  # type: tuple[threading.Event, Exception | None]

@@ -20,7 +20,7 @@ from tests.dashboard_help import Client, asked, save
 from tests.messages import T0_US, trade
 from tests.stream_help import PATIENCE_S, Venue
 
-COUNT = 1_000
+COUNT = 2_000  # some 800 kB: more than the system keeps for one that does not read
 KRAKEN = {"venue": "kraken", "product": "BTC-USD"}
 
 
