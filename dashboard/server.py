@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from dashboard import parameters, queries
+from dashboard.arrow import Arrow
 from dashboard.calendar import Calendar
 from dashboard.charts.feed import Feeds
 from dashboard.charts.stream import ChartStream
@@ -65,6 +66,7 @@ class Dashboard:
                 web.get("/api/gaps", self._gaps),
                 web.get("/api/stream", self._stream, allow_head=False),
                 *self._events.routes(),
+                web.get("/api/arrow", Arrow().answer),
                 web.get("/api/days", self._days),
                 web.get("/api/state", self._state_of),
                 web.get("/api/dead-letters", self._dead_letters),

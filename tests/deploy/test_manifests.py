@@ -72,9 +72,9 @@ def test_compose_starts_every_program_with_its_own_port() -> None:
 
 
 def test_kubernetes_runs_every_program_with_its_own_port() -> None:
-    """The same; candles of exchanges are the CronJob's, and retention is left out."""
+    """The same; candles of exchanges are the CronJob's; retention and the archive are left out, as docs say."""
     deployments = {one["metadata"]["name"]: container(one) for one in documents("programs.yaml")}
-    assert deployments.keys() == SERVED.keys() - {"exchange-candles", "retention"}
+    assert deployments.keys() == SERVED.keys() - {"exchange-candles", "retention", "archive"}
     for name, found in deployments.items():
         assert found["args"] == [SERVED[name].module, *SERVED[name].args]
         assert found["ports"][0] == {"name": "health", "containerPort": SERVED[name].port}
