@@ -24,7 +24,7 @@ from rich.table import Table
 
 from pipeline.archive.audit import Audited, audit
 from pipeline.archive.open import need_ledger, open_storage
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import WrongUse, told_by
 from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import now_us, program
@@ -108,8 +108,10 @@ def _time(text: str | None, name: str) -> datetime | None:
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, files: bool, as_json: bool) -> int:
     """Prove candles, and completeness where the venue lets it be proven. Exit code 0: proven; 1: something is wrong."""
     span = _time(from_, "--from"), _time(to, "--to")
-    venue = canonical_venue(venue) if venue else None
-    wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
+    with told_by("--venue"):
+        venue = canonical_venue(venue) if venue else None
+    with told_by("--product"):
+        wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")

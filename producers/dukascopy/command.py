@@ -47,7 +47,9 @@ class Request:
             last = now - now % HOUR_US + HOUR_US
             optional = (now - PUBLISHED_AFTER_US) // HOUR_US * HOUR_US
         if first >= last:
-            raise WrongUse(f"{self.start_name} {self.start} is not before --to {self.end or 'now'}.")
+            raise WrongUse(
+                f"{self.start_name} {self.start} is not before --to {self.end or 'now'}; give an earlier one."
+            )
         if instrument.first_tick_us is not None:
             first = max(first, instrument.first_tick_us // HOUR_US * HOUR_US)
         return range(first, last, HOUR_US), optional

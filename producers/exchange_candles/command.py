@@ -53,7 +53,9 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
         raise WrongUse(f"--exchanges: {len(venues)} exchanges given; a consensus has at most {MOST_EXCHANGES}.")
     start_us = whole_hour_us(settings.backfill_start_date, began_us, "--backfill-start-date")
     if start_us >= began_us:
-        raise WrongUse("--backfill-start-date lies in the future.")
+        raise WrongUse(
+            f"--backfill-start-date {settings.backfill_start_date} lies in the future; give a moment that has passed."
+        )
     required = required_of(venues, settings.min_exchanges_required)
     plan = Plan(
         settings.granularity_minutes * 60,

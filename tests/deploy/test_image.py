@@ -94,7 +94,7 @@ def started(root: Path, config: dict[str, object], env: dict[str, str], *argumen
     entry: list[str] = config["Entrypoint"]  # type: ignore[assignment]
     shell = f"cd {config['WorkingDir']} && exec " + " ".join([*entry, *arguments])
     return subprocess.Popen(
-        ["chroot", f"--userspec={user}:{group}", str(root), "/bin/sh", "-c", shell],
+        [str(shutil.which("chroot")), f"--userspec={user}:{group}", str(root), "/bin/sh", "-c", shell],
         env={**own, **kept},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
