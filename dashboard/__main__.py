@@ -1,4 +1,4 @@
-"""`python -m dashboard`: serve the page on 127.0.0.1 until stopped."""
+"""`python -m dashboard`: serve the page until stopped."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from pipeline.core.settings import DashboardSettings, ServicesSettings, load
 from pipeline.services import charts_library
 
 
-async def _serve(port: int, stop: threading.Event) -> None:
+async def _serve(host: str, port: int, stop: threading.Event) -> None:
     dashboard = Dashboard()
     runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None
     try:
         try:
-            listening = await asyncio.get_running_loop().create_server(Connections(runner.server), "127.0.0.1", port)
+            listening = await asyncio.get_running_loop().create_server(Connections(runner.server), host, port)
         except OSError as error:
-            raise WrongUse(f"port {port} is taken ({error.strerror}); set DASHBOARD_PORT to a free one.") from None
+            raise WrongUse(
+                f"port {port} of {host} cannot be had ({error.strerror}); set DASHBOARD_PORT to a free one."
+            ) from None
         health = HealthServer("dashboard", BY_NAME["dashboard"].port, dashboard.health)
         get_logger().info(
             events.STARTED, url=f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", health_port=health.port
@@ -49,7 +51,7 @@ def main(port: int | None) -> None:
     stop = Stop().listen()
     if not charts_library.installed():
         charts_library.install(load(ServicesSettings).cache)
-    asyncio.run(_serve(settings.port, stop))
+    asyncio.run(_serve(settings.host, settings.port, stop))
     get_logger().info(events.STOPPED)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from dashboard.queries import Instrument, Interval, gaps
+from dashboard.queries import Interval, gaps
 from dashboard.store import Store
 from pipeline.core.times import to_us
 from pipeline.database.sql import statement
 from pipeline.ops.claim import EMPTY_AT_VENUE, provable
+from pipeline.stream.instruments import Instrument
 from venues.adapter import Proof
 
 DAYS = 182

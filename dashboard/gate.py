@@ -17,8 +17,8 @@ from aiohttp import web
 
 from dashboard.headers import HEADERS, refusal
 
-# A browser opens 6 for each address; a page, its charts and some programs that watch are below 64.
-MOST = 128
+# A browser opens 6 for each address, and 256 programs may follow events.
+MOST = 384
 # The largest answer, 5,000 candles, has 500 kB: a line of 40 kB/s is enough.
 IDLE_S = 15.0
 # The client's own lines and headers come in one piece; what does not fit there is not from a browser.

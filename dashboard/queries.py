@@ -14,57 +14,22 @@ from dashboard.store import Store
 from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us, to_us
 from pipeline.database.sql import statement
+from pipeline.stream.instruments import KNOWN, Instrument
+from pipeline.stream.running import text_of
 from venues.adapter import Proof
 
 MOST_CANDLES = 5_000
 MOST_GAPS = 500
 
 
-@dataclass(frozen=True)
-class Instrument:
-    """`kind` is what its candles are made of: trades, tickers (live bid) or quotes (hours of bid).
-
-    `proof`: what shows that nothing of that kind is missing, a value of `Proof`; None where nothing does.
-    """
-
-    instrument_id: int
-    venue: str
-    product_id: str
-    asset_class: str
-    kind: str
-    proof: str | None
-
-
-def text_of(value: Decimal | None) -> str | None:
-    """`0E-8` and `1.2300` -> `0`, `1.23`: exact, without padding or exponent."""
-    if value is None:
-        return None
-    return f"{value.normalize():f}" if value else "0"
-
-
-_INSTRUMENTS = """
-SELECT i.instrument_id, i.venue, i.product_id, i.asset_class, k.kind, proof_of(k.kind, i.proof) AS proof
-FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN NOT isempty(c.ids) THEN 'trades'
-            WHEN EXISTS (SELECT FROM quote_hours h WHERE h.instrument_id = i.instrument_id) THEN 'quotes'
-            WHEN EXISTS (SELECT FROM quote_candle_1h q WHERE q.instrument_id = i.instrument_id) THEN 'tickers'
-            WHEN c.live_from IS NOT NULL THEN 'trades'
-       END AS kind
-) k
-"""
-
-
 async def instruments(store: Store) -> list[Instrument]:
     """Every instrument with anything stored, or whose trades should be, by venue and product."""
-    found = await store.rows(Instrument, _INSTRUMENTS + " ORDER BY i.venue, i.product_id")
+    found = await store.rows(Instrument, KNOWN + " ORDER BY i.venue, i.product_id")
     return [one for one in found if one.kind is not None]
 
 
 async def instrument(store: Store, venue: str, product_id: str) -> Instrument | None:
-    found = await store.rows(
-        Instrument, _INSTRUMENTS + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id)
-    )
+    found = await store.rows(Instrument, KNOWN + " WHERE i.venue = %s AND i.product_id = %s", (venue, product_id))
     return next((one for one in found if one.kind is not None), None)
 
 

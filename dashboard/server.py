@@ -13,9 +13,12 @@ import orjson
 from aiohttp import web
 
 from dashboard import parameters, queries
+from dashboard.arrow import Arrow
 from dashboard.calendar import Calendar
 from dashboard.charts.feed import Feeds
 from dashboard.charts.stream import ChartStream
+from dashboard.events.http import Events
+from dashboard.events.hub import Hubs
 from dashboard.files import Files
 from dashboard.headers import HEADERS, add_headers, guard
 from dashboard.letters import Letters
@@ -26,6 +29,7 @@ from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.timeframes import TIMEFRAMES, timeframe_of
 from pipeline.services import charts_library, demo
+from pipeline.stream.instruments import Instrument
 
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
@@ -49,6 +53,8 @@ class Dashboard:
         self._overview, self._letters = Overview(), Letters(self._pulsar, self._client)
         self._database: tuple[str | None, float] = None, time.monotonic()
         self._streams: set[asyncio.Task[Any]] = set()
+        self._hubs = Hubs(self._client)
+        self._events = Events(self.store, self._hubs)
         files = Files()
         self.app = web.Application(middlewares=[guard])
         self.app.add_routes(
@@ -59,6 +65,8 @@ class Dashboard:
                 web.get("/api/candles", self._candles),
                 web.get("/api/gaps", self._gaps),
                 web.get("/api/stream", self._stream, allow_head=False),
+                *self._events.routes(),
+                web.get("/api/arrow", Arrow().answer),
                 web.get("/api/days", self._days),
                 web.get("/api/state", self._state_of),
                 web.get("/api/dead-letters", self._dead_letters),
@@ -71,8 +79,9 @@ class Dashboard:
         self.app.on_shutdown.append(self._end)
 
     async def _end(self, _app: web.Application) -> None:
-        for task in self._streams:
+        for task in self._streams | self._events.tasks:
             task.cancel()
+        await asyncio.to_thread(self._hubs.close)
         await asyncio.to_thread(self.feeds.close)
         self._letters.close()
         self._overview.close()
@@ -86,7 +95,7 @@ class Dashboard:
     async def _instruments(self, _request: web.Request) -> web.Response:
         return answer([asdict(one) for one in await queries.instruments(self.store)])
 
-    async def _one(self, request: web.Request) -> queries.Instrument:
+    async def _one(self, request: web.Request) -> Instrument:
         venue, product = parameters.venue_and_product(request)
         one = await queries.instrument(self.store, venue, product)
         if one is None:
@@ -161,4 +170,4 @@ class Dashboard:
         if error is None and silent_s > PROBE_EVERY_S + ANSWER_WITHIN_S:
             error = f"no answer for {silent_s:.0f} s"
         why = [f"database: {error}"] if error else ["all well"]
-        return error is None, {"why": why, "charts_open": len(self._streams)}
+        return error is None, {"why": why, "charts_open": len(self._streams), "clients": len(self._events.tasks)}

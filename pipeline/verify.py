@@ -24,7 +24,7 @@ from rich.table import Table
 
 from pipeline.archive.audit import Audited, audit
 from pipeline.archive.open import need_ledger, open_storage
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import WrongUse, told_by
 from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import now_us, program
@@ -109,8 +109,10 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, else
     0."""
     span = _time(from_, "--from"), _time(to, "--to")
-    venue = canonical_venue(venue) if venue else None
-    wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
+    with told_by("--venue"):
+        venue = canonical_venue(venue) if venue else None
+    with told_by("--product"):
+        wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0")
         conn.execute("SET work_mem = '256MB'")

@@ -1,25 +1,38 @@
 """One trade, the same whichever way it came: for people and programs that work with single trades.
 
-Parsers and writers use the rows of `schemas.records`; `Trade.from_message` makes these of a message.
+    Trade(product_id="BTC/USD", price=50000.1, quantity=0.5, timestamp="2025-11-10T17:23:53.971744Z",
+          timestamp_ms=1762795433971)
+
+Parsers and writers use the rows of `schemas.records`. `Trade.from_message` makes trades of a message, and
+`Trade.from_columns` makes them of what `pipeline.read.trades` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.core.errors import PipelineError
 from pipeline.core.products import TakerSide, canonical_product
-from pipeline.core.times import iso_to_us, seconds_to_us, us_to_iso
+from pipeline.core.times import END_US, iso_to_us, seconds_to_us, us_to_iso
 from schemas.records import TradesMessage
+
+# A number of milliseconds that somebody made of a float may be one too low, and one that was rounded one too high.
+_AGREE_WITHIN_US = 1_000
 
 
 class Trade(BaseModel):
     """A trade of a venue. Price and quantity are exact decimals; times are the venue's.
 
-    `product_id` is canonical (`BTC-USD`); `BTC/USD` is accepted.
+    The time is given as `timestamp` (ISO 8601 with a zone), `timestamp_ms` or `timestamp_us`, one or several of them;
+    the finest counts, and those that differ from it by more than a millisecond are refused. All three can be read.
+
+    `product_id` is canonical (`BTC-USD`); `BTC/USD` is accepted. Raises `pydantic.ValidationError`, a `ValueError`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,30 +40,47 @@ class Trade(BaseModel):
     product_id: str
     price: Decimal = Field(allow_inf_nan=False)
     quantity: Decimal = Field(allow_inf_nan=False)
-    timestamp_us: int
+    timestamp: str = ""
+    timestamp_ms: int = 0
+    timestamp_us: int = Field(0, exclude=True, repr=False)  # dumped as `timestamp`
     trade_id: int | None = None
     taker_side: TakerSide = "unknown"
 
     @field_validator("product_id")
     @classmethod
     def _canonical(cls, value: str) -> str:
-        return canonical_product(value)
+        try:
+            return canonical_product(value)
+        except PipelineError as error:
+            raise ValueError(str(error).rstrip(".")) from None
 
-    @property
-    def timestamp(self) -> str:
-        """ISO 8601 in UTC, `2026-09-26T18:07:54.626190Z`."""
-        return us_to_iso(self.timestamp_us)
+    @model_validator(mode="before")
+    @classmethod
+    def _one_time(cls, given: Any) -> Any:
+        """Fill in the times that were left out."""
+        if not isinstance(given, Mapping):
+            return given
+        times: list[tuple[str, int]] = []  # the finest first
+        if (value := given.get("timestamp_us")) is not None:
+            times.append(("timestamp_us", _whole(value, "timestamp_us", 1)))
+        if (value := given.get("timestamp")) is not None:
+            times.append(("timestamp", _moment(value)))
+        if (value := given.get("timestamp_ms")) is not None:
+            times.append(("timestamp_ms", _whole(value, "timestamp_ms", 1_000)))
+        if not times:
+            raise ValueError("a time is missing; give timestamp='2025-11-10T17:23:53.971744Z' or timestamp_ms")
+        finest, us = times[0]
+        for name, other in times[1:]:
+            if abs(other - us) > _AGREE_WITHIN_US:
+                raise ValueError(f"{finest} says {us_to_iso(us)} and {name} {us_to_iso(other)}; give one moment")
+        return {**given, "timestamp": us_to_iso(us), "timestamp_ms": us // 1_000, "timestamp_us": us}
 
-    @property
-    def timestamp_ms(self) -> int:
-        return self.timestamp_us // 1000
-
-    def to_dict(self, *, numbers: bool = False) -> dict[str, Any]:
-        """Plain values; price and quantity as exact text, or with `numbers` as floats for a chart."""
+    def to_dict(self, *, exact: bool = False) -> dict[str, Any]:
+        """Plain values; price and quantity as numbers, or with `exact` as text with every digit."""
         return {
             "product_id": self.product_id,
-            "price": float(self.price) if numbers else format(self.price, "f"),
-            "quantity": float(self.quantity) if numbers else format(self.quantity, "f"),
+            "price": format(self.price, "f") if exact else float(self.price),
+            "quantity": format(self.quantity, "f") if exact else float(self.quantity),
             "timestamp": self.timestamp,
             "timestamp_ms": self.timestamp_ms,
             "trade_id": self.trade_id,
@@ -122,7 +152,43 @@ class Trade(BaseModel):
                 taker_side=row.taker_side,
             )
 
+    @classmethod
+    def from_columns(cls, product_id: str, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[Self]:
+        """The trades in columns of equal length as `pipeline.read.trades` gives them.
+
+        Exact where the columns are (`exact=True`); a float64 is taken by its shortest digits.
+        """
+        times: Sequence[int] = columns["time"].astype("datetime64[us]").astype(np.int64).tolist()
+        rows = zip(*(columns[name].tolist() for name in ("trade_id", "price", "quantity", "taker_side")), strict=True)
+        for timestamp_us, (trade_id, price, quantity, side) in zip(times, rows, strict=True):
+            yield cls(
+                product_id=product_id,
+                price=price,
+                quantity=quantity,
+                timestamp_us=timestamp_us,
+                trade_id=trade_id,
+                taker_side=side,
+            )
+
 
 def _digits(value: float | int | str | Decimal) -> str:
     """Return the number's digits; a float by its shortest representation, never in scientific notation."""
     return format(Decimal(str(value)), "f")
+
+
+def _moment(text: Any) -> int:
+    try:
+        return iso_to_us(text)
+    except PipelineError as error:
+        raise ValueError(f"timestamp: {error}, such as 2025-11-10T17:23:53.971744Z") from None
+
+
+def _whole(value: Any, name: str, unit_us: int) -> int:
+    """The time in µs of a number of units: an integer, or a float or digits without a fraction."""
+    try:
+        number = Decimal(str(value))
+        if number == int(number) and 0 <= number * unit_us < END_US:
+            return int(number) * unit_us
+    except (ArithmeticError, ValueError):
+        pass
+    raise ValueError(f"{name} must be a whole number since 1970, before the year 2100 (it is {value!r})")

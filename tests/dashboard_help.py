@@ -12,8 +12,8 @@ import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
 from consumers.trades import Trades
-from dashboard.queries import Instrument
 from dashboard.server import Dashboard
+from pipeline.stream.instruments import Instrument
 from tests.messages import received, store, trades_record
 from venues.adapter import Proof
 

@@ -15,6 +15,7 @@ FLOORS = (
     ("schemas",),
     ("pipeline.broker", "pipeline.database"),
     ("venues", "pipeline.archive"),
+    ("pipeline.stream",),
     ("pipeline.services",),
     ("pipeline.ops",),
     ("pipeline",),

@@ -16,14 +16,15 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from dashboard.charts.feed import Feeds, Gap, Item, Link, Past, Tick
+from dashboard.charts.feed import Feeds
 from dashboard.charts.live_candle import LiveCandles
-from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import redact
 from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us
+from pipeline.stream.instruments import Instrument
+from pipeline.stream.items import Gap, Item, Link, Past, Tick
 
 # One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
 PACE_S = 0.04

@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -26,6 +28,15 @@ class PipelineError(Exception):
 
 class WrongUse(PipelineError):
     """A wrong option, setting or installation. The text is for users and says what to do."""
+
+
+@contextmanager
+def told_by(name: str) -> Iterator[None]:
+    """Name the option or field in the sentence of a `WrongUse` that is raised inside."""
+    try:
+        yield
+    except WrongUse as error:
+        raise WrongUse(f"{name}: {error}") from None
 
 
 class BadData(PipelineError):

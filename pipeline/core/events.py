@@ -68,6 +68,7 @@ GAP_REPAIRED = "gap.repaired"
 GAP_UNREPAIRABLE = "gap.unrepairable"
 LOAD_PROGRESS = "load.progress"
 LOAD_DONE = "load.done"
+CANDLES_PROCESSED = "load.candles_processed"  # a product of one exchange; `text` as older services wrote it
 
 # history
 FEED_DOWN = "feed.down"

@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from pipeline.core.errors import WrongUse
+from pipeline.core.settings import CommonSettings, load
 
 Report = Callable[[], tuple[bool, dict[str, Any]]]
 
@@ -30,15 +31,15 @@ class _Quiet(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves on 127.0.0.1 in a daemon thread. Port 0: any free port; `port` is the actual one. Raises `WrongUse` if the
-    port is taken."""
+    """Serves on `METRICS_HOST` in a daemon thread. Port 0: any free port; `port` is the actual one. Raises `WrongUse` if
+    the port is taken."""
 
     def __init__(self, program: str, port: int, report: Report) -> None:
         self._program = program
         self._report = report
         self._metrics = make_wsgi_app()
         try:
-            self._server = make_server("127.0.0.1", port, self._answer, _Server, _Quiet)
+            self._server = make_server(load(CommonSettings).metrics_host, port, self._answer, _Server, _Quiet)
         except OSError as error:
             raise WrongUse(
                 f"port {port} for /health is taken ({error.strerror}); set METRICS_BASE_PORT to a free range."

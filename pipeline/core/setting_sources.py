@@ -19,6 +19,8 @@ from pipeline.core.env_file import read_env
 from pipeline.core.setting_types import PROJECT
 
 S = TypeVar("S", bound=BaseSettings)
+# Settings of the Kafka service that this pipeline took the place of.
+_KAFKA = "TRADES_KAFKA_"
 _SECRET = re.compile(r"SECRET|KEY|TOKEN|URL|PASSW", re.IGNORECASE)
 
 
@@ -61,8 +63,13 @@ class Found:
         }
         self._environment = {name.upper(): Given(name, value.strip()) for name, value in os.environ.items()}
         known = frozenset(name for section in sections for name in names_of(section))
-        for key, given in sorted((self._file | self._environment).items()):
-            if key in known or foreign.fullmatch(key):
+        everything = sorted((self._file | self._environment).items())
+        if kafka := [f"{given.name}{given.place}" for key, given in everything if key.startswith(_KAFKA)]:
+            self.wrong.append(
+                f"{', '.join(kafka)}: Kafka is not used; set PULSAR_URL; topics follow from venue and product."
+            )
+        for key, given in everything:
+            if key in known or key.startswith(_KAFKA) or foreign.fullmatch(key):
                 continue
             # In the file a near miss without a known prefix counts too (LOGLEVEL); the environment is shared with
             # others.

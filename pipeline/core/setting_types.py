@@ -213,6 +213,13 @@ def _place(text: str) -> str:
     return text.rstrip("/")
 
 
+def _ip(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address; write 127.0.0.1, or 0.0.0.0 inside a container") from None
+
+
 def _tenant(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9_=:.\-]{1,100}", text):
         raise ValueError("is not a valid tenant; use letters, digits and _ = : . -")
@@ -232,6 +239,7 @@ BrokerUrl = Annotated[str, AfterValidator(_brokers)]
 ConnInfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Place = Annotated[str, AfterValidator(_place)]
+Ip = Annotated[str, AfterValidator(_ip)]
 Tenant = Annotated[str, AfterValidator(_tenant)]
 Size = Annotated[str, AfterValidator(_size)]
 Heap = Annotated[Size, _at_least(128)]  # the JVM starts with 128m and refuses a smaller maximum

@@ -44,6 +44,11 @@ class CommonSettings(Section):
         "auto", validation_alias=either("LOG_FORMAT", "TRADES_LOG_FORMAT")
     )
     metrics_base_port: int = Field(9100, ge=0, le=65000, validation_alias=either("METRICS_BASE_PORT"))
+    metrics_host: t.Ip = Field(
+        "127.0.0.1",
+        validation_alias=either("METRICS_HOST"),
+        description="Where they listen; anything else is for containers: whoever reaches it may read them.",
+    )
     state_dir: t.Folder = Field(
         PROJECT / ".services" / "state",
         validation_alias=either("STATE_DIR"),
@@ -173,6 +178,7 @@ class DashboardSettings(Section):
 
     model_config = SettingsConfigDict(env_prefix="DASHBOARD_")
     port: int = Field(8500, ge=0, le=65535)
+    host: t.Ip = Field("127.0.0.1", description="Anything else is for containers: whoever reaches it may read all.")
 
 
 class SimulatorSettings(Section):

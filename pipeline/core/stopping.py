@@ -10,6 +10,8 @@ from typing import TypeVar
 from pipeline.core.errors import Unavailable
 
 T = TypeVar("T")
+ENDED_EARLY = "stopped before it was done; run the same command to continue"
+"""What a load says that was stopped."""
 
 
 class Stopped(Exception):

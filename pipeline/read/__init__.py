@@ -11,7 +11,18 @@ numpy, with a time zone in pandas, polars and Arrow. `start` is included, `end` 
 from pipeline.read.candles import candles, quote_candles
 from pipeline.read.columns import Columns
 from pipeline.read.lazy import scan_quotes, scan_trades
+from pipeline.read.objects import trade_objects
 from pipeline.read.request import Moment
 from pipeline.read.ticks import quotes, trades
 
-__all__ = ["Columns", "Moment", "candles", "quote_candles", "quotes", "scan_quotes", "scan_trades", "trades"]
+__all__ = [
+    "Columns",
+    "Moment",
+    "candles",
+    "quote_candles",
+    "quotes",
+    "scan_quotes",
+    "scan_trades",
+    "trade_objects",
+    "trades",
+]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.core.errors import WrongUse
 from pipeline.core.products import TAKER_SIDES
 
 Array = npt.NDArray[Any]
@@ -43,8 +44,8 @@ class Columns:
         return {name: self[name] for name in self._table.column_names}
 
     def pandas(self) -> Any:
-        """A `pandas.DataFrame` indexed by time (UTC). Needs pandas (`pip install pandas`)."""
-        pandas: Any = import_module("pandas")
+        """A `pandas.DataFrame` indexed by time (UTC). Needs pandas (`scripts/setup --dev` brings it)."""
+        pandas = library("pandas")
 
         frame = pandas.DataFrame(self.numpy())
         frame["time"] = frame["time"].dt.tz_localize("UTC")
@@ -53,10 +54,18 @@ class Columns:
         return frame.set_index("time")
 
     def polars(self) -> Any:
-        """A `polars.DataFrame`; with `exact` of Decimal(38, 18). Needs polars (`pip install polars`)."""
-        polars: Any = import_module("polars")
+        """A `polars.DataFrame`; with `exact` of Decimal(38, 18). Needs polars, as above."""
+        polars = library("polars")
 
         return polars.from_arrow(self._table)
+
+
+def library(name: str) -> Any:
+    """A library that is only in the development set-up. Raises `WrongUse` that says how to get it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise WrongUse(f"{name} is not installed; `scripts/setup --dev` brings it (or pip install {name}).") from None
 
 
 def floats(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from pipeline.archive.layout import Kind
 from pipeline.core.settings import ArchiveSettings, load
+from pipeline.read.columns import library
 from pipeline.read.request import Moment
 from pipeline.read.ticks import FIELDS, located
 
@@ -26,7 +26,7 @@ def scan_quotes(venue: str, product: str, start: Moment = None, end: Moment = No
 
 
 def _scan(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exact: bool) -> Any:
-    polars: Any = import_module("polars")
+    polars = library("polars")
 
     storage, found = located(kind, venue, product, start, end, exact)
     number = polars.Decimal(38, 18) if exact else polars.Float64

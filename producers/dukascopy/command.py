@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop
-from pipeline.core.stopping import Stopped
+from pipeline.core.stopping import ENDED_EARLY, Stopped
 from pipeline.core.times import HOUR_US, from_us, us_to_iso
 from producers.dukascopy.feeds.feed import Feed
 from producers.dukascopy.instruments import Instrument
@@ -47,7 +47,9 @@ class Request:
             last = now - now % HOUR_US + HOUR_US
             optional = (now - PUBLISHED_AFTER_US) // HOUR_US * HOUR_US
         if first >= last:
-            raise WrongUse(f"{self.start_name} {self.start} is not before --to {self.end or 'now'}.")
+            raise WrongUse(
+                f"{self.start_name} {self.start} is not before --to {self.end or 'now'}; give an earlier one."
+            )
         if instrument.first_tick_us is not None:
             first = max(first, instrument.first_tick_us // HOUR_US * HOUR_US)
         return range(first, last, HOUR_US), optional
@@ -86,6 +88,7 @@ def load_all(
             if job.hours:
                 _load(loader, job)
         except Stopped:
+            jobs.append(job)
             break
         except Exception as error:  # a failing ledger, or a bug of ours
             if stop.is_set():
@@ -115,17 +118,21 @@ def _job(loader: Loader, instrument: Instrument, request: Request, *, follow: bo
 
 def _load(loader: Loader, job: Job) -> None:
     started = time.monotonic()
-    loader.load(job)
-    get_logger().info(
-        events.LOAD_DONE,
-        product=job.instrument.product_id,
-        hours=job.hours,
-        hours_stored=job.published,
-        quotes=job.quotes,
-        hours_accounted_before=len(job.accounted - job.done.keys()),
-        hours_open=len(job.open_hours),
-        seconds=round(time.monotonic() - started, 2),
-    )
+    try:
+        loader.load(job)
+    finally:
+        stopped = {"text": ENDED_EARLY} if loader.stop.is_set() else {}
+        get_logger().info(
+            events.LOAD_DONE,
+            product=job.instrument.product_id,
+            hours=job.hours,
+            hours_stored=job.published,
+            quotes=job.quotes,
+            hours_accounted_before=len(job.accounted - job.done.keys()),
+            hours_open=len(job.open_hours),
+            seconds=round(time.monotonic() - started, 2),
+            **stopped,
+        )
 
 
 def report_open(jobs: Iterable[Job], *, to_stderr: bool) -> bool:

@@ -17,7 +17,6 @@ import psycopg
 from tenacity import wait_fixed
 
 from pipeline.broker.client import Bus
-from pipeline.broker.publisher import Publisher
 from pipeline.broker.topics import topic_of
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
@@ -36,6 +35,7 @@ from producers.dukascopy.job import Job
 from producers.dukascopy.looks import Looks
 from producers.dukascopy.piece import Means, Piece
 from producers.dukascopy.plan import Open, Plan, Rules, make_plan
+from producers.dukascopy.storing import Storing
 from venues.dukascopy.adapter import ADAPTER
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
@@ -47,7 +47,6 @@ WINDOW = 100 * 24
 MAX_PENDING = 24
 QUIET_S, LEDGER_TRIES, LEDGER_PAUSE_S = 15.0, 5, 0.5
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
-IDLE_S = 3.0  # a writer that has read everything needs less than a second to commit it
 T = TypeVar("T")
 
 
@@ -83,6 +82,7 @@ class Loader:
         self._wait_turn, self._refetch, self._patience_s = wait_turn, refetch, patience_s
         self._session = Session(lambda: connect_when_ready(database, "dukascopy", self.stop))
         self._looks = Looks(database)
+        self._storing = Storing(means, self._ledger, patience_s, lambda: self.on_progress())
 
     def _ledger(self) -> Ledger:
         return Ledger(self._session.connection())
@@ -119,10 +119,12 @@ class Loader:
     def load(self, job: Job) -> Job:
         """Load everything available now. Raises `Unavailable` only if stopped before it started."""
         self.means.shown.begin(job.instrument.product_id, job.hours)
-        for span in job.spans:
-            for start in range(0, len(span), WINDOW):
-                self._window(job, span[start : start + WINDOW])
-        self._left_over(job)
+        try:
+            for span in job.spans:
+                for start in range(0, len(span), WINDOW):
+                    self._window(job, span[start : start + WINDOW])
+        finally:  # a stop may end it anywhere
+            self._left_over(job)
         metrics.HOURS_OPEN.labels(VENUE, job.instrument.product_id).set(len(job.open_hours))
         return job
 
@@ -182,7 +184,7 @@ class Loader:
                 piece.run()
                 if not self.stop.is_set():
                     piece.settle(lambda: self._with_quotes(job.instrument))
-                self._stored(job, publisher)
+                self._storing.wait(job, publisher)
             finally:
                 publisher.close()
             return piece.finished and not publisher.failed
@@ -226,65 +228,3 @@ class Loader:
                 said = True
                 get_logger().info(events.WAITING, on="writer", text=f"{behind} messages of an earlier run")
             self.stop.wait(0.25)
-
-    def _stored(self, job: Job, publisher: Publisher) -> None:
-        """Wait until the ledger shows what was published; what the writer refused stays missing."""
-        while not self.stop.is_set() and publisher.pending and not publisher.failed:
-            publisher.flush(0.5)
-        if self.stop.is_set():
-            publisher.flush(1.0)
-        idle_since, said_at, pause = None, time.monotonic(), 0.05
-        least, moved_at = None, time.monotonic()
-        while job.sent and not self.stop.is_set():
-            known = self._ledger().quote_hours(VENUE, job.instrument.product_id, min(job.sent), max(job.sent) + 1)
-            self._once_more(job, known)
-            stored = [h for h, sent in job.sent.items() if sent.shown_by(known.get(h))]
-            for hour_us in stored:
-                del job.sent[hour_us]
-                job.done.setdefault(hour_us, None)
-                job.published += 1
-                self.on_progress()
-            if not job.sent or publisher.failed:
-                break
-            behind = None if stored else self._behind(publisher.topic)
-            idle_since = (idle_since or time.monotonic()) if behind == 0 else None
-            if idle_since is not None and time.monotonic() - idle_since > IDLE_S:
-                job.refuse_sent(known)
-                break
-            if stored or (behind is not None and (least is None or behind < least)):
-                least, moved_at = behind, time.monotonic()
-            if time.monotonic() - moved_at > self._patience_s:
-                job.error = f"the writer stores nothing; {behind} messages of its topic are waiting"
-                break
-            if time.monotonic() - said_at > 10:
-                said_at = time.monotonic()
-                get_logger().info(
-                    events.WAITING, on="writer", text=f"{len(job.sent)} published hours are not stored yet"
-                )
-            self.stop.wait(pause)
-            pause = min(0.5, pause * 1.5)
-        job.sent.clear()
-
-    def _once_more(self, job: Job, known: Mapping[int, Hour]) -> None:
-        """Handle hours that the writer did not store as final: some rows refused, or not closed by its calendar."""
-        for hour_us, sent in list(job.sent.items()):
-            hour = known.get(hour_us)
-            if hour is None or not sent.stored_as_less(hour):
-                continue
-            del job.sent[hour_us]
-            if sent.state == "closed":
-                job.not_closed.add(hour_us)
-            else:
-                job.done[hour_us] = Open(
-                    "some of its rows were refused, see the topics dead-letters/*; needs a second look",
-                    hour.fetched_at_us + self.means.confirm_us,
-                )
-                job.published += 1
-                self.on_progress()
-
-    def _behind(self, topic: str) -> int | None:
-        """The number of messages the writer has not stored; None if the broker does not answer."""
-        try:
-            return self.means.backpressure.messages_behind(topic)
-        except (PipelineError, ValueError, KeyError):
-            return None

@@ -15,7 +15,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
-from pipeline.core.stopping import Stopped
+from pipeline.core.stopping import ENDED_EARLY, Stopped
 from pipeline.database import query
 from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
@@ -53,7 +53,9 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
         raise WrongUse(f"--exchanges: {len(venues)} exchanges given; a consensus has at most {MOST_EXCHANGES}.")
     start_us = whole_hour_us(settings.backfill_start_date, began_us, "--backfill-start-date")
     if start_us >= began_us:
-        raise WrongUse("--backfill-start-date lies in the future.")
+        raise WrongUse(
+            f"--backfill-start-date {settings.backfill_start_date} lies in the future; give a moment that has passed."
+        )
     required = required_of(venues, settings.min_exchanges_required)
     plan = Plan(
         settings.granularity_minutes * 60,
@@ -137,9 +139,10 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
     problems = [text for outcome in outcomes.values() for text in outcome.problems]
     calls = {venue: outcome.calls for venue, outcome in sorted(outcomes.items())}
     candles = {venue: outcome.candles for venue, outcome in sorted(outcomes.items())}
-    get_logger().info(events.LOAD_DONE, calls=calls, candles=candles, problems=problems)
+    stopped = {"text": ENDED_EARLY} if stop.is_set() else {}
+    get_logger().info(events.LOAD_DONE, calls=calls, candles=candles, problems=problems, **stopped)
     if stop.is_set():
-        return 0
+        return 1
     if not letters.flush(FLUSH_S):
         problems.append("dead letters are not confirmed by the broker")
     problems += _tell_missing(products, plan)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
+from pipeline.core import events
+from pipeline.core.log import get_logger
 from schemas.records import Quorum
 
 # The writer needs well under a second for a page. A run without --follow gives up after this long without progress.
@@ -36,4 +39,11 @@ class Outcome:
 
     calls: int = 0
     candles: int = 0  # published, including those stored before
+    processed: Counter[str] = field(default_factory=Counter)  # final candles published, by product
     problems: list[str] = field(default_factory=list)
+
+    def tell(self, venue: str, product_id: str) -> None:
+        """Log what a product brought; nothing where it brought nothing."""
+        if count := self.processed[product_id]:
+            text = f"Successfully processed {count} candles for {product_id}"
+            get_logger().info(events.CANDLES_PROCESSED, venue=venue, product=product_id, candles=count, text=text)

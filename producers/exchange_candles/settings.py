@@ -21,7 +21,7 @@ class ExchangeCandlesSettings(Section):
     symbols_file: Path | None = Field(None, description="One symbol per line; # starts a comment.")
     granularity_minutes: int = Field(1, gt=0, le=1_000_000)
     backfill_start_date: t.Moment = Field(
-        "1_days_ago", description="1_year_ago, N_days_ago, N_hours_ago or an ISO date."
+        "1_year_ago", description="1_year_ago, N_days_ago, N_hours_ago or an ISO date."
     )
     min_exchanges_required: int = Field(0, ge=0, le=1000, description="0: all named exchanges.")
     api_call_delay_seconds: t.Seconds = Field(0.0, ge=0)

@@ -107,8 +107,7 @@ class Worker:
             self._stop.wait(poll_s - time.time() % poll_s + 1.0 + GRACE_US / 1e6)
 
     def _one(self, product_id: str, outcome: Outcome) -> bool:
-        """Load one product under its lock, retrying on a new connection if the database connection is lost. Its
-        problems do not affect other products. Returns whether the exchange answers. Raises `Stopped`."""
+        """Load one product under its lock. Returns whether the exchange answers. Raises `Stopped`."""
 
         def attempt() -> None:
             conn = self._session.connection()
@@ -138,12 +137,20 @@ class Worker:
         return True
 
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:
-        """Back-fill, then catch up with candles closed meanwhile, until nothing is left to request."""
-        plan, width = self._plan, self._plan.width_us
+        """Load a product as far as it can be now, and log what it brought, however it ends."""
         if not self._tell_quorum(conn, product_id, outcome):
             return
-        book = self._books.setdefault(product_id, Book(Memory(width, plan.settle_us)))
+        book = self._books.setdefault(product_id, Book(Memory(self._plan.width_us, self._plan.settle_us)))
         rows: list[str] = []
+        try:
+            self._rounds(conn, product_id, book, outcome, rows)
+        finally:
+            outcome.tell(self.venue, product_id)
+            outcome.problems += [f"{self.venue} {product_id}: {text}" for text in (*book.aside.named(), *rows)]
+
+    def _rounds(self, conn: Connection, product_id: str, book: Book, outcome: Outcome, rows: list[str]) -> None:
+        """Back-fill, then catch up with candles closed meanwhile, until nothing is left to request."""
+        plan, width = self._plan, self._plan.width_us
         rounds = 0
         while not self._stop.is_set():
             now_us = self.exchange.now_us()
@@ -164,7 +171,6 @@ class Worker:
                 published += self._fetch(product_id, book, span, outcome, rows)
             if published and not self._wait_until_stored(conn, product_id, published, outcome):
                 break
-        outcome.problems += [f"{self.venue} {product_id}: {text}" for text in (*book.aside.named(), *rows)]
 
     def _tell_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
         """Publish a new quorum, because it applies to stored candles too, even if there is nothing to fetch."""
@@ -180,12 +186,12 @@ class Worker:
     def _fetch(self, product_id: str, book: Book, span: Interval, outcome: Outcome, rows: list[str]) -> list[Interval]:
         """Fetch and publish an interval; returns the parts that are final now."""
         # Up to one call is a catch-up; more is a back-fill.
-        size = self.exchange.page_size
-        kind = "backfill" if span[1] - span[0] > size * self._plan.width_us else "catch_up"
+        kind = "backfill" if span[1] - span[0] > self.exchange.page_size * self._plan.width_us else "catch_up"
 
         def final(found: dict[int, Values], covered: Interval, at_us: int) -> None:
             self.last_answer = time.monotonic()
             self._publish(product_id, found, at_us, f"{product_id}-{kind}", covered)
+            outcome.processed[product_id] += len(found)
             self._say(product_id, kind, span, covered[1])
 
         walk = Walk(

@@ -9,8 +9,9 @@ import click
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
+from pipeline.core.products import short
 from pipeline.core.runtime import now_us
-from producers.history.trades import Request
+from producers.history.request import Request
 
 DAY_US = 86_400_000_000
 
@@ -48,16 +49,20 @@ def request_of(
 ) -> Request:
     """Build the request from the options. Raises `WrongUse`."""
     if last_n_days is not None and (from_ or to):
-        raise WrongUse("give either --last-n-days or --from and --to.")
+        other = f"--from {short(from_)}" if from_ else f"--to {short(to or '')}"
+        raise WrongUse(
+            f"--last-n-days {last_n_days} and {other} do not go together; give either --last-n-days or --from and --to."
+        )
     if last_n_days is not None and last_n_days <= 0:
         raise WrongUse(f"--last-n-days must be greater than 0 (it is {last_n_days}).")
     now = now_us()
     to_us = moment_us(to, now, "--to") if to else now
     from_us = moment_us(from_, now, "--from") if from_ else to_us - (last_n_days or default_days) * DAY_US
     if from_us >= to_us:
-        raise WrongUse("--from must be earlier than --to.")
+        begin = f"--from {short(from_)}" if from_ else f"the last {last_n_days or default_days} days"
+        raise WrongUse(f"{begin}: nothing lies between that and --to {short(to or 'now')}; give an earlier --from.")
     if from_us >= now:
-        raise WrongUse("--from lies in the future.")
+        raise WrongUse(f"--from {short(from_ or '')} lies in the future; give a moment that has passed.")
     return Request(
         products,
         from_us,

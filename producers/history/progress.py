@@ -44,9 +44,18 @@ class LoadProgress:
             self._bar.stop()
 
     @property
+    def on_terminal(self) -> bool:
+        return self._bar is not None
+
+    @property
+    def came(self) -> int:
+        """Rows of this run."""
+        return self.done - self._already
+
+    @property
     def rate(self) -> float:
         """Rows per second since the start."""
-        return (self.done - self._already) / max(1e-6, time.monotonic() - self._started)
+        return self.came / max(1e-6, time.monotonic() - self._started)
 
     def add(self, rows: int) -> None:
         self.done += rows

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import click
 import psycopg
@@ -21,17 +19,17 @@ from pipeline.broker.bootstrap import broker_when_ready
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
 from pipeline.core import events
-from pipeline.core.errors import PipelineError, Refused, Unavailable
+from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
-from pipeline.core.stopping import Stopped
-from pipeline.core.times import us_to_iso
+from pipeline.core.stopping import ENDED_EARLY, Stopped
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from producers.history.progress import LoadProgress
+from producers.history.request import Request, estimate, id_span
 from venues import id_ranges
 from venues.id_ranges import IdRange
 from venues.registry import proof_of
@@ -46,25 +44,13 @@ POLL_S = 0.3
 MOST_IDLE = 5
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to load: the trades of `products` in `[from_us, to_us)`, in µs since 1970."""
-
-    products: tuple[str, ...]
-    from_us: int
-    to_us: int
-    dry_run: bool = False
-    wait_for_turn: bool = True
-    wait_for_ledger: bool = True
-
-
 def run_load(source: Source, request: Request, stop: Stop) -> int:
     """Load product by product. Returns the exit code: 1 if trades of the request are still missing."""
     database = load(DatabaseSettings)
     database_when_ready(database, stop)
     conn = connect_when_ready(database, f"{source.venue}-history", stop)
     if request.dry_run:
-        return _estimate(source, request, Ledger(conn))
+        return estimate(source, request, Ledger(conn))
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     bus = Bus(settings, stop)
@@ -74,45 +60,11 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
     except (Stopped, Unavailable):
         if not stop.is_set():
             raise
-        get_logger().warning(events.STOPPED, text="stopped before it was done; run the same command to continue")
+        get_logger().warning(events.STOPPED, text=ENDED_EARLY)
         return 1
     finally:
         bus.close()
         conn.close()
-
-
-def _id_span(source: Source, request: Request, product: str) -> IdRange | None:
-    """Return the range of ids of the requested interval; None if it contains no trade."""
-    first = source.first_id_at(product, request.from_us)
-    last = source.first_id_at(product, request.to_us) - 1
-    return (first, last) if first <= last else None
-
-
-def _estimate(source: Source, request: Request, ledger: Ledger) -> int:
-    """Print how many requests the load takes and how long (`--dry-run`)."""
-    calls = 0
-    for product in request.products:
-        try:
-            span = _id_span(source, request, product)
-        except Refused as error:
-            click.echo(f"{product}: {error}")
-            continue
-        missing = ledger.missing_ids(source.venue, product, *span) if span else []
-        needed = sum(-(-(last - first + 1) // source.page_rows) for first, last in missing)
-        calls += needed
-        asked = span[1] - span[0] + 1 if span else 0
-        click.echo(
-            f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
-            f" {_duration(needed / source.calls_per_s)}"
-        )
-    click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
-    return 0
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class _Load:
@@ -149,7 +101,7 @@ class _Load:
             return 1
 
     def _product(self, product: str) -> int:
-        span = _id_span(self._source, self._request, product)
+        span = id_span(self._source, self._request, product)
         if span is None:
             self._log.info(events.LOAD_DONE, product=product, trades=0, text="no trades in this interval")
             return 0
@@ -158,8 +110,13 @@ class _Load:
         missing = self._missing(product, span)
         asked = span[1] - span[0] + 1
         with LoadProgress(f"{self._source.venue} {product}", asked, asked - id_ranges.size(missing)) as progress:
-            open_ids = self._fetch(product, span, missing, progress)
-            self._flush(product)
+            try:
+                open_ids = self._fetch(product, span, missing, progress)
+                self._flush(product)
+            except (Stopped, Unavailable):
+                if self._stop.is_set():
+                    self._say_stopped(product, asked, progress)
+                raise
         self._log.info(
             events.LOAD_DONE,
             product=product,
@@ -182,6 +139,20 @@ class _Load:
                 err=True,
             )
         return 1 if open_ids or lost else 0
+
+    def _say_stopped(self, product: str, asked: int, progress: LoadProgress) -> None:
+        """What came before the stop; it is published or in the publisher's hands, which are emptied before the end."""
+        self._log.info(
+            events.LOAD_DONE,
+            product=product,
+            trades=asked,
+            loaded=progress.came,
+            open=max(0, asked - progress.done),
+            rows_per_s=round(progress.rate),
+            text=ENDED_EARLY,
+        )
+        if progress.on_terminal:
+            click.echo(f"{product}: {progress.came:,} trades loaded of {asked:,}; {ENDED_EARLY}", err=True)
 
     def _fetch(self, product: str, span: IdRange, missing: list[IdRange], progress: LoadProgress) -> list[IdRange]:
         """Fetch until nothing is missing; returns the ranges still missing."""
@@ -293,8 +264,3 @@ class _Load:
         if self._conn.closed:
             self._conn = connect_when_ready(load(DatabaseSettings), f"{self._source.venue}-history", self._stop)
         return Ledger(self._conn)
-
-
-def describe(request: Request) -> dict[str, Any]:
-    """Return the request as fields of a log line."""
-    return {"products": request.products, "from": us_to_iso(request.from_us), "to": us_to_iso(request.to_us)}

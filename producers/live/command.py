@@ -11,7 +11,8 @@ from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, load
 from producers.history.options import history_options, request_of
-from producers.history.trades import describe, run_load
+from producers.history.request import describe
+from producers.history.trades import run_load
 from producers.live.program import run_live
 from venues.registry import adapter_of
 

@@ -10,7 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.settings import CommonSettings, DatabaseSettings, PulsarSettings, check_all, load, sections
+from pipeline.core.settings import (
+    CommonSettings,
+    DatabaseSettings,
+    PulsarSettings,
+    check_all,
+    load,
+    sections,
+)
+from producers.exchange_candles.settings import ExchangeCandlesSettings
 from tests.settings_help import wrong_lines
 from venues.coinbase.settings import CoinbaseSettings
 from venues.kraken.settings import KrakenSettings
@@ -58,6 +66,20 @@ def test_a_wrong_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: st
     (line,) = wrong_lines()
     assert line.startswith(f"{name}: ")
     assert said in line
+
+
+def test_candles_of_exchanges_go_back_a_year_as_the_older_service_did() -> None:
+    assert load(ExchangeCandlesSettings).backfill_start_date == "1_year_ago"
+
+
+def test_settings_of_kafka_get_one_sentence_that_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older service's `.env` must not be answered with a guess for each line."""
+    monkeypatch.setenv("TRADES_KAFKA_BROKER_ADDRESS", "localhost:19092")
+    monkeypatch.setenv("TRADES_KAFKA_TOPIC_NAME", "trades")
+    assert wrong_lines() == [
+        "TRADES_KAFKA_BROKER_ADDRESS, TRADES_KAFKA_TOPIC_NAME: Kafka is not used; set PULSAR_URL;"
+        " topics follow from venue and product."
+    ]
 
 
 @pytest.mark.parametrize(

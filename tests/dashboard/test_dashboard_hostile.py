@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dashboard.charts.feed import Feeds, Item, Link, Tick, items_of_trades
+from dashboard.charts.feed import Feeds
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.charts.stream import ChartStream
 from dashboard.store import Store
@@ -21,6 +21,7 @@ from pipeline.core.errors import Unavailable
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
+from pipeline.stream.items import Item, Link, Tick, items_of_trades
 from schemas import encode
 from tests.cut_line import CutLine
 from tests.dashboard_help import KRAKEN, save
@@ -93,7 +94,7 @@ def test_ticks_do_not_pile_up_while_the_database_is_away(
 ) -> None:
     """Prevents memory and time that grow with every trade while the database is away, and a wrong candle afterwards."""
     in_env()
-    monkeypatch.setattr("dashboard.charts.live_candle.MOST", 50)
+    monkeypatch.setattr("pipeline.stream.running.MOST", 50)
     trades = [trade(n, at_us=T0_US + n * 1000, price=f"{100 + n % 7}.10") for n in range(1, 201)]
     bucket = T0_US // 60_000_000 * 60_000_000
 

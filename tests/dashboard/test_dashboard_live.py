@@ -14,12 +14,12 @@ import pytest
 
 from consumers.trades import Trades
 from dashboard import queries
-from dashboard.charts.feed import Tick
 from dashboard.charts.live_candle import LiveCandles
-from dashboard.queries import Instrument
 from dashboard.store import Store
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.timeframes import TIMEFRAMES
+from pipeline.stream.instruments import Instrument
+from pipeline.stream.items import Tick
 from tests.messages import T0_US, received, store, trade, trades_record
 
 KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades", "contiguous ids")
@@ -120,7 +120,7 @@ def test_a_trade_that_the_writer_refused_leaves_the_candle(
 ) -> None:
     """Prevents a candle that shows for ever what is in dead letters."""
     in_env()
-    monkeypatch.setattr("dashboard.charts.live_candle.REFUSED_AFTER_S", -1.0)
+    monkeypatch.setattr("pipeline.stream.running.REFUSED_AFTER_S", -1.0)
 
     async def play() -> Any:
         reader = Store(load(DatabaseSettings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -183,6 +184,30 @@ def test_ctrl_c_while_the_server_is_silent_stops_at_once(env: Environment, datab
             until(lambda: simulator.faults()["struck"].get("dukascopy/slow"))
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 1  # the stall is 300 s, the read time-out 35 s
+
+
+def test_ctrl_c_in_a_load_counts_what_is_done(env: Environment, database_url: str) -> None:
+    """Hours that were stored before Ctrl-C and are called not begun: nobody knows then what a second run is for."""
+    with running_simulator(synthesize_hours=200) as simulator:
+        environment = env(**simulator.environment(), DUKASCOPY_FEED="json", DUKASCOPY_MAX_RATE=5)
+        command = [sys.executable, "-m", "producers.dukascopy", "--instruments", "BTCUSD", "--from", "100_hours_ago"]
+        with (
+            writer(environment),
+            subprocess.Popen(
+                command, env=environment, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process,
+        ):
+            until(lambda: states(database_url, "BTC-USD").get("present", 0) >= 2)
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=20)
+            assert process.returncode == 1, out + error
+            until(lambda: counts(database_url).get("BTC-USD", 0) > 0)
+        (done,) = [json.loads(line) for line in out.splitlines() if '"load.done"' in line]
+        assert done["hours_stored"] >= 2
+        assert done["quotes"] > 0
+        assert done["text"].startswith("stopped before it was done")
+        assert "hours open from" in error
+        assert "stopped before it was its turn" in error
 
 
 def test_a_server_that_throttles_is_not_angered(env: Environment, database_url: str) -> None:

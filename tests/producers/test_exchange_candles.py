@@ -33,6 +33,11 @@ def test_a_week_of_three_exchanges_is_complete_and_a_second_run_writes_nothing(p
     end = start + timedelta(days=7)
     first = program.run(f"--backfill_start_date={start.isoformat()}", "--run_mode=wet", "--verbosity=0")
     assert first.returncode == 0, first.stdout + first.stderr
+    lines = {line["venue"]: line for line in events(first, "load.candles_processed")}
+    assert set(lines) == set(VENUES)
+    for line in lines.values():  # as an older service wrote it
+        assert line["candles"] >= 10_080
+        assert line["text"] == f"Successfully processed {line['candles']} candles for BTC-USD"
     calls = program.calls()
     minutes = (datetime.now(UTC) - start).total_seconds() / 60
     # Each minute is looked at twice; the second time by the hour that it is part of.

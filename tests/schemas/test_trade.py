@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,20 +24,21 @@ def test_websocket_and_rest_give_the_same_trade() -> None:
     assert stream.timestamp_ms == 1790446153157
 
 
-def test_to_dict_is_exact_unless_numbers_are_asked_for() -> None:
+def test_to_dict_gives_numbers_and_text_on_request() -> None:
     trade = Trade.from_kraken_websocket_response(
         "ETH/USD", "2689.10", "0.00038914", "2026-09-26T18:07:40.132395Z", trade_id=66819466, taker_side="sell"
     )
-    assert trade.to_dict() == {
+    expected = {
         "product_id": "ETH-USD",
-        "price": "2689.10",
-        "quantity": "0.00038914",
+        "price": 2689.1,
+        "quantity": 0.00038914,
         "timestamp": "2026-09-26T18:07:40.132395Z",
         "timestamp_ms": 1790446060132,
         "trade_id": 66819466,
         "taker_side": "sell",
     }
-    assert trade.to_dict(numbers=True)["price"] == 2689.1
+    assert trade.to_dict() == expected
+    assert trade.to_dict(exact=True) == {**expected, "price": "2689.10", "quantity": "0.00038914"}
     assert isinstance(trade.price, Decimal)
 
 
@@ -44,6 +46,21 @@ def test_a_trade_of_a_message() -> None:
     row = TradeRow(5, 1, "1.50", "2", "buy")
     (trade,) = Trade.from_message(TradesMessage("kraken", "BTC-USD", "crypto", "live", 1, [row]))
     assert (trade.trade_id, trade.price, trade.taker_side) == (5, Decimal("1.50"), "buy")
+
+
+def test_trades_of_columns_are_those_that_were_stored() -> None:
+    """What `pipeline.read.trades(..., exact=True)` gives, without a float in between."""
+    columns = {
+        "time": np.array(["2026-09-26T18:07:40.132395", "2026-09-26T18:07:41"], dtype="datetime64[us]"),
+        "trade_id": np.array([7, 8]),
+        "price": np.array([Decimal("2689.10"), Decimal("0.000000000000000001")], dtype=object),
+        "quantity": np.array([Decimal("1"), Decimal("2")], dtype=object),
+        "taker_side": np.array(["sell", "buy"]),
+    }
+    first, second = Trade.from_columns("ETH/USD", columns)
+    assert first.to_dict(exact=True)["price"] == "2689.10"
+    assert (first.timestamp, first.trade_id, first.taker_side) == ("2026-09-26T18:07:40.132395Z", 7, "sell")
+    assert (second.price, second.timestamp_us) == (Decimal("0.000000000000000001"), 1790446061000000)
 
 
 @pytest.mark.parametrize("price", ["NaN", "Infinity"])

@@ -132,8 +132,15 @@ def _together(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> P
     return BadData(bad.reason, text) if bad else Refused(text)
 
 
-def open_feed(settings: DukascopySettings, state_dir: Path, stop: threading.Event, *, use_cache: bool = True) -> Feed:
-    """Open the feed named by DUKASCOPY_FEED. Raises `WrongUse`."""
+def open_feed(
+    settings: DukascopySettings,
+    state_dir: Path,
+    stop: threading.Event,
+    *,
+    use_cache: bool = True,
+    called: str = "DUKASCOPY_FEED",
+) -> Feed:
+    """Open the feed named by DUKASCOPY_FEED, or by the option `called`. Raises `WrongUse`."""
     name = settings.feed.strip()
     clock = VenueClock()
     cache = Cache(state_dir / "dukascopy" if settings.cache and use_cache else None)
@@ -147,5 +154,5 @@ def open_feed(settings: DukascopySettings, state_dir: Path, stop: threading.Even
         return AutoFeed(json, files) if name == "auto" else json if name == "json" else files
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise WrongUse(f"DUKASCOPY_FEED: {name!r} is neither auto, json or bi5 nor an existing folder.")
+        raise WrongUse(f"{called}: {name!r} is neither auto, json or bi5 nor an existing folder.")
     return FolderFeed(folder)

@@ -1,0 +1,1 @@
+"""The stream of `pipeline.stream` over HTTP."""

@@ -1,0 +1,131 @@
+"""Where a reader of a stream is: a text that the caller keeps, and hands over to go on from there.
+
+It holds, for each kind, the message that was read last (ledger, entry, place in the batch) and its publish time; for
+trades the ids that were given, for candles the newest that was closed. The ids keep a trade from coming twice: the same
+trade may stand on a topic several times (a snapshot after a reconnect, a repair).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pulsar
+
+from pipeline.core.errors import Refused, WrongUse
+from pipeline.core.products import short
+
+# A position goes into an HTTP header of 4 kB at most. The ids of a venue are one range; each hole adds one.
+MOST_RANGES = 64
+
+MessageKey = tuple[int, int, int]
+
+
+class PositionLost(Refused):
+    """The topic no longer has the message of a position (retention, a reset broker)."""
+
+
+def key_of(message: pulsar.Message) -> MessageKey:
+    """Ledger, entry, place in the batch: rises along a topic."""
+    one = message.message_id()
+    return one.ledger_id(), one.entry_id(), one.batch_index()
+
+
+class Place(msgspec.Struct, omit_defaults=True):
+    """Of one kind. `message` is the last one read, `sent_ms` its publish time in ms since 1970; without a message, what
+    was published from then on is new."""
+
+    sent_ms: int
+    message: MessageKey | None = None
+    ids: tuple[tuple[int, int], ...] = ()
+    closed_us: int = 0
+
+    def told(self, **more: Any) -> Place:
+        """As it is now, for an event that is on its way while this one moves on."""
+        return msgspec.structs.replace(self, **more)
+
+
+Places = dict[str, Place]
+
+
+def text_of_places(places: Places) -> str:
+    return msgspec.json.encode(places).decode()
+
+
+def places_of(text: str | None) -> Places:
+    """Raises `WrongUse` for a text that is no position."""
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=Places)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise WrongUse(f"{short(text)} is not a position; give the `position` of an event as it was.") from None
+
+
+@dataclass
+class SeenIds:
+    """Trade ids that were given, as ranges; the lowest are forgotten beyond `MOST_RANGES`."""
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # inclusive, rising, not adjacent
+
+    def add(self, trade_id: int) -> bool:
+        """False where it was there."""
+        ranges = self.ranges
+        at = bisect_right(ranges, trade_id, key=lambda one: one[0])
+        before = ranges[at - 1] if at else None
+        if before is not None and trade_id <= before[1]:
+            return False
+        first, last = trade_id, trade_id
+        begin, end = at, at
+        if before is not None and before[1] == trade_id - 1:
+            first, begin = before[0], at - 1
+        if at < len(ranges) and ranges[at][0] == trade_id + 1:
+            last, end = ranges[at][1], at + 1
+        ranges[begin:end] = [(first, last)]
+        del ranges[:-MOST_RANGES]
+        return True
+
+
+@dataclass
+class Follower:
+    """Which messages of a topic are new to a reader.
+
+    With a `place` the topic is read from a little before it, and its message must be met: otherwise something between
+    it and the first one read is gone. Without one, what was published after `began_ms` is new.
+    """
+
+    began_ms: int
+    place: Place | None
+    margin_ms: int = 60_000  # producers' clocks differ, and the broker looks for a time by theirs
+    _met: bool = False
+
+    def start_ms(self) -> int:
+        """From which publish time on the topic is to be read, at each connection."""
+        self._met = False
+        return max(0, (self.place.sent_ms if self.place else self.began_ms) - self.margin_ms)
+
+    def is_new(self, key: MessageKey, sent_ms: int) -> bool:
+        """Whether a message comes after the place. Raises `PositionLost`."""
+        if self.place is None or self.place.message is None:
+            return sent_ms >= (self.place.sent_ms if self.place else self.began_ms)
+        last = self.place.message
+        if key < last:
+            return False
+        if not self._met:
+            if key != last:
+                raise PositionLost(
+                    "the topic no longer has the message of this position; read what is missing with pipeline.read"
+                    " and begin without a position."
+                )
+            self._met = True
+        return key > last
+
+    def move(self, place: Place) -> None:
+        """The message of `place` was read."""
+        self.place, self._met = place, True
+
+    def is_last(self, place: Place) -> bool:
+        """Whether it is the message of the place, of which a part may not have been given."""
+        return self.place is not None and self.place.message == place.message

@@ -1,0 +1,92 @@
+"""One topic read by a thread, from a moment on, through every loss of the connection.
+
+Readers are not durable and acknowledge nothing: whoever only watches never holds data back on the broker. The broker
+would make a topic that a reader asks for: whether it is there is asked of the admin interface first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import pulsar
+
+from pipeline.broker.admin import Admin
+from pipeline.core import events
+from pipeline.core.errors import PipelineError, Refused
+from pipeline.core.log import get_logger
+from pipeline.core.settings import PulsarSettings
+
+RETRY_S = 2.0
+# Messages waiting in the client: hours of quotes have some MB, the others some hundred bytes.
+QUEUES = {"quotes": 10}
+QUEUE = 200
+
+
+class TopicReader:
+    """`on_message` and `on_link` (whether the reader is connected) are called in the reader's own thread.
+
+    `start_ms` says, at each connection, from which publish time on (ms since 1970) the topic is read.
+    """
+
+    def __init__(
+        self,
+        client: pulsar.Client,
+        settings: PulsarSettings,
+        topic: str,
+        start_ms: Callable[[], int],
+        on_message: Callable[[pulsar.Message], None],
+        on_link: Callable[[bool], None],
+    ) -> None:
+        self.topic = topic
+        self._client, self._settings, self._start_ms = client, settings, start_ms
+        self._on_message, self._on_link = on_message, on_link
+        self._namespace = "/".join(topic.removeprefix("persistent://").split("/")[:2])
+        self._queue = QUEUES.get(self._namespace.rpartition("/")[2], QUEUE)
+        self._up: bool | None = None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"feed-{topic.rsplit('/', 1)[-1]}", daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Returns at once; the thread ends within half a second, or with the client where the broker is away."""
+        self.stopping.set()
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                if self._there():
+                    self._connect()
+                else:
+                    self._link(False)
+            except (pulsar.PulsarException, PipelineError) as error:
+                self._link(False)
+                get_logger().warning(events.BROKER_RETRY, on=self.topic, error=str(error), retry_in_s=RETRY_S)
+            self.stopping.wait(RETRY_S)
+
+    def _link(self, up: bool) -> None:
+        if self._up != up:
+            self._up = up
+            self._on_link(up)
+
+    def _connect(self) -> None:
+        reader = self._client.create_reader(self.topic, pulsar.MessageId.latest, receiver_queue_size=self._queue)
+        try:
+            reader.seek(self._start_ms())
+            while not self.stopping.is_set():
+                self._link(reader.is_connected())
+                with contextlib.suppress(pulsar.Timeout):
+                    self._on_message(reader.read_next(timeout_millis=500))
+        finally:
+            with contextlib.suppress(pulsar.PulsarException):  # already closed
+                reader.close()
+
+    def _there(self) -> bool:
+        """Whether the topic exists. Raises `Unavailable`, `WrongUse`."""
+        try:
+            return self.topic in Admin(self._settings).topics(self._namespace)  # its own session: each has a thread
+        except Refused as error:
+            return ": 404 " not in str(error)  # no such namespace; where one may not look, it is taken to be there

@@ -1,0 +1,66 @@
+"""What a load of trades was asked to bring, and what that would cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from pipeline.core.errors import Refused
+from pipeline.core.times import us_to_iso
+from pipeline.database.ledger import Ledger
+from venues import id_ranges
+from venues.id_ranges import IdRange
+from venues.trade_walk import Source
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to load: the trades of `products` in `[from_us, to_us)`, in µs since 1970."""
+
+    products: tuple[str, ...]
+    from_us: int
+    to_us: int
+    dry_run: bool = False
+    wait_for_turn: bool = True
+    wait_for_ledger: bool = True
+
+
+def id_span(source: Source, request: Request, product: str) -> IdRange | None:
+    """Return the range of ids of the requested interval; None if it contains no trade."""
+    first = source.first_id_at(product, request.from_us)
+    last = source.first_id_at(product, request.to_us) - 1
+    return (first, last) if first <= last else None
+
+
+def estimate(source: Source, request: Request, ledger: Ledger) -> int:
+    """Print how many requests the load takes and how long (`--dry-run`)."""
+    calls = 0
+    for product in request.products:
+        try:
+            span = id_span(source, request, product)
+        except Refused as error:
+            click.echo(f"{product}: {error}")
+            continue
+        missing = ledger.missing_ids(source.venue, product, *span) if span else []
+        needed = sum(-(-(last - first + 1) // source.page_rows) for first, last in missing)
+        calls += needed
+        asked = span[1] - span[0] + 1 if span else 0
+        click.echo(
+            f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
+            f" {_duration(needed / source.calls_per_s)}"
+        )
+    click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def describe(request: Request) -> dict[str, Any]:
+    """Return the request as fields of a log line."""
+    return {"products": request.products, "from": us_to_iso(request.from_us), "to": us_to_iso(request.to_us)}
