@@ -31,8 +31,10 @@ class _Quiet(WSGIRequestHandler):
 
 
 class HealthServer:
-    """Serves on `METRICS_HOST` in a daemon thread. Port 0: any free port; `port` is the actual one. Raises `WrongUse` if
-    the port is taken."""
+    """Serves on `METRICS_HOST` in a daemon thread. Port 0: any free port; `port` is the actual one.
+
+    Raises `WrongUse` if the port is taken.
+    """
 
     def __init__(self, program: str, port: int, report: Report) -> None:
         self._program = program
