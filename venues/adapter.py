@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pipeline.core.settings import VenueSettings
 from venues.trade_walk import Source
+from venues.trade_windows import WindowRest
 from venues.venue import Venue
 
 S = TypeVar("S", bound=VenueSettings)
@@ -57,6 +58,9 @@ class Adapter(Vendor, Generic[S]):
     products: Callable[[S], tuple[str, ...]]
     """The configured products: canonical ids without duplicates. Raises `WrongUse`."""
     stream: Callable[[S, Path, threading.Event], Venue]
-    rest: Rest[S]
+    rest: Rest[S] | None = None
+    """Trades by id: of a venue whose ids are contiguous."""
+    recent: WindowRest[S] | None = None
+    """The newest trades: of a venue that is proven by time windows."""
     alive: Callable[[S], str]
     """URL of a REST endpoint that answers 200 while the venue is up."""
