@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from pipeline.core.products import AssetClass
 from pipeline.core.settings import VenueSettings
 from venues.trade_walk import Source
 from venues.trade_windows import WindowRest
@@ -62,5 +63,7 @@ class Adapter(Vendor, Generic[S]):
     """Trades by id: of a venue whose ids are contiguous."""
     recent: WindowRest[S] | None = None
     """The newest trades: of a venue that is proven by time windows."""
+    asset_class: Callable[[str], AssetClass] = lambda product_id: "crypto"
+    """Of a product."""
     alive: Callable[[S], str]
-    """URL of a REST endpoint that answers 200 while the venue is up."""
+    """URL of a REST endpoint that answers while the venue is up, if only that it wants a key."""

@@ -44,6 +44,6 @@ def command_of(name: str) -> click.Command:
             get_logger().info(events.DISABLED, text=f"{prefix}_ENABLED is false")
             return 0
         venue = adapter.stream(settings, state_dir, stop)
-        return run_live(name, venue, stop)
+        return run_live(name, venue, adapter.asset_class, stop)
 
     return main

@@ -1,9 +1,9 @@
 """A stream of lines over HTTP, bounded, with the interface of a WebSocket.
 
-What is sent are requests, `{"target": "/path?query", "headers": {...}}`, each of which is a GET. What is received are the
-lines of the newest request that was granted, and before them, for every request in its turn, what became of it:
-`{"status": 200}`, or another status with the beginning of the body as `reason`. A request that is granted takes the place
-of the one before, one that is refused leaves it running.
+What is sent are requests, `{"target": "/path?query", "headers": {...}}`, each of which is a GET. What is received are
+the lines of the newest request that was granted, and before them, for every request in its turn, what became of it:
+`{"status": 200}`, or another status with the beginning of the body as `reason`. A request that is granted takes the
+place of the one before, one that is refused leaves it running.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class LineStream:
 
     def _request(self, request: dict[str, object]) -> None:
         host, port = self._url.hostname or "", self._url.port
+        made: http.client.HTTPConnection
         if self._url.scheme == "https":
             context = ssl.create_default_context()
             made = http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_S, context=context)

@@ -15,7 +15,7 @@ class BitstampSettings(VenueSettings):
     """Bitstamp: trades, and the best bid and ask of its order book."""
 
     model_config = SettingsConfigDict(env_prefix="BITSTAMP_")
-    metrics_offset: ClassVar[int] = 14
+    metrics_offset: ClassVar[int] = 13
     demo_products: ClassVar[str] = "BTC/USD"
 
     enabled: bool = False

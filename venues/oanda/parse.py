@@ -1,6 +1,6 @@
 """OANDA's payloads, parsed by pure functions (developer.oanda.com, "v20 REST API: Pricing Endpoints").
 
-Lines of `GET /v3/accounts/<account>/pricing/stream?instruments=EUR_USD,USD_JPY`; the first ones are the prices in force::
+Lines of `GET /v3/accounts/<account>/pricing/stream?instruments=EUR_USD,USD_JPY`; first come the prices in force::
 
     {"type":"PRICE","time":"2016-10-27T08:38:43.094548890Z","bids":[{"price":"114.308","liquidity":1000000},...],
      "asks":[{"price":"114.312","liquidity":1000000},...],"closeoutBid":"114.304","closeoutAsk":"114.316",
@@ -13,6 +13,7 @@ Refusals, `{"errorMessage":"Invalid value specified for 'instruments'"}`, come a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,8 @@ def _status(message: dict[str, Any]) -> Status:
     if type(status) is not int:
         raise BadData("shape", f"a status is a number, not {type(status).__name__}")
     reason = str(message.get("reason", ""))
-    try:
+    with suppress(*_READING):  # else a page of something in between: as it is
         reason = str(parse_frame(reason.encode())["errorMessage"])
-    except _READING:
-        pass  # a page of something in between: as it is
     return Status(status == 200, "" if status == 200 else f"{status} {reason}"[:MAX_DETAIL])
 
 

@@ -15,7 +15,7 @@ class OandaSettings(VenueSettings):
     """OANDA v20: the pricing stream of an account. The addresses are those of practice accounts."""
 
     model_config = SettingsConfigDict(env_prefix="OANDA_")
-    metrics_offset: ClassVar[int] = 15
+    metrics_offset: ClassVar[int] = 14
     demo_products: ClassVar[str] = "EUR/USD"
 
     enabled: bool = False

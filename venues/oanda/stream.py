@@ -37,8 +37,8 @@ class _Request:
 class OandaVenue:
     """Implements `venues.venue.Venue`.
 
-    A request with an instrument that does not exist is refused as a whole, without a name. Each is then asked for alone,
-    beside those that were granted, and the stream before goes on where one is refused.
+    A request with an instrument that does not exist is refused as a whole, without a name. Each is then asked for
+    alone, beside those that were granted, and the stream before goes on where one is refused.
     """
 
     name = "oanda"
