@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from judge.venue_check import points
 from simulator.testing import Simulator, running_simulator
 from simulator.venues.bitstamp.ids import tape_id
+from tests.simulator_client import connect
 from tests.venue_help import Running, published, query, running, stored_ids, until
+from venues.registry import adapters
 
 Env = Callable[..., dict[str, str]]
 PRODUCTS = {"bitstamp": [{"symbol": "BTCUSD", "rate": 20.0}, {"symbol": "SOLUSD", "rate": 0.02}]}
@@ -114,3 +118,20 @@ def test_a_product_that_hardly_trades_is_proven_and_a_stop_is_seen(
               " proven - tstzmultirange(tstzrange(now() - INTERVAL '61 s', NULL)) RETURNING 1")  # fmt: skip
         missing, share, *_ = claim(settings, "SOL-USD")
         assert (missing == 0, share) == (False, None)
+
+
+async def _capture(url: str, trades: int) -> list[bytes]:
+    async with connect(url) as client:
+        for channel in ("live_trades_btcusd", "order_book_btcusd"):
+            await client.send(event="bts:subscribe", data={"channel": channel})
+        while sum('"event":"trade"' in text for text in client.texts) < trades:
+            await client.receive()
+        return [text.encode() for text in client.texts]
+
+
+def test_a_capture_of_the_simulator_fulfils_the_acceptance_list(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BITSTAMP_PRODUCT_IDS", "BTC-USD")
+    frames = asyncio.run(_capture(simulator.environment()["BITSTAMP_WS_URL"], 20))
+    assert {what: wrong for what, wrong in points(adapters()["bitstamp"], frames) if wrong} == {}

@@ -20,7 +20,9 @@ class OandaSettings(VenueSettings):
 
     enabled: bool = False
     token: SecretStr | None = Field(None, description="The account's API token.")
-    account: str = Field("", pattern=r"^[0-9A-Za-z-]{0,64}$", description="The account, such as 101-004-1234567-001.")
+    account: str | None = Field(
+        None, pattern=r"^[0-9A-Za-z-]{0,64}$", description="The account, such as 101-004-1234567-001."
+    )
     product_ids: t.Products = ("EUR/USD",)
     last_n_days: t.Days = Field(1, gt=0, description="OANDA's prices are samples and cannot be loaded.")
     stream_url: t.HttpUrl = "https://stream-fxpractice.oanda.com"
