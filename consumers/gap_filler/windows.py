@@ -33,6 +33,7 @@ from pipeline.database.ledger import Ledger
 from pipeline.database.session import Session
 from pipeline.database.windows import LiveWindow
 from schemas.records import TradeRow, TradesMessage
+from venues.registry import adapter_of
 from venues.trade_windows import SECOND_US, Compared, WindowSource, compare
 
 LOOK_EVERY_S = 1.0
@@ -179,7 +180,7 @@ class Windows:
         ledger.prove(conn, one.instrument_id, result.covered, result.lost)
         if result.missing:
             known.due = time.monotonic() + SOON_S
-            self._publish(key, known, result.missing)
+            self._publish(one, known, result.missing)
         elif known.missing and result.covered:
             self._log.info(events.GAP_REPAIRED, venue=key[0], product=key[1], missing=known.missing)
             metrics.GAPS_REPAIRED.labels(*key).inc(known.missing)
@@ -188,22 +189,25 @@ class Windows:
             known.missing = len(result.missing)
         return result
 
-    def _publish(self, key: Key, known: _Product, missing: list[TradeRow]) -> None:
+    def _publish(self, one: LiveWindow, known: _Product, missing: list[TradeRow]) -> None:
         """Publish what was not published within the last minute."""
-        now = time.monotonic()
+        key, now = (one.venue, one.product_id), time.monotonic()
         known.published = {number: at for number, at in known.published.items() if now - at < STORED_WITHIN_S}
         rows = [row for row in missing if row.trade_id not in known.published]
         publisher = self._repairs.publisher(*key)
-        if not rows or self._on_its_way(publisher.topic):
+        newer = one.newest_us is None or any(row.timestamp_us > one.newest_us for row in rows)
+        if not rows or (newer and self._on_its_way(publisher.topic)):
             return
         if not known.missing:
             about = {"first_id": rows[0].trade_id, "last_id": rows[-1].trade_id}
             self._log.info(events.GAP_OPENED, venue=key[0], product=key[1], missing=len(missing), **about)
             self._repairs.tell("opened", key, from_us=rows[0].timestamp_us, to_us=rows[-1].timestamp_us + SECOND_US)
+        asset_class = adapter_of(one.venue).asset_class(one.product_id)
         for first in range(0, len(rows), MESSAGE_ROWS):
             self._backpressure.wait(publisher.topic)
             part = rows[first : first + MESSAGE_ROWS]
-            if not publisher.send(TradesMessage(*key, "crypto", "repair", now_us(), part), key=key[1], wait=True):
+            message = TradesMessage(*key, asset_class, "repair", now_us(), part)
+            if not publisher.send(message, key=key[1], wait=True):
                 raise Unavailable(f"the broker does not accept messages for {publisher.topic}")
             known.published |= {row.trade_id: now for row in part}
         self._log.info(events.GAP_FILLED, venue=key[0], product=key[1], ids=len(rows), missing=len(missing))
