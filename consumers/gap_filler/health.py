@@ -63,6 +63,6 @@ class GapHealth:
                     why.append(f"{key[0]} {key[1]}: {look.open_ids[key]:,} trades missing for {now - since:.0f} s")
             for (venue, product), unknown_s in look.unconfirmed.items():
                 how_long = "yet" if isinf(unknown_s) else f"for {unknown_s:.0f} s"
-                why.append(f"{venue} {product}: nobody could say {how_long} what the venue has")
+                why.append(f"{venue} {product}: the newest trade could not be confirmed {how_long}")
             gaps |= {f"{venue} {product}": size for (venue, product), size in look.open_ids.items() if size}
         return not why, {"open_ids": gaps, "ledger_read_age_s": round(age_s, 1), "why": why}
