@@ -17,10 +17,13 @@ from bench.drain import watch
 from bench.environment import Child, Figures, Ground, Place, cpu_per, say, until
 from schemas.records import TradesMessage, decode_as
 from simulator.testing import Simulator, running_simulator
+from venues.adapter import Proof
 from venues.registry import adapters
 
 POLL_S = 0.002
 WARM_UP_S = 5.0
+# Those that stream without an account; their ids are those of the tape.
+VENUES = tuple(name for name, one in adapters().items() if one.proof is Proof.IDS)
 _UPPER = """
     SELECT i.venue, i.product_id, upper(c.ids) - 1 FROM trade_coverage c JOIN instruments i USING (instrument_id)
     WHERE NOT isempty(c.ids)
@@ -70,7 +73,7 @@ def _frames(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
 def start(place: Place, simulator: Simulator, venues: tuple[str, ...] = ("kraken",)) -> dict[str, Child]:
     """The live part of the pipeline against a simulator."""
     settings = simulator.environment()
-    for venue in adapters():
+    for venue in VENUES:
         products = [p.symbol for p in simulator.config.products_of(venue)]
         settings |= {f"{venue.upper()}_PRODUCT_IDS": ",".join(products), f"{venue.upper()}_ENABLED": "true"}
     children = {
@@ -127,8 +130,8 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
 
 def soak(ground: Ground, minutes: float = 60.0, frames_per_s: float = 500.0) -> Figures:
     """Resident memory of every process over a while of live data on all venues."""
-    with running_simulator(load_frames_per_s=frames_per_s / len(adapters())) as simulator, ground.tables() as place:
-        children = start(place, simulator, tuple(adapters()))
+    with running_simulator(load_frames_per_s=frames_per_s / len(VENUES)) as simulator, ground.tables() as place:
+        children = start(place, simulator, VENUES)
         seen = watch(children, minutes, threading.Event())
     figures: Figures = {"minutes": minutes}
     for name, values in seen.items():

@@ -9,10 +9,12 @@ from typing import Any
 
 from simulator.faults import KINDS as SIMULATED
 from simulator.venues import listings
+from venues.adapter import Proof
 from venues.registry import adapters
 
 LOADS = ("load-eurusd", "load-btcusd")
-VENUES = tuple(adapters())  # those that stream
+# Those whose ids show what is missing: the tape's own, by which everything is judged.
+VENUES = tuple(name for name, one in adapters().items() if one.proof is Proof.IDS)
 FEEDING = ("trades-writer", "quotes-writer", "gap-filler", *VENUES)
 PROGRAMS = (*FEEDING, "watchdog", "dashboard", *LOADS)
 SERVICES = ("broker", "database")

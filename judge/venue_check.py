@@ -32,7 +32,7 @@ from schemas import encode
 from schemas.records import TradesMessage
 from venues import id_ranges
 from venues.adapter import Adapter, Proof
-from venues.events import Acknowledged, TradeFrame, Unreadable, VenueTime
+from venues.events import Acknowledged, TickerFrame, TradeFrame, Unreadable, VenueTime
 from venues.registry import adapters
 from venues.venue import Venue
 
@@ -105,7 +105,10 @@ def points(adapter: Adapter[Any], frames: list[bytes]) -> Iterator[Point]:
             heard.take(venue, frame)
         yield "every frame is understood", [f"{one.reason}: {one.detail}" for one in heard.bad] + heard.raised
         yield "subscriptions are acknowledged by product", [] if heard.acknowledged else ["no acknowledgement is seen"]
-        yield "trades are seen", [] if heard.trades else [f"only {dict(heard.kinds)}"]
+        if adapter.proof is Proof.SAMPLED:
+            yield "quotes are seen", [] if heard.kinds[TickerFrame.__name__] else [f"only {dict(heard.kinds)}"]
+        else:
+            yield "trades are seen", [] if heard.trades else [f"only {dict(heard.kinds)}"]
         yield "the venue's clock is seen", [] if heard.kinds[VenueTime.__name__] else ["no frame carries its time"]
         yield "the writer takes every trade", list(_refused(adapter.name, heard))
         if adapter.proof is Proof.IDS:

@@ -15,6 +15,7 @@ class Listing:
     time_step_ns: int = 1000  # its times are multiples of this
     offset: float = 0.0  # of its prices against the market's, as a share
     sockets: Mapping[str, str] = field(default_factory=dict)  # setting -> path; empty: it streams nothing
+    lines: Mapping[str, str] = field(default_factory=dict)  # setting -> path under which it streams over HTTP
     pages: Mapping[str, str] = field(default_factory=dict)  # setting -> path
     candles: str | None = None  # path that takes the place of the host in ccxt's addresses
     session: str | None = None  # its recorded WebSocket session, below `recordings/`

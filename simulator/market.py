@@ -108,15 +108,22 @@ _ASSETS: dict[str, tuple[float, float, float]] = {
     "LTC": (92.0, 5.0, 0.5),
     "AVAX": (20.0, 25.0, 0.5),
 }
+# Currencies and metals, which only a venue of their own lists. They move as coins do.
+_CURRENCIES: dict[str, tuple[float, float, float]] = {
+    "EUR": (1.085, 20_000.0, 2.0),
+    "GBP": (1.27, 20_000.0, 2.0),
+    "XAU": (2650.0, 10.0, 2.0),
+}
 
 
 def default_products(venue: str, scale: float = 1.0) -> list[Product]:
-    """The venue's products: ten against the dollar, and three against USDT; `scale` multiplies their rates."""
+    """The venue's products: those of ten coins and three others that it lists against the dollar, and three coins
+    against USDT; `scale` multiplies their rates."""
     listing = listings()[venue]
     products = []
-    for quote, bases in (("USD", list(_ASSETS)), ("USDT", ["BTC", "ETH", "SOL"])):
+    for quote, bases in (("USD", [*_ASSETS, *_CURRENCIES]), ("USDT", ["BTC", "ETH", "SOL"])):
         for base in (one for one in bases if one in listing.decimals):
-            level, typical, rate = _ASSETS[base]
+            level, typical, rate = (_ASSETS | _CURRENCIES)[base]
             products.append(
                 Product(
                     venue,

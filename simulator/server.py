@@ -147,6 +147,8 @@ def build(config: Config) -> tuple[web.Application, World]:
     for name, stream in streams.items():
         for path in listings()[name].sockets.values():
             app.router.add_get(path, stream.handle)
+        for path in listings()[name].lines.values():
+            app.router.add_get(path + "/{rest:.*}", stream.handle)
 
     async def publishing(_: web.Application) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(stream.run(config.tick_ms / 1000.0)) for stream in streams.values()]

@@ -162,7 +162,7 @@ def urls(port: int) -> dict[str, str]:
     candles = {name: web + one.candles for name, one in known.items() if one.candles is not None}
     return {
         **{setting: socket + path for one in known.values() for setting, path in one.sockets.items()},
-        **{setting: web + path for one in known.values() for setting, path in one.pages.items()},
+        **{setting: web + path for one in known.values() for setting, path in ({**one.pages, **one.lines}).items()},
         "EXCHANGE_CANDLES_URLS": json.dumps(candles),
     }
 

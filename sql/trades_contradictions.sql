@@ -1,11 +1,15 @@
 -- Staged trades whose id is stored with another price, quantity or time (more than 2 us apart: a venue's two ways of
--- telling one trade's time differ by that). An id that retention dropped is no contradiction.
+-- telling one trade's time differ by that). Of trades that are proven by time windows REST may tell the second only
+-- (Bitstamp). An id that retention dropped is no contradiction.
 SELECT s.row, t.ts, t.price, t.quantity
 FROM staged_trades s
+JOIN instruments i USING (instrument_id)
 LEFT JOIN LATERAL (
     SELECT true AS same FROM trades t
     WHERE t.instrument_id = s.instrument_id AND t.trade_id = s.trade_id AND t.price = s.price AND t.quantity = s.quantity
-      AND t.ts BETWEEN s.ts - INTERVAL '2 microseconds' AND s.ts + INTERVAL '2 microseconds'
+      AND (t.ts BETWEEN s.ts - INTERVAL '2 microseconds' AND s.ts + INTERVAL '2 microseconds'
+           OR (i.proof = 'time windows' AND date_trunc('second', t.ts) = date_trunc('second', s.ts)
+               AND date_trunc('second', s.ts) IN (s.ts, t.ts)))
     LIMIT 1
 ) known ON true
 JOIN trades t ON t.instrument_id = s.instrument_id AND t.trade_id = s.trade_id

@@ -12,8 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from pipeline.core.products import AssetClass
 from pipeline.core.settings import VenueSettings
 from venues.trade_walk import Source
+from venues.trade_windows import WindowRest
 from venues.venue import Venue
 
 S = TypeVar("S", bound=VenueSettings)
@@ -57,6 +59,11 @@ class Adapter(Vendor, Generic[S]):
     products: Callable[[S], tuple[str, ...]]
     """The configured products: canonical ids without duplicates. Raises `WrongUse`."""
     stream: Callable[[S, Path, threading.Event], Venue]
-    rest: Rest[S]
+    rest: Rest[S] | None = None
+    """Trades by id: of a venue whose ids are contiguous."""
+    recent: WindowRest[S] | None = None
+    """The newest trades: of a venue that is proven by time windows."""
+    asset_class: Callable[[str], AssetClass] = lambda product_id: "crypto"
+    """Of a product."""
     alive: Callable[[S], str]
-    """URL of a REST endpoint that answers 200 while the venue is up."""
+    """URL of a REST endpoint that answers while the venue is up, if only that it wants a key."""

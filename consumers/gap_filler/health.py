@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isinf
 from typing import Any
 
@@ -15,35 +16,53 @@ LEDGER_WITHIN_S = 60.0
 OPEN_WITHIN_S = 45.0
 # ... or a venue's newest trade could not be confirmed for this long.
 CONFIRMED_WITHIN_S = 60.0
+PARTS = ("ids", "windows")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The last look of one part."""
+
+    at: float
+    open_ids: dict[Key, int] = field(default_factory=dict)
+    open_since: dict[Key, float] = field(default_factory=dict)
+    unconfirmed: dict[Key, float] = field(default_factory=dict)
 
 
 class GapHealth:
-    """Healthy while the ledger can be read, nothing is missing for long, and the venues' newest trades are known."""
+    """Healthy while the ledger can be read, nothing is missing for long, and the venues' newest trades are known.
+
+    Its parts are the venues that are proven by ids and those by windows.
+    """
 
     def __init__(self) -> None:
-        self.open_ids: dict[Key, int] = {}
-        self._open_since: dict[Key, float] = {}
-        self._unconfirmed: dict[Key, float] = {}
-        self._looked: float | None = None
+        self._looks: dict[str, _Look] = {}
 
-    def looked(self, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
+    def looked(self, part: str, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
         """Record a poll of the ledger: missing ids, and seconds since the venue's newest trade was confirmed."""
-        self._open_since = {key: self._open_since.get(key, now) for key, size in open_ids.items() if size}
-        self._unconfirmed = {key: age for key, age in ages.items() if age > CONFIRMED_WITHIN_S}
-        self.open_ids, self._looked = dict(open_ids), now
+        before = self._looks[part].open_since if part in self._looks else {}
+        self._looks[part] = _Look(
+            now,
+            dict(open_ids),
+            {key: before.get(key, now) for key, size in open_ids.items() if size},
+            {key: age for key, age in ages.items() if age > CONFIRMED_WITHIN_S},
+        )
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return (healthy, body) for `/health`."""
-        if self._looked is None:
+        looks = [self._looks[part] for part in PARTS if part in self._looks]
+        if len(looks) < len(PARTS):
             return False, {"why": ["waiting for broker and database"]}
         now = time.monotonic()
-        age_s = now - self._looked
+        age_s = max(now - look.at for look in looks)
         why = [] if age_s <= LEDGER_WITHIN_S else [f"the ledger was last read {age_s:.0f} s ago"]
-        for key, since in self._open_since.items():
-            if now - since > OPEN_WITHIN_S:
-                why.append(f"{key[0]} {key[1]}: {self.open_ids[key]:,} trades missing for {now - since:.0f} s")
-        for (venue, product), unknown_s in self._unconfirmed.items():
-            how_long = "yet" if isinf(unknown_s) else f"for {unknown_s:.0f} s"
-            why.append(f"{venue} {product}: the newest trade could not be confirmed {how_long}")
-        gaps = {f"{venue} {product}": size for (venue, product), size in self.open_ids.items() if size}
+        gaps: dict[str, int] = {}
+        for look in looks:
+            for key, since in look.open_since.items():
+                if now - since > OPEN_WITHIN_S:
+                    why.append(f"{key[0]} {key[1]}: {look.open_ids[key]:,} trades missing for {now - since:.0f} s")
+            for (venue, product), unknown_s in look.unconfirmed.items():
+                how_long = "yet" if isinf(unknown_s) else f"for {unknown_s:.0f} s"
+                why.append(f"{venue} {product}: the newest trade could not be confirmed {how_long}")
+            gaps |= {f"{venue} {product}": size for (venue, product), size in look.open_ids.items() if size}
         return not why, {"open_ids": gaps, "ledger_read_age_s": round(age_s, 1), "why": why}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,11 +19,10 @@ from consumers.gap_filler.explanations import Explanations
 from consumers.gap_filler.gap_tracker import GapBook, Key
 from consumers.gap_filler.heads import Heads
 from consumers.gap_filler.health import GapHealth
+from consumers.gap_filler.repairs import Repairs
 from pipeline.broker.admin import Admin
 from pipeline.broker.backpressure import WRITER, Backpressure
 from pipeline.broker.client import Bus
-from pipeline.broker.publisher import Publisher
-from pipeline.broker.topics import GAPS_TOPIC, full_name
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
@@ -33,7 +33,6 @@ from pipeline.database.connection import connect_when_ready
 from pipeline.database.ledger import IdGap, Ledger
 from pipeline.database.session import Session
 from venues import id_ranges
-from venues.bad_rows import BadRowLetters
 from venues.id_ranges import IdRange
 from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
 
@@ -51,23 +50,27 @@ class GapFiller:
     """Polls the ledger once a second and submits each product with due gaps to a worker thread."""
 
     def __init__(
-        self, sources: list[Source], bus: Bus, configured: Iterable[Key], health: GapHealth, stop: threading.Event
+        self,
+        sources: list[Source],
+        bus: Bus,
+        repairs: Repairs,
+        configured: Iterable[Key],
+        health: GapHealth,
+        stop: threading.Event,
     ) -> None:
-        self._bus, self._stop = bus, stop
+        self._stop = stop
         self._heads = Heads(sources, bus, configured, stop)
-        self._letters = BadRowLetters(bus, "gap-filler")
         self._admin = Admin(bus.settings)
         self._settings = load(GapFillerSettings)
         self._log = get_logger()
-        self._publishers: dict[Key, Publisher] = {}
-        self._publishing = threading.Lock()
+        self._repairs = repairs
         self._fillers = {
-            source.venue: Filler(source, self._publisher_of(source.venue), "repair", self._settings.confirm_seconds)
+            source.venue: Filler(
+                source, partial(self._repairs.publisher, source.venue), "repair", self._settings.confirm_seconds
+            )
             for source in sources
         }
-        self._control = bus.publisher_to(
-            full_name(bus.settings.tenant, "control", GAPS_TOPIC), "gap", bus.own_name("gap-filler")
-        )
+        self._open_ids: dict[Key, int] = {}
         self._backpressure = Backpressure(stop)
         self._session = Session(lambda: connect_when_ready(load(DatabaseSettings), "gap-filler", stop))
         self._book = GapBook(self._settings.reorder_seconds, self._settings.confirm_seconds)
@@ -90,18 +93,6 @@ class GapFiller:
     def _ledger(self) -> Ledger:
         """The ledger, on one connection shared by all threads."""
         return Ledger(self._session.connection())
-
-    def _publisher_of(self, venue: str) -> Callable[[str], Publisher]:
-        def publisher(product: str) -> Publisher:
-            with self._publishing:
-                if (venue, product) not in self._publishers:
-                    name = self._bus.own_name(f"{venue}-repair")
-                    self._publishers[venue, product] = self._bus.publisher(
-                        "trades", venue, product, schema="trades", name=name
-                    )
-                return self._publishers[venue, product]
-
-        return publisher
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -126,7 +117,7 @@ class GapFiller:
                 self._working[key] = pool.submit(self._work, key, due)
 
     def _measure(self, gaps: list[IdGap]) -> None:
-        sizes: dict[Key, int] = dict.fromkeys(self.health.open_ids, 0)
+        sizes = self._open_ids = dict.fromkeys(self._open_ids, 0)
         for gap in gaps:
             sizes[gap.venue, gap.product_id] = sizes.get((gap.venue, gap.product_id), 0) + gap.missing
         for (venue, product), size in sizes.items():
@@ -134,21 +125,11 @@ class GapFiller:
         ages = self._heads.ages()
         for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
-        self.health.looked(sizes, ages, time.monotonic())
+        self.health.looked("ids", sizes, ages, time.monotonic())
 
     def _tell(self, event: str, gap: IdGap, reason: str | None = None) -> None:
-        record = {
-            "event": event,
-            "venue": gap.venue,
-            "product_id": gap.product_id,
-            "first_id": gap.first_id,
-            "last_id": gap.last_id,
-            "from_us": None,
-            "to_us": None,
-            "reason": reason,
-            "at_us": now_us(),
-        }
-        self._control.send(record, key=gap.product_id)
+        key = (gap.venue, gap.product_id)
+        self._repairs.tell(event, key, reason=reason, first_id=gap.first_id, last_id=gap.last_id)
 
     # -- one product -------------------------------------------------------------------------------------------------
 
@@ -180,7 +161,7 @@ class GapFiller:
         if not wanted:
             return
         cluster = id_ranges.newest_cluster(wanted, ONE_WALK)
-        publisher = self._publisher_of(venue)(product)
+        publisher = self._repairs.publisher(venue, product)
         if self._on_its_way(publisher.topic, cluster, due):
             self._book.put_off(key, cluster, 5.0)
             return
@@ -190,7 +171,7 @@ class GapFiller:
         before_us = before[1] if before and cluster[0][0] - before[0] <= NEAR_IDS else None
         after_us = next((gap.after_us for gap in due if gap.last_id == cluster[-1][1]), None)
         filled = filler.fill(product, cluster, before_us, after_us, budget_s=PIECE_S)
-        self._letters.send(venue, product, filled.bad)
+        self._repairs.letters.send(venue, product, filled.bad)
         self._note(key, due, cluster, filled)
 
     def _on_its_way(self, topic: str, cluster: list[IdRange], due: list[IdGap]) -> bool:
@@ -267,10 +248,7 @@ class GapFiller:
         return now_us() - self._settings.max_age_days * DAY_US
 
     def close(self) -> None:
-        """Flush the publishers briefly."""
         self._heads.close()
-        for publisher in [*self._publishers.values(), self._control]:
-            publisher.flush(0.3)
 
 
 def _span(gap: IdGap) -> IdRange:

@@ -20,6 +20,7 @@ from pipeline.core.settings import PROJECT, DashboardSettings, DatabaseSettings,
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.ops import collect
+from venues.adapter import Proof
 from venues.registry import adapters
 
 _ARCHIVED = ("instrument", "kind", "from", "to", "", "rows", "bytes a row")
@@ -35,7 +36,9 @@ def _expected() -> dict[str, tuple[str, str, str, int]]:
     live = ((one, load(one.settings)) for one in adapters().values())
     first = ((one, one.products(its)[0]) for one, its in live if its.enabled)
     return RECORDED | {
-        f"live {one.title} {product} trades": ("trades", one.name, product, 10) for one, product in first
+        f"live {one.title} {product} {kind}": (kind, one.name, product, 10)
+        for one, product in first
+        for kind in ["tickers" if one.proof is Proof.SAMPLED else "trades"]
     }
 
 

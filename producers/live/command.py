@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pipeline.core import events
+from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, load
@@ -32,6 +33,8 @@ def command_of(name: str) -> click.Command:
         stop = Stop().listen()
         by_setting = getattr(settings, "live_or_historical", "live") == "historical"
         if (historical or by_setting) and not live:
+            if adapter.rest is None:
+                raise WrongUse(f"{adapter.title} has no history that could be loaded; start it without --historical.")
             request = request_of(adapter.products(settings), settings.last_n_days, **options)
             get_logger().info(events.STARTED, mode="historical", **describe(request))
             source = adapter.rest(settings, state_dir, stop)
@@ -41,6 +44,6 @@ def command_of(name: str) -> click.Command:
             get_logger().info(events.DISABLED, text=f"{prefix}_ENABLED is false")
             return 0
         venue = adapter.stream(settings, state_dir, stop)
-        return run_live(name, venue, stop)
+        return run_live(name, venue, adapter.asset_class, stop)
 
     return main

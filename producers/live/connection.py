@@ -22,8 +22,8 @@ from producers.live.heads import Head
 from producers.live.live_publisher import LivePublisher
 from producers.live.saying import Sayer
 from producers.live.subscriptions import Subscriptions
+from producers.live.transport import Transport, connect
 from producers.live.watch import Watch
-from producers.live.websocket import Socket
 from schemas.records import TradeRow
 from venues.events import (
     Acknowledged,
@@ -86,7 +86,7 @@ class Connection:
             opened: float | None = None
             try:
                 self._say("connecting", url=self.venue.url)
-                socket = Socket(self.venue.url, self._stop)
+                socket = connect(self.venue.url, self._stop)
                 opened = time.monotonic()
                 try:
                     self._session(socket)
@@ -111,7 +111,7 @@ class Connection:
         self._say("closed", level="warning", reason=reason, retry_in_s=round(delay, 2))
         self._stop.wait(delay)
 
-    def _session(self, socket: Socket) -> None:
+    def _session(self, socket: Transport) -> None:
         """Run one connection until the program stops. Raises `Unavailable` when the connection fails."""
         self._say("open")
         now = alive = time.monotonic()
@@ -252,7 +252,7 @@ class Connection:
 
     # -- periodic work -----------------------------------------------------------------------------------------------
 
-    def _poll(self, socket: Socket, now: float) -> None:
+    def _poll(self, socket: Transport, now: float) -> None:
         metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._publisher.pending)
         for text in self.subscriptions.texts(POLL_EVERY_S, now):
             socket.send(text)

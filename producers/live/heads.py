@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline.broker.client import Bus
@@ -104,7 +104,7 @@ class Heads:
         self,
         settings: PulsarSettings,
         venue: str,
-        asset_class: str,
+        asset_class: Callable[[str], str],
         products: Iterable[str],
         clock: VenueClock,
         stop: threading.Event,
@@ -145,7 +145,7 @@ class Heads:
             record: dict[str, Any] = {
                 "venue": self._venue,
                 "product_id": product,
-                "asset_class": self._asset_class,
+                "asset_class": self._asset_class(product),
                 "from_id": from_id,
                 "newest_id": newest_id,
                 "clock_offset_us": self._clock.offset_us,

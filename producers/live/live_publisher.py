@@ -41,7 +41,7 @@ class LivePublisher:
         program: str,
         products: Iterable[str],
         namespaces: Iterable[str],
-        asset_class: AssetClass = "crypto",
+        asset_class: Callable[[str], AssetClass],
     ) -> None:
         self._venue, self._program, self._asset_class = venue, program, asset_class
         self.publishers = {
@@ -67,7 +67,7 @@ class LivePublisher:
 
     def _header(self, product: str, snapshot: bool, received_us: int) -> tuple[str, str, AssetClass, Origin, int]:
         """Return the fields with which every message begins."""
-        return self._venue, product, self._asset_class, "snapshot" if snapshot else "live", received_us
+        return self._venue, product, self._asset_class(product), "snapshot" if snapshot else "live", received_us
 
     def _send(self, space: str, product: str, message: Struct, on_confirmed: Callable[[], None] | None = None) -> bool:
         publisher = self.publishers.get((space, product))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.broker.bootstrap import broker_when_ready
@@ -14,15 +15,15 @@ from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.products import AssetClass
 from pipeline.core.programs import BY_NAME
-from pipeline.core.runtime import Stop
+from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import PulsarSettings, load
 from producers.live.connection import Connection
 from producers.live.heads import Heads
 from producers.live.live_publisher import LivePublisher
+from venues.market_hours import closed_by_week, session_of
 from venues.venue import Venue
 from venues.venue_clock import NOTABLE_US, VenueClock
 
-ASSET_CLASS: AssetClass = "crypto"
 GRACE_S = 300.0
 FRAME_WITHIN_S = 60.0
 STALLED_S = 30.0  # without a confirmation of pending messages
@@ -34,7 +35,8 @@ class LiveHealth:
     """Health of a live producer: healthy if a frame arrived in the last minute, everything received is published, and
     no product is silent while its market moves. Products that the venue refuses or ignores are named in the notes."""
 
-    def __init__(self) -> None:
+    def __init__(self, asset_class: Callable[[str], AssetClass]) -> None:
+        self._asset_class = asset_class
         self.connection: Connection | None = None
         self.publisher: LivePublisher | None = None
         self.heads: Heads | None = None
@@ -97,10 +99,14 @@ class LiveHealth:
         why += [f"cannot publish to {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
         return why
 
-    @staticmethod
-    def _nothing_at_all(connection: Connection, products: dict[str, dict[str, Any]], now: float) -> list[str]:
+    def _nothing_at_all(self, connection: Connection, products: dict[str, dict[str, Any]], now: float) -> list[str]:
         since = connection.last_data or connection.started
-        expected = [p for p, one in products.items() if one["state"] not in ("refused", "unanswered", "quiet")]
+        expected = [
+            product
+            for product, one in products.items()
+            if one["state"] not in ("refused", "unanswered", "quiet")
+            and not closed_by_week(session_of(self._asset_class(product)), now_us())
+        ]
         if expected and now - since > GRACE_S:
             return [f"no data for any product for {now - since:.0f} s"]
         return []
@@ -135,10 +141,10 @@ class LiveHealth:
         return shown | ({"reason": "; ".join(dict.fromkeys(reasons))} if reasons else {})
 
 
-def run_live(program: str, venue: Venue, stop: Stop) -> int:
+def run_live(program: str, venue: Venue, asset_class: Callable[[str], AssetClass], stop: Stop) -> int:
     """Stream until stopped; returns the exit code."""
     log = get_logger()
-    health = LiveHealth()
+    health = LiveHealth(asset_class)
     threading.excepthook = health.thread_died
     server = HealthServer(program, BY_NAME[program].port, health.report)
     log.info(events.STARTED, products=venue.products, health_port=server.port)
@@ -146,9 +152,9 @@ def run_live(program: str, venue: Venue, stop: Stop) -> int:
     broker_when_ready(settings, stop)
     bus = health.bus = Bus(settings, stop)
     clock = VenueClock()
-    heads = health.heads = Heads(settings, venue.name, ASSET_CLASS, venue.products, clock, stop)
+    heads = health.heads = Heads(settings, venue.name, asset_class, venue.products, clock, stop)
     try:
-        publisher = LivePublisher(bus, venue.name, program, venue.products, venue.spaces, ASSET_CLASS)
+        publisher = LivePublisher(bus, venue.name, program, venue.products, venue.spaces, asset_class)
         health.publisher = publisher
         publisher.ready(stop, READY_S)
         connection = health.connection = Connection(venue, publisher, heads.heads, clock, stop)

@@ -146,8 +146,8 @@ def test_a_venue_that_is_proven_by_time_says_so(conn: Any) -> None:
 @pytest.mark.parametrize("proof", [Proof.WINDOWS, Proof.SEQUENCE])
 def test_live_trades_that_are_proven_by_time_are_known_up_to_the_last_comparison(conn: Any, proof: Proof) -> None:
     """Prevents a claim about now by what was compared a minute ago, and a lost window in between."""
-    one = instrument(conn, "bitstamp", "BTC-USD", "crypto", proof)[0]
-    put(conn, "bitstamp", [1, 7])
+    one = instrument(conn, "elsewhere", "BTC-USD", "crypto", proof)[0]
+    put(conn, "elsewhere", [1, 7])
     conn.execute(
         "INSERT INTO trade_windows VALUES (%s, DEFAULT, now() - INTERVAL '1 hour',"
         " tstzmultirange(tstzrange(now() - INTERVAL '1 hour', now() - INTERVAL '5 s')))",

@@ -22,7 +22,7 @@ def test_every_address_of_a_venue_has_its_place_here() -> None:
         if field.endswith(("_url", "urls"))
     }
     assert addresses == set(urls(1))
-    assert set(adapters()) <= {name for name, listing in listings().items() if listing.sockets}
+    assert set(adapters()) <= {name for name, listing in listings().items() if listing.sockets or listing.lines}
 
 
 def test_what_has_a_folder_is_played() -> None:
@@ -30,7 +30,7 @@ def test_what_has_a_folder_is_played() -> None:
     folders = {file.parent.name for file in Path(simulator.venues.__file__).parent.glob("*/__init__.py")}
     assert folders == set(listings()) == set(sites())
     for name, listing in listings().items():
-        assert (sites()[name].stream is None) == (not listing.sockets)
+        assert (sites()[name].stream is None) == (not (listing.sockets or listing.lines))
         assert listing.session is None or (RECORDINGS / listing.session).is_file()
     for name in trading():
         products = default_products(name)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.core import events
-from pipeline.core.errors import PipelineError, WrongUse
-from pipeline.core.log import get_logger
+from pipeline.core.errors import WrongUse
 from pipeline.core.products import canonical_product
-from pipeline.core.stopping import Stopped
 from venues.binance import parse
 from venues.binance.rest import BinanceRest
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import symbol_of
 from venues.events import Acknowledged, Said, SubscriptionRefused, TickerFrame, TradeFrame
+from venues.snapshots import Snapshots
 
 NAMESPACES = {"trade": "trades", "bookTicker": "tickers"}
 # A connection takes 5 messages a second, pongs included, and 1,024 streams.
@@ -63,9 +60,9 @@ class BinanceVenue:
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
         self._asked = parse.Asked({symbol_of(product): product for product in self.products})
-        self._snapshots: queue.SimpleQueue[TradeFrame] = queue.SimpleQueue()
         # A question about a silence is answered now or not at all; it will be asked again.
         self._rest = BinanceRest(settings, state_dir, stop, attempts=2)
+        self._snapshots = Snapshots(self.name, lambda product: self._rest.newest(product, SNAPSHOT_TRADES).rows)
 
     def opened(self) -> list[str]:
         self._asked.requests.clear()
@@ -88,8 +85,8 @@ class BinanceVenue:
             if isinstance(one, Acknowledged) and one.channel == "trade" and one.product_id is not None:
                 accepted.append(one.product_id)
         if accepted:
-            threading.Thread(target=self._fetch, args=(accepted,), name="binance-newest", daemon=True).start()
-        return [*self._fetched(), *said]
+            self._snapshots.fetch(accepted)
+        return [*self._snapshots.take(), *said]
 
     def _checked(self, said: Said) -> Said:
         """An acknowledgement of what is not listed is a refusal, and data are those of the product that is."""
@@ -100,23 +97,6 @@ class BinanceVenue:
             listed = self._rest.listing.listed_as(said.product_id)
             return said if listed in (said.product_id, None) else replace(said, product_id=listed)
         return said
-
-    def _fetch(self, products: Iterable[str]) -> None:
-        """In a thread of its own: the reader of the socket does not wait for REST."""
-        for product in products:
-            try:
-                rows = self._rest.newest(product, SNAPSHOT_TRADES).rows
-            except PipelineError as error:  # what it would have brought is missing in the ledger, and repaired
-                get_logger().warning(events.REQUEST_FAILED, venue=self.name, product=product, error=str(error))
-            except Stopped:
-                return
-            else:
-                if rows:
-                    self._snapshots.put(TradeFrame(product, rows, snapshot=True))
-
-    def _fetched(self) -> Iterator[TradeFrame]:
-        while not self._snapshots.empty():
-            yield self._snapshots.get()
 
     def newest_trade(self, product_id: str) -> int:
         return self._rest.newest_trade(product_id)

@@ -1,0 +1,119 @@
+"""The ledger of trades that are proven by time, `trade_windows`: for whoever compares the stream with the venue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.times import from_us
+from pipeline.database import query
+from pipeline.database.connection import Connection
+
+Span = tuple[int, int]  # [from, to), venue time in µs
+
+
+@dataclass(frozen=True)
+class LiveWindow:
+    """A product whose live stream is compared with its venue. Times are in µs.
+
+    `since_us`: from when on it is accounted for; `open_us`: the earliest moment after that is not proven; `age_s`:
+    since the last moment that is; None before the first comparison. `newest_us`: time of the newest stored trade.
+    """
+
+    venue: str
+    product_id: str
+    instrument_id: int
+    since_us: int
+    open_us: int
+    newest_us: int | None
+    age_s: float | None
+
+
+def begin(conn: Connection, venues: Sequence[str]) -> None:
+    """Begin a live span for each product of these venues whose first streamed trade is stored, at that trade."""
+    conn.execute(
+        """
+        INSERT INTO trade_windows AS w (instrument_id, live_from)
+        SELECT c.instrument_id,
+               (SELECT t.ts FROM trades t WHERE t.instrument_id = c.instrument_id AND t.trade_id = c.live_from LIMIT 1)
+        FROM trade_coverage c JOIN instruments i USING (instrument_id)
+        LEFT JOIN trade_windows known USING (instrument_id)
+        WHERE c.live_from IS NOT NULL AND known.live_from IS NULL AND i.venue = ANY(%s)
+        ON CONFLICT (instrument_id) DO UPDATE SET live_from = excluded.live_from
+        """,
+        (list(venues),),
+    )
+
+
+def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWindow]:
+    """Those that are live. Nothing before `since_us` counts: the venue cannot be asked about it any more."""
+    return query.rows(
+        conn,
+        LiveWindow,
+        """
+        SELECT i.venue, i.product_id, w.instrument_id,
+               (extract(epoch FROM since.ts) * 1000000)::bigint AS since_us,
+               (extract(epoch FROM lower(tstzmultirange(tstzrange(since.ts, NULL)) - w.proven)) * 1000000)::bigint
+                   AS open_us,
+               (extract(epoch FROM c.last_ts) * 1000000)::bigint AS newest_us,
+               extract(epoch FROM now() - CASE WHEN upper(w.proven) > w.live_from THEN upper(w.proven) END)::float8
+                   AS age_s
+        FROM trade_windows w JOIN instruments i USING (instrument_id) JOIN trade_coverage c USING (instrument_id)
+        CROSS JOIN LATERAL (SELECT greatest(w.live_from, %(since)s) AS ts) since
+        WHERE w.live_from IS NOT NULL AND i.venue = ANY(%(venues)s)
+        ORDER BY i.venue, i.product_id
+        """,
+        {"venues": list(venues), "since": from_us(since_us)},
+    )
+
+
+def unknown_ids(conn: Connection, instrument_id: int, ids: Collection[int]) -> set[int]:
+    """Those of these ids that are not stored."""
+    return set(
+        query.scalars(
+            conn,
+            "SELECT id FROM unnest(%s::bigint[]) AS id JOIN trade_coverage ON instrument_id = %s"
+            " WHERE NOT id <@ trade_coverage.ids",
+            (list(ids), instrument_id),
+        )
+    )
+
+
+def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequence[Span]) -> None:
+    """Time in which the venue showed what is stored, without the seconds in which it showed more. The latter also
+    takes back what was proven before."""
+    first, end = covered or (0, 0)
+    conn.execute(
+        """
+        UPDATE trade_windows SET proven = proven
+            + tstzmultirange(tstzrange(%(from)s, %(to)s))
+            - (SELECT coalesce(range_agg(tstzrange(a, b)), '{}')
+               FROM unnest(%(lost_from)s::timestamptz[], %(lost_to)s::timestamptz[]) AS s(a, b))
+        WHERE instrument_id = %(instrument)s
+        """,
+        {
+            "instrument": instrument_id,
+            "from": from_us(first),
+            "to": from_us(end),
+            "lost_from": [from_us(first) for first, _ in lost],
+            "lost_to": [from_us(end) for _, end in lost],
+        },
+    )
+
+
+def retire(conn: Connection, instrument_id: int) -> bool:
+    """End the live span of a product of which nothing was streamed within an hour: accounted for is what was proven or
+    asked up to now. Returns whether it did."""
+    with conn.transaction():
+        ended = conn.execute(
+            """
+            UPDATE trade_windows w SET asked = a.times, live_from = NULL FROM trade_time_asked a
+            WHERE w.instrument_id = %(instrument)s AND a.instrument_id = w.instrument_id AND w.live_from IS NOT NULL
+              AND NOT EXISTS (SELECT FROM trades t WHERE t.instrument_id = w.instrument_id
+                              AND t.ts > now() - INTERVAL '1 hour' AND t.origin IN ('live', 'snapshot'))
+            """,
+            {"instrument": instrument_id},
+        ).rowcount
+        if ended:  # the next streamed trade begins a new one
+            conn.execute("UPDATE trade_coverage SET live_from = NULL WHERE instrument_id = %s", (instrument_id,))
+    return bool(ended)

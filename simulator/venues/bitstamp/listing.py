@@ -1,0 +1,13 @@
+"""How it lists products, and where it is found."""
+
+from __future__ import annotations
+
+from simulator.listing import Listing
+
+LISTING = Listing(
+    separator="",
+    decimals={"BTC": 0, "ETH": 1, "SOL": 4, "XRP": 5, "ADA": 5, "DOGE": 6, "DOT": 3, "LINK": 3, "LTC": 2, "AVAX": 2},
+    offset=0.00007,
+    sockets={"BITSTAMP_WS_URL": "/bitstamp/ws"},
+    pages={"BITSTAMP_REST_URL": "/bitstamp/api/v2"},
+)

@@ -1,0 +1,126 @@
+"""Bitstamp payloads, parsed by pure functions (www.bitstamp.net/websocket/v2, www.bitstamp.net/api).
+
+The stream; `type` is the taker's side, 0 buy and 1 sell::
+
+    {"event":"trade","channel":"live_trades_btcusd","data":{"id":212337562,"timestamp":"1643643584","amount":0.0028,
+     "amount_str":"0.00280000","price":38416,"price_str":"38416","type":0,"microtimestamp":"1643643584587000",
+     "buy_order_id":1452639291506688,"sell_order_id":1452639287750657}}
+    {"event":"data","channel":"order_book_btcusd","data":{"timestamp":"1643643584","microtimestamp":"1643643584684047",
+     "bids":[["38402.86","0.78000000"],...],"asks":[["38417.49","0.16000000"],...]}}
+    {"event":"bts:subscription_succeeded","channel":"live_trades_btcusd","data":{}}
+    {"event":"bts:error","channel":"","data":{"code":null,"message":"Bad subscription string."}}
+    {"event":"bts:request_reconnect","channel":"","data":""}
+
+REST `transactions/<pair>/?time=minute|hour|day`, newest first, times in whole seconds::
+
+    [{"amount":"0.00280000","date":"1643643584","price":"38416.00","tid":"212337562","type":"0"}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.products import TakerSide, canonical_product
+from schemas.records import Quote, TradeRow
+from venues.events import (
+    MAX_DETAIL,
+    Acknowledged,
+    Said,
+    TickerFrame,
+    TradeFrame,
+    VenueNotice,
+    VenueTime,
+    decimal_text,
+    explained,
+    parse_frame,
+    parse_json,
+    sane_time,
+    whole_number,
+)
+from venues.rest.page import Page, read_page
+
+TRADES, BOOK = "live_trades", "order_book"
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+_TAKER: dict[str, TakerSide] = {"0": "buy", "1": "sell"}
+
+
+def read(frame: bytes, products: Mapping[str, str]) -> list[Said]:
+    """Parse a frame into events. `products`: symbol -> product, of the configured ones. Unknown events are ignored."""
+    try:
+        message = parse_frame(frame)
+        event = message["event"]
+        if event == "trade":
+            return _trade(message, products)
+        if event == "data":
+            return _book(message, products)
+        if event == "bts:subscription_succeeded":
+            return [Acknowledged(*_channel(message, products))]
+        if event == "bts:request_reconnect":
+            return [VenueNotice("status", "the venue will end this connection soon")]
+        if event == "bts:error":
+            return [VenueNotice("error", str(message["data"]["message"])[:MAX_DETAIL])]
+        return []
+    except _READING as error:
+        return [explained(error, frame)]
+
+
+def _channel(message: dict[str, Any], products: Mapping[str, str]) -> tuple[str, str]:
+    """`live_trades_btcusd` -> `live_trades`, `BTC-USD`."""
+    channel, _, symbol = str(message["channel"]).rpartition("_")
+    if channel not in (TRADES, BOOK):
+        raise BadData("shape", f"unknown channel {str(message['channel'])[:100]!r}")
+    return channel, products.get(symbol) or canonical_product(symbol)
+
+
+def _trade(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
+    data = message["data"]
+    at_us = _microseconds(data["microtimestamp"])
+    row = TradeRow(
+        trade_id=whole_number(data["id"]),
+        timestamp_us=at_us,
+        price=decimal_text(data["price_str"]),
+        quantity=decimal_text(data["amount_str"]),
+        taker_side=_TAKER.get(str(data["type"]), "unknown"),
+    )
+    return [VenueTime(at_us), TradeFrame(_channel(message, products)[1], [row])]
+
+
+def _book(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
+    """The best bid and ask of a book of 100 levels; one without a side gives its time only."""
+    data = message["data"]
+    at_us = _microseconds(data["microtimestamp"])
+    said: list[Said] = [VenueTime(at_us)]
+    if data["bids"] and data["asks"]:
+        (bid, bid_size), (ask, ask_size) = data["bids"][0][:2], data["asks"][0][:2]
+        quote = Quote(*(decimal_text(text) for text in (bid, ask, bid_size, ask_size)))
+        said.append(TickerFrame(_channel(message, products)[1], at_us, quote))
+    return said
+
+
+def _microseconds(value: Any) -> int:
+    if not isinstance(value, str) or not (value.isascii() and value.isdecimal() and len(value) <= 19):
+        raise BadData("time", f"{str(value)[:100]!r} is not a time in microseconds")
+    return sane_time(int(value))
+
+
+def rest_trades(body: bytes) -> Page:
+    """Parse an answer of `transactions`; returns it ascending by id. Raises `WrongAnswer`."""
+    try:
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"Bitstamp transactions: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"Bitstamp transactions: {str(elements)[:200]}")
+    return read_page(elements, _rest_row, lambda element: whole_number(element["tid"]))
+
+
+def _rest_row(element: dict[str, Any]) -> TradeRow:
+    return TradeRow(
+        trade_id=whole_number(element["tid"]),
+        timestamp_us=sane_time(whole_number(element["date"]) * 1_000_000),
+        price=decimal_text(element["price"]),
+        quantity=decimal_text(element["amount"]),
+        taker_side=_TAKER.get(str(element["type"]), "unknown"),
+    )

@@ -1,0 +1,62 @@
+"""Bitstamp's REST trades: those of the last minute, hour or day. There is no cursor, neither by id nor by time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from pipeline.core.errors import Refused
+from schemas.records import TradeRow
+from venues.bitstamp import parse
+from venues.bitstamp.settings import BitstampSettings
+from venues.bitstamp.symbols import symbol_of
+from venues.rest.client import Answer, Client
+from venues.rest.rate_limit import MARGIN, RateLimit
+from venues.trade_windows import Recent
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+_NAMES = {MINUTE: "minute", HOUR: "hour", DAY: "day"}
+
+
+class BitstampRest:
+    """Implements `venues.trade_windows.WindowSource`. Raises what `venues.rest.client.Client.get` raises."""
+
+    venue = "bitstamp"
+    reaches_s: Sequence[int] = tuple(_NAMES)
+
+    def __init__(
+        self, settings: BitstampSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6
+    ) -> None:
+        self._client = Client("bitstamp", settings.rest_url, stop, attempts=attempts)
+        self._limit = RateLimit(state_dir, "bitstamp", settings.rest_rate)
+        self.calls_per_s = settings.rest_rate / MARGIN
+
+    def recent(self, product_id: str, reach_s: int) -> Recent:
+        """See `WindowSource`."""
+        path = f"transactions/{symbol_of(product_id)}/"
+        return self._client.get(path, {"time": _NAMES[reach_s]}, self._limit, _recent)
+
+    def newest(self, product_id: str) -> list[TradeRow]:
+        """The trades of the last minute; where there are none, the newest of the last day. Ascending by id."""
+        for reach_s in self.reaches_s:
+            rows = self.recent(product_id, reach_s).page.rows
+            if rows:
+                return rows if reach_s == MINUTE else rows[-1:]
+        return []
+
+    def newest_trade(self, product_id: str) -> int:
+        """The newest trade's id. Raises `Refused` if there was no trade within a day."""
+        rows = self.newest(product_id)
+        if not rows:
+            raise Refused(f"Bitstamp has no trade of {product_id} within a day")
+        return rows[-1].trade_id
+
+
+def _recent(answer: Answer) -> Recent:
+    try:
+        at_us = round(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()) * 1_000_000
+    except (TypeError, ValueError, OverflowError):
+        at_us = None
+    return Recent(parse.rest_trades(answer.body), at_us)

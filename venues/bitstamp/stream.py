@@ -1,0 +1,69 @@
+"""The Bitstamp stream: a channel for each product, and a venue that may ask for a new connection."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from venues.bitstamp import parse
+from venues.bitstamp.rest import BitstampRest
+from venues.bitstamp.settings import BitstampSettings
+from venues.bitstamp.symbols import by_symbol, canonical, symbol_of
+from venues.events import Acknowledged, Said
+from venues.snapshots import Snapshots
+
+
+def products_of(settings: BitstampSettings) -> tuple[str, ...]:
+    """Return the configured products: canonical ids without duplicates. Raises `WrongUse`."""
+    return canonical(settings.product_ids)
+
+
+class BitstampVenue:
+    """Implements `venues.venue.Venue`.
+
+    Nothing is sent when a subscription begins, so the newest trades are fetched by REST. The order book changes many
+    times a second; a connection without any frame is dead.
+    """
+
+    name = "bitstamp"
+    watches_trades = True
+    messages_per_s = 10.0  # Bitstamp does not publish a limit
+    products_per_text = 1
+    channels: tuple[str, ...] = (parse.TRADES, parse.BOOK)
+
+    def __init__(self, settings: BitstampSettings, state_dir: Path, stop: threading.Event) -> None:
+        self.url = settings.ws_url
+        self.products = products_of(settings)
+        self.spaces = {"trades": parse.TRADES, "tickers": parse.BOOK}
+        self.rest_per_s = settings.rest_rate
+        self.frame_timeout_s = settings.ws_timeout
+        self.quiet_s = settings.quiet_seconds
+        self._by_symbol = by_symbol(self.products)
+        # Few attempts: a silent product is checked again soon anyway.
+        self._rest = BitstampRest(settings, state_dir, stop, attempts=2)
+        self._snapshots = Snapshots(self.name, self._rest.newest)
+
+    def opened(self) -> list[str]:
+        return []  # no state per connection
+
+    def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        return _text("bts:subscribe", channel, products[0])
+
+    def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
+        return _text("bts:unsubscribe", channel, products[0])
+
+    def read(self, frame: bytes) -> list[Said]:
+        said = parse.read(frame, self._by_symbol)
+        for one in said:
+            if isinstance(one, Acknowledged) and one.channel == parse.TRADES and one.product_id in self.products:
+                self._snapshots.fetch([one.product_id])
+        return [*self._snapshots.take(), *said]
+
+    def newest_trade(self, product_id: str) -> int:
+        return self._rest.newest_trade(product_id)
+
+
+def _text(event: str, channel: str, product: str) -> str:
+    return json.dumps({"event": event, "data": {"channel": f"{channel}_{symbol_of(product)}"}})

@@ -1,0 +1,19 @@
+"""OANDA's adapter."""
+
+from __future__ import annotations
+
+from venues.adapter import Adapter, Proof
+from venues.oanda.settings import OandaSettings
+from venues.oanda.stream import OandaVenue, products_of
+from venues.oanda.symbols import asset_class_of
+
+ADAPTER = Adapter(
+    name="oanda",
+    title="OANDA",
+    proof=Proof.SAMPLED,
+    settings=OandaSettings,
+    products=products_of,
+    stream=OandaVenue,
+    asset_class=asset_class_of,
+    alive=lambda settings: f"{settings.rest_url}/v3/accounts",
+)

@@ -1,0 +1,72 @@
+"""OANDA's payloads, parsed by pure functions (developer.oanda.com, "v20 REST API: Pricing Endpoints").
+
+Lines of `GET /v3/accounts/<account>/pricing/stream?instruments=EUR_USD,USD_JPY`; first come the prices in force::
+
+    {"type":"PRICE","time":"2016-10-27T08:38:43.094548890Z","bids":[{"price":"114.308","liquidity":1000000},...],
+     "asks":[{"price":"114.312","liquidity":1000000},...],"closeoutBid":"114.304","closeoutAsk":"114.316",
+     "status":"tradeable","tradeable":true,"instrument":"EUR_JPY"}
+    {"type":"HEARTBEAT","time":"2016-10-27T08:38:45.664613867Z"}
+
+Refusals, `{"errorMessage":"Invalid value specified for 'instruments'"}`, come as a status with a reason from
+`producers.live.line_stream`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.errors import BadData, WrongUse
+from pipeline.core.times import iso_to_us
+from schemas.records import Quote
+from venues.events import MAX_DETAIL, Said, TickerFrame, VenueTime, decimal_text, explained, parse_frame, sane_time
+from venues.oanda.symbols import product_of
+
+_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a request. `reason` is empty where it was granted."""
+
+    granted: bool
+    reason: str
+
+
+def read(line: bytes) -> list[Said] | Status:
+    """Parse a line; unknown types are ignored."""
+    try:
+        message = parse_frame(line)
+        if "status" in message and "type" not in message:
+            return _status(message)
+        if message["type"] == "HEARTBEAT":
+            return [VenueTime(_time_us(message))]
+        return _price(message) if message["type"] == "PRICE" else []
+    except _READING as error:
+        return [explained(error, line)]
+
+
+def _status(message: dict[str, Any]) -> Status:
+    status = message["status"]
+    if type(status) is not int:
+        raise BadData("shape", f"a status is a number, not {type(status).__name__}")
+    reason = str(message.get("reason", ""))
+    with suppress(*_READING):  # else a page of something in between: as it is
+        reason = str(parse_frame(reason.encode())["errorMessage"])
+    return Status(status == 200, "" if status == 200 else f"{status} {reason}"[:MAX_DETAIL])
+
+
+def _price(message: dict[str, Any]) -> list[Said]:
+    """The best bid and ask; a price without a side says nothing."""
+    if not message["bids"] or not message["asks"]:
+        return []
+    bid, ask = message["bids"][0], message["asks"][0]
+    values = (bid["price"], ask["price"], bid["liquidity"], ask["liquidity"])
+    return [
+        TickerFrame(product_of(message["instrument"]), _time_us(message), Quote(*(decimal_text(one) for one in values)))
+    ]
+
+
+def _time_us(message: dict[str, Any]) -> int:
+    return sane_time(iso_to_us(message["time"]))

@@ -1,0 +1,100 @@
+"""Trades that are proven by time: the stream is compared with what REST shows, window by window.
+
+For venues whose ids do not follow each other, so that no id is seen to be missing. An answer of REST covers the time
+between its oldest and its newest trade: it may have been cut off before the one, and may be behind after the other.
+What it shows there and nobody has stored is missing. Where nothing is missing, the time is proven.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pipeline.core.settings import VenueSettings
+from schemas.records import TradeRow
+from venues.rest.page import Page
+
+S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
+
+SECOND_US = 1_000_000
+# REST shows a trade within this time. It decides only where nothing was traded since: each later answer reaches back
+# over it again, and takes the proof back where it shows more.
+SHOWN_WITHIN_US = 15 * SECOND_US
+
+Span = tuple[int, int]  # [from, to), venue time in µs
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The newest trades of a product. `at_us`: the venue's clock when it answered; None where it did not say."""
+
+    page: Page
+    at_us: int | None
+
+
+class WindowSource(Protocol):
+    """A venue's newest trades by REST. All methods block; all raise `Refused`, `Unavailable` or `Stopped`."""
+
+    venue: str
+    calls_per_s: float
+    reaches_s: Sequence[int]
+    """How far back it can be asked, ascending."""
+
+    def recent(self, product_id: str, reach_s: int) -> Recent:
+        """The trades of the last `reach_s` seconds, one of `reaches_s`."""
+
+
+class WindowRest(Protocol[S_contra]):
+    """Create the venue's source. `attempts`: calls per request before it counts as unavailable."""
+
+    def __call__(
+        self, settings: S_contra, state_dir: Path, stop: threading.Event, *, attempts: int = 6
+    ) -> WindowSource: ...
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one answer says. `missing`: rows that are not stored, ascending by id; `lost`: the seconds they lie in."""
+
+    covered: Span | None
+    missing: list[TradeRow]
+    lost: list[Span]
+
+
+def compare(
+    recent: Recent, unknown: Collection[int], since_us: int, newest_stored_us: int | None, young_us: int
+) -> Compared:
+    """Compare an answer with the ledger.
+
+    `since_us`: what is older was not asked for. `unknown`: the ids of the answer that are not stored.
+    `newest_stored_us`: time of the newest stored trade. `young_us`: a trade this young may still be on its way, so that
+    nothing is said about its time yet.
+    """
+    rows = recent.page.rows
+    if not rows or recent.page.blurred or any(bad.trade_id in unknown for bad in recent.page.bad):
+        # What cannot be stored is never proven: its time stays missing until the answer no longer shows it.
+        return Compared(None, [], [])
+    times = [row.timestamp_us for row in rows]
+    # The answer may have been cut off inside its oldest second, and REST gives whole seconds.
+    start, end = min(times) // SECOND_US * SECOND_US + SECOND_US, max(times) // SECOND_US * SECOND_US
+    if recent.at_us is not None:
+        behind = newest_stored_us is not None and newest_stored_us >= end + SECOND_US
+        if not behind:
+            end = max(end, recent.at_us - SHOWN_WITHIN_US)
+        fresh_us = recent.at_us - young_us
+    else:
+        fresh_us = end - young_us
+    missing, lost = [], []
+    for row in rows:
+        if row.trade_id not in unknown or row.timestamp_us + SECOND_US <= since_us:
+            continue
+        second = row.timestamp_us // SECOND_US * SECOND_US
+        if second > fresh_us:
+            end = min(end, second)
+        else:
+            missing.append(row)
+            lost.append((second, second + SECOND_US))
+    return Compared((start, end) if start < end else None, missing, sorted(set(lost)))
