@@ -145,9 +145,18 @@ class Sink(Protocol):
         """`read` for all of a batch; what is refused whole gets a letter."""
         ...
 
+    def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
+        """What is better stored with what comes next, within `patience_s`: of each topic the last parts, or none."""
+        ...
+
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
         """Check and convert the rows of a batch."""
         ...
+
+
+def hold_nothing(parts: Sequence[MessageSlice]) -> list[MessageSlice]:
+    """Every part is stored with those that it came with."""
+    return []
 
 
 def read_each(
