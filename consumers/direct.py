@@ -22,7 +22,7 @@ import psycopg
 import pyarrow as pa
 
 from consumers.hour_state import Candidate, Name
-from consumers.sink import USUAL_BATCH_BYTES
+from consumers.sink import USUAL_BATCH_BYTES, MessageSlice
 from pipeline.archive import catalog, files, ledger
 from pipeline.archive.layout import LAYOUTS, Span
 from pipeline.archive.open import open_storage
@@ -38,7 +38,7 @@ from pipeline.database.connection import Connection
 DAY_US = 24 * HOUR_US
 LEAST_ROWS = 2_000  # per day; instruments with fewer get a file per month
 FINAL = ("present", "confirmed_empty", "closed")
-BATCH_BYTES = 16 << 20  # some eight days of a busy pair: smaller batches have few complete days
+BATCH_BYTES = 6 << 20  # some three days of a busy pair
 PATIENCE_S = 0.5
 
 
@@ -85,6 +85,21 @@ class Direct:
     def batch(self) -> tuple[int, float]:
         """Bytes of a batch, and seconds to wait for it to become full."""
         return (BATCH_BYTES, PATIENCE_S) if self.days else (USUAL_BATCH_BYTES, 0.0)
+
+    def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
+        """Of each topic the hours of its last day, from the first on, while the day is not whole."""
+        topics: dict[str, list[MessageSlice]] = defaultdict(list)
+        for part in parts if self.days else ():
+            topics[part.message.topic].append(part)
+        held: list[MessageSlice] = []
+        before_us = now_us() - self.days * DAY_US
+        for inside in topics.values():
+            hours = [part.record.header.hour_start_us for part in inside]
+            day = hours[-1] // DAY_US
+            first = next(number for number, hour in enumerate(hours) if hour // DAY_US == day)
+            if (day + 1) * DAY_US <= before_us and len({hour for hour in hours if hour // DAY_US == day}) < 24:
+                held += inside[first:]
+        return held if sum(len(part.message.data) for part in held) < BATCH_BYTES else []
 
     @contextmanager
     def written(

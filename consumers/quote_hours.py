@@ -53,6 +53,7 @@ class Hours:
         self._confirm_s = load(DukascopySettings).empty_confirm_seconds
         self._direct = Direct()
         self.batch_bytes, self.patience_s = self._direct.batch
+        self.hold = self._direct.hold
 
     def read(self, message: Message) -> tuple[QuoteHour, int]:
         hour = decode_quote_hour(message.data, message.layout)

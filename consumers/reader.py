@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from consumers.sink import MOST_PAYLOAD, Batch, PreparedBatch, Sink
+from consumers.sink import MOST_PAYLOAD, Batch, MessageSlice, PreparedBatch, Sink
 from consumers.subscription import Message, Subscription
 
 # Many messages take memory, as do many bytes (`consumers.sink.USUAL_BATCH_BYTES`).
@@ -49,6 +49,9 @@ class Reader(threading.Thread):
         self._idle = idle
         self._stop_event = stop
         self.failure: BaseException | None = None
+        self._held: list[MessageSlice] = []  # to be stored with what comes next
+        self._waiting: list[Message] = []  # theirs, and those behind them on their topics
+        self._held_until = 0.0
 
     def run(self) -> None:
         try:
@@ -64,6 +67,8 @@ class Reader(threading.Thread):
         """Receive, prepare and hand over one batch."""
         first = self._subscription.receive(IDLE_MS)
         if first is None:
+            if self._held and time.monotonic() >= self._held_until:
+                self._hand_over([], last=True)
             return
         messages, size = [first], len(first.data)
         patient_until = time.monotonic() + self._sink.patience_s
@@ -74,15 +79,11 @@ class Reader(threading.Thread):
             # Not only if nothing came: a steady stream of single messages would be held until the batch is full.
             if len(more) < self._subscription.chunk and self._idle.is_set() and time.monotonic() >= patient_until:
                 break
-        ready = self._prepared(messages)
-        self._idle.clear()
-        while not self._stop_event.is_set():
-            with suppress(queue.Full):
-                self._handover.put(ready, timeout=0.2)
-                return
+        self._hand_over(messages, last=False)
 
-    def _prepared(self, messages: list[Message]) -> Ready:
-        batch = Batch(self._subscription, len(messages), last_of_topic={one.topic: one for one in messages})
+    def _hand_over(self, messages: list[Message], *, last: bool) -> None:
+        """`last`: nothing is held back for what comes next."""
+        batch = Batch(self._subscription)
         fitting = []
         for message in messages:
             if (length := len(message.data)) > self._most_bytes:
@@ -90,7 +91,31 @@ class Reader(threading.Thread):
                 batch.letters.add(message, "size", f"{length:,} bytes, more than {self._most_bytes:,}")
             else:
                 fitting.append(message)
-        batch.parts = self._sink.read_all(fitting, batch.letters)
+        parts = [*self._held, *self._sink.read_all(fitting, batch.letters)]
+        self._held = [] if last else self._sink.hold(parts)
+        self._held_until = time.monotonic() + self._sink.patience_s
+        held = {id(part.message) for part in self._held}
+        batch.parts = [part for part in parts if id(part.message) not in held]
+        # A message is acknowledged with all before it on its topic, so from the first that is held on they all wait.
+        waiting: dict[str, list[Message]] = {}
+        for message in [*self._waiting, *messages]:
+            if id(message) in held or message.topic in waiting:
+                waiting.setdefault(message.topic, []).append(message)
+            else:
+                batch.messages += 1
+                batch.last_of_topic[message.topic] = message
+        self._waiting = [message for topic in waiting.values() for message in topic]
+        if batch.last_of_topic or batch.letters:
+            self._put(self._prepared(batch))
+
+    def _put(self, ready: Ready) -> None:
+        self._idle.clear()
+        while not self._stop_event.is_set():
+            with suppress(queue.Full):
+                self._handover.put(ready, timeout=0.2)
+                return
+
+    def _prepared(self, batch: Batch) -> Ready:
         try:
             return Ready(batch, self._sink.prepare(batch.parts))
         except Exception as error:  # a value that no check covers: storing by halves finds the message

@@ -149,9 +149,18 @@ class Sink(Protocol):
         """Read all messages of a batch; refused ones become letters."""
         ...
 
+    def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
+        """What is better stored with what comes next, within `patience_s`: of each topic the last parts, or none."""
+        ...
+
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
         """Check and convert the rows of a batch; bad rows become letters."""
         ...
+
+
+def hold_nothing(parts: Sequence[MessageSlice]) -> list[MessageSlice]:
+    """Every part is stored with those that it came with."""
+    return []
 
 
 def read_each(

@@ -15,7 +15,15 @@ import numpy.typing as npt
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
-from consumers.sink import USUAL_BATCH_BYTES, DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import (
+    USUAL_BATCH_BYTES,
+    DeadLetter,
+    DeadLetters,
+    MessageSlice,
+    WriteResult,
+    hold_nothing,
+    read_each,
+)
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
 from consumers.validation import check_address, time_ok
@@ -45,6 +53,7 @@ class Trades:
     schema = "trades"
     divisible = True
     batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
+    hold = staticmethod(hold_nothing)
 
     def __init__(self) -> None:
         self.instruments = Instruments()

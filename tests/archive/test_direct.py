@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from consumers.quote_hours import Hours
+from consumers.reader import Reader, Ready
+from consumers.sink import Batch
+from consumers.subscription import Message
 from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import Archive
 from pipeline.archive.storage import Folder
@@ -155,7 +160,73 @@ def test_a_sweep_leaves_files_alone_that_a_writer_is_about_to_commit(
 
 
 def test_batches_are_large_enough_for_days_only_where_days_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Hours().batch_bytes > 10_000_000
+    assert Hours().batch_bytes > 5_000_000
     monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "0")
     assert load(ArchiveSettings).direct_days == 0
     assert Hours().batch_bytes < 1_000_000
+
+
+class Fed:
+    """A subscription that gives what it was fed, one message at a time."""
+
+    chunk = 1
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = iter(messages)
+
+    def open(self) -> bool:
+        return True
+
+    def renew(self) -> None: ...
+
+    def receive(self, timeout_ms: int) -> Message | None:
+        message = next(self._messages, None)
+        if message is None:
+            threading.Event().wait(timeout_ms / 1000)
+        return message
+
+    def receive_more(self) -> list[Message]:
+        message = next(self._messages, None)
+        return [message] if message else []
+
+
+def batches(messages: list[Message], sink: Hours) -> list[Batch]:
+    """What a reader makes of messages, until nothing is left."""
+    handover: queue.Queue[Ready] = queue.Queue(maxsize=1)
+    idle, stop = threading.Event(), threading.Event()
+    idle.set()
+    reader = Reader(cast(Any, Fed(messages)), sink, handover, idle, stop)
+    reader.start()
+    found: list[Batch] = []
+    try:
+        while sum(batch.messages for batch in found) < len(messages):
+            found.append(handover.get(timeout=30).batch)
+            idle.set()
+    finally:
+        stop.set()
+        reader.join()
+    assert reader.failure is None
+    return found
+
+
+def test_a_batch_ends_with_a_day_and_what_is_left_of_one_waits_no_longer_than_it_must() -> None:
+    """A day that two batches have halves of goes through the table."""
+    sink = Hours()
+    day = len(b"".join(message.data for message in eurusd_messages()))
+    sink.batch_bytes = day * 5 // 4  # a day and six hours
+    messages = [message for n in range(3) for message in eurusd_messages(EURUSD_DAY + timedelta(days=n))]
+    messages += eurusd_messages(EURUSD_DAY + timedelta(days=3))[:5]
+    found = batches(messages, sink)
+    assert [message for batch in found for part in batch.parts for message in [part.message]] == messages
+    assert [len(batch.parts) % 24 for batch in found] == [0] * (len(found) - 1) + [5]
+    last = [batch.last_of_topic[messages[0].topic] for batch in found]
+    assert last == [batch.parts[-1].message for batch in found], "nothing that is held is acknowledged"
+
+
+def test_a_refused_message_behind_one_that_is_held_is_acknowledged_with_it() -> None:
+    messages = eurusd_messages()
+    broken = Message(messages[0].topic, b"no hour at all", None)
+    early, late = batches([*messages[:24], *eurusd_messages(EURUSD_DAY + timedelta(days=1))[:2], broken], Hours())
+    assert early.last_of_topic == {messages[0].topic: messages[23]}
+    assert late.last_of_topic == {messages[0].topic: broken}
+    assert (len(list(early.letters)), len(late.parts), late.messages) == (1, 2, 3)
