@@ -137,4 +137,4 @@ def test_a_wrong_setting_in_a_container_is_one_sentence(image: tuple[Path, dict[
     with started(*image, {"PULSAR_URL": "localhost"}, "producers.kraken") as process:
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "PULSAR_URL: is not the address of a broker" in text
+    assert "PULSAR_URL: is not a broker URL" in text

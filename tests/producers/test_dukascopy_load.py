@@ -206,7 +206,7 @@ def test_ctrl_c_in_a_load_counts_what_is_done(env: Environment, database_url: st
         assert done["hours_stored"] >= 2
         assert done["quotes"] > 0
         assert done["text"].startswith("stopped before it was done")
-        assert "hours open from" in error
+        assert "hours missing from" in error
         assert "stopped before it was its turn" in error
 
 
