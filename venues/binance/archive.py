@@ -29,6 +29,7 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.retry import asking
+from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from schemas.records import TradeRow
 from venues.binance import parse
@@ -65,7 +66,7 @@ class Archive:
         name = f"{symbol}-trades-{datetime.fromtimestamp(day * DAY_S, UTC):%Y-%m-%d}.zip"
         file = self._folder / name
         now = time.monotonic()
-        if now - self._without.get(name, -AGAIN_S) < AGAIN_S or (day + 1) * DAY_S > time.time():
+        if now - self._without.get(name, -AGAIN_S) < AGAIN_S or (day + 1) * DAY_S * 1_000_000 > now_us():
             return None
         if file.exists():
             return file

@@ -8,11 +8,11 @@ and the key of the setting is sent. Nothing else depends on it: limits are those
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core.errors import Refused, WrongAnswer
+from pipeline.core.runtime import now_us
 from venues.binance import parse
 from venues.binance.archive import Archive, DayFiles
 from venues.binance.settings import BinanceSettings
@@ -68,7 +68,7 @@ class BinanceRest:
     def _body(self, answer: Answer) -> bytes:
         used = answer.headers.get(WEIGHT, "")
         if used.isdecimal() and int(used) > MOST_WEIGHT:
-            self._limit.hold(60.0 - time.time() % 60.0)  # counted anew with each minute
+            self._limit.hold(60.0 - now_us() / 1e6 % 60.0)  # counted anew with each minute
         return answer.body
 
     def newest(self, product_id: str, count: int) -> Page:
