@@ -24,6 +24,7 @@ import pyarrow as pa
 from consumers.hour_state import Candidate, Name
 from consumers.sink import USUAL_BATCH_BYTES, MessageSlice
 from pipeline.archive import catalog, files, ledger
+from pipeline.archive.archive import clear_left_behind, remove
 from pipeline.archive.layout import LAYOUTS, Span
 from pipeline.archive.open import open_storage
 from pipeline.archive.rows import decimals, ints
@@ -110,8 +111,12 @@ class Direct:
         if not days:
             yield Days()
             return
-        storage = self._storage = self._storage or open_storage(self._settings)
-        # The archive's sweep waits for this lock; a dead process does not hold it.
+        if self._storage is None:
+            self._storage = open_storage(self._settings)
+            with suppress(OSError):  # the archive's sweep does it then
+                clear_left_behind(conn, self._storage)
+        storage = self._storage
+        # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
         catalog.lock_writing(conn)
         try:
             begun = ledger.begin_direct(conn, [day.span for day in days])
@@ -122,8 +127,9 @@ class Direct:
             yield made
             for day in made.days:
                 if day.begun and not made.committed.issuperset(day.hours):
-                    _remove(storage, day.begun)
-                    ledger.not_writing(conn, day.span)
+                    with suppress(OSError):  # the next sweep does it then
+                        remove(storage, day.begun.path)
+                        ledger.not_writing(conn, day.span)
         finally:
             with suppress(psycopg.Error):  # a lost connection holds no lock
                 catalog.unlock_writing(conn)
@@ -191,9 +197,3 @@ def _write_one(storage: Storage, day: _Day) -> str | None:
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _remove(storage: Storage, begun: ledger.Begun) -> None:
-    with suppress(OSError):
-        (storage.work / begun.path.rpartition("/")[2]).unlink(missing_ok=True)
-        storage.remove(begun.path)

@@ -57,6 +57,24 @@ def check(storage: Storage, path: str, layout: Layout) -> Checked:
     return Checked(digest.rows, digest.hexdigest(), totals)
 
 
+def remove(storage: Storage, path: str) -> None:
+    """Remove a file that will not be committed, finished or not."""
+    (storage.work / path.rpartition("/")[2]).unlink(missing_ok=True)
+    storage.remove(path)
+
+
+def clear_left_behind(conn: Connection, storage: Storage) -> int:
+    """Remove what killed writers began and did not commit, unless somebody is writing; how many files."""
+    removed = 0
+    with conn.transaction():
+        if catalog.nobody_writing(conn):
+            for span, path in ledger.left_behind(conn):
+                remove(storage, path)
+                ledger.not_writing(conn, span)
+                removed += 1
+    return removed
+
+
 class Archive:
     """The archive of one database in one storage. `conn` holds the archive's lock and has no statement time-out."""
 
@@ -73,7 +91,7 @@ class Archive:
         try:
             written, saw = self._write(begun)
             if written is None:
-                self._remove(begun.path)
+                remove(self._storage, begun.path)
             if not ledger.commit(self._conn, begun, written, saw):
                 self._give_up(begun)
                 return None
@@ -123,22 +141,12 @@ class Archive:
         return pa.concat_tables(files.read(self._storage.open(file.path)))
 
     def _give_up(self, begun: ledger.Begun) -> None:
-        self._remove(begun.path)
+        remove(self._storage, begun.path)
         ledger.not_writing(self._conn, begun.span)
-
-    def _remove(self, path: str) -> None:
-        (self._storage.work / path.rpartition("/")[2]).unlink(missing_ok=True)
-        self._storage.remove(path)
 
     def sweep(self, grace_s: float = GRACE_S) -> int:
         """Remove files that a killed writer left behind, and versions whose grace is over; how many."""
-        removed = 0
-        with self._conn.transaction():
-            if catalog.nobody_writing(self._conn):
-                for span, path in ledger.left_behind(self._conn):
-                    self._remove(path)
-                    ledger.not_writing(self._conn, span)
-                    removed += 1
+        removed = clear_left_behind(self._conn, self._storage)
         for file_id, path in ledger.ended(self._conn, grace_s):
             with self._conn.transaction():
                 catalog.forget(self._conn, file_id)

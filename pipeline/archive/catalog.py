@@ -42,8 +42,9 @@ def unlock_writing(conn: Connection) -> None:
 
 
 def nobody_writing(conn: Connection) -> bool:
-    """Whether no other program writes files, and none begins to before the transaction ends."""
-    return bool(query.scalar(conn, "SELECT pg_try_advisory_xact_lock(%s, 1)", (LOCK,)))
+    """Whether nobody but this connection writes files, and nobody begins to before the transaction ends."""
+    asked = "SELECT pg_try_advisory_xact_lock(%(key)s, 0) AND pg_try_advisory_xact_lock(%(key)s, 1)"
+    return bool(query.scalar(conn, asked, {"key": LOCK}))
 
 
 def data_path(conn: Connection) -> str | None:

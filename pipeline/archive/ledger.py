@@ -184,7 +184,11 @@ def begin_direct(conn: Connection, spans: Sequence[Span]) -> dict[Span, Begun]:
                 " WHERE NOT EXISTS (SELECT FROM quote_hours WHERE instrument_id = %(id)s AND hour >= %(from)s"
                 "   AND hour < %(to)s AND ticks > 0)"
                 " AND NOT EXISTS (SELECT FROM archive_spans WHERE instrument_id = %(id)s AND kind = %(kind)s"
-                "   AND from_ts < %(to)s AND to_ts > %(from)s)",
+                "   AND from_ts < %(to)s AND to_ts > %(from)s AND (from_ts, to_ts) <> (%(from)s, %(to)s))"
+                # begun before by a writer that was killed, and cleared since
+                " ON CONFLICT (instrument_id, kind, from_ts) DO UPDATE SET writing = excluded.writing"
+                " WHERE archive_spans.writing IS NULL AND archive_spans.archived_changes IS NULL"
+                "   AND archive_spans.changes = 0",
                 {**_named(span), "path": path},
             )
             if made.rowcount:

@@ -18,6 +18,7 @@ from consumers.sink import Batch
 from consumers.subscription import Message
 from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import Archive
+from pipeline.archive.layout import Span, day_of
 from pipeline.archive.storage import Folder
 from pipeline.core.settings import ArchiveSettings, load
 from pipeline.verify import verify
@@ -126,12 +127,13 @@ def test_a_batch_that_fails_after_its_files_leaves_nothing_that_counts(
     def broken(*_: Any, **__: Any) -> None:
         raise psycopg.OperationalError("the connection is lost")
 
+    sink = Hours()
     with monkeypatch.context() as patched:
         patched.setattr(ledger, "commit_direct", broken)
         with pytest.raises(psycopg.OperationalError):
-            store(Hours(), conn, eurusd_messages(EURUSD_DAY))
+            store(sink, conn, eurusd_messages(EURUSD_DAY))
     assert len(ledger.left_behind(conn)) == 1
-    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    assert store(sink, conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
     assert in_table(conn) == EURUSD_QUOTES
     archive = archive_in(conn, tmp_path / "archive")
     assert archive.sweep() == 1
@@ -230,3 +232,16 @@ def test_a_refused_message_behind_one_that_is_held_is_acknowledged_with_it() -> 
     assert early.last_of_topic == {messages[0].topic: messages[23]}
     assert late.last_of_topic == {messages[0].topic: broken}
     assert (len(list(early.letters)), len(late.parts), late.messages) == (1, 2, 3)
+
+
+def test_a_writer_that_starts_again_clears_what_it_left_and_takes_the_day_up(conn: Any, tmp_path: Path) -> None:
+    """A day that was begun once must not go through the table for ever."""
+    store(Hours(), conn, eurusd_messages(EURUSD_DAY + timedelta(days=1))[:1])  # makes the instrument
+    (number,) = conn.execute("SELECT instrument_id FROM instruments").fetchone()
+    span = Span(number, "dukascopy", "EUR-USD", "quotes", *day_of(EURUSD_DAY))
+    left = tmp_path / "archive" / ledger.begin_direct(conn, [span])[span].path
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    assert not left.exists()
+    assert conn.execute("SELECT rows, in_tables FROM archived").fetchall() == [(EURUSD_QUOTES, False)]
