@@ -1,9 +1,9 @@
 """The image: built from the Containerfile by `buildah`, and programs started from it.
 
-It takes three minutes and more, so it runs when it is asked for: `IMAGE_TEST_BASE=FOLDER scripts/test tests/deploy`. The base
-image is made in FOLDER of the packages of Debian by `debootstrap`, unless one is there already, under the name that the
-Containerfile asks for, so that no registry of images is needed. Programs run in the image's root by `chroot`, beside
-the tests' own broker and database: no daemon, no network of its own.
+It takes three minutes and more, so it runs when it is asked for: `IMAGE_TEST_BASE=FOLDER scripts/test tests/deploy`.
+The base image is made in FOLDER of the packages of Debian by `debootstrap`, unless one is there already, under the
+name that the Containerfile asks for, so that no registry of images is needed. Programs run in the image's root by
+`chroot`, beside the tests' own broker and database: no daemon, no network of its own.
 """
 
 from __future__ import annotations
