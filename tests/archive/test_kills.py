@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.core.settings import PROJECT
 
-ROUNDS = int(os.environ.get("ARCHIVE_KILLS", "25"))
+ROUNDS = int(os.environ.get("ARCHIVE_KILLS", "12"))
 SEED = int(os.environ.get("ARCHIVE_KILLS_SEED", "1"))
 
 

@@ -59,7 +59,7 @@ def read_back(topic: str) -> list[tuple[int, tuple[int, int]]]:
         message = reader.read_next(30_000)
         header = decode_quote_hour(message.data()).header
         place = message.message_id().ledger_id(), message.message_id().entry_id()
-        found.append(((header["hour_start_us"] - T0_US) // HOUR_US, place))
+        found.append(((header.hour_start_us - T0_US) // HOUR_US, place))
     client.close()
     return found
 

@@ -182,7 +182,7 @@ def test_bytes_are_read_by_the_schema_that_they_were_written_with(rig: Rig) -> N
     rig.settled()
     assert rig.one("SELECT array_agg(trade_id::int ORDER BY trade_id) FROM trades WHERE trade_id < 10") == [0, 3]
     assert [(letter["reason"], letter["detail"]) for letter in rig.letters()] == [
-        ("schema", "written with other fields than ours")
+        ("schema", "written with other fields than our schema's")
     ] * 2
 
 

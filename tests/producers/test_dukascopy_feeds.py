@@ -128,7 +128,7 @@ def test_one_instrument_that_cannot_be_stored_costs_no_other(
         assert done.returncode == 1, done.stdout + done.stderr
     assert states(database_url, "EUR-USD") == {"present": 24}
     assert states(database_url, "GBP-USD") == {}
-    assert "GBPUSD: 24 hours open" in done.stderr
+    assert "GBPUSD: 24 hours missing" in done.stderr
     assert "price_scale" in done.stderr
 
 

@@ -257,7 +257,7 @@ def test_symbols_short_of_the_quorum_are_named_and_left_out(program: Candles, tm
     ("flags", "says"),
     [
         (["--symbols=NOSUCH/USD"], "lower --min-exchanges-required"),
-        (["--min_exchanges_required=4"], "only 3 exchange(s) are named"),
+        (["--min_exchanges_required=4"], "only 3 exchange(s) are given"),
         (["--exchanges=binanse"], "did you mean binance?"),
         (["--candle-granularity-minutes=7"], "does not offer it"),
         (["--backfill-start-date=soon"], "--backfill-start-date"),

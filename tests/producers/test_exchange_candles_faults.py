@@ -83,7 +83,10 @@ def test_a_volume_that_grows_after_the_close_is_not_kept(program: Candles, tmp_p
         while not program.rows(young, began)[0][0] and time.monotonic() < deadline:
             time.sleep(0.2)
         assert program.rows(young, began)[0][0], output.read_text()  # shown before it is final
-        while program.rows(closed, began)[0][0] < 3 and time.monotonic() < deadline:
+        agreed = "SELECT count(*) FROM consensus_candles_1m WHERE bucket >= %s"
+        while (
+            program.rows(closed, began)[0][0] < 3 or not program.rows(agreed, began)[0][0]
+        ) and time.monotonic() < deadline:
             assert follower.poll() is None, output.read_text()
             time.sleep(0.5)
         assert program.rows(closed, began)[0][0] >= 3, output.read_text()
@@ -117,7 +120,7 @@ def test_bad_rows_are_letters_and_cost_themselves(program: Candles) -> None:
     start = hours_ago(3)
     result = program.run(f"--backfill-start-date={start.isoformat()}")
     assert result.returncode == 1, result.stdout + result.stderr
-    for text in ("binance BTC-USD", "close: 'NaN' is not a decimal number", "coinbase BTC-USD", "begins 30 s after"):
+    for text in ("binance BTC-USD", "close: 'NaN' is not a decimal number", "coinbase BTC-USD", "starts 30 s after"):
         assert text in result.stderr
     assert "kraken" not in result.stderr
     assert len(result.stderr) < 4000
@@ -284,6 +287,11 @@ def test_ccxt_is_bounded(tmp_path: Path, kind: str) -> None:
         exchange._session.whole_s = 1.0 if kind == "drip" else 60.0
         with pytest.raises(Unavailable) as caught:
             exchange.load_markets(1)
-        says = {"bomb": "bytes when decoded", "endless": "more than", "drip": "not complete", "redirect": "elsewhere"}
+        says = {
+            "bomb": "bytes when decoded",
+            "endless": "more than",
+            "drip": "not complete",
+            "redirect": "redirects are not followed",
+        }
         assert says[kind] in str(caught.value)
         assert sent[0] < 2 * exchange._session.max_bytes

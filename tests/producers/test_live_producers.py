@@ -87,12 +87,11 @@ def test_after_a_cut_it_connects_again_and_lists_the_missed_time(
 ) -> None:
     with running(f"producers.{venue}", settings, tmp_path) as program:
         subscribed(program)
+        tickers = lambda: published(settings, "ticker", "tickers", f"{venue}.btc-usd")  # noqa: E731
+        until("a ticker", tickers)  # before the first one the time missed began before this program
         simulator.fault("cut", venue, count=1, seconds=1, refuse_for=1)
         subscribed(program, 2)
-        until(
-            "a ticker",
-            lambda: [t for t in published(settings, "ticker", "tickers", f"{venue}.btc-usd") if t["missed_since_us"]],
-        )
+        until("a ticker that says so", lambda: [one for one in tickers() if one["missed_since_us"]])
         assert program.metric("websocket_connection_errors_total") >= 1
         assert program.end() == 0
 

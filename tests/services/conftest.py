@@ -10,6 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.writer_help import until
+
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
 Login = Callable[[str], psycopg.Connection[Any]]
 
 
@@ -33,4 +36,6 @@ def login(database_url: str) -> Iterator[Login]:
     for name, connection in made:
         connection.close()
         with psycopg.connect(database_url, autocommit=True) as conn:
+            # The server takes the session's temporary tables away after the client has gone.
+            until(lambda conn=conn, name=name: conn.execute(_SESSIONS, (name,)).fetchone() == (0,))
             conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
