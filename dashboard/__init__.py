@@ -1,1 +1,1 @@
-"""The web page: live charts, completeness and the state of the pipeline. `python -m dashboard`"""
+"""The dashboard: live charts, completeness and the state of the pipeline. `python -m dashboard`"""

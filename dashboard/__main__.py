@@ -43,7 +43,7 @@ async def _serve(host: str, port: int, stop: threading.Event) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of DASHBOARD_PORT; 0: any free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Overrides DASHBOARD_PORT; 0: any free port.")
 @program("dashboard")
 def main(port: int | None) -> None:
     """Serve the dashboard."""

@@ -1,4 +1,4 @@
-"""`python -m dashboard.assets`: bring the chart library to this checkout (`pipeline.services.charts_library`)."""
+"""`python -m dashboard.assets`: install the chart library (`pipeline.services.charts_library`)."""
 
 import sys
 

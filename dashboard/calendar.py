@@ -1,4 +1,4 @@
-"""The page of completeness: per instrument a day's worth of squares, and what is behind the coloured ones."""
+"""The completeness calendar: a square per instrument and day, with details."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pipeline.stream.instruments import Instrument
 from venues.adapter import Proof
 
 DAYS = 182
-# Counting repaired trades reads them; the answer is kept for this long.
+# Counting repaired trades reads them; the result is cached for this long.
 KEEP_S = 10.0
 _MOST_KEPT = 64  # of some 100 kB each
-# A span costs two look-ups in an index: 5,000 take 1.3 s while 16 processes want the same two cores. Days before the
-# last that fits are not known.
+# A span costs two index look-ups: 5,000 take 1.3 s while 16 processes compete for two cores. Days before the last span
+# that fits are unknown.
 _MOST_SPANS = 5_000
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is claimed of an instrument, see sql/dashboard/known.sql."""
+    """The ledger's knowledge of an instrument, see sql/dashboard/known.sql."""
 
     live: bool
     proven_until: datetime | None
@@ -36,7 +36,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Day:
-    """What is stored of a day; `repaired` None: not counted."""
+    """The stored data of a day; `repaired` None: not counted."""
 
     day: date
     rows: int
@@ -45,7 +45,7 @@ class _Day:
 
 @dataclass(frozen=True)
 class _Archived:
-    """A day of which a file has the rows; `in_tables`: the tables too."""
+    """An archived day; `in_tables`: the rows are in the tables too."""
 
     day: date
     in_tables: bool
@@ -59,13 +59,14 @@ class Calendar:
         self._kept: OrderedDict[tuple[int, date | None], tuple[float, list[dict[str, Any]]]] = OrderedDict()
 
     async def days(self, one: Instrument, end: date | None) -> list[dict[str, Any]]:
-        """The `DAYS` days up to `end` (included; None: the instrument's last, today where it is streamed), ascending;
-        none where nothing is stored.
+        """Return the `DAYS` days up to `end` (inclusive; None: the instrument's last, today if streamed), ascending;
+        empty if nothing is stored.
 
-        `tier`: where the rows are: tables, both (a file has them too), files, or None where there are none.
+        `tier`: where the rows are: tables, files, both, or None if there are none.
 
-        `state`: complete, repaired (complete after a repair), missing, unknown (nobody could ask the venue), lost (some
-        of it cannot be had: too old, refused), explained (the venue has none), partial, sampled, unproven or empty.
+        `state`: complete, repaired (complete after a repair), missing, unknown (the venue could not be asked), lost
+        (some data cannot be fetched: too old, refused), explained (the venue has none), partial, sampled, unproven or
+        empty.
         """
         kept = self._kept.get((one.instrument_id, end))
         if kept is not None and time.monotonic() - kept[0] < KEEP_S:
@@ -85,7 +86,7 @@ class Calendar:
         claim = known[0] if known else _Known(live=False, proven_until=None, unknown=False)
         last = end or await self._last_day(one)
         if end is None and claim.live and (last is None or (today - last).days < DAYS):
-            last = today  # what is missing now belongs to it
+            last = today  # data missing now belongs to today
         if last is None:
             return []
         first = last - timedelta(days=DAYS - 1)
@@ -143,7 +144,7 @@ def _between(first: date, last: date) -> list[date]:
 
 
 def _enter(days: dict[date, dict[str, Any]], span: Interval, proof: str | None, first: date, last: date) -> None:
-    """Onto each day that a span touches."""
+    """Add a span to each day that it touches."""
     begins = datetime.fromtimestamp(span.from_s, UTC).date()
     ends = datetime.fromtimestamp(max(span.from_s, span.to_s - 0.001), UTC).date()
     for day in _between(max(begins, first), min(ends, last)):
@@ -163,7 +164,7 @@ def _midnight(day: date) -> datetime:
 
 
 def _share(count: int | None, from_s: float, to_s: float, day: date) -> int:
-    """Hours of a run of hours that lie on `day`."""
+    """Return the hours of a range of hours that lie on `day`."""
     begin = _midnight(day).timestamp()
     return max(0, int(min(to_s, begin + 86_400) - max(from_s, begin)) // 3600) or (count or 1)
 

@@ -1,4 +1,4 @@
-"""The page's own files: a list made at the start, so that no path leads anywhere else."""
+"""The page's static files: a fixed list made at the start, so that no path leads elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {
 
 
 class Files:
-    """Answers `/`, `/static/…` and `/vendor/…`; the browser keeps a file until it has changed."""
+    """Serves `/`, `/static/…` and `/vendor/…`; browsers cache a file until it changes."""
 
     def __init__(self) -> None:
         self._files = {"/": STATIC / "index.html"}
@@ -37,7 +37,7 @@ class Files:
         file = self._files.get(request.path)
         if file is None:
             raise web.HTTPNotFound
-        body = file.read_bytes()  # 190 kB at most, and in the system's memory
+        body = file.read_bytes()  # 190 kB at most, and in the page cache
         tag = hashlib.sha256(body).hexdigest()[:32]
         sent = request.if_none_match
         if sent is not None and any(one.value == tag for one in sent):

@@ -1,9 +1,8 @@
-"""Connections of the page: how many, how long one may be idle, and an answer with headers to what is no request.
+"""Limits of the page's connections: their number and idle time; and an answer with headers to invalid requests.
 
-A half-open request costs a file and some 20 kB for as long as it is left open. So a connection that has no request
-being answered is closed after `IDLE_S`, whether its bytes come slowly or not at all and whether it takes its answer or
-not; and when `MOST` are open, a new one takes the place of the one that has been idle longest. A browser sends its
-request within milliseconds, so 300 half-open ones beside it do not keep it out.
+A half-open request occupies a file descriptor and some 20 kB while it is open. So a connection without a request being
+answered is closed after `IDLE_S`, however slowly it sends or reads; and if `MOST` are open, a new one replaces the one
+idle for longest. A browser sends its request within milliseconds, so 300 half-open connections do not lock it out.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ LINE_BYTES, HEADERS_MOST = 4_096, 64
 
 
 class Connections:
-    """The open ones. `connections()` is a protocol factory for `loop.create_server`."""
+    """The open connections. `connections()` is a protocol factory for `loop.create_server`."""
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
-        self.open: dict[Connection, None] = {}  # in the order in which they fell idle, or were opened
+        self.open: dict[Connection, None] = {}  # in the order in which they became idle
 
     def __call__(self) -> Connection:
         return Connection(
@@ -46,7 +45,7 @@ class Connections:
         )
 
     def make_room(self) -> None:
-        """Close the one that has been idle longest where there are too many; all busy: close the newest."""
+        """If there are too many, close the one idle for longest, or the newest if all are busy."""
         if len(self.open) < MOST:
             return
         oldest = next((one for one in self.open if not one.busy), None)
@@ -56,7 +55,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's handler of one connection, which knows whether a request of it is being answered."""
+    """aiohttp's connection handler, which tracks whether a request is being answered."""
 
     __slots__ = ("_all", "_timer", "busy")
 
@@ -80,7 +79,7 @@ class Connection(web.RequestHandler):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """While a request is being answered the connection is not idle."""
+        """Context manager: the connection is not idle while a request is answered."""
         self.busy = True
         if self._timer is not None:
             self._timer.cancel()
@@ -89,14 +88,14 @@ class Connection(web.RequestHandler):
         finally:
             self.busy = False
             if self._all.open.pop(self, self) is None:
-                self._all.open[self] = None  # idle from now on: the last in the row
+                self._all.open[self] = None  # idle from now on: last in the order
                 self._rest()
 
     def _rest(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)
 
     def abort(self) -> None:
-        """Close at once, whatever waits to be sent."""
+        """Close at once, discarding unsent data."""
         self._all.open.pop(self, None)
         transport = self.transport
         self.force_close()
@@ -107,8 +106,8 @@ class Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What cannot be read as a request is answered by aiohttp itself, past the application."""
-        response = refusal(status, "this is not a request that can be read" if status < 500 else "internal error")
+        """Answer invalid requests, which aiohttp handles without the application."""
+        response = refusal(status, "invalid request" if status < 500 else "internal error")
         response.headers.update(HEADERS)
         response.force_close()
         return response

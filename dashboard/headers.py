@@ -1,8 +1,8 @@
-"""Who may ask, and what every answer says to the browser.
+"""Access control, and the security headers of every answer.
 
-The page is reachable for every program of this machine, hence for every page that the person has open in a browser. A
-foreign page cannot read an answer, but could make us work, or show this page inside of itself. So: only our own name in
-`Host` (a foreign name that leads here is refused), only requests that a browser calls the page's own, no frames.
+Every program on this machine can reach the page, hence every web page open in a browser. A foreign page cannot read an
+answer, but could cause load, or embed this page. So: only our own name in `Host` (foreign names that resolve to this
+address are refused), only same-origin requests of a browser, no frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import get_logger, redact
 
-# Nothing is loaded from elsewhere; styles inside of elements are the chart library's.
+# Nothing is loaded from other origins; inline styles are the chart library's.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -37,22 +37,23 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def refusal(status: int, text: str) -> web.Response:
-    """A sentence as JSON. Not longer than a screen, whatever was asked."""
+    """Return a sentence as JSON, truncated."""
     body = orjson.dumps({"error": text[:_LONGEST].encode("utf-8", "replace").decode()})
     return web.Response(body=body, status=status, content_type="application/json")
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Onto every answer of the application, those to wrong paths included."""
+    """Add the headers to every answer, including those for unknown paths."""
     response.headers.update(HEADERS)
     kept = request.path.startswith(("/static/", "/vendor/")) and response.status in (200, 304)
     response.headers["Cache-Control"] = "no-cache" if kept else "no-store"
 
 
 def stranger(request: web.Request) -> str | None:
-    """Why this request is not the page's own; None when it is, or comes from no browser."""
-    if not request.raw_path.startswith("/"):  # a proxy's way of asking; its host would count, not the header's
-        return "ask for a path, not for an address"
+    """Return why a request is not the page's own; None if it is, or does not come from a browser."""
+    # an absolute URL, as sent to proxies; its host would count, not the header's
+    if not request.raw_path.startswith("/"):
+        return "request a path, not a URL"
     hosts = request.headers.getall("Host", [])
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return "open this page as 127.0.0.1 or localhost"
@@ -69,7 +70,7 @@ def stranger(request: web.Request) -> str | None:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse strangers; errors as JSON with a sentence, never a stack trace."""
+    """Refuse foreign requests; return errors as JSON with a sentence, never a stack trace."""
     why = stranger(request)
     if why is not None:
         return refusal(403, why)

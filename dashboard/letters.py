@@ -1,4 +1,4 @@
-"""The newest dead letters, for all pages together: read in a thread, kept, and read again only when some were added."""
+"""The newest dead letters, shared by all pages: read in a thread, cached, and read again only if some were added."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from pipeline.core.errors import Unavailable
 from pipeline.core.settings import PulsarSettings
 
 SHOWN = 100
-# The first answer of a broker that has just been asked takes seconds on a busy machine; reading itself ends after
-# `letter_box.MOST_S`.
+# The broker's first answer takes seconds on a busy machine; reading itself ends after `letter_box.MOST_S`.
 WAIT_S = 15.0
 TEXT_MOST, WORD_MOST = 4_000, 300
-# Integers beyond this lose digits in a browser.
+# Larger integers lose digits in a browser.
 _EXACT = 1 << 53
 
 
 class Letters:
-    """`await letters.newest()`."""
+    """The newest dead letters: `await letters.newest()`."""
 
     def __init__(self, settings: PulsarSettings, client: pulsar.Client) -> None:
         self._settings, self._client = settings, client
@@ -36,13 +35,13 @@ class Letters:
         self.close = self._shared.close
 
     async def newest(self) -> dict[str, Any]:
-        """`total` and the newest `letters`, newest first, without those that were sent again. Raises `Unavailable`."""
+        """Return `total` and the newest `letters`, newest first, without replayed ones. Raises `Unavailable`."""
         if not await self._shared.renew(WAIT_S):
-            raise Unavailable(f"the broker did not give the dead letters within {WAIT_S:.0f} s")
+            raise Unavailable(f"the broker did not return the dead letters within {WAIT_S:.0f} s")
         return self._found
 
     def _read(self) -> None:
-        """In the thread. Raises `Unavailable`."""
+        """Read the letters. Runs in the thread. Raises `Unavailable`."""
         ledgers = {topic: self._admin.ledgers(topic) for topic in letter_box.topics(self._settings)}
         ends = {topic: found[-1] if found else None for topic, found in ledgers.items()}
         if not self._found or ends != self._ends:
@@ -50,14 +49,14 @@ class Letters:
             letters = letter_box.read(self._settings, self._client)
             shown = [shown_letter(one) for one in reversed(letters) if not one.replayed]
             entries = sum(count for found in ledgers.values() for _, count in found)
-            backlog = sum(self._admin.backlog(topic, "nobody")[0] for topic in ledgers)  # an entry may hold many
+            backlog = sum(self._admin.backlog(topic, "nobody")[0] for topic in ledgers)  # an entry may have many
             self._found = {"total": max(entries, backlog, len(shown)), "letters": shown[:SHOWN]}
-            # Reading that ran into its time limit is not all: it is done again at the next question.
+            # A read that hit its time limit is incomplete: it is repeated at the next request.
             self._ends = ends if time.monotonic() - began < letter_box.MOST_S else {}
 
 
 def shown_letter(one: DeadLetter) -> dict[str, Any]:
-    """A letter as the page shows it, whatever it holds."""
+    """Return a letter as displayed by the page. Never raises, whatever its content."""
     content = one.content
     whole = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False)
     words = {name: _cut(getattr(one, name), WORD_MOST) for name in ("topic", "message_id", "reason", "detail")}
@@ -74,5 +73,5 @@ def shown_letter(one: DeadLetter) -> dict[str, Any]:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning, and a mark where there is more. What only steers a screen is gone already."""
+    """Truncate a text, with a mark. Control characters have been removed before."""
     return text if len(text) <= most else text[:most] + "…"

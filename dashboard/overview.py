@@ -1,7 +1,7 @@
-"""What `/api/state` says: everything that runs and is stored, asked once for all pages, and never older than it looks.
+"""`/api/state`: the state of the pipeline, collected once for all pages; stale states are marked as such.
 
-Asking takes 0.2 s, and as long as time-outs allow where broker or database are frozen. So it is asked in one thread of
-its own; whoever waits longer than `WAIT_S` gets the last answer, which then says that it is old and is not well.
+Collecting takes 0.2 s, or as long as the timeouts if broker or database are frozen. So it runs in one thread; a request
+that waits longer than `WAIT_S` gets the previous state, marked as old and unhealthy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pipeline.core.times import to_us
 from pipeline.ops import collect
 
 WAIT_S = 5.0
-FIRST_WAIT_S = 15.0  # there is no older answer yet; on a busy machine the first one takes seconds
-# Texts of others, such as a program's reasons, and lists that a page can show.
+FIRST_WAIT_S = 15.0  # for the first state, which takes seconds on a busy machine
+# Limits for texts of programs and for lists on the page.
 LONGEST, MOST = 1_000, 2_000
 
 
@@ -32,36 +32,37 @@ _NOTHING: dict[str, Any] = {
 
 
 class Overview:
-    """`await overview.now()`."""
+    """The current state: `await overview.now()`."""
 
     def __init__(self) -> None:
         self._shared = Shared("state", self._ask)
         self.close = self._shared.close
 
     async def now(self) -> dict[str, Any]:
-        """The state as JSON can carry it. Raises `Unavailable` when there was none yet within `FIRST_WAIT_S`."""
+        """Return the state, JSON-serializable. Raises `Unavailable` if there is none within `FIRST_WAIT_S`."""
         done = await self._shared.renew(WAIT_S if self._shared.newest else FIRST_WAIT_S)
         if self._shared.newest is None:
-            raise Unavailable(f"the state is being asked for; no answer within {FIRST_WAIT_S:.0f} s")
+            raise Unavailable(f"the state is being collected; not ready within {FIRST_WAIT_S:.0f} s")
         asked_s, found = self._shared.newest
         age_s = time.monotonic() - asked_s
-        if not done:  # nobody may take this for how things are now
+        if not done:  # must not look like the current state
             late = f"the state shown is {age_s:.0f} s old: broker, database or a program does not answer"
             found = {**found, "ok": False, "problems": [late, *found["problems"]]}
         return {**found, "age_s": round(age_s, 1)}
 
     def _ask(self) -> dict[str, Any]:
-        """In the thread."""
+        """Collect the state. Runs in the thread."""
         try:
             return plain(collect.collect())
-        except Exception as error:  # one program's odd answer must not hide all others for ever
-            text = f"the state cannot be told: {type(error).__name__}: {str(error)[:LONGEST]}"
+        except Exception as error:  # a program's malformed answer must not hide all others
+            text = f"the state cannot be collected: {type(error).__name__}: {str(error)[:LONGEST]}"
             _, last = self._shared.newest or (0.0, _NOTHING)
             return {**last, "ok": False, "problems": [text]}
 
 
 def plain(found: collect.State) -> dict[str, Any]:
-    """Times as seconds since 1970; `complete` as status says it; texts and numbers that any browser can read."""
+    """Return the state with times as seconds since 1970, `complete` in words, and texts and numbers safe for
+    browsers."""
     made = _bounded(found.json())
     for row, one in zip(made["instruments"], found.instruments, strict=False):
         row["complete"] = one.complete
@@ -74,7 +75,7 @@ def plain(found: collect.State) -> dict[str, Any]:
 
 
 def _bounded(value: Any, depth: int = 0) -> Any:
-    """A copy of what programs said, whatever they said."""
+    """Return a truncated copy of what programs reported."""
     if isinstance(value, dict):
         items = list(value.items())[:MOST] if depth < 8 else []
         return {_bounded(str(key)): _bounded(one, depth + 1) for key, one in items}

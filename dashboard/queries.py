@@ -1,6 +1,6 @@
-"""What the charts ask of the database: instruments, candles of the views, gaps as spans of time.
+"""Queries of the charts: instruments, candles of the views, gaps as intervals of time.
 
-Prices and volumes leave as the decimals they are, written as text; times as whole seconds since 1970.
+Prices and volumes are exact decimals as text, times whole seconds since 1970.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_GAPS = 500
 
 
 async def instruments(store: Store) -> list[Instrument]:
-    """Every instrument with anything stored, or whose trades should be, by venue and product."""
+    """Return all instruments with stored or requested data, by venue and product."""
     found = await store.rows(Instrument, KNOWN + " ORDER BY i.venue, i.product_id")
     return [one for one in found if one.kind is not None]
 
@@ -43,7 +43,7 @@ def candle_row(
     vwap: Decimal | None,
     ticks: int,
 ) -> list[Any]:
-    """[seconds, open, high, low, close, volume, vwap, ticks] of a row of the candle views."""
+    """Return [seconds, open, high, low, close, volume, vwap, ticks] of a row of the candle views."""
     return [to_us(bucket) // 1_000_000, *map(text_of, (open, high, low, close, volume, vwap)), ticks]
 
 
@@ -53,7 +53,7 @@ _COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10) AS vwap, tic
 async def candles_between(
     store: Store, venue: str, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int
 ) -> list[list[Any]]:
-    """Candles of `[from, to)`, ascending, `MOST_CANDLES` at most."""
+    """Return the candles of `[from, to)`, ascending, at most `MOST_CANDLES`."""
     rows = await store.rows(
         candle_row,
         f"SELECT {_COLUMNS} FROM candles_{timeframe.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
@@ -65,7 +65,7 @@ async def candles_between(
 
 @dataclass(frozen=True)
 class _Stored:
-    """The newest candle before a moment, and the oldest of all."""
+    """The newest candle before a time, and the oldest of all."""
 
     newest: datetime | None
     oldest: datetime | None
@@ -74,9 +74,9 @@ class _Stored:
 async def candles_before(
     store: Store, one: Instrument, timeframe: Timeframe, before_us: int | None, limit: int, from_us_: int = 0
 ) -> tuple[list[list[Any]], bool]:
-    """The last `limit` candles of `[from, before)` (None: up to the newest), and whether there are older ones in it.
+    """Return the last `limit` candles of `[from, before)` (None: up to the newest), and whether there are older ones.
 
-    The view is asked for spans of time, never for "the last n rows": it could only answer that by computing all.
+    The view is queried by interval, never for "the last n rows", for which it would have to compute all.
     """
     table = "trade_candle_1h" if one.kind == "trades" else "quote_candle_1h"
     query = (
@@ -92,7 +92,7 @@ async def candles_before(
         (stored,) = await store.rows(_Stored, query, asked)
         if stored.newest is None or stored.oldest is None:
             return found[-limit:], len(found) > limit
-        end = min(end, to_us(stored.newest) + 3_600_000_000)  # across weekends and years without data in one step
+        end = min(end, to_us(stored.newest) + 3_600_000_000)  # skip weekends and years without data in one step
         begin = max(timeframe.bucket_us(one_us) for one_us in (to_us(stored.oldest), end - span, from_us_))
         found = await candles_between(store, one.venue, one.product_id, timeframe, begin, end) + found
         end, span = begin, min(span * 4, MOST_CANDLES * timeframe.width_us)
@@ -102,8 +102,8 @@ async def candles_before(
 
 @dataclass(frozen=True)
 class Interval:
-    """Something missing: `state` is `missing` (will be asked for), `explained` (`reason` says why it never comes) or
-    `partial`. Seconds since 1970; `count` of trades or hours."""
+    """An interval with missing data. `state`: `missing` (will be fetched), `explained` (will never come, see `reason`)
+    or `partial`. Times in seconds since 1970; `count` of trades or hours."""
 
     from_s: float
     to_s: float
@@ -117,7 +117,7 @@ class Interval:
         return asdict(self)
 
 
-# By what shows them. Of an instrument without a proof nobody can say what is missing.
+# By kind of proof. Without a proof nothing is known to be missing.
 _GAPS = {
     Proof.IDS: "gaps_trades",
     Proof.SEQUENCE: "gaps_time",
@@ -128,8 +128,8 @@ _GAPS = {
 
 
 async def gaps(store: Store, one: Instrument, from_us_: int, to_us_: int, most: int = MOST_GAPS) -> list[Interval]:
-    """What is missing or explained inside `[from, to)`, newest first; `most` at most, rather what is missing. Trades by
-    the times of their neighbours."""
+    """Return what is missing or explained in `[from, to)`, newest first, at most `most`, missing data preferred.
+    Missing trades have the times of their neighbours."""
     if one.proof is None:
         return []
     query = _GAPS[Proof(one.proof)]

@@ -1,4 +1,4 @@
-"""The page and its JSON interface, on the loopback only. Read-only: nothing here changes anything."""
+"""The page and its JSON API, on the loopback interface only. Read-only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.stream.instruments import Instrument
 
 PROBE_EVERY_S = 3.0
 ANSWER_WITHIN_S = 10.0
-# A browser opens 6 connections for each address, so a page has one or two.
+# A browser opens 6 connections per address, so a page has one or two streams.
 CHARTS_MOST = 32
 
 
@@ -42,7 +42,7 @@ def answer(data: Any) -> web.Response:
 
 
 class Dashboard:
-    """What the handlers share. `app` is the aiohttp application."""
+    """The handlers and their shared state. `app` is the aiohttp application."""
 
     def __init__(self) -> None:
         self._pulsar = load(PulsarSettings)
@@ -103,7 +103,7 @@ class Dashboard:
         return one
 
     async def _candles(self, request: web.Request) -> web.Response:
-        """`before` and `limit`, or `from` and `to`; seconds since 1970."""
+        """Candles by `before` and `limit`, or by `from` and `to`, in seconds since 1970."""
         timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
         if "from" in request.query:
@@ -133,11 +133,11 @@ class Dashboard:
             await response.prepare(request)
             await ChartStream(self.store, self.feeds, one, timeframe).run(response)
         except (ConnectionError, asyncio.CancelledError):
-            pass  # the browser went away, or we end
+            pass  # the browser has disconnected, or we are stopping
         finally:
             self._streams.discard(task)
             if isinstance(request.transport, asyncio.WriteTransport):
-                request.transport.abort()  # what is left to be sent nobody takes
+                request.transport.abort()  # discard unsent data
         return response
 
     async def _days(self, request: web.Request) -> web.Response:
@@ -151,8 +151,8 @@ class Dashboard:
         return answer(await self._letters.newest())
 
     async def _watch(self, _app: web.Application) -> AsyncIterator[None]:
-        """Ask the database now and then, so that `/health` itself never waits for it: a database that is frozen must
-        not make this process look frozen."""
+        """Probe the database periodically, so that `/health` never waits for it: a frozen database must not make this
+        process look frozen."""
 
         async def ask() -> None:
             while True:
@@ -164,7 +164,7 @@ class Dashboard:
         task.cancel()
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Well while the database answers; the charts' topics are their own concern."""
+        """Healthy while the database answers; the charts report problems of their topics themselves."""
         error, asked_s = self._database
         silent_s = time.monotonic() - asked_s
         if error is None and silent_s > PROBE_EVERY_S + ANSWER_WITHIN_S:

@@ -1,4 +1,4 @@
-"""An answer that takes its time, for all pages together: asked for in a thread, by one at a time, kept for a moment."""
+"""A slow result shared by all pages: computed in a thread, once at a time, and cached briefly."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-# Several open pages ask once.
+# Cache time: several open pages share a result.
 KEPT_S = 2.0
 
 
 class Shared(Generic[T]):
-    """The newest result of `ask`. Used on the event loop; `ask` is called in a thread of its own."""
+    """The newest result of `ask`. Used on the event loop; `ask` runs in its own thread."""
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         self._thread = ThreadPoolExecutor(1, name)
         self._ask = ask
         self._asking: asyncio.Future[None] | None = None
         self.newest: tuple[float, T] | None = None
-        """When it was asked for (monotonic), and what came."""
+        """The newest result, and when it was requested (monotonic)."""
 
     async def renew(self, within_s: float) -> bool:
-        """Ask anew unless the newest result is younger than `KEPT_S`; False where that is not done `within_s`.
+        """Renew the result unless it is younger than `KEPT_S`; returns False if that takes longer than `within_s`.
 
         Raises what `ask` raised.
         """
@@ -42,5 +42,5 @@ class Shared(Generic[T]):
         self.newest = began, self._ask()
 
     def close(self) -> None:
-        """Waits for no thread: one may hang in what it asks."""
+        """Close without waiting for the thread, which may hang."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,10 +1,9 @@
-"""Read-only questions to the database: a pool of a few connections, each question with an end, none on the event loop.
+"""Read-only queries: a small connection pool, every query with a timeout, none on the event loop.
 
-A page asks several times a second, and a database that is away or frozen must cost it nothing: whoever finds it so says
-it for the next `AWAY_S`, during which questions are refused at once. A question that is not answered in
-`ANSWER_WITHIN_S` has its socket shut, which ends the thread that waits for it: a frozen database answers neither the
-question nor a request to cancel it. Hence threads: an asynchronous connection that is cancelled waits for the answer to
-its request to cancel.
+A page queries several times a second, and an unavailable or frozen database must not block it: after a failure, queries
+are refused at once for `AWAY_S`. If a query is not answered in `ANSWER_WITHIN_S`, its socket is shut down, which ends
+the waiting thread: a frozen database answers neither the query nor its cancellation. Hence threads: a cancelled
+asynchronous connection waits for the answer to its cancel request.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ WAITING_MOST = 32
 STATEMENT_S = 8
 ANSWER_WITHIN_S = 10.0
 AWAY_S = 1.0
-LOOK_S = 0.2  # how soon a question that waits for a connection sees that none can be made
-# That a connection cannot be made is said by whoever asked for it.
+LOOK_S = 0.2  # how soon a waiting query notices that no connection can be made
+# Connection errors are reported by the query that needed the connection.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -45,7 +44,7 @@ T = TypeVar("T")
 
 
 class _Question(Generic[T]):
-    """One question in its thread. `give_up` is called from another."""
+    """One query in its thread. `give_up` is called from another thread."""
 
     def __init__(self, of: Callable[..., T], text: str, parameters: Parameters) -> None:
         self._of, self._query, self._parameters = of, text, parameters
@@ -76,7 +75,7 @@ class _Question(Generic[T]):
 
 
 class Store:
-    """`await store.rows(Row, query, parameters)`. A lost connection is replaced at the next question."""
+    """The pool: `await store.rows(Row, query, parameters)`. A lost connection is replaced at the next query."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
@@ -86,14 +85,14 @@ class Store:
         store = self
 
         class Ours(psycopg.Connection[Any]):
-            """The pool makes its connections as all programs do, with the same options and sentences."""
+            """Makes the pool's connections like all programs', with the same options and errors."""
 
             @classmethod
             def connect(cls, *_: Any, **__: Any) -> Any:
                 return store._connect()
 
-        # Nobody asks while nothing is open, so there is nothing to keep at hand; `reconnect_timeout`: an attempt that
-        # failed is not repeated by the pool but by the next question.
+        # No connections are kept while no page is open. `reconnect_timeout`: a failed attempt is repeated by the next
+        # query, not by the pool.
         self._pool = cast(
             "ConnectionPool[Connection]",
             ConnectionPool(
@@ -108,12 +107,12 @@ class Store:
         )
 
     def _answer(self, question: _Question[T]) -> list[T]:
-        """In a thread. Raises `Unavailable`, `PoolClosed`, `psycopg.Error`."""
+        """Run the query, in a thread. Raises `Unavailable`, `PoolClosed`, `psycopg.Error`."""
         while not question.given_up:
             try:
                 with self._pool.connection() as connection:
                     return question.ask(connection)
-            except PoolTimeout:  # one is being made: on a busy machine that takes seconds
+            except PoolTimeout:  # a connection is being made, which takes seconds on a busy machine
                 why, until = self._away
                 if time.monotonic() < until:
                     raise Unavailable(why) from None
@@ -134,7 +133,7 @@ class Store:
         return connection
 
     async def probe(self) -> str | None:
-        """What is wrong with the database now; None when it answers."""
+        """Return the database's current problem; None if it answers."""
         try:
             await self.rows(dict, "SELECT 1")
         except Unavailable as error:
@@ -142,7 +141,7 @@ class Store:
         return None
 
     async def rows(self, of: Callable[..., T], text: str, parameters: Parameters = ()) -> list[T]:
-        """All rows, each as `of(**columns)`. Raises `Unavailable` when the database does not answer within
+        """Return all rows, each as `of(**columns)`. Raises `Unavailable` if the database does not answer within
         `ANSWER_WITHIN_S`."""
         if self._pool.closed:
             raise Unavailable("the dashboard ends")
@@ -150,7 +149,7 @@ class Store:
         if time.monotonic() < until:
             raise Unavailable(why)
         if self._asked >= WAITING_MOST:
-            raise Unavailable("too many questions at once; ask again in a moment")
+            raise Unavailable("too many concurrent queries; retry in a moment")
         self._asked += 1
         question = _Question(of, text, parameters)
         job = self._threads.submit(self._answer, question)
@@ -159,7 +158,7 @@ class Store:
         except TimeoutError:
             why = f"the database did not answer within {ANSWER_WITHIN_S:.0f} s"
             self._away = why, time.monotonic() + AWAY_S
-            self._pool.drain()  # where one connection is lost the others are too: a restart ends all
+            self._pool.drain()  # if one connection is lost, probably all are: a restart closes all
             raise Unavailable(why) from None
         except PoolClosed:
             raise Unavailable("the dashboard ends") from None
@@ -174,6 +173,6 @@ class Store:
             question.give_up()
 
     def close(self) -> None:
-        """Waits for no thread."""
+        """Close without waiting for threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._pool.close(timeout=0)

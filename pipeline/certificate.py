@@ -1,7 +1,7 @@
-"""A certificate of one UTC day of an instrument as JSON. `python -m pipeline.certificate kraken BTC-USD 2026-01-31`
+"""`python -m pipeline.certificate kraken BTC-USD 2026-01-31`: a certificate of one UTC day of an instrument as JSON.
 
-Read from the archive's file and the ledger, as docs/archive.md says. Exit code 0: the day is complete; 1: it is not, or
-cannot be proven to be, and `problems` says why.
+Based on the archive's file and the ledger, see docs/archive.md. The exit code is 0 if the day is complete; otherwise 1,
+and `problems` says why.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from venues.registry import product_at
 @click.argument("day")
 @program("certificate", logs=False)
 def main(venue: str, product: str, day: str) -> int:
-    """Say what is archived of a UTC DAY (2026-01-31) of a product, how complete it is, and how that is known."""
+    """Certify what is archived of a product's UTC DAY (2026-01-31), how complete it is, and how that is known."""
     venue = canonical_venue(venue)
     product = product_at(venue, product)
     try:
         start = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
     except ValueError:
-        raise WrongUse(f"{short(day)} is not a day; write it like 2026-01-31.") from None
+        raise WrongUse(f"{short(day)} is not a valid day; write it like 2026-01-31.") from None
     with connect(load(DatabaseSettings), "certificate", read_only=True) as conn:
         conn.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         need_ledger(conn)
@@ -45,7 +45,7 @@ def main(venue: str, product: str, day: str) -> int:
 
 
 def _text(value: Any) -> str:
-    """Moments in UTC."""
+    """Format times in UTC."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -1,8 +1,8 @@
-"""DuckDB with the archive in it. `python -m pipeline.duckdb`, or `scripts/duckdb`, with `--demo` of the demonstration
+"""`python -m pipeline.duckdb` (`scripts/duckdb [--demo]`): DuckDB with the archive attached.
 
 Views `quotes`, `trades` and `exchange_candles` are the archive's files, `instruments` and `archived` the database's
-tables; `lake` is the catalog and `db` the whole database, both read-only. Rows that are in no file yet are in
-`db.quotes` and so on; `pipeline.read` takes both.
+tables; `lake` is the catalog and `db` the whole database, both read-only. Rows that are not archived yet are in
+`db.quotes` and so on; `pipeline.read` reads both.
 
     from pipeline.duckdb import connect
     connect().sql("SELECT count(*) FROM quotes").show()
@@ -42,7 +42,7 @@ _DECIMAL = f"DECIMAL(38,{DECIMALS})"
 
 
 def connect() -> Any:
-    """A `duckdb.DuckDBPyConnection`. Raises `WrongUse` without an archive, `Unavailable` without a database."""
+    """Return a `duckdb.DuckDBPyConnection`. Raises `WrongUse` without an archive, `Unavailable` without a database."""
     settings = load(DatabaseSettings)
     with connect_database(settings, "duckdb", read_only=True) as conn:
         need_ledger(conn)
@@ -72,7 +72,7 @@ def connect() -> Any:
 
 
 def _load_extensions(made: Any, packages: list[str]) -> None:
-    """From the installed packages: nothing is downloaded, whatever the network is like."""
+    """Load extensions from the installed packages; nothing is downloaded."""
     with tempfile.TemporaryDirectory(prefix="duckdb-") as folder:
         for package in packages:
             spec = importlib.util.find_spec(f"duckdb_extension_{package}")
@@ -85,7 +85,7 @@ def _load_extensions(made: Any, packages: list[str]) -> None:
 
 
 def _tell_keys(made: Any, settings: ArchiveSettings) -> None:
-    """How DuckDB comes to files in object storage."""
+    """Configure DuckDB's access to object storage."""
     options = {"TYPE": "s3", "REGION": settings.s3_region}
     if settings.s3_endpoint is not None:
         scheme, _, host = settings.s3_endpoint.rstrip("/").partition("://")
@@ -101,11 +101,11 @@ def _sentence(error: Exception) -> str:
 
 
 @click.command()
-@click.option("-c", "commands", multiple=True, metavar="SQL", help="Run this and end; may be given several times.")
+@click.option("-c", "commands", multiple=True, metavar="SQL", help="Run this statement and exit; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print rows as CSV, with a header.")
 @program("duckdb", logs=False)
 def main(commands: tuple[str, ...], as_csv: bool) -> int:
-    """DuckDB on the archive. Without -c it reads statements from the terminal or from standard input."""
+    """Run DuckDB on the archive. Without -c, read statements from the terminal or standard input."""
     made = connect()
     if not commands and sys.stdin.isatty():
         _talk(made, as_csv)
@@ -130,7 +130,7 @@ def _run(made: Any, text: str, as_csv: bool) -> None:
         if as_csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(found.columns)
-            texts = found.project("COLUMNS(*)::VARCHAR")  # as DuckDB writes them; its times in Python want pytz
+            texts = found.project("COLUMNS(*)::VARCHAR")  # formatted by DuckDB; its times in Python require pytz
             while rows := texts.fetchmany(10_000):
                 writer.writerows(rows)
         elif sys.stdout.isatty():
@@ -140,7 +140,7 @@ def _run(made: Any, text: str, as_csv: bool) -> None:
 
 
 def _readable(found: Any) -> Any:
-    """Decimals without the zeros at their end: a table of prices is twice as wide with them."""
+    """Remove trailing zeros of decimals: with them a table of prices is twice as wide."""
     names = [f'"{name.replace(chr(34), 2 * chr(34))}"' for name in found.columns]
     if len(set(names)) < len(names):
         return found

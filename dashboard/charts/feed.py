@@ -22,16 +22,16 @@ from pipeline.core.settings import PulsarSettings
 from pipeline.stream.items import PARSERS, Item, Link
 from pipeline.stream.topic import TopicReader
 
-# The writer commits within a second; this long before the opening is read again.
+# How far back a reader starts; the writer commits within a second.
 REACH_BACK_S = 20
 CLOSE_WITHIN_S = 2.0
-# Messages handed over and not yet taken by the page's loop.
+# Items not yet processed by the page's event loop.
 HANDED_OVER = 50
 Listener = Callable[[Sequence[Item]], None]
 
 
 class Feed:
-    """One topic, read by a thread as long as anybody listens."""
+    """One topic, read by a thread while it has listeners."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Feed:
     def _take(self, message: pulsar.Message) -> None:
         try:
             found = self._parse(message.data())
-        except Exception as error:  # a poisoned message is the writer's to report
+        except Exception as error:  # the writer reports invalid messages
             get_logger().debug(events.PARSE_ERROR, topic=self.topic, error=repr(error)[:200])
             return
         if found:
@@ -81,12 +81,12 @@ class Feed:
         for listener in list(self.listeners):
             try:
                 listener(found)
-            except Exception as error:  # one chart's trouble is not another's
+            except Exception as error:  # an error of one chart must not affect others
                 get_logger().error(events.FAILED, topic=self.topic, error=repr(error)[:200])
 
 
 class Feeds:
-    """The feeds that somebody listens to."""
+    """All feeds with listeners."""
 
     def __init__(self, settings: PulsarSettings) -> None:
         self._settings = settings
@@ -95,7 +95,7 @@ class Feeds:
         self._threads: list[threading.Thread] = []
 
     def listen(self, namespace: str, venue: str, product_id: str, listener: Listener) -> Callable[[], None]:
-        """Be told of everything new on a product's topic; returns how to end that."""
+        """Call `listener` for everything new on a product's topic; returns a function that ends it."""
         return self._join(topic_of(self._settings.tenant, namespace, venue, product_id), namespace, listener)
 
     def listen_to_gaps(self, listener: Listener) -> Callable[[], None]:
@@ -118,7 +118,7 @@ class Feeds:
         return leave
 
     def close(self) -> None:
-        """End all readers; one may still hang in the client afterwards (no broker)."""
+        """Close all readers; one may still hang in the client afterwards (no broker)."""
         for feed in self._feeds.values():
             feed.reader.stop()
         until = time.monotonic() + CLOSE_WITHIN_S

@@ -16,6 +16,6 @@ class LiveCandles(RunningCandles):
         self._store = store
 
     async def sync(self) -> list[int]:
-        """Read candles and ledger; returns the starts of the candles that are known now. Raises `Unavailable`."""
+        """Read candles and ledger; returns the starts of the known candles. Raises `Unavailable`."""
         asked = self.question()
         return self.answer(asked, await self._store.rows(Stored, asked.query, asked.values))

@@ -1,9 +1,9 @@
-"""`/api/stream`: what changes on a chart, as server-sent events.
+"""`/api/stream`: changes of a chart as server-sent events.
 
-Events: `candle` (a candle as the rows of `/api/candles`, with the time its newest tick reached us), `changed` (a span
-to be loaded again), `gap` (as `gap.avsc`), `state` (whether the topic is being read, and `why` nothing can be shown).
+Events: `candle` (a row as in `/api/candles`, with the time its newest tick was received), `changed` (an interval to
+reload), `gap` (see `gap.avsc`), `state` (whether the topic is being read, and `why` nothing can be shown).
 
-A browser that does not take what is sent is dropped: nothing piles up for it.
+A browser that does not read is disconnected, so that nothing accumulates for it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ChartStream:
         self._why: str | None = None
 
     async def run(self, response: web.StreamResponse) -> None:
-        """Until the browser goes away. Raises `ConnectionError` when it does."""
+        """Send events until the browser disconnects, then raise `ConnectionError`."""
         leave = [
             self._feeds.listen(n, self._one.venue, self._one.product_id, self._take) for n in NAMESPACES[self._one.kind]
         ]
@@ -110,13 +110,13 @@ class ChartStream:
     # -- what is asked of the database ---------------------------------------------------------------------------------
 
     async def _sync(self) -> None:
-        """Bring the candles to the database's word whenever they want it."""
+        """Synchronize the candles with the database whenever needed."""
         attempt = 0
         while True:
             try:
                 self._dirty.update(await self._live.sync())
                 self._wake.set()
-                self._explain("the database has not stored yet what came meanwhile" if self._live.behind else None)
+                self._explain("the database has not stored the latest ticks yet" if self._live.behind else None)
             except Unavailable as error:
                 self._explain(redact(str(error))[:300])
                 await asyncio.sleep(2)
@@ -128,7 +128,7 @@ class ChartStream:
             await asyncio.sleep(SYNC_PAUSES_S[min(attempt, len(SYNC_PAUSES_S) - 1)])
 
     async def _reload(self) -> None:
-        """Tell the browser to load spans again that history messages have changed, once they are stored."""
+        """Tell the browser to reload intervals changed by history messages, once they are stored."""
         while True:
             await asyncio.sleep(0.5)
             past, self._past = self._past, None
@@ -141,7 +141,7 @@ class ChartStream:
     async def _await_stored(self, past: Past) -> None:
         for _ in range(int(STORED_WITHIN_S / 0.5)):
             if past.fetched_at_us is None:
-                return await asyncio.sleep(2)  # trades: the writer is that far behind at most
+                return await asyncio.sleep(2)  # trades: the writer needs at most this long
             with contextlib.suppress(Unavailable):
                 query = "SELECT 1 FROM quote_hours WHERE instrument_id = %s AND fetched_at >= %s LIMIT 1"
                 if await self._store.rows(dict, query, (self._one.instrument_id, from_us(past.fetched_at_us))):
@@ -169,7 +169,7 @@ class ChartStream:
                 try:
                     await asyncio.wait_for(response.write(text or b": alive\n\n"), TAKEN_WITHIN_S)
                 except TimeoutError:
-                    raise ConnectionResetError("the browser takes nothing") from None
+                    raise ConnectionResetError("the browser does not read") from None
             await asyncio.sleep(PACE_S)
 
 
@@ -181,7 +181,7 @@ def _union(one: Past | None, two: Past) -> Past:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """An event of a gap with texts that can be sent. Raises nothing, whatever somebody published."""
+    """Return a gap event with sanitized texts. Never raises, whatever was published."""
     return {
         name: value[:100].encode("utf-8", "replace").decode() if isinstance(value, str) else value
         for name, value in record.items()

@@ -1,4 +1,4 @@
-"""One writer's work: archive a span, check a file, sweep what is left behind."""
+"""The archive's operations: archive a span, check a file, sweep leftovers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pipeline.core.log import get_logger
 from pipeline.database.connection import Connection
 
 GRACE_S = 86_400.0
-"""How long a version that has ended stays readable: a query that began with it, or somebody who looks at yesterday."""
+"""How long a replaced version stays readable, for running queries and for looking at yesterday's state."""
 
 
 class Mismatch(PipelineError):
-    """A file does not hold the rows that it should: nothing is committed, nothing dropped."""
+    """A file does not contain the expected rows: nothing is committed or dropped."""
 
 
 @dataclass(frozen=True)
 class Archived:
-    """A span that is in the catalog now."""
+    """An archived span."""
 
     span: Span
     written: files.Written | None  # None: the file that was there holds the same rows
@@ -35,7 +35,7 @@ class Archived:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file was found to hold."""
+    """The content of a file as read back."""
 
     rows: int
     hash: str
@@ -43,7 +43,7 @@ class Checked:
 
 
 def check(storage: Storage, path: str, layout: Layout) -> Checked:
-    """Read a file whole. Raises `Mismatch` when it cannot be read."""
+    """Read a file completely. Raises `Mismatch` if it cannot be read."""
     digest = RowsHash(layout)
     names = layout.named("decimal")
     totals = dict.fromkeys(names, Decimal(0))
@@ -76,16 +76,16 @@ def clear_left_behind(conn: Connection, storage: Storage) -> int:
 
 
 class Archive:
-    """The archive of one database in one storage. `conn` holds the archive's lock and has no statement time-out."""
+    """The archive of one database in one storage. `conn` must hold the archive's lock and have no statement timeout."""
 
     def __init__(self, conn: Connection, storage: Storage) -> None:
         self._conn = conn
         self._storage = storage
 
     def archive(self, span: Span) -> Archived | None:
-        """Put a span's rows into a file that is in the catalog. None: they changed meanwhile, so later.
+        """Write a span's rows to a file and add it to the catalog. Returns None if they changed meanwhile: retry later.
 
-        Raises `Mismatch`, `OSError` (no room), and whatever the database raises; then nothing has changed.
+        Raises `Mismatch`, `OSError` (disk full), and database errors; nothing has changed then.
         """
         begun = ledger.begin(self._conn, span)
         try:
@@ -102,7 +102,7 @@ class Archive:
         return Archived(span, written)
 
     def _write(self, begun: ledger.Begun) -> tuple[files.Written | None, ledger.Seen]:
-        """Step 2; the new file and the span as it was then. No file: the current one holds the same rows."""
+        """Step 2: return the new file and the span as read. No file: the current one has the same rows."""
         span, conn = begun.span, self._conn
         old = ledger.current(conn, span)
         work = self._storage.work / begun.path.rpartition("/")[2]
@@ -134,7 +134,7 @@ class Archive:
         return written, saw
 
     def read(self, span: Span, file: ledger.Current) -> pa.Table:
-        """A file's rows, compared with the ledger first. Raises `Mismatch`."""
+        """Return a file's rows, verified against the ledger. Raises `Mismatch`."""
         checked = check(self._storage, file.path, span.layout)
         if (checked.rows, checked.hash) != (file.rows, file.hash):
             raise Mismatch(f"{span}: {file.path} is not the file that was archived")
@@ -145,7 +145,7 @@ class Archive:
         ledger.not_writing(self._conn, begun.span)
 
     def sweep(self, grace_s: float = GRACE_S) -> int:
-        """Remove files that a killed writer left behind, and versions whose grace is over; how many."""
+        """Remove files left by a killed writer, and replaced versions after their grace; returns how many."""
         removed = clear_left_behind(self._conn, self._storage)
         for file_id, path in ledger.ended(self._conn, grace_s):
             with self._conn.transaction():

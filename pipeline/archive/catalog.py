@@ -1,7 +1,7 @@
-"""The catalog's rows about a file, written by SQL in the caller's transaction.
+"""The catalog: rows about files, written by SQL in the caller's transaction.
 
-The format is DuckLake 1.0: plain tables of the schema `lake`. A commit is a snapshot; files begin and end with one,
-so an engine that asks for an older snapshot reads the versions of then. The caller holds the archive's lock, so
+The format is DuckLake 1.0: plain tables of the schema `lake`. A commit is a snapshot; files start and end with one, so
+an engine that asks for an older snapshot reads the versions of that time. The caller holds the archive's lock, so
 snapshots are numbered by one writer at a time.
 """
 
@@ -18,26 +18,26 @@ from pipeline.database import query
 from pipeline.database.connection import Connection
 
 LOCK = 0x61726368
-"""Class of the advisory lock of whoever writes the archive; any constant."""
+"""Class of the archive writer's advisory lock; an arbitrary constant."""
 
 
 def lock(conn: Connection) -> bool:
-    """Become the one writer of the archive, for as long as the connection lives. False: another one is."""
+    """Become the only writer of the archive while the connection lasts; returns False if there is another."""
     return bool(query.scalar(conn, "SELECT pg_try_advisory_lock(%s, 0)", (LOCK,)))
 
 
 def unlock(conn: Connection) -> None:
-    """Let another one write, before the server has noticed that the connection is closed."""
+    """Release the lock, before the server notices that the connection is closed."""
     conn.execute("SELECT pg_advisory_unlock(%s, 0)", (LOCK,))
 
 
 def lock_writing(conn: Connection) -> None:
-    """Say that files are being written by another program than the archive's own: its sweep leaves them alone."""
+    """Announce that another program than the archive's own is writing files: its sweep leaves them alone."""
     conn.execute("SELECT pg_advisory_lock_shared(%s, 1)", (LOCK,))
 
 
 def unlock_writing(conn: Connection) -> None:
-    """They are committed, or left behind."""
+    """End `lock_writing`: the files are committed, or abandoned."""
     conn.execute("SELECT pg_advisory_unlock_shared(%s, 1)", (LOCK,))
 
 
@@ -48,13 +48,13 @@ def nobody_writing(conn: Connection) -> bool:
 
 
 def data_path(conn: Connection) -> str | None:
-    """Where the catalog says that the files lie."""
+    """Return the files' location according to the catalog."""
     found: str | None = query.scalar(conn, "SELECT value FROM lake.ducklake_metadata WHERE key = 'data_path'")
     return found
 
 
 def set_data_path(conn: Connection, address: str) -> None:
-    """Say where the files lie."""
+    """Set the files' location."""
     with conn.transaction():
         conn.execute("DELETE FROM lake.ducklake_metadata WHERE key = 'data_path'")
         conn.execute("INSERT INTO lake.ducklake_metadata (key, value) VALUES ('data_path', %s)", (address,))
@@ -62,7 +62,7 @@ def set_data_path(conn: Connection, address: str) -> None:
 
 @dataclass(frozen=True)
 class Commit:
-    """A snapshot in the making: `file_id` is free for one file."""
+    """A snapshot in progress: `file_id` is available for one file."""
 
     conn: Connection
     snapshot: int
@@ -71,7 +71,7 @@ class Commit:
 
 
 def begin(conn: Connection, layout: Layout) -> Commit:
-    """Begin a snapshot that may add one file and end one, in the caller's transaction; others wait for its end."""
+    """Begin a snapshot that may add one file and end one, in the caller's transaction; others wait until it ends."""
     conn.execute("SELECT pg_advisory_xact_lock(%s, 2)", (LOCK,))
     row = conn.execute(
         "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM lake.ducklake_snapshot"
@@ -87,7 +87,7 @@ def begin(conn: Connection, layout: Layout) -> Commit:
 
 
 def add(commit: Commit, layout: Layout, path: str, written: Written, venue: str, product_id: str) -> None:
-    """Add a file. `path`: as `layout.new_path` gives it."""
+    """Add a file. `path`: from `layout.new_path`."""
     conn, table = commit.conn, commit.table_id
     row = conn.execute(
         "UPDATE lake.ducklake_table_stats SET record_count = record_count + %(rows)s,"
@@ -126,7 +126,7 @@ def add(commit: Commit, layout: Layout, path: str, written: Written, venue: str,
 
 
 def end(commit: Commit, file_id: int) -> None:
-    """End the version of a span that was current."""
+    """End the current version of a span."""
     commit.conn.execute(
         "UPDATE lake.ducklake_data_file SET end_snapshot = %s WHERE data_file_id = %s", (commit.snapshot, file_id)
     )
@@ -139,7 +139,7 @@ def end(commit: Commit, file_id: int) -> None:
 
 
 def finish(commit: Commit, *, added: bool, ended: bool) -> None:
-    """Say what the snapshot changed, as other writers of the format do."""
+    """Record what the snapshot changed, like other writers of the format."""
     changes = [f"inserted_into_table:{commit.table_id}"] * added + [f"deleted_from_table:{commit.table_id}"] * ended
     commit.conn.execute(
         "INSERT INTO lake.ducklake_snapshot_changes (snapshot_id, changes_made) VALUES (%s, %s)",
@@ -148,7 +148,7 @@ def finish(commit: Commit, *, added: bool, ended: bool) -> None:
 
 
 def forget(conn: Connection, file_id: int) -> None:
-    """Take an ended version out of the catalog, and the snapshots that would read it: before its file is deleted."""
+    """Remove an ended version, and the snapshots that would read it, before its file is deleted."""
     row = conn.execute(
         "DELETE FROM lake.ducklake_data_file WHERE data_file_id = %s AND end_snapshot IS NOT NULL"
         " RETURNING end_snapshot",
@@ -162,7 +162,7 @@ def forget(conn: Connection, file_id: int) -> None:
 
 
 def _text(value: Any) -> str:
-    """A value as DuckDB writes it into its statistics."""
+    """Format a value like DuckDB's statistics."""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S.%f+00")
     return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -1,7 +1,7 @@
-"""Old rows leave the tables: whole chunks, and of these only what a file is known to hold.
+"""Drop old rows from the tables: complete chunks, and only those verified to be in files.
 
-A chunk is dropped in one transaction with the note that its spans are in files only. While it runs, no writer of the
-table can be between its lock and its commit, so what is asked then is the last word.
+A chunk is dropped in one transaction with the note that its spans are in files only. Meanwhile no writer of the table
+can be between its lock and its commit, so what is checked then is final.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WRITERS = {"trades": "trade_coverage", "quotes": "instruments"}  # of which eve
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a hypertable: `from_ts` included, `to_ts` not."""
+    """A chunk of a hypertable: `[from_ts, to_ts)`."""
 
     kind: Kind
     from_ts: datetime
@@ -37,7 +37,7 @@ class Chunk:
 
 
 def old_chunks(conn: Connection, days: int) -> list[Chunk]:
-    """Chunks that are wholly older than so many days, oldest first."""
+    """Return the chunks entirely older than `days`, oldest first."""
     asked = (
         "SELECT hypertable_name AS kind, range_start AS from_ts, range_end AS to_ts FROM timescaledb_information.chunks"
         " WHERE hypertable_name = ANY(%s) AND range_end <= now() - %s * INTERVAL '1 day' ORDER BY 2, 1"
@@ -46,9 +46,9 @@ def old_chunks(conn: Connection, days: int) -> list[Chunk]:
 
 
 def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> list[str]:
-    """Why a chunk cannot be dropped, in words; empty when all of it is in files that are up to date.
+    """Return why a chunk cannot be dropped; empty if all of it is in up-to-date files.
 
-    `whatever`: being in no file is no reason.
+    `whatever`: not being archived is no reason.
     """
     asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(_CANDLES[chunk.kind]))
     rows = conn.execute(asked, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
@@ -60,7 +60,7 @@ def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -
 
 
 def verified(conn: Connection, storage: Storage, chunk: Chunk) -> list[str]:
-    """What is wrong with the chunk's files: each is read whole and compared with ledger and table."""
+    """Return the errors of the chunk's files: each is read completely and compared with ledger and table."""
     wrong = []
     changed = _spans(conn, chunk, "NOT up_to_date")
     for span in _spans(conn, chunk):
@@ -83,9 +83,9 @@ def verified(conn: Connection, storage: Storage, chunk: Chunk) -> list[str]:
 
 
 def drop(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> bool:
-    """Drop a chunk; False where `held` says something meanwhile. `whatever`: also what is in no file.
+    """Drop a chunk; returns False if `held` has reasons by now. `whatever`: also what is not archived.
 
-    Raises `BUSY` when a long query reads the chunk: later again, so that writers do not wait for it.
+    Raises `BUSY` if a long query reads the chunk: retry later, so that writers do not wait for it.
     """
     with conn.transaction():
         conn.execute("SET LOCAL lock_timeout = '2s'")
@@ -101,7 +101,7 @@ def drop(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -
                 (span.instrument_id, span.kind, span.from_ts),
             )
             if span.from_ts < chunk.from_ts or span.to_ts > chunk.to_ts:
-                ledger.delete_rows(conn, span)  # a month goes as a whole
+                ledger.delete_rows(conn, span)  # a month is dropped as a whole
         conn.execute(
             "SELECT drop_chunks(%(kind)s::regclass, older_than => %(to)s::timestamptz,"
             " newer_than => %(from)s::timestamptz)",
@@ -111,7 +111,7 @@ def drop(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -
 
 
 def _note_lost(conn: Connection, chunk: Chunk) -> None:
-    """Instruments of which rows go that are in no file: the ledger alone accounts for them."""
+    """Record instruments whose dropped rows are in no file: only the ledger accounts for them."""
     conn.execute(
         sql.SQL(
             "UPDATE instruments i SET dropped_before = greatest(dropped_before, %(to)s) WHERE EXISTS ("

@@ -1,4 +1,4 @@
-"""Which spans are to be archived now: over, complete by the ledger, and in no file as they are."""
+"""Which spans are due: ended, complete by the ledger, and not archived in their current state."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
 THIN_ROWS = 20_000
-"""An instrument with fewer rows a month gets a file a month: one of 650 rows is a fourth footer and
+"""An instrument with fewer rows per month gets a file per month: a quarter of a file of 650 rows is footer and
 dictionaries."""
 
 
 @dataclass(frozen=True)
 class Due:
-    """A span to be archived, or why it is not. `again`: another version of one that is in a file."""
+    """A span to archive, or what it waits for. `again`: it is archived already and has changed."""
 
     span: Span
     rows: int
@@ -43,7 +43,7 @@ class _Day:
 
 
 def due(conn: Connection, before: datetime, kinds: Iterable[Kind] = tuple(LAYOUTS)) -> list[Due]:
-    """What ended before a moment and is in no file as it is, oldest first."""
+    """Return the spans that ended before a time and are not archived in their current state, oldest first."""
     found: list[Due] = []
     for kind in kinds:
         days = query.rows(conn, _Day, statement(f"archive/due_{kind}"), {"before": before})
@@ -56,13 +56,13 @@ def due(conn: Connection, before: datetime, kinds: Iterable[Kind] = tuple(LAYOUT
 
 
 def _candles(months: list[_Day], kind: Kind) -> list[Due]:
-    return [_due(kind, month, month_of(month.day), [month], "candles that are not final") for month in months]
+    return [_due(kind, month, month_of(month.day), [month], "final candles") for month in months]
 
 
 def _ticks(conn: Connection, days: list[_Day], kind: Kind, before: datetime) -> list[Due]:
-    """The spans of one instrument and month: what has a span keeps it, other days are days or one month."""
+    """Return the spans of one instrument and month: existing ones are kept, other days become days or one month."""
     found: list[Due] = []
-    waits = "ids that are missing" if kind == "trades" else "hours that are missing"
+    waits = "missing ids" if kind == "trades" else "missing hours"
     spans: dict[tuple[datetime, datetime], list[_Day]] = defaultdict(list)
     for day in days:
         if day.archived and day.span_from and day.span_to:
@@ -88,7 +88,7 @@ def _due(
 
 
 def _in_days(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, datetime]) -> bool:
-    """Whether days of this month are in files of their own already."""
+    """Whether days of this month have their own files already."""
     asked = (
         "SELECT EXISTS (SELECT FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts >= %s"
         " AND to_ts <= %s AND to_ts - from_ts = INTERVAL '1 day' AND archived_changes IS NOT NULL)"
@@ -97,7 +97,7 @@ def _in_days(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, d
 
 
 def _rows(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, datetime] | None) -> int:
-    """Rows of a month, or of the 31 days up to the end of a day where that is not over."""
+    """Return the rows of a month, or of the last 31 days if it has not ended."""
     low, high = month or (about.day - timedelta(days=30), about.day + timedelta(days=1))
     asked = sql.SQL(
         "SELECT coalesce(sum(ticks), 0)::bigint FROM {} WHERE instrument_id = %s AND bucket >= %s AND bucket < %s"

@@ -1,4 +1,4 @@
-"""The hash of rows that says whether two holders of a span have the same ones, whatever they keep them in.
+"""A hash of rows, independent of their storage, to compare the contents of a span.
 
 Rows are in the layout's order (`docs/archive.md`). For every UTC hour that has rows, and for every column in turn,
 SHA-256 goes over the column's values one after another, little-endian: a decimal as the 16-byte two's complement
@@ -7,8 +7,8 @@ list for taker side and origin, 0 or 1 for a boolean). An hour's digest is the S
 hash is the SHA-256 over the hours: start in microseconds (int64), number of rows (int64), digest. Venue and product
 are not part of it: they name it.
 
-So it can be computed piece by piece, by hour in parallel, and two holders that differ find the hour and the column.
-How many decimals were written is no part of a value: 1.10 and 1.1 are one number.
+So it can be computed piece by piece, or by hour in parallel, and differences can be located by hour and column. The
+number of decimals written is not part of a value: 1.10 equals 1.1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDE = pa.decimal128(38, DECIMALS)
 
 
 class RowsHash:
-    """Fed with pieces of one span in order; `hexdigest` at the end."""
+    """Computes the hash of one span from pieces in order."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -39,7 +39,7 @@ class RowsHash:
         self.rows = 0
 
     def update(self, rows: pa.Table) -> None:
-        """The next rows; a table with at least the layout's columns, in any of the types of a file."""
+        """Add rows: a table with at least the layout's columns, in any of the types of a file."""
         if not len(rows):
             return
         hours = np.asarray(integers(rows[self._layout.time], "time")) // HOUR_US
@@ -63,13 +63,13 @@ class RowsHash:
         self._hour, self._count = None, 0
 
     def hexdigest(self) -> str:
-        """Of all rows so far; none may follow."""
+        """Return the hash of all rows. No rows may be added afterwards."""
         self._close()
         return self._hours.hexdigest()
 
 
 def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
-    """The values as bytes, without a copy for each."""
+    """Return the values as bytes, without a copy per value."""
     if about.type == "decimal":
         array = _one(column.cast(WIDE))
         begin = array.offset * 16
@@ -79,7 +79,7 @@ def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
 
 
 def integers(column: pa.ChunkedArray, type_: str) -> Any:
-    """A column that is no decimal as int64, as it is hashed: times in microseconds, words by their place."""
+    """Return a non-decimal column as int64 for hashing: times in microseconds, words by their position."""
     if type_ in WORDS:
         column = pc.index_in(column, value_set=pa.array(WORDS[type_]))
     array = _one(column.cast(pa.int64()))

@@ -1,13 +1,12 @@
-"""What a file of the archive holds and where it lies: kinds, columns, types, order of the rows, paths.
+"""Layout of the archive: kinds, columns, types, order of the rows, paths.
 
-One table of the catalog per kind, named like the table of the database that it mirrors. The names of venue and
-product stand in every row instead of `instrument_id`, so a file can be read without the database; both cost some 200
-bytes a file.
+The catalog has a table per kind, named like the database's table. Every row has venue and product instead of
+`instrument_id`, so that files can be read without the database; both cost some 200 bytes per file.
 
-A column of the catalog has one type, DECIMAL(38,18); a file has as narrow a one as its values need, DECIMAL(9,s)
-stored as int32 or DECIMAL(18,s) stored as int64, and DuckDB widens it as it reads. Measured on EURUSD 2019-02-04
-(136,741 quotes, zstd 9): 5.40 bytes a quote and read at 14 M/s on one busy core, against 5.51 bytes and 4.6 M/s with
-DECIMAL(38,18) everywhere, because that is 16 bytes a value which Parquet stores the other way round.
+In the catalog a decimal column has the type DECIMAL(38,18); in a file it is as narrow as its values allow, DECIMAL(9,s)
+stored as int32 or DECIMAL(18,s) stored as int64, and DuckDB widens it when reading. Measured on EURUSD 2019-02-04
+(136,741 quotes, zstd 9): 5.40 bytes per quote, read at 14 M/s on one busy core, against 5.51 bytes and 4.6 M/s with
+DECIMAL(38,18) everywhere, because those are 16 bytes per value, which Parquet stores in the opposite byte order.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ WORDS: dict[str, tuple[str, ...]] = {"side": TAKER_SIDES, "origin": ORIGINS}
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the database's table and of the file. `prunes`: its smallest and largest value are in the catalog."""
+    """A column of table and file. `prunes`: its smallest and largest values are in the catalog."""
 
     name: str
     type: Type
@@ -51,7 +50,7 @@ class Layout:
 
     @property
     def time(self) -> str:
-        """The column that says to which span a row belongs."""
+        """The column that assigns a row to a span."""
         return self.order[0]
 
     @property
@@ -59,7 +58,7 @@ class Layout:
         return (*_NAMES, *self.columns)
 
     def named(self, type_: Type) -> tuple[str, ...]:
-        """The columns of one type."""
+        """Return the columns of one type."""
         return tuple(column.name for column in self.columns if column.type == type_)
 
 
@@ -111,7 +110,7 @@ LAYOUTS: dict[Kind, Layout] = {
 
 @dataclass(frozen=True)
 class Span:
-    """A UTC day or month of one instrument and kind: `from_ts` included, `to_ts` not."""
+    """A UTC day or month of one instrument and kind: `[from_ts, to_ts)`."""
 
     instrument_id: int
     venue: str
@@ -130,22 +129,22 @@ class Span:
 
 
 def day_of(moment: datetime) -> tuple[datetime, datetime]:
-    """The UTC day of a moment."""
+    """Return the UTC day of a time."""
     start = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return start, start + timedelta(days=1)
 
 
 def month_of(moment: datetime) -> tuple[datetime, datetime]:
-    """The UTC month of a moment."""
+    """Return the UTC month of a time."""
     start = day_of(moment)[0].replace(day=1)
     return start, (start + timedelta(days=31)).replace(day=1)
 
 
 def new_path(span: Span, revision: int) -> str:
-    """A path below the folder of the archive that no file has or ever had.
+    """Return a unique path relative to the archive's folder.
 
-    The eight random digits keep a writer that was thought dead from writing over a file that is in the catalog.
-    `main/` is the catalog's schema, the next folder its table.
+    The eight random digits prevent a writer believed dead from overwriting a file in the catalog. `main/` is the
+    catalog's schema, the next folder its table.
     """
     day = span.to_ts - span.from_ts == timedelta(days=1)
     name = f"{span.from_ts:%Y-%m-%d}" if day else f"{span.from_ts:%Y-%m}"

@@ -1,6 +1,6 @@
-"""The archive's own ledger: `archive_spans` and `archive_files`, each change with the catalog's in one transaction.
+"""The archive's ledger, `archive_spans` and `archive_files`, changed together with the catalog in one transaction.
 
-Three steps, each safe to end after:
+Three steps; the process may die after each:
 
 1. `begin` locks the instrument as its writers do, makes the row of the span and notes the path. Every writer that comes
    later sees the row and counts its changes; every one that came before has committed, and its rows are seen.
@@ -32,12 +32,12 @@ _LOCKS: dict[Kind, str] = {
     "quotes": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
     "exchange_candles": "SELECT FROM instruments WHERE instrument_id = %s FOR UPDATE",
 }
-"""Shuts out what each kind's writers hold (`sql/trades_lock.sql`, `instruments_lock.sql`, `instruments_share.sql`)."""
+"""Locks that exclude each kind's writers (`sql/trades_lock.sql`, `instruments_lock.sql`, `instruments_share.sql`)."""
 
 
 @dataclass(frozen=True)
 class Current:
-    """The version of a span that is in the catalog."""
+    """The current version of a span in the catalog."""
 
     file_id: int
     path: str
@@ -48,7 +48,7 @@ class Current:
 
 @dataclass(frozen=True)
 class Begun:
-    """A span that is worked on. `path`: of the new file."""
+    """A span being archived. `path`: of the new file."""
 
     span: Span
     path: str
@@ -56,12 +56,12 @@ class Begun:
 
 
 def lock_rows(conn: Connection, span: Span) -> None:
-    """Keep the writers of the span's instrument out until the transaction ends."""
+    """Lock out the writers of the span's instrument until the transaction ends."""
     conn.execute(_LOCKS[span.kind], (span.instrument_id,))
 
 
 def current(conn: Connection, span: Span) -> Current | None:
-    """The version in the catalog."""
+    """Return the version in the catalog, or None."""
     asked = (
         "SELECT file_id, path, revision, hash, rows FROM archive_files WHERE instrument_id = %s AND kind = %s"
         " AND from_ts = %s AND ended_at IS NULL"
@@ -70,7 +70,7 @@ def current(conn: Connection, span: Span) -> Current | None:
 
 
 def begin(conn: Connection, span: Span) -> Begun:
-    """Step 1. From its commit on every change to the span's rows is counted."""
+    """Step 1. After its commit every change to the span's rows is counted."""
     with conn.transaction():
         lock_rows(conn, span)
         # A month that became days or days that became a month, before any was archived.
@@ -107,7 +107,7 @@ class Seen:
 
 
 def seen(conn: Connection, span: Span) -> Seen:
-    """To be asked in the snapshot in which the rows are read."""
+    """Read the span's state. Call it in the snapshot in which the rows are read."""
     asked = (
         "SELECT changes, in_tables, replaced FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
     )
@@ -117,10 +117,10 @@ def seen(conn: Connection, span: Span) -> Seen:
 
 
 def commit(conn: Connection, begun: Begun, written: Written | None, saw: Seen) -> bool:
-    """Step 3. `saw`: the span when its rows were read. False, and nothing done: there were more meanwhile.
+    """Step 3. `saw`: the span's state when its rows were read. Returns False, with nothing done, if it has changed.
 
-    `written`: None where the current file holds them already. What the table had of a span that it does not keep is in
-    the file now, and leaves the table.
+    `written`: None if the current file has the same rows. Rows of a span that the table does not keep are in the file
+    now, and are deleted from the table.
     """
     span = begun.span
     with conn.transaction():
@@ -172,7 +172,7 @@ def _new_version(conn: Connection, begun: Begun, written: Written) -> None:
 
 
 def begin_direct(conn: Connection, spans: Sequence[Span]) -> dict[Span, Begun]:
-    """Step 1 for days of quotes that are in no table yet: those of which nothing is known, in no file either."""
+    """Step 1 for days of quotes bypassing the table: those unknown to ledger and archive."""
     found = {}
     with conn.transaction():
         for span in sorted(spans, key=lambda span: (span.instrument_id, span.from_ts)):
@@ -197,7 +197,7 @@ def begin_direct(conn: Connection, spans: Sequence[Span]) -> dict[Span, Begun]:
 
 
 def commit_direct(conn: Connection, begun: Begun, written: Written) -> bool:
-    """Step 3 for such a day, in the transaction of its candles and hours. False: somebody else stored rows of it."""
+    """Step 3 for such a day, in the transaction of its candles and hours. Returns False if rows of it were stored."""
     if seen(conn, begun.span) != Seen(0, True, Multirange()):
         return False
     _new_version(conn, begun, written)
@@ -210,7 +210,7 @@ def commit_direct(conn: Connection, begun: Begun, written: Written) -> bool:
 
 
 def delete_rows(conn: Connection, span: Span) -> None:
-    """Take the span's rows out of the table, inside a transaction in which they are known to be in the file."""
+    """Delete the span's rows from the table, in a transaction in which they are verified to be in the file."""
     conn.execute(
         sql.SQL("DELETE FROM {table} WHERE instrument_id = %(id)s AND {time} >= %(from)s AND {time} < %(to)s").format(
             table=sql.Identifier(span.kind), time=sql.Identifier(span.layout.time)
@@ -220,7 +220,7 @@ def delete_rows(conn: Connection, span: Span) -> None:
 
 
 def left_behind(conn: Connection) -> list[tuple[Span, str]]:
-    """Files that a writer before us began and did not commit: their spans and paths. Under the archive's lock."""
+    """Return spans and paths of files that a previous writer did not commit. Requires the archive's lock."""
     rows = conn.execute(
         "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts, writing"
         " FROM archive_spans JOIN instruments USING (instrument_id) WHERE writing IS NOT NULL"
@@ -229,7 +229,7 @@ def left_behind(conn: Connection) -> list[tuple[Span, str]]:
 
 
 def not_writing(conn: Connection, span: Span) -> None:
-    """The span's file in the making was removed and will not be committed."""
+    """Record that the span's uncommitted file was removed."""
     with conn.transaction():
         lock_rows(conn, span)
         conn.execute(
@@ -239,7 +239,7 @@ def not_writing(conn: Connection, span: Span) -> None:
 
 
 def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
-    """Versions whose grace is over: file id and path."""
+    """Return file id and path of replaced versions after their grace."""
     rows = conn.execute(
         "SELECT file_id, path FROM archive_files WHERE deleted_at IS NULL"
         " AND ended_at <= now() - %s * INTERVAL '1 second' ORDER BY file_id",
@@ -249,7 +249,7 @@ def ended(conn: Connection, grace_s: float) -> list[tuple[int, str]]:
 
 
 def spans(conn: Connection, condition: sql.SQL, values: dict[str, Any]) -> list[Span]:
-    """Archived spans that fit a condition over `archived a`, oldest first."""
+    """Return archived spans matching a condition over `archived a`, oldest first."""
     asked = sql.SQL(
         "SELECT instrument_id, venue, product_id, kind, from_ts, to_ts FROM archived a WHERE {} ORDER BY from_ts"
     )
@@ -265,7 +265,7 @@ def _named(span: Span) -> dict[str, Any]:
 
 
 def up_to_date(conn: Connection, span: Span) -> bool:
-    """Whether the current file holds all rows."""
+    """Whether the current file has all rows."""
     asked = (
         "SELECT archived_changes = changes FROM archive_spans WHERE instrument_id = %s AND kind = %s AND from_ts = %s"
     )
@@ -273,7 +273,7 @@ def up_to_date(conn: Connection, span: Span) -> bool:
 
 
 def back_in_tables(conn: Connection, span: Span, until: datetime) -> None:
-    """The table has all rows again, and keeps them until then. Under the writers' lock."""
+    """Record that the table has all rows again and keeps them until then. Requires the writers' lock."""
     conn.execute(
         "UPDATE archive_spans SET in_tables = true, pinned_until = %s"
         " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",
@@ -282,7 +282,7 @@ def back_in_tables(conn: Connection, span: Span, until: datetime) -> None:
 
 
 def pin(conn: Connection, span: Span, until: datetime) -> None:
-    """Retention leaves the span alone until then. Under the writers' lock."""
+    """Protect the span from retention until then. Requires the writers' lock."""
     conn.execute(
         "UPDATE archive_spans SET pinned_until = greatest(pinned_until, %s)"
         " WHERE instrument_id = %s AND kind = %s AND from_ts = %s",

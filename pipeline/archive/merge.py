@@ -1,4 +1,4 @@
-"""The rows of a span that are in a file, together with those that came into the table later."""
+"""Merge the rows of a span in a file with those that were stored in the table later."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WIDE = pa.decimal128(38, 18)
 
 
 def merged(span: Span, kept: pa.Table, later: pa.Table, replaced: Iterable[Range[datetime]]) -> pa.Table:
-    """`kept` of the file and `later` of the table as one, in order, each row once.
+    """Merge `kept` from the file and `later` from the table, in order, each row once.
 
-    `replaced`: time of which the file's rows are out of date. Otherwise a row is the same by the columns of the order,
-    and the file's stays.
+    `replaced`: intervals in which the file's rows are outdated. Otherwise rows are equal by the columns of the order,
+    and the file's is kept.
     """
     layout = span.layout
     names = [column.name for column in layout.columns]
@@ -35,12 +35,12 @@ def merged(span: Span, kept: pa.Table, later: pa.Table, replaced: Iterable[Range
 
 
 def types_of(span: Span, rows: pa.Table) -> Mapping[str, pa.DataType]:
-    """The narrowest types for the decimals of a table that has them wide."""
+    """Return the narrowest types for the decimals of a table."""
     return {name: _narrow(rows[name]) for name in span.layout.named("decimal")}
 
 
 def cast(rows: pa.Table, types: Mapping[str, pa.DataType], piece: int) -> Iterator[pa.Table]:
-    """The table in these types, a piece at a time."""
+    """Yield the table cast to these types, piece by piece."""
     for low in range(0, len(rows), piece):
         part = rows.slice(low, piece)
         for name, type_ in types.items():
@@ -49,7 +49,7 @@ def cast(rows: pa.Table, types: Mapping[str, pa.DataType], piece: int) -> Iterat
 
 
 def sums(rows: pa.Table, names: tuple[str, ...]) -> dict[str, Decimal]:
-    """Exact sums of decimal columns."""
+    """Return exact sums of decimal columns."""
     found = {}
     for name in names:
         column = rows[name]

@@ -1,4 +1,4 @@
-"""The storage that the settings name, and whether it is that of the database's catalog."""
+"""Open the configured storage, and check that it is the catalog's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.database.connection import Connection
 
 
 def open_storage(settings: ArchiveSettings) -> Storage:
-    """Where the files are to lie. Nothing is looked at yet."""
+    """Return the configured storage, without accessing it."""
     if settings.place.startswith("s3://"):
         return Bucket(settings, load(CommonSettings).state_dir / "archive")
     return Folder(Path(settings.place))
@@ -29,7 +29,7 @@ def need_ledger(conn: Connection) -> None:
 
 
 def settle(conn: Connection, storage: Storage) -> None:
-    """Say in the catalog where the files lie, when they do. Raises `WrongUse` where they are somewhere else."""
+    """Record the files' location in the catalog if there is none yet. Raises `WrongUse` if they are elsewhere."""
     known = catalog.data_path(conn)
     if known == storage.address:
         return

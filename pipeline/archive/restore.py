@@ -1,4 +1,4 @@
-"""Rows of a file back into the database's table."""
+"""Restore the rows of a file into the database's table."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ENUMS = {"side": "taker_side", "origin": "origin"}
 
 
 def restore(conn: Connection, storage: Storage, span: Span, until: datetime) -> int:
-    """Bring a span back, to be kept in the table until a moment; how many rows.
+    """Restore a span, to be kept in the table until then; returns the number of rows.
 
-    One transaction: rows that are not exactly those of the file are not there afterwards. Raises `Mismatch` where file,
-    ledger and table disagree, `Unavailable` for a span whose later rows are in no file yet.
+    Runs in one transaction, which only commits if the table has exactly the file's rows. Raises `Mismatch` if file,
+    ledger and table disagree, `Unavailable` if the span has later rows that are not archived yet.
     """
     layout = span.layout
     with conn.transaction():
@@ -84,7 +84,7 @@ def _value(column: Column) -> sql.Composable:
 
 
 def _field(values: pa.ChunkedArray, column: Column) -> Field:
-    """A column for COPY; integers and places in the lists of words as int8."""
+    """Return a column for COPY; integers and positions in lists of words as int8."""
     if column.type == "decimal":
         return _decimals(values)
     found = integers(values, column.type)

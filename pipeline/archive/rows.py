@@ -1,8 +1,8 @@
-"""Rows of a span from the database's tables as Arrow tables.
+"""Read the rows of a span from the database as Arrow tables.
 
-PostgreSQL's binary COPY with every value as 8 bytes, which numpy takes apart without an object per value: a `numeric`
-is sent as the integer value x 10^s, with the smallest s that is exact for the whole column, and where that does not
-fit 64 bits as two integers, the whole part and 18 decimals.
+Uses PostgreSQL's binary COPY with every value as 8 bytes, which numpy parses without an object per value: a `numeric`
+is sent as the integer value x 10^s, with the smallest s that is exact for the whole column, or, if that does not fit 64
+bits, as two integers, the integer part and 18 decimals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PG_TYPES = {"side": sql.SQL("taker_side"), "origin": sql.SQL("origin")}
 
 @dataclass(frozen=True)
 class Survey:
-    """What the database itself says of a span's rows. `sums`: of each decimal column."""
+    """The database's own summary of a span's rows. `sums`: of each decimal column."""
 
     rows: int
     sums: Mapping[str, Decimal]
@@ -36,7 +36,7 @@ class Survey:
 
 
 def survey(conn: Connection, span: Span) -> Survey:
-    """Count and add up the rows of a span, and find the types of its decimals."""
+    """Count and sum the rows of a span, and determine the types of its decimals."""
     names = span.layout.named("decimal")
     asked: list[sql.Composable] = [sql.SQL("count(*)")]
     for name in names:
@@ -53,7 +53,7 @@ def survey(conn: Connection, span: Span) -> Survey:
 
 
 def pieces(conn: Connection, span: Span, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-    """The rows in order, up to `ROW_GROUP` at a time. Inside the transaction in which `types` were found."""
+    """Yield the rows in order, up to `ROW_GROUP` at a time. Call it in the transaction that determined `types`."""
     layout = span.layout
     schema = schema_of(layout, types)
     fields = [field for column in layout.columns for field in _fields(column, types)]
@@ -92,7 +92,7 @@ def _pair(name: str) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def _fields(column: Column, types: Mapping[str, pa.DataType]) -> list[tuple[str, sql.Composable]]:
-    """What is asked for of a column: names and expressions of 8 bytes each."""
+    """Return names and expressions, of 8 bytes each, for a column."""
     name = sql.Identifier(column.name)
     if column.type == "time":
         return [(column.name, name)]
@@ -130,12 +130,12 @@ def _table(rows: npt.NDArray[np.void], columns: tuple[Column, ...], schema: pa.S
 
 
 def ints(values: Ints) -> pa.Array:
-    """An int64 column over numpy's own memory."""
+    """Return an int64 column sharing numpy's memory."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def decimals(values: Ints, fraction: Ints | None, type_: pa.DataType) -> pa.Array:
-    """A decimal column from integers: scaled ones, or whole parts below 10^16 with 18 decimals beside."""
+    """Return a decimal column from integers: scaled ones, or integer parts below 10^16 and fractions of 18 decimals."""
     halves = np.empty((len(values), 2), dtype="<i8")  # of a 128-bit integer, the low one first
     if fraction is None:
         halves[:, 0], halves[:, 1] = values, values >> 63
@@ -145,7 +145,7 @@ def decimals(values: Ints, fraction: Ints | None, type_: pa.DataType) -> pa.Arra
 
 
 def _times_10_to_18(whole: Ints, fraction: Ints, halves: Ints) -> None:
-    """whole x 10^18 + fraction as 128-bit integers, in limbs of 32 bits; neither is negative."""
+    """Compute whole x 10^18 + fraction as 128-bit integers, in limbs of 32 bits; both must be non-negative."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     low, high = whole.astype(np.uint64) & mask, whole.astype(np.uint64) >> shift
     unit_low, unit_high = np.uint64(10**18 & 0xFFFFFFFF), np.uint64(10**18 >> 32)

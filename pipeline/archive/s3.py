@@ -1,8 +1,8 @@
-"""Files of the archive in object storage that speaks S3.
+"""The archive's files in S3-compatible object storage.
 
-An upload that ends early leaves an object under a path that no catalog knows, or parts that nobody sees: the first is
-swept, for the others the bucket should have a rule that ends incomplete multipart uploads. Tested against a program on
-loopback that imitates S3 (moto); no account of a cloud was used.
+An interrupted upload leaves an object unknown to the catalog, which is swept, or invisible parts, for which the bucket
+should have a rule that aborts incomplete multipart uploads. Tested against an S3 emulator on loopback (moto); not tried
+with a cloud account.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where the files of the archive lie: a folder.
+"""Storage of the archive's files: a folder.
 
-A path is relative, as `pipeline.archive.layout.new_path` makes it. A file appears under its path whole or not at all,
-and is on the disk when `keep` returns.
+Paths are relative, from `pipeline.archive.layout.new_path`. A file appears under its path atomically, and is durable
+when `keep` returns.
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ from pathlib import Path
 from typing import Any, Protocol
 
 WORK = ".writing"
-"""Folder of files that are being written. What lies there while no writer has its lock is rubbish."""
+"""Folder of files being written. While no writer holds its lock, its content is garbage."""
 
 
 class Storage(Protocol):
-    """One writer keeps and removes, any number of readers open."""
+    """A storage. One writer calls `keep` and `remove`; any number of readers call `open`."""
 
     @property
     def address(self) -> str:
-        """What the catalog calls it (`data_path`): ends with `/`."""
+        """Its address in the catalog (`data_path`); ends with `/`."""
         ...
 
     @property
     def work(self) -> Path:
-        """A local folder for files that are being written, on the same disk where there is one."""
+        """A local folder for files being written, on the same disk if possible."""
         ...
 
     def keep(self, file: Path, path: str) -> None:
-        """Take a finished file of `work` over under `path`. Raises `OSError`, and then nothing is kept for certain."""
+        """Store a finished file of `work` under `path`. Raises `OSError`; the file may or may not be stored then."""
         ...
 
     def open(self, path: str) -> Any:
-        """For pyarrow. Raises `FileNotFoundError`, `OSError`."""
+        """Open a file for pyarrow. Raises `FileNotFoundError`, `OSError`."""
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file, if it exists."""
         ...
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
         ...
 
     def files(self) -> Iterator[str]:
-        """Paths of all files that are kept."""
+        """Yield the paths of all stored files."""
         ...
 
 
 class Folder:
-    """A folder of this machine."""
+    """A local folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -71,7 +71,7 @@ class Folder:
         file.rename(target)
         for folder in (target.parent, *(one.parent for one in missing)):
             _sync(folder)
-        with target.open("rb") as opened:  # so that who reads it back asks the disk and not the memory
+        with target.open("rb") as opened:  # so that a later read comes from the disk, not from the page cache
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def open(self, path: str) -> Any:
@@ -93,7 +93,7 @@ class Folder:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Sync a folder's entries to disk."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

@@ -1,4 +1,4 @@
-"""Where the rows of a time are: in files, in the database's table, or in both, each row to be taken once."""
+"""Where the rows of an interval are: in files, in the table, or in both, so that each row is read once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.database.connection import Connection
 
 @dataclass(frozen=True)
 class File:
-    """A file that holds a whole span. `rows`: by the ledger."""
+    """A file with a complete span. `rows`: by the ledger."""
 
     span: Span
     path: str
@@ -26,9 +26,9 @@ class File:
 
 @dataclass(frozen=True)
 class Part:
-    """`[from_ts, to_ts)`: all its rows are in the table (no `file`), in the file, or in both.
+    """An interval `[from_ts, to_ts)` whose rows are all in the table (no `file`), in the file, or in both.
 
-    `later`: the table has rows of the file's span that came after it, to be merged with `archive.merge`.
+    `later`: the table has newer rows of the file's span, to be merged by `archive.merge`.
     """
 
     from_ts: datetime
@@ -39,10 +39,10 @@ class Part:
 
 @contextmanager
 def snapshot(conn: Connection, kind: Kind) -> Iterator[None]:
-    """A read-only transaction in which ledger and table are of one moment, whatever archive and retention do.
+    """Context manager: a read-only transaction in which ledger and table are consistent.
 
-    A snapshot alone would not do: a chunk that is dropped is gone for older snapshots too. So the table is locked, with
-    its chunks, before the snapshot is taken: a drop has either happened before it or waits for our end.
+    A snapshot alone does not suffice: a dropped chunk is gone for older snapshots too. So the table and its chunks are
+    locked before the snapshot is taken: a drop has either happened before or waits until the transaction ends.
     """
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -53,10 +53,10 @@ def snapshot(conn: Connection, kind: Kind) -> Iterator[None]:
 def parts(
     conn: Connection, storage: Storage, kind: Kind, instrument_id: int, from_ts: datetime, to_ts: datetime
 ) -> list[Part]:
-    """What `[from_ts, to_ts)` is made of, in order and without a gap. Inside `snapshot`.
+    """Return the parts of `[from_ts, to_ts)`, in order and without gaps. Call it inside `snapshot`.
 
-    A file that is up to date is taken also where the table has the same rows, because it is read ten times as fast.
-    Raises `Unavailable` where rows are in files only and the files are not there.
+    An up-to-date file is preferred even if the table has the same rows, because it is read ten times as fast. Raises
+    `Unavailable` if rows are only in files that are missing.
     """
     found = conn.execute(
         "SELECT venue, product_id, from_ts, to_ts, path, rows, up_to_date, in_tables FROM archived"

@@ -1,4 +1,4 @@
-"""Candles of the views, by time."""
+"""Read candles of the views."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.read.request import Moment, request
 def candles(
     venue: str, product: str, frame: str, start: Moment = None, end: Moment = None, *, exact: bool = False
 ) -> Columns:
-    """Candles of the view `candles_<frame>`: time, open, high, low, close, volume, vwap, ticks.
+    """Read the view `candles_<frame>`: time, open, high, low, close, volume, vwap, ticks.
 
-    Of trades; where a venue has only quotes, of the bid (vwap is then NaN, exact: None). `frame` is one of 1m 5m 15m
-    30m 1h 4h 12h 1d. Raises `WrongUse` for a name that is none, `Unavailable` without a database.
+    Candles of trades or, for venues with quotes only, of the bid (then vwap is NaN, exact: None). `frame` is one of 1m
+    5m 15m 30m 1h 4h 12h 1d. Raises `WrongUse` for an invalid name, `Unavailable` without a database.
     """
     numbers = ("open", "high", "low", "close", "volume", "vwap")
     return _candles("candles", numbers, venue, product, frame, start, end, exact)
@@ -25,7 +25,7 @@ def candles(
 def quote_candles(
     venue: str, product: str, frame: str, start: Moment = None, end: Moment = None, *, exact: bool = False
 ) -> Columns:
-    """Candles of `quote_candles_<frame>`: the bid's open, high, low, close, the ask's, sizes, mean spread, ticks."""
+    """Read `quote_candles_<frame>`: open, high, low, close of bid and ask, sizes, mean spread, ticks."""
     numbers = (
         "open",
         "high",

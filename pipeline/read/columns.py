@@ -1,4 +1,4 @@
-"""What a question is answered with: columns, as numpy, pandas, polars or Arrow want them."""
+"""Results as columns, convertible to numpy, pandas, polars and Arrow."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ class Columns:
         return self._arrays[name]
 
     def arrow(self) -> pa.Table:
-        """A `pyarrow.Table`: times as timestamp[us, UTC], numbers as float64, with `exact` as decimal128(38, 18)."""
+        """Return a `pyarrow.Table`: times as timestamp[us, UTC], numbers as float64, or decimal128(38, 18) if
+        `exact`."""
         return self._table
 
     def numpy(self) -> dict[str, Array]:
-        """The columns as numpy arrays; with `exact` of `decimal.Decimal` objects."""
+        """Return numpy arrays; of `decimal.Decimal` objects if `exact`."""
         return {name: self[name] for name in self._table.column_names}
 
     def pandas(self) -> Any:
@@ -69,7 +70,7 @@ def library(name: str) -> Any:
 
 
 def floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The float64 nearest to each decimal, as the database casts them too; pyarrow's own cast may miss by one bit."""
+    """Return the float64 nearest to each decimal, like the database; pyarrow's own cast may be off by one bit."""
     return pa.chunked_array([_nearest(chunk) for chunk in column.chunks], pa.float64())
 
 
@@ -87,7 +88,8 @@ _NONE = np.empty(0, np.int64)
 
 
 def _array(column: pa.ChunkedArray) -> Array:
-    """Decimals and texts have few distinct values, so each is made once: 20 times as fast as one object a row."""
+    """Convert to numpy. Decimals and texts have few distinct values, so each object is created once: 20 times as fast
+    as one per row."""
     if not (pa.types.is_decimal(column.type) or pa.types.is_string(column.type)):
         made: Array = column.to_numpy()
         return made

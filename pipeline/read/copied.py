@@ -1,4 +1,4 @@
-"""Rows of a query as Arrow, by PostgreSQL's binary COPY, which numpy reads without an object per value."""
+"""Read a query's rows as Arrow, by PostgreSQL's binary COPY, which numpy parses without an object per value."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _HEADER = 19  # bytes before the first row of a binary COPY: signature, flags, l
 
 
 def copied(conn: Connection, columns: Expressions, source: sql.Composable) -> pa.Table:
-    """Numbers as float64, NaN for NULL. `source`: the query from FROM on."""
+    """Read numbers as float64, NaN for NULL. `source`: the query from FROM on."""
     number = sql.SQL("coalesce({}::float8, 'NaN')")
     listed = [expression or number.format(sql.Identifier(name)) for name, expression in columns.items()]
     query = sql.SQL("COPY (SELECT {} {}) TO STDOUT (FORMAT BINARY)").format(sql.SQL(", ").join(listed), source)
     with conn.cursor().copy(query) as copy:
         data = b"".join(bytes(part) for part in copy)
-    # Every value is 8 bytes and none is NULL, so all rows are equally long: one numpy record each.
+    # Every value has 8 bytes and none is NULL, so all rows have the same length: one numpy record each.
     fields: list[tuple[str, str]] = [("_count", ">i2")]
     for name, expression in columns.items():
         fields += [(f"_{name}", ">i4"), (name, ">f8" if expression is None else ">i8")]
@@ -41,7 +41,7 @@ def copied(conn: Connection, columns: Expressions, source: sql.Composable) -> pa
 
 
 def selected(conn: Connection, columns: Expressions, source: sql.Composable) -> pa.Table:
-    """Numbers as decimals, quotients cut to 18 places."""
+    """Read numbers as decimals, truncated to 18 places."""
     number = sql.SQL("trunc({}, 18)")
     listed = [expression or number.format(sql.Identifier(name)) for name, expression in columns.items()]
     rows = conn.execute(sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), source)).fetchall()

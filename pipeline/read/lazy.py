@@ -1,4 +1,4 @@
-"""Trades and quotes as a lazy Polars frame: of the files only those columns and rows are read that a query needs."""
+"""Trades and quotes as lazy Polars frames, which read only the columns and rows of the files that a query needs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from pipeline.read.ticks import FIELDS, located
 
 
 def scan_trades(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Any:
-    """A `polars.LazyFrame` of `trades`: time, trade_id, price, quantity, taker_side. Needs polars.
+    """Return a `polars.LazyFrame` of trades: time, trade_id, price, quantity, taker_side. Requires polars.
 
-    What is not in the archive's files is read at once. The files stay for a day after they were replaced: scan again
-    after that.
+    Rows that are not archived are read at once. Replaced files are kept for a day: scan again after that.
     """
     return _scan("trades", venue, product, start, end, exact)
 
 
 def scan_quotes(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Any:
-    """A `polars.LazyFrame` of `quotes`: time, bid, ask, bid_size, ask_size; the rest as in `scan_trades`."""
+    """Return a `polars.LazyFrame` of quotes: time, bid, ask, bid_size, ask_size; otherwise like `scan_trades`."""
     return _scan("quotes", venue, product, start, end, exact)
 
 
@@ -51,7 +50,7 @@ def _scan(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exac
 
 
 def _options(settings: ArchiveSettings) -> dict[str, str] | None:
-    """How Polars comes to files in object storage."""
+    """Return Polars' options for object storage."""
     if not settings.place.startswith("s3://"):
         return None
     options = {"aws_region": settings.s3_region}

@@ -1,4 +1,4 @@
-"""What is asked for: names and times as people write them, and the database's id of the instrument."""
+"""Parse a request: names and times as typed by users, and the instrument's id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Moment = str | date | datetime | None
 
 @dataclass(frozen=True)
 class Request:
-    """`[start, end)` of one instrument, and a connection to ask with."""
+    """An interval `[start, end)` of one instrument, and a connection."""
 
     conn: Connection
     instrument_id: int
@@ -33,7 +33,8 @@ class Request:
 
 @contextmanager
 def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Request]:
-    """Raises `WrongUse` for a name that is none or of which nothing is stored, `Unavailable` without a database."""
+    """Context manager: the parsed request. Raises `WrongUse` for an invalid name, or if nothing is stored of it, and
+    `Unavailable` without a database."""
     begin, stop = _moment(start, EARLIEST), _moment(end, LATEST)
     venue = canonical_venue(venue)
     name = product_at(venue, product)

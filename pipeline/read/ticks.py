@@ -1,4 +1,4 @@
-"""Trades and quotes out of the archive's files and the tables, each row once."""
+"""Read trades and quotes from the archive's files and the tables, each row once."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ FIELDS: dict[Kind, tuple[str, ...]] = {
     "trades": ("ts", "trade_id", "price", "quantity", "taker_side"),
     "quotes": ("ts", "bid", "ask", "bid_size", "ask_size"),
 }
-"""What a reader gets of each kind, in order; `ts` is called `time`."""
-_THREADS = 4  # files that are read at once: on a disk two cores are busy with two, over a network more wait
+"""The columns of each kind, in order; `ts` is returned as `time`."""
+_THREADS = 4  # files read in parallel: from a disk two keep two cores busy, over a network more are waiting
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one part of the time: a file that is still to be read, or a table."""
+    """The rows of a part of the interval: a file still to be read, or a table."""
 
     about: tiers.Part
     table: pa.Table | None
 
 
 def trades(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Columns:
-    """Trades by time and id: time, trade_id, price, quantity, taker_side."""
+    """Read trades, ordered by time and id: time, trade_id, price, quantity, taker_side."""
     return _ticks("trades", venue, product, start, end, exact)
 
 
 def quotes(venue: str, product: str, start: Moment = None, end: Moment = None, *, exact: bool = False) -> Columns:
-    """Quotes (and tickers) by time: time, bid, ask, bid_size, ask_size."""
+    """Read quotes (and tickers), ordered by time: time, bid, ask, bid_size, ask_size."""
     return _ticks("quotes", venue, product, start, end, exact)
 
 
@@ -60,7 +60,7 @@ def _ticks(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exa
 def located(
     kind: Kind, venue: str, product: str, start: Moment, end: Moment, exact: bool
 ) -> tuple[Storage, list[Part]]:
-    """What is asked for in order: the tables' rows, and which files have the others. All of one moment."""
+    """Return the parts in order: the tables' rows, and the files with the others, consistently."""
     storage = open_storage(load(ArchiveSettings))
     with request(venue, product, start, end) as asked, tiers.snapshot(asked.conn, kind):
         places = tiers.parts(asked.conn, storage, kind, asked.instrument_id, asked.start, asked.end)
@@ -68,7 +68,7 @@ def located(
 
 
 def _of_tables(asked: Request, storage: Storage, kind: Kind, place: tiers.Part, exact: bool) -> pa.Table | None:
-    """What has to be read within the snapshot."""
+    """Read the table's rows, inside the snapshot."""
     if place.file is None:
         span = Span(asked.instrument_id, asked.venue, asked.product_id, kind, place.from_ts, place.to_ts)
         return _shaped(_wide(asked, span), kind, exact) if exact else _floats(asked, span)
@@ -88,7 +88,7 @@ def _wide(asked: Request, span: Span) -> pa.Table:
 
 
 def _floats(asked: Request, span: Span) -> pa.Table:
-    """The database's own float64: twice as fast as by way of decimals."""
+    """Read the database's own float64: twice as fast as through decimals."""
     columns: dict[str, sql.Composable | None] = {"time": sql.SQL("ts")}
     for name in FIELDS[span.kind][1:]:
         columns[name] = {"trade_id": sql.SQL("trade_id"), "taker_side": _SIDE}.get(name)
@@ -116,7 +116,7 @@ def _table(storage: Storage, kind: Kind, part: Part, exact: bool) -> pa.Table:
 
 
 def read_file(storage: Storage, file: tiers.File, columns: list[str]) -> pa.Table:
-    """Columns of a whole file. Raises `Unavailable` when it is not the file that the ledger knows."""
+    """Read columns of a complete file. Raises `Unavailable` if it is not the file recorded in the ledger."""
     try:
         with pq.ParquetFile(storage.open(file.path)) as opened:
             table = opened.read(columns=columns, use_threads=False)
@@ -131,7 +131,7 @@ def read_file(storage: Storage, file: tiers.File, columns: list[str]) -> pa.Tabl
 
 
 def _cut(table: pa.Table, start: datetime, end: datetime) -> pa.Table:
-    """The rows of `[start, end)` of a table that is in order."""
+    """Return the rows of `[start, end)` of an ordered table."""
     if not len(table):
         return table
     times: Any = table["ts"]
@@ -142,7 +142,7 @@ def _cut(table: pa.Table, start: datetime, end: datetime) -> pa.Table:
 
 
 def _shaped(table: pa.Table, kind: Kind, exact: bool) -> pa.Table:
-    """Columns of a file, or of nothing, as a reader gets them."""
+    """Return a file's columns (or none) in the result's format."""
     made = {}
     for name in FIELDS[kind]:
         type_ = {"ts": TIME, "trade_id": pa.int64(), "taker_side": pa.string()}.get(name)

@@ -77,7 +77,7 @@ def test_a_day_with_a_gap_waits_until_it_is_repaired(conn: Any, archive: Archive
     conn.execute("DELETE FROM trades WHERE trade_id = 40000")
     conn.execute("UPDATE trade_coverage SET ids = ids - '{[40000,40001)}', rows = rows - 1, live_from = NULL")
     assert [(one.span.from_ts.day, one.waits_for) for one in archive_all(conn, archive)] == [
-        (from_us(start).day + 1, "ids that are missing")
+        (from_us(start).day + 1, "missing ids")
     ]
     assert len(archived(conn)) == 2
     store(Trades(), conn, [received("trades", trades_record([trade(40000, start + DAY_US + 28_800_000_000)]))])
