@@ -9,6 +9,7 @@ s).
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Any
 
 import _pulsar
@@ -28,6 +29,9 @@ def subscribe(
     """Create a Failover consumer from the earliest message; `places` messages per topic are queued in memory."""
     conf = _pulsar.ConsumerConfiguration()
     conf.consumer_type(pulsar.ConsumerType.Failover)
+    # The broker shares topics out among consumers by a hash of their names. The client gives a pattern's consumers
+    # none, and with equal names all topics went to the one that subscribed last.
+    conf.consumer_name(f"{name}-{secrets.token_hex(8)}")
     conf.subscription_initial_position(pulsar.InitialPosition.Earliest)
     conf.pattern_auto_discovery_period(LOOK_EVERY_S)
     conf.receiver_queue_size(places)
