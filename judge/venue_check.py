@@ -98,7 +98,8 @@ def points(adapter: Adapter[Any], frames: list[bytes]) -> Iterator[Point]:
     products = adapter.products(settings)
     yield "its products are canonical", [one for one in products if canonical_product(one) != one]
     with TemporaryDirectory() as folder:
-        venue = adapter.stream(settings, Path(folder), threading.Event())
+        stop = threading.Event()
+        venue = adapter.stream(settings, Path(folder), stop)
         yield "its texts are made", _texts(venue, products)
         heard = Heard()
         for frame in frames:
@@ -114,6 +115,7 @@ def points(adapter: Adapter[Any], frames: list[bytes]) -> Iterator[Point]:
         if adapter.proof is Proof.IDS:
             yield "trade ids are contiguous", list(_holes(heard))
         yield f"{MUTATIONS} spoilt frames raise nothing", _spoilt(venue, frames)
+        stop.set()  # ends threads that ask by REST
 
 
 def _texts(venue: Venue, products: tuple[str, ...]) -> list[str]:

@@ -6,6 +6,7 @@ import inspect
 import struct
 import subprocess
 import sys
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -67,6 +68,14 @@ def _set() -> threading.Event:
     event = threading.Event()
     event.set()
     return event
+
+
+def test_a_folder_that_is_deleted_meanwhile_ends_nothing(tmp_path: Path) -> None:
+    """A deleted STATE_DIR ended the thread that asked next."""
+    limit = RateLimit(tmp_path / "state", "venue-x", 100)
+    shutil.rmtree(tmp_path / "state")
+    limit.wait(threading.Event())
+    assert RateLimit(tmp_path / "state", "venue-x", 0.1).wait(threading.Event()) < 1.0
 
 
 def test_hold_keeps_everybody_away(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ class SharedNumbers:
     def __init__(self, folder: Path, name: str, count: int) -> None:
         self._path, self._layout = folder / name, struct.Struct(f"<{count}d")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
+            os.close(self._open())
         except OSError as error:
             raise WrongUse(f"STATE_DIR: {folder} cannot be written ({error.strerror}).") from None
 
@@ -33,7 +32,7 @@ class SharedNumbers:
     def locked(self) -> Iterator[list[float]]:
         """Lock the file and yield its numbers, an empty list if there are none yet; the list is written back on exit.
         Times in it are CLOCK_MONOTONIC, which all processes of the machine share until it reboots."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = self._open()
         try:
             _lock(descriptor)
             data = os.pread(descriptor, self._layout.size, 0)
@@ -42,6 +41,11 @@ class SharedNumbers:
             os.pwrite(descriptor, self._layout.pack(*numbers), 0)
         finally:
             os.close(descriptor)  # releases the lock too
+
+    def _open(self) -> int:
+        """The folder is made anew if somebody has deleted it: that must not end a program that is running."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def _lock(descriptor: int) -> None:
