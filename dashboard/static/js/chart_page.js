@@ -13,6 +13,7 @@ import { START, format, parse, toggled } from './view.js';
 
 const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
 const PAGE = 600; // candles of one request
+const QUOTE_S = 60; // an older bid and ask is none
 const LOADED_AGAIN = 5000; // the most that one repair loads again
 let page = null;
 
@@ -28,7 +29,7 @@ class Page {
     }, frame));
     this.link = el('span.link', { id: 'live', role: 'status' }, 'connecting');
     this.legend = new Legend();
-    this.tools = new Tools((names) => this.flip(names), (venue) => this.compare(venue));
+    this.tools = new Tools((names) => this.flip(names), (venue) => this.look({ ...this.view, with: toggled(this.view.with, venue) }));
     this.box = el('div.box', { id: 'chart', role: 'img', 'aria-label': 'Candlestick chart', tabindex: '0' });
     this.empty = el('p.empty', { hidden: true }, 'Nothing is stored of this instrument yet.');
     this.away = el('p.away', { id: 'away', role: 'status', hidden: true });
@@ -45,8 +46,6 @@ class Page {
 
   // Switch lines on or off; the address follows, so that it can be copied.
   flip(names) { this.look({ ...this.view, view: toggled(this.view.view.filter((one) => one !== 'plain'), ...names) }); }
-
-  compare(venue) { this.look({ ...this.view, with: toggled(this.view.with, venue) }); }
 
   look(view) {
     const before = this.view;
@@ -103,8 +102,7 @@ class Page {
     this.opened = null;
     this.stream?.close();
     this.comparison.stop();
-    this.chart.overlays.stopComparing([]);
-    this.chart.overlays.quote(null);
+    this.chart.overlays.clear();
     this.early = new Map();
   }
 
@@ -149,10 +147,17 @@ class Page {
     if (!this.hovered) this.say(null);
   }
 
+  dropQuote() {
+    this.quote = null;
+    this.chart.overlays.quote(null);
+    this.say(this.hovered);
+  }
+
   // Each second: how old the newest tick is.
   tick() {
     const now_s = (Date.now() + this.skew_ms) / 1000;
     const since = (at_us) => (at_us ? now_s - at_us / 1e6 : null);
+    if (since(this.quote?.received_at_us) > QUOTE_S) this.dropQuote();
     const [text, kind] = feedState({
       link: { text: this.linkText, kind: this.linkKind }, newest_s: since(this.newest_us), quote_s: since(this.quote?.received_at_us),
       trouble: this.trouble, unit: this.one.kind === 'trades' ? 'trade' : 'quote', now_s,
@@ -287,11 +292,11 @@ export function update(rest, search) {
 export function key(pressed) {
   if (!page) return false;
   const frames = Object.keys(FRAMES);
+  const { chart } = page;
   const acts = {
-    ArrowLeft: () => page.chart.scroll(-10), ArrowRight: () => page.chart.scroll(10), '+': () => page.chart.zoom(0.8),
-    '=': () => page.chart.zoom(0.8), '-': () => page.chart.zoom(1.25), End: () => page.chart.toNewest(),
-    Home: () => page.chart.toOldest(), '/': () => page.picker.field.focus(),
-    '[': () => page.step(-1), ']': () => page.step(1),
+    ArrowLeft: () => chart.scroll(-10), ArrowRight: () => chart.scroll(10), '+': () => chart.zoom(0.8), '=': () => chart.zoom(0.8),
+    '-': () => chart.zoom(1.25), End: () => chart.toNewest(), Home: () => chart.toOldest(),
+    '/': () => page.picker.field.focus(), '[': () => page.step(-1), ']': () => page.step(1),
   };
   for (const [, names, letter] of SWITCHES) acts[letter] = () => page.flip(names);
   if (/^[1-8]$/.test(pressed)) acts[pressed] = () => page.go(name(page.one), frames[pressed - 1]);

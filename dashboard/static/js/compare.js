@@ -17,7 +17,7 @@ export class Comparison {
     clearTimeout(this.timer);
     const mine = (this.mine = {});
     [this.one, this.frame, this.venues] = [one, frame, venues];
-    this.overlays.stopComparing([]);
+    this.overlays.stopComparing();
     if (venues.length) this.load(mine, 0);
   }
 

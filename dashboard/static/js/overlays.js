@@ -79,8 +79,14 @@ export class Overlays {
     series.setData(this.chart.times.map((time) => (values.has(time) ? { time, value: Number(values.get(time)) } : { time })));
   }
 
-  stopComparing(keep) {
-    for (const name of [...this.lines.keys()]) if (name.startsWith('=') && !keep.includes(name.slice(1))) this.drop(name);
+  stopComparing() {
+    for (const name of [...this.lines.keys()]) if (name.startsWith('=')) this.drop(name);
+  }
+
+  // What belongs to one instrument.
+  clear() {
+    this.stopComparing();
+    this.quote(null);
   }
 
   // Lines at the bid and the ask; null: none.
