@@ -35,8 +35,7 @@ class Page {
     this.away = el('p.away', { id: 'away', role: 'status', hidden: true });
     this.note = el('p.note', { id: 'note' });
     this.gaps = new GapList();
-    const frames = el('div.frames', { role: 'group', 'aria-label': 'Time frame' }, this.buttons);
-    main.append(el('div.bar', {}, this.picker.box, frames, this.link), this.tools.box, this.away, this.legend.box,
+    main.append(el('div.bar', {}, this.picker.box, el('div.frames', { role: 'group', 'aria-label': 'Time frame' }, this.buttons), this.link), this.tools.box, this.away, this.legend.box,
       el('div.frame', {}, this.box, this.empty), this.note, this.gaps.card);
     this.chart = new Chart(this.box, { onMore: () => this.more(), onHover: (row) => this.say(row) });
     this.comparison = new Comparison(this.chart, this.chart.overlays, (text, quiet) => { if (text && !quiet) toast(text, 'bad'); this.say(this.hovered); });
@@ -147,17 +146,13 @@ class Page {
     if (!this.hovered) this.say(null);
   }
 
-  dropQuote() {
-    this.quote = null;
-    this.chart.overlays.quote(null);
-    this.say(this.hovered);
-  }
-
   // Each second: how old the newest tick is.
   tick() {
     const now_s = (Date.now() + this.skew_ms) / 1000;
     const since = (at_us) => (at_us ? now_s - at_us / 1e6 : null);
-    if (since(this.quote?.received_at_us) > QUOTE_S) this.dropQuote();
+    if (since(this.quote?.received_at_us) > QUOTE_S) {
+      this.chart.overlays.quote((this.quote = null));
+    }
     const [text, kind] = feedState({
       link: { text: this.linkText, kind: this.linkKind }, newest_s: since(this.newest_us), quote_s: since(this.quote?.received_at_us),
       trouble: this.trouble, unit: this.one.kind === 'trades' ? 'trade' : 'quote', now_s,
