@@ -200,7 +200,7 @@ class Candles:
             return False
         if found.kind == "quotes":
             raise WrongUse(
-                f"{found.venue} {found.product_id} comes by the hour; its candles are read with pipeline.read."
+                f"{found.venue} {found.product_id} has no live stream; read its candles with pipeline.read."
             )
         self._live = RunningCandles(found, self._timeframe)
         self._ticks = _Ticks(self._client, self._settings, found.kind, self.kind, self, self._out)
