@@ -47,7 +47,7 @@ def test_ticks_and_candles_are_the_tables(in_env: Callable[..., None], database_
     [
         ({"kind": "candles_2m"}, "is not a valid kind of rows; choose from trades"),
         ({"to": FROM_S + 90_000}, "a span of trades has 86400 s at most"),
-        ({"from": "x"}, "`from` is a whole number"),
+        ({"from": "x"}, "`from` must be a whole number"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
