@@ -100,7 +100,7 @@ class Dashboard:
         venue, product = parameters.venue_and_product(request)
         one = await queries.instrument(self.store, venue, product)
         if one is None:
-            raise WrongUse(f"nothing is stored of {venue} {product}")
+            raise WrongUse(f"no data of {venue} {product} is stored")
         return one
 
     async def _candles(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""A venue whose REST interface answers with bombs, without end, byte by byte, or sends its callers elsewhere."""
+"""A venue whose REST API answers with decompression bombs, endless or dripping bodies, or redirects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LASTS_S = 90.0
 
 
 class BadVenue:
-    """Serves on 127.0.0.1 while it is entered; `answers` counts the requests."""
+    """Context manager: serve on 127.0.0.1; `answers` counts the requests."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -74,7 +74,7 @@ class BadVenue:
 
 
 def load_from(venue: BadVenue, environment: dict[str, str], peak: dict[str, int], stop: threading.Event) -> None:
-    """Load history from it, once by each live venue's program; notes what they weighed, MB."""
+    """Load history from it with each live venue's program; record their peak memory in MB."""
     for name in VENUES:
         if stop.is_set():
             return

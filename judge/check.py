@@ -1,4 +1,4 @@
-"""What must hold after the faults: tables = tape, nothing doubled, candles and ledger true, letters explained."""
+"""Checks after the faults: tables equal the tape, no duplicates, candles and ledger correct, dead letters explained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Bound = dict[tuple[str, str], int]
 
 @dataclass
 class Verdict:
-    """`differences` is empty when everything holds."""
+    """`differences` is empty if every check passed."""
 
     trades: int = 0
     quotes: int = 0
@@ -45,7 +45,7 @@ def connect(stage: Stage) -> Connection:
 
 
 def first_ids(stage: Stage) -> Bound:
-    """Where the stored trades begin: the tape before that was before our time."""
+    """Return the first stored id of each product; the tape before it was never requested."""
     with connect(stage) as conn:
         rows = conn.execute(
             "SELECT venue, product_id, lower(ids) FROM trade_coverage JOIN instruments USING (instrument_id)"
@@ -55,7 +55,7 @@ def first_ids(stage: Stage) -> Bound:
 
 
 def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: float) -> Verdict:
-    """Wait until everything up to `last` is stored, `settle_s` at most; then look at everything."""
+    """Wait at most `settle_s` seconds until everything up to `last` is stored, then check everything."""
     began = time.monotonic()
     verdict = Verdict()
     while True:
@@ -76,17 +76,17 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
         _look(stage, first, last, verdict)
         _letters(stage, striker, verdict)
     except (psycopg.Error, pulsar.PulsarException) as error:  # a pipeline that is down is a finding too
-        verdict.differences.append(f"cannot be looked at: {type(error).__name__}: {error}".strip())
+        verdict.differences.append(f"cannot be checked: {type(error).__name__}: {error}".strip())
     return verdict
 
 
 def _look(stage: Stage, first: Bound, last: Bound, verdict: Verdict) -> None:
-    """Every stored trade against the tape, every candle and ledger against the rows."""
+    """Compare stored trades with the tape, and candles and ledger with the rows."""
     with connect(stage) as conn:
         for (venue, product), low in sorted(first.items()):
             _compare(conn, stage, venue, product, low, last[venue, product], verdict)
         for found in verify(conn):
-            # Trades that came after the faults may still be on their way to being whole.
+            # Trades after the faults may still be incomplete.
             high = last.get((found.venue, found.product_id), 0) if found.kind == "trades" else 0
             wrong = [text for text in found.wrong if not (high and _beyond(text, high))]
             verdict.differences += [f"verify {found.venue} {found.product_id} {found.kind}: {w}" for w in wrong]
@@ -94,13 +94,13 @@ def _look(stage: Stage, first: Bound, last: Bound, verdict: Verdict) -> None:
 
 
 def _beyond(text: str, high: int) -> bool:
-    """Whether a finding of the ids is about trades after the faults."""
+    """Whether a finding is about ids after the faults."""
     numbers = [int(word) for word in text.replace(",", " ").replace("..", " ").split() if word.isdigit()]
     return "neither stored" in text and bool(numbers) and min(numbers) > high
 
 
 def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
-    """What is neither stored nor explained up to `last`, and hours that are not there."""
+    """Return what is neither stored nor explained up to `last`, and missing hours."""
     found = []
     for (venue, product), low in first.items():
         missing = query.scalar(
@@ -128,7 +128,7 @@ def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
 
 
 def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
-    """Every column of every trade against the tape; the first difference is told."""
+    """Compare every column of every trade with the tape and report the first difference."""
     stored = conn.execute(_STORED, (venue, product, low, high)).fetchall()
     tape = stage.simulator.tape(venue, product)
     truth = tape.trades(low, high)
@@ -181,13 +181,13 @@ def _letters(stage: Stage, striker: Striker, verdict: Verdict) -> None:
     finally:
         client.close()
     if strange := sorted(found - set(striker.poisoned)):
-        verdict.differences.append(f"dead letters that nobody poisoned: trades {strange[:5]}")
+        verdict.differences.append(f"dead letters of trades that were not poisoned: {strange[:5]}")
     if lost := sorted(set(striker.poisoned) - striker.doubtful - found):
-        verdict.differences.append(f"poison without a dead letter: {lost[:5]}")
+        verdict.differences.append(f"poisoned trades without a dead letter: {lost[:5]}")
 
 
 def _trade_id(letter: dict[str, Any]) -> int | None:
-    """Of the row that a letter is about; None where it is about something else."""
+    """Return the id of the trade that a dead letter is about, or None."""
     try:
         return int(json.loads(letter["payload"])["trade_id"])
     except (ValueError, KeyError, TypeError):
@@ -195,7 +195,7 @@ def _trade_id(letter: dict[str, Any]) -> int | None:
 
 
 def _expected(letter: dict[str, Any], striker: Striker) -> bool:
-    """Whether a letter is about a hostile message, or about a time that only a wrong clock found wrong."""
+    """Whether a letter is about a hostile message, or a time that was refused because our clock was wrong."""
     place = tuple(int(number) for number in re.findall(r"-?\d+", letter["message_id"])[:2])
     if place in striker.hostile or letter["topic"] in striker.hostile_topics:
         return True

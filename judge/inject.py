@@ -1,4 +1,4 @@
-"""How each fault of a plan is done, and how it ends."""
+"""Injects the faults of a plan and ends them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POISON_ID = 1_000_000_000_000  # far above every tape: a poisoned row never hide
 
 
 class Striker:
-    """Strikes a stage as planned. `poisoned`: ids of the rows that must be found among the dead letters;
+    """Injects faults as planned. `poisoned`: ids of the rows that must be found among the dead letters;
     `during_load`: how many faults struck while a historical load was running."""
 
     def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ class Striker:
         self._ends: list[tuple[float, Callable[[], object]]] = []
 
     def run(self, faults: Sequence[Fault], seconds: float, stop: threading.Event) -> None:
-        """The faults at their times; returns when the time is up and everything that lasts has ended."""
+        """Inject the faults at their times; returns when the time is up and every fault has ended."""
         began = time.monotonic()
         left = list(faults)
         while (now := time.monotonic() - began) < seconds or left:
@@ -64,7 +64,7 @@ class Striker:
             try:
                 due[1]()
                 self._ends.remove(due)
-            except (OSError, RpcError) as error:  # broker or supervisord is down just now: once more in a moment
+            except (OSError, RpcError) as error:  # broker or supervisord is down: retry in a moment
                 self._ends.remove(due)
                 self._say(f"         not undone yet: {error}")
                 self._ends.append((time.monotonic() + 2.0, due[1]))
@@ -164,7 +164,7 @@ class Striker:
         self._stage.simulator.fault("cut", venue, count=1)  # who is connected already was acknowledged
 
     def _restore(self, fault: Fault) -> None:
-        """The database as it was at the beginning of this fault, at its end."""
+        """Restore the database, at the end of this fault, to its state at the beginning."""
         self._stage.back_up_database()
         self._later(fault, self._put_back)
 
@@ -199,7 +199,7 @@ class Striker:
             client.close()
 
     def _poison(self, fault: Fault) -> None:
-        """A negative price between two messages of the venue. Not tried for ever: the broker may be down just now."""
+        """Publish a negative price between two messages of the venue. Gives up if the broker is down."""
         trade_id = POISON_ID + len(self.poisoned)
         product = self._stage.simulator.config.products_of(fault.target)[0].canonical
         row = {"trade_id": trade_id, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
@@ -217,7 +217,7 @@ class Striker:
             topic = topic_of(self._stage.tenant, "trades", fault.target, product)
             producer = client.create_producer(topic, schema=schemas.registered("trades"), send_timeout_millis=5000)
             self.poisoned.append(trade_id)
-            self.doubtful.add(trade_id)  # a lost answer may mean that it went out
+            self.doubtful.add(trade_id)  # the confirmation was lost, so it may have been published
             producer.send(record)
             self.doubtful.discard(trade_id)
             self._poison_of.setdefault(f"trades/{topic.rpartition('/')[2]}", set()).add(trade_id)

@@ -1,4 +1,4 @@
-"""Which faults strike when: everything follows from the seed, and a plan can be written down and replayed."""
+"""The plan of faults: derived from the seed; can be saved and replayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATHS = ("database", "broker", "venues")
 STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
 REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "wrong-length", "slow", "lag")
 PRODUCTS = ("btc-usd", "eth-usd", "sol-usd")
-# Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there.
+# Topics to terminate or delete. Not dead letters: the judge looks for poisoned rows there.
 TOPICS = (
     *(f"trades/{venue}.{product}" for venue in VENUES for product in PRODUCTS),
     "quotes/dukascopy.eur-usd",
@@ -32,7 +32,7 @@ TOPICS = (
 )
 # By how many seconds our clock goes wrong. The tape begins an hour ago, so -3690 puts the venue 90 s ahead of us.
 SKEWS_S = (-31 * 86_400, -2 * 86_400, -3690, -120, 120, 3600, 31 * 86_400)
-# How often each kind strikes, in relation to the others.
+# Relative frequency of each kind.
 _WEIGHTS = {
     "kill": 26,
     "freeze": 14,
@@ -80,7 +80,7 @@ class Fault:
 def make(
     seed: int, seconds: float, count: int, *, disk: bool, longest_s: float, without: Sequence[str] = ()
 ) -> list[Fault]:
-    """`count` faults over `seconds`. `longest_s` bounds how long one lasts; `disk`: whether the disk can be filled."""
+    """Plan `count` faults over `seconds`, each at most `longest_s` long; `disk`: whether the disk can be filled."""
     dice = random.Random(seed)
     left_out = {*without, *(() if disk else ("disk_full",)), *(() if IGNORING else ("ignore",))}
     weights = {kind: weight for kind, weight in _WEIGHTS.items() if kind not in left_out}

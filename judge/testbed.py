@@ -1,4 +1,4 @@
-"""The whole pipeline under supervisord, in a folder of its own, with proxies on the ways that a fault may cut."""
+"""The whole pipeline under supervisord, in its own folder, with proxies on the connections that faults cut."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from simulator.testing import Simulator, urls
 
 LOADED_HOURS = 26  # those that the simulator has recorded
 OFF = ("dukascopy", "exchange-candles", "retention")
-SKEWED = (*FEEDING, "dashboard", *LOADS)  # what has a clock
+SKEWED = (*FEEDING, "dashboard", *LOADS)  # programs whose clock can be shifted
 
 
 class Stage:
-    """`start` brings everything up; `close` takes everything down. `processes` are those of supervisord now.
+    """`start` starts everything, `close` stops it. `processes` are those of supervisord now.
 
-    The historical loads ask so slowly that they last `load_s`: at full speed they are over before the first fault.
+    Historical loads are slowed down to last `load_s`: at full speed they end before the first fault.
     """
 
     def __init__(self, simulator: Simulator, load_s: float, keep: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class Stage:
 
     @property
     def database_url(self) -> str:
-        """As superuser, and not through the proxy."""
+        """The database URL as superuser, bypassing the proxy."""
         return self._database.url()
 
     @property
@@ -81,7 +81,7 @@ class Stage:
         return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
 
     def client(self) -> pulsar.Client:
-        """Straight to the broker."""
+        """A client that bypasses the proxy."""
         return pulsar.Client(
             self.pulsar_url,
             authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
@@ -149,7 +149,7 @@ class Stage:
         return self.folder / f"clock-{program}"
 
     def turn_clock(self, target: str, seconds: float) -> None:
-        """Set the clock of one program, or of `all`, wrong by so many seconds; 0: right again."""
+        """Shift the clock of one program, or of `all`, by `seconds`; 0: correct again."""
         for program in SKEWED if target == "all" else (target,):
             fresh = self.folder / "clock.new"
             fresh.write_text(str(int(seconds * 1_000_000)))
@@ -175,7 +175,7 @@ class Stage:
             )
 
     def kill_supervisord(self) -> None:
-        """And start it again, as a service manager would."""
+        """Kill supervisord and restart it, as a service manager would."""
         assert self._supervisord is not None
         self._supervisord.kill()
         self._supervisord.wait()
@@ -183,7 +183,7 @@ class Stage:
         self._start_supervisord()
 
     def revive(self) -> bool:
-        """Start supervisord again if it ended by itself; whether it had."""
+        """Restart supervisord if it exited; returns whether it had."""
         if self._supervisord is None or self._supervisord.poll() is None:
             return False
         self._start_supervisord()
@@ -195,7 +195,7 @@ class Stage:
 
     @contextlib.contextmanager
     def _database_down(self) -> Iterator[Path]:
-        """Its data folder while it is stopped. Raises `OSError` when supervisord cannot be asked just now."""
+        """Stop the database and yield its data folder. Raises `OSError` if supervisord is unreachable."""
         folder = self.folder / "data" / "database" / "postgresql"
         try:
             self._supervisor().stopProcess("services:database")
@@ -208,14 +208,14 @@ class Stage:
                 self._supervisor().startProcess("services:database", False)
 
     def back_up_database(self) -> None:
-        """A cold copy, outside of the small disk."""
+        """Make a cold copy outside the small disk."""
         with self._database_down() as data:
             copy = self.folder / "backup"
             shutil.rmtree(copy, ignore_errors=True)
             _copy(data, copy)
 
     def restore_database(self) -> None:
-        """The copy in place of what is there. What was loaded since is loaded again, as after any restore."""
+        """Restore the copy. What was loaded since is loaded again, as after any restore."""
         with self._database_down() as data:
             self.disk.empty()
             shutil.rmtree(data)
@@ -232,20 +232,20 @@ class Stage:
         return list(found)
 
     def process(self, name: str) -> list[Process]:
-        """The processes of a program now: one, for the database also its backends, or none."""
+        """Return the running processes of a program (of the database: its backends too)."""
         pids = [int(s["pid"]) for s in self.states() if s["name"] == name and s["statename"] == "RUNNING"]
         found = [p for p in map(Process.of, pids) if p is not None]
         return found + (working_in(self.folder / "data" / "database" / "postgresql") if name == "database" else [])
 
     def signal(self, name: str, number: signal.Signals) -> bool:
-        """Send a signal; False when the program does not run now. A killed database loses its head only."""
+        """Send a signal; returns False if the program is not running. Of the database only the postmaster gets it."""
         processes = self.process(name)
         for process in processes[:1] if number == signal.SIGKILL else processes:
             process.send(number)
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until trades of every product of every venue are stored."""
+        """Wait until trades of every product of every venue are stored."""
         wanted = sum(len(self.simulator.config.products_of(v)) for v in VENUES)
 
         def arrived() -> bool:
@@ -277,12 +277,12 @@ class Stage:
         end(working_in(self.folder / "data" / "database" / "postgresql"), signal.SIGTERM, 5)
         self.disk.close()
         if keep:
-            print(f"left for a look: {self.folder}", file=sys.stderr)
+            print(f"kept: {self.folder}", file=sys.stderr)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def asking_environment(self) -> dict[str, str]:
-        """For a process that asks as `scripts/status` does, past the proxies."""
+        """Environment of a process that polls like `scripts/status`, bypassing the proxies."""
         return self.environment | {"SUPERVISOR_SERVER_URL": f"unix://{self.folder / 'sock'}"}
 
     def write(self, name: str, data: dict[str, Any]) -> Path:

@@ -31,7 +31,7 @@ class Truth:
     def __init__(self, simulator: Simulator, database_url: str, first: Mapping[Key, int], older_s: float) -> None:
         self._simulator, self._url, self._older_s = simulator, database_url, older_s
         self._first = dict(first)
-        self._seen_s: list[float] = []  # of each sample
+        self._seen_s: list[float] = []  # one per sample
         self._newest: list[dict[Key, int]] = []
         self.holes: dict[Key, list[tuple[int, int]]] = {}
         self._stored_to: dict[Key, int] = {}  # everything up to here was once found stored
@@ -44,7 +44,7 @@ class Truth:
         return sorted(self._first)
 
     def sample(self) -> None:
-        """Note the newest ids. Once a second: an id counts as published at the first sample that has it."""
+        """Record the newest ids, once a second: an id counts as published at the first sample that has it."""
         newest, holes = self._simulator.now(), self._simulator.holes()
         with self._lock:
             self._seen_s.append(time.monotonic())
@@ -52,7 +52,7 @@ class Truth:
             self.holes = holes
 
     def old_id(self, key: Key, moment_s: float) -> int:
-        """The newest id that was `older_s` old at that moment; before the first one where there is none."""
+        """Return the newest id that was `older_s` old at that moment, or one before the first if there is none."""
         return self._published(key, moment_s - self._older_s)
 
     def _published(self, key: Key, moment_s: float) -> int:
@@ -60,12 +60,12 @@ class Truth:
         return self._newest[at][key] if at >= 0 else self._first[key] - 1
 
     def forget(self) -> None:
-        """The database went back in time: what was stored need not be any more."""
+        """Forget what was stored: the database was restored to an earlier state."""
         with self._lock:
             self._stored_to.clear()
 
     def unstored(self, key: Key, moment_s: float) -> list[int]:
-        """Ids that were old at `moment_s` and are stored nowhere now, so that they were not then either."""
+        """Return ids that were old at `moment_s` and are not stored now, hence not then either."""
         with self._lock:
             low, high = max(self._first[key], self._stored_to.get(key, 0) + 1), self.old_id(key, moment_s)
         if low > high:
@@ -73,7 +73,7 @@ class Truth:
         try:
             conn = self._connection()
         except psycopg.OperationalError:
-            # Nobody can store now. What came onto the tape after it last answered is not stored for certain.
+            # Nothing can be stored now, so what was published after its last answer is certainly not stored.
             with self._lock:
                 if self._looked_s is None:
                     return []
@@ -91,7 +91,7 @@ class Truth:
         return missing
 
     def skipped(self, key: Key, trade_id: int) -> bool:
-        """Whether the venue itself has no such id."""
+        """Whether the venue itself skipped this id."""
         return any(first <= trade_id <= last for first, last in self.holes.get(key, ()))
 
     def falsely_explained(self, key: Key, first_id: int, last_id: int) -> int | None:
@@ -103,7 +103,7 @@ class Truth:
             return at if at <= last_id else None
 
     def _connection(self) -> Connection:
-        """One for each thread: a frozen database holds who asks it."""
+        """Return this thread's connection: a frozen database blocks its caller."""
         conn: Connection | None = getattr(self._own, "conn", None)
         if conn is None or conn.closed:
             conn = self._own.conn = connect(self._url)
@@ -111,7 +111,7 @@ class Truth:
 
 
 def connect(url: str) -> Connection:
-    """For one who asks every second and must not wait long."""
+    """Connect for polling every second, with short time-outs."""
     return psycopg.connect(
         url, autocommit=True, connect_timeout=3, options="-c statement_timeout=5000", application_name="judge"
     )

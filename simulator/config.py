@@ -1,4 +1,4 @@
-"""What a simulator is started with: one frozen record, readable from a JSON file."""
+"""The configuration of a simulator: a frozen dataclass, readable from a JSON file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORDINGS = Path(__file__).parent / "recordings"
 
 
 class ConfigError(Exception):
-    """A setting that cannot be used; the text says what to change."""
+    """An invalid setting; the text says what to change."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Config:
             try:
                 settings = json.loads(Path(path).read_text())
             except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"The configuration {path} is no readable JSON ({error}); correct the file."
-                ) from None
+                raise ConfigError(f"The configuration {path} is not valid JSON ({error}); correct the file.") from None
         settings |= {key: value for key, value in changes.items() if value is not None}
         known = {f.name for f in fields(cls)}
         if unknown := sorted(settings.keys() - known):

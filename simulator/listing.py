@@ -1,4 +1,4 @@
-"""What is known of a venue before anything runs: how it lists products, and where it is found."""
+"""Static facts of a venue: how it lists products, and its paths."""
 
 from __future__ import annotations
 

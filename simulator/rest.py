@@ -1,4 +1,4 @@
-"""What every REST answer passes on its way out: counting, the venue's limit, and the faults."""
+"""Middleware of every REST response: counts, rate limits and faults."""
 
 from __future__ import annotations
 

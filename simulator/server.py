@@ -1,4 +1,4 @@
-"""One process, one port: every venue under its own path, commands under /control, the truth under /truth."""
+"""One process, one port: every venue under its own path, commands under /control, the tape under /truth."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def build(config: Config) -> tuple[web.Application, World]:
 
 
 async def serve(config: Config) -> None:
-    """Listen until SIGTERM or SIGINT; the first line on stdout says where."""
+    """Listen until SIGTERM or SIGINT; the first line on stdout is the address."""
     app, _ = build(config)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""The live side that both WebSocket venues share: who is connected, what a frame meets on its way, what is due."""
+"""The live side shared by all streaming venues: connections, faults on frames, scheduling."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Connection:
         frames[self.venue] = frames.get(self.venue, 0) + 1
 
     def cut(self) -> None:
-        """End the connection without a closing frame."""
+        """Abort the connection without a close frame."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
@@ -113,7 +113,7 @@ class FrameSource:
         self._version, self._filled_until_ns = self.world.version, 0
 
     def handed_out(self) -> int:
-        """The newest id that `due` has given away."""
+        """The newest id that `due` has returned."""
         return self._ready[0][0].trade_id - 1 if self._ready else self._cursor
 
     def due(self, now_ns: int) -> list[list[Trade]]:
@@ -154,7 +154,7 @@ class StreamVenue:
         self.sources: dict[str, FrameSource] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One client from its connect to its end."""
+        """Serve one client from connect to close."""
         endpoint = self.world.stats.endpoint(self.venue, "websocket")
         endpoint.count()
         if not self._connects.take():
@@ -219,7 +219,7 @@ class StreamVenue:
         return [(source, orders) for source in self.sources.values() if (orders := source.due(now_ns))]
 
     async def run(self, tick_s: float) -> None:
-        """Publish for ever, every `tick_s` seconds."""
+        """Publish forever, every `tick_s` seconds."""
         while True:
             await asyncio.sleep(tick_s)
             self.publish(self.world.now_ns())

@@ -1,4 +1,4 @@
-"""Start a simulator for a test: a process of its own on a free port, ended with the block.
+"""Start a simulator for a test: a separate process on a free port, stopped at the end of the block.
 
 with running_simulator(seed=7) as simulator:
     environment = os.environ | simulator.environment()
@@ -67,7 +67,7 @@ class Simulator:
         self.port = int(line.rsplit(":", 1)[1])
 
     def stop(self, kill: bool = False) -> None:
-        """End the process (`kill`: at once, without a goodbye)."""
+        """Stop the process (`kill`: with SIGKILL)."""
         if self._process is not None:
             if kill:
                 self._process.kill()

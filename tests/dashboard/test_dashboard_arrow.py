@@ -55,7 +55,7 @@ def test_head_makes_no_table(in_env: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"kind": "candles_2m"}, "is not a kind of rows; choose from trades"),
+        ({"kind": "candles_2m"}, "is not a valid kind of rows; choose from trades"),
         ({"to": FROM_S + 90_000}, "a span of trades has 86400 s at most"),
         ({"from": "x"}, "`from` must be a whole number"),
     ],

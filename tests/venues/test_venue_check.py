@@ -66,7 +66,7 @@ def test_what_is_wrong_is_named() -> None:
     assert wrong["subscriptions are acknowledged by product"]
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "holds no frame"), ("\n\n", "holds no frame")])
+@pytest.mark.parametrize(("content", "said"), [("", "contains no frame"), ("\n\n", "contains no frame")])
 def test_a_capture_without_frames_is_refused(tmp_path: Path, content: str, said: str) -> None:
     """Prevents a list that holds because nothing was looked at."""
     capture = tmp_path / "capture"
@@ -87,4 +87,4 @@ def test_the_command_answers_in_sentences(python: str, env: Callable[..., dict[s
     assert "every point holds" in good.stdout
     unknown = check("nowhere", str(CAPTURES["kraken"]))
     assert unknown.returncode == 2
-    assert "There is no venue nowhere" in unknown.stderr
+    assert "Unknown venue nowhere" in unknown.stderr

@@ -5,7 +5,7 @@ import * as f from './format.js';
 
 const STATES = {
   complete: 'complete', repaired: 'complete after a repair', explained: 'complete but for what never existed',
-  lost: 'some of it cannot be had', partial: 'still running', unknown: 'not known: the venue could not be asked',
+  lost: 'some data cannot be fetched', partial: 'still running', unknown: 'not known: the venue could not be asked',
   missing: 'something is missing', sampled: 'samples, never complete', unproven: 'nothing shows whether it is complete',
   empty: 'nothing',
 };
