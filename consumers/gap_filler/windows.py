@@ -56,11 +56,18 @@ class _Product:
     """What is remembered of a product; lost with the process. Times are monotonic seconds."""
 
     due: float = 0.0
-    ahead_us: int | None = None  # the venue's clock minus ours at its last answer
+    clock_us: int | None = None  # the venue's clock minus the monotonic one, at its last answer
     held: dict[int, float] = field(default_factory=dict)  # by reach: not asked for before
     published: dict[int, float] = field(default_factory=dict)  # by id
-    confirmed: float | None = None  # the moment up to which the last comparison saw everything
     missing: int = 0  # trades that REST showed and nobody has stored, at the last look
+
+
+def unproven_s(one: LiveWindow, known: _Product, now: float) -> float:
+    """Seconds since the earliest moment that is not proven, by the venue's clock; infinite before its first answer.
+
+    What was proven later counts for nothing here: trades may be missing in between.
+    """
+    return float("inf") if known.clock_us is None else now + (known.clock_us - one.open_us) / SECOND_US
 
 
 class Windows:
@@ -133,9 +140,8 @@ class Windows:
     def _measure(self, found: list[LiveWindow], now: float) -> None:
         ages = {}
         for one in found:
-            known = self._products.get((one.venue, one.product_id))
-            confirmed = None if known is None else known.confirmed
-            ages[one.venue, one.product_id] = float("inf") if confirmed is None else now - confirmed
+            key = (one.venue, one.product_id)
+            ages[key] = unproven_s(one, self._products.setdefault(key, _Product()), now)
         missing = {key: known.missing for key, known in self._products.items()}
         for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
@@ -167,10 +173,10 @@ class Windows:
         source, now = self._sources[one.venue], time.monotonic()
         # The shortest is never held.
         usable = [reach_s for reach_s in source.reaches_s if now >= known.held.get(reach_s, 0.0)]
-        if known.ahead_us is None:  # how long ago it was by the venue's clock, the first answer will say
+        if known.clock_us is None:  # how long ago it was by the venue's clock, the first answer will say
             wanted = usable[:1]
         else:
-            open_s = (now_us() + known.ahead_us - one.open_us + MARGIN_US) / SECOND_US
+            open_s = unproven_s(one, known, now) + MARGIN_US / SECOND_US
             wanted = [reach_s for reach_s in usable if reach_s >= open_s] or usable[-1:]
         for reach_s in wanted:
             result = self._ask(one, known, reach_s)
@@ -182,7 +188,7 @@ class Windows:
     def _ask(self, one: LiveWindow, known: _Product, reach_s: int) -> Compared:
         key = (one.venue, one.product_id)
         recent = self._sources[one.venue].recent(one.product_id, reach_s)
-        known.ahead_us = 0 if recent.at_us is None else recent.at_us - now_us()
+        known.clock_us = (now_us() if recent.at_us is None else recent.at_us) - round(time.monotonic() * SECOND_US)
         conn, page = self._session.connection(), recent.page
         unknown = ledger.unknown_ids(conn, one.instrument_id, page.ids)
         self._repairs.letters.send(*key, [bad for bad in page.bad if bad.trade_id in unknown])
@@ -195,9 +201,6 @@ class Windows:
             self._log.info(events.GAP_REPAIRED, venue=key[0], product=key[1], missing=known.missing)
             metrics.GAPS_REPAIRED.labels(*key).inc(known.missing)
             self._repairs.tell("repaired", key, from_us=result.covered[0], to_us=result.covered[1])
-        if result.covered:  # told by the venue's clock, which may be far from ours
-            venue_us = now_us() if recent.at_us is None else recent.at_us
-            known.confirmed = time.monotonic() - (venue_us - result.covered[1]) / SECOND_US
         if result.missing or result.covered:
             known.missing = len(result.missing)
         return result

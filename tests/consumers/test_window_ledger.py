@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consumers.gap_filler.windows import _Product, unproven_s
 from consumers.trades import Trades
 from pipeline.database import windows
 from pipeline.database.windows import LiveWindow
@@ -60,6 +61,9 @@ def test_a_live_span_begins_with_the_first_streamed_trade_and_grows_by_what_is_p
     assert conn.execute("SELECT missing, share_complete FROM completeness").fetchone() == (0, 1)
     windows.prove(conn, one.instrument_id, None, [lost])  # a later answer shows more
     assert conn.execute("SELECT missing FROM completeness").fetchone() == (1,)
+    known = _Product(clock_us=NOW_US)  # at monotonic 0
+    assert unproven_s(begun(conn), known, 5.0) == (NOW_US - lost[0]) / 1e6 + 5  # whatever was proven after it
+    assert unproven_s(begun(conn), _Product(), 5.0) == float("inf")
     (moved,) = windows.live(conn, VENUES, NOW_US - 2 * MINUTE_US)
     assert (moved.live_us, moved.open_us) == (start, NOW_US)  # REST reaches no further back
 
