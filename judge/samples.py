@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from judge.schedule import SAMPLED
+from pipeline.database import query
 from pipeline.database.connection import Connection
 from simulator.testing import Simulator
 
@@ -30,6 +31,20 @@ def claims(conn: Connection) -> list[str]:
     """Every claim that nothing of the samples is missing: nobody can know."""
     rows = conn.execute(CLAIMED, (list(SAMPLED),)).fetchall()
     return [f"{venue} {product}: {missing} missing, {share} complete" for venue, product, missing, share in rows]
+
+
+def stored_products(conn: Connection) -> list[int]:
+    """Of how many products trades are stored, and of how many samples."""
+    if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is None:
+        return [0, 0]
+    trades = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
+    samples = query.scalar(
+        conn,
+        "SELECT count(DISTINCT instrument_id) FROM quote_candle_1h JOIN instruments USING (instrument_id)"
+        " WHERE venue = ANY(%s)",
+        (list(SAMPLED),),
+    )
+    return [trades, samples]
 
 
 def differences(conn: Connection, simulator: Simulator, restored: Sequence[Span]) -> tuple[int, list[str]]:

@@ -23,10 +23,10 @@ import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
 from judge.proxy import Proxy
+from judge.samples import stored_products
 from judge.schedule import FEEDING, LOADS, SAMPLED, TRADING, VENUES
 from judge.small_disk import SmallDisk
 from pipeline.core.settings import PROJECT, prefixes
-from pipeline.database import query
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -251,20 +251,11 @@ class Stage:
 
     def wait_up(self, seconds: float) -> None:
         """Until something of every product of every venue is stored."""
-        wanted = sum(len(self.simulator.config.products_of(v)) for v in TRADING)
-        live = sum(len(self.simulator.config.products_of(v)) for v in VENUES)
+        counts = [sum(len(self.simulator.config.products_of(one)) for one in venues) for venues in (TRADING, SAMPLED)]
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is not None:
-                    stored = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
-                    quoted = query.scalar(
-                        conn,
-                        "SELECT count(DISTINCT instrument_id) FROM quote_candle_1h JOIN instruments"
-                        " USING (instrument_id) WHERE venue = ANY(%s)",
-                        (list(SAMPLED),),
-                    )
-                    return bool(stored == wanted and quoted == live - wanted)
+                return stored_products(conn) == counts
             return False
 
         def ended() -> bool:
