@@ -22,7 +22,7 @@ from simulator.testing import running_simulator
 from simulator.venues import listings
 
 SYMBOLS = {
-    venue: tuple(product.upper().replace("-", listings()[venue].separator) for product in schedule.PRODUCTS)
+    venue: tuple(one.upper().replace("-", listings()[venue].separator) for one in schedule.products_of(venue))
     for venue in schedule.VENUES
 }
 RATE = 5.0  # trades a second and product
@@ -131,7 +131,10 @@ def _tell(
     planned: list[schedule.Fault],
     report: Path | None,
 ) -> None:
-    say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
+    say(
+        f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes,"
+        f" {verdict.samples:,} samples, {verdict.letters} dead letters"
+    )
     checked = ", ".join(f"{who} {count:,}" for who, count in sorted(detector.claims.checked.items()))
     say(f"{sum(detector.claims.checked.values()):,} claims checked ({checked}), {detector.claims.told} of them lies")
     if verdict.settled_s is not None:
@@ -153,6 +156,7 @@ def _tell(
             "differences": verdict.differences,
             "trades": verdict.trades,
             "quotes": verdict.quotes,
+            "samples": verdict.samples,
             "settled_s": verdict.settled_s,
             "struck": striker.struck,
             "during_load": striker.during_load,

@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from judge.schedule import VENUES
 from pipeline.core.settings import PROJECT
+from venues.registry import adapters
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BOMB_MB = 1024
@@ -74,8 +74,8 @@ class BadVenue:
 
 
 def load_from(venue: BadVenue, environment: dict[str, str], peak: dict[str, int], stop: threading.Event) -> None:
-    """Load history from it with each live venue's program; record their peak memory in MB."""
-    for name in VENUES:
+    """Load history from it, once by the program of each live venue that loads; notes what they weighed, MB."""
+    for name in (name for name, one in adapters().items() if one.rest is not None):
         if stop.is_set():
             return
         address = {f"{name.upper()}_REST_URL": f"http://127.0.0.1:{venue.port}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +14,15 @@ import psycopg
 import pulsar
 
 import schemas
+from judge import samples
 from judge.inject import Striker
 from judge.testbed import Stage
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.verify import verify
+from simulator.venues import listings
+from venues.adapter import Proof
+from venues.registry import adapters
 
 QUOTES = {"EUR-USD": 136_741, "BTC-USD": 14_716}
 _STORED = """
@@ -34,6 +39,7 @@ class Verdict:
 
     trades: int = 0
     quotes: int = 0
+    samples: int = 0
     letters: int = 0
     hostile: int = 0  # of the letters
     settled_s: float | None = None
@@ -51,7 +57,15 @@ def first_ids(stage: Stage) -> Bound:
             "SELECT venue, product_id, lower(ids) FROM trade_coverage JOIN instruments USING (instrument_id)"
             " WHERE NOT isempty(ids)"
         ).fetchall()
-    return {(venue, product): low for venue, product, low in rows}
+    return {(venue, product): _first_on_tape(stage, venue, product, low) for venue, product, low in rows}
+
+
+def _first_on_tape(stage: Stage, venue: str, product: str, low: int) -> int:
+    """The tape's id of a stored one."""
+    found = stage.simulator.numbering(venue, product).tape_id(low)
+    if found is None:
+        raise ValueError(f"{venue} gives no id {low} to {product}")
+    return found
 
 
 def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: float) -> Verdict:
@@ -61,7 +75,7 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
     while True:
         try:
             with connect(stage) as conn:
-                open_ = _open(conn, first, last)
+                open_ = _open(conn, stage, first, last)
         except psycopg.Error as error:
             open_ = [f"database: {error}".strip()]
         if not open_:
@@ -73,18 +87,20 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
         stage.revive()
         time.sleep(1)
     try:
-        _look(stage, first, last, verdict)
+        _look(stage, first, last, striker, verdict)
         _letters(stage, striker, verdict)
     except (psycopg.Error, pulsar.PulsarException) as error:  # a pipeline that is down is a finding too
         verdict.differences.append(f"cannot be checked: {type(error).__name__}: {error}".strip())
     return verdict
 
 
-def _look(stage: Stage, first: Bound, last: Bound, verdict: Verdict) -> None:
-    """Compare stored trades with the tape, and candles and ledger with the rows."""
+def _look(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Verdict) -> None:
+    """Every stored trade against the tape, every candle and ledger against the rows."""
     with connect(stage) as conn:
         for (venue, product), low in sorted(first.items()):
             _compare(conn, stage, venue, product, low, last[venue, product], verdict)
+        verdict.samples, wrong_samples = samples.differences(conn, stage.simulator, striker.restored)
+        verdict.differences += wrong_samples
         for found in verify(conn):
             # Trades after the faults may still be incomplete.
             high = last.get((found.venue, found.product_id), 0) if found.kind == "trades" else 0
@@ -99,10 +115,13 @@ def _beyond(text: str, high: int) -> bool:
     return "neither stored" in text and bool(numbers) and min(numbers) > high
 
 
-def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
-    """Return what is neither stored nor explained up to `last`, and missing hours."""
-    found = []
+def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str]:
+    """What is neither stored nor explained up to `last`, and hours that are not there."""
+    found: list[str] = []
     for (venue, product), low in first.items():
+        if adapters()[venue].proof is not Proof.IDS:
+            found += _open_windows(conn, stage, venue, product, low, last[venue, product])
+            continue
         missing = query.scalar(
             conn,
             """
@@ -127,9 +146,25 @@ def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
     return found
 
 
+def _open_windows(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int) -> Iterator[str]:
+    """Of trades whose ids show nothing: those of the tape that are not stored, and time that is not proven."""
+    of = stage.simulator.numbering(venue, product)
+    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    on_tape = stage.simulator.tape(venue, product).trades(low, high).ids.tolist()
+    if lost := set(on_tape) - {of.tape_id(row[0]) for row in rows}:
+        yield f"{venue} {product} misses {len(lost)} trades, first {min(lost)}"
+    gaps = "SELECT from_ts, to_ts FROM trade_time_gaps WHERE venue = %s AND product_id = %s"
+    for begin, end in conn.execute(gaps, (venue, product)).fetchall():
+        yield f"{venue} {product} is not proven between {begin} and {end}"
+
+
 def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
-    """Compare every column of every trade with the tape and report the first difference."""
-    stored = conn.execute(_STORED, (venue, product, low, high)).fetchall()
+    """Every column of every trade against the tape; the first difference is told."""
+    of = stage.simulator.numbering(venue, product)
+    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    if strange := [row[0] for row in rows if of.tape_id(row[0]) is None]:
+        verdict.differences.append(f"{venue} {product}: {len(strange)} ids of another product, first {strange[0]}")
+    stored = [(number, *row[1:]) for row in rows if (number := of.tape_id(row[0])) is not None]
     tape = stage.simulator.tape(venue, product)
     truth = tape.trades(low, high)
     verdict.trades += len(stored)
@@ -141,13 +176,16 @@ def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int,
         if len(these):
             verdict.differences.append(f"{name}: {len(these)} ids {what}, first {these[0]}")
     place = {int(trade_id): i for i, trade_id in enumerate(truth.ids)}
+    step_ns = listings()[venue].rest_time_step_ns
     scales = 10**tape.product.price_decimals, 10**tape.product.quantity_decimals
     for trade_id, ts_us, price, quantity, side in stored:
         if (i := place.get(trade_id)) is None:
             continue
         told = (int(truth.price[i]), int(truth.quantity[i]), "buy" if truth.buy[i] else "sell")
         kept = (price * scales[0], quantity * scales[1], side)
-        if told != kept or abs(int(truth.ts_ns[i]) // 1000 - ts_us) > 2:
+        at_ns = int(truth.ts_ns[i])
+        coarse = ts_us == at_ns // step_ns * step_ns // 1000
+        if told != kept or not (coarse or abs(at_ns // 1000 - ts_us) <= 2):
             verdict.differences.append(
                 f"{name}: trade {trade_id} is {kept} at {ts_us}, on the tape {told} at {int(truth.ts_ns[i])} ns"
             )

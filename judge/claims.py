@@ -7,6 +7,7 @@
 | health | every program answers 200 or is done or off: of every product |
 | gap-filler | its /health is ok and `open_ids` does not name a product: of that product |
 | `holes` | signed ids do not exist at the venue |
+| `completeness` of samples | anything: nobody can know |
 
 A claim about a product is a lie while an id of it that came onto the tape more than a minute ago is not in the table
 `trades` and was not skipped by the venue itself. An explanation is one when the tape has an id of it.
@@ -27,6 +28,7 @@ from typing import Any
 import psycopg
 import requests
 
+from judge import samples
 from judge.truth import Key, Truth, connect
 from pipeline.core.settings import PROJECT
 from pipeline.database.connection import Connection
@@ -64,6 +66,7 @@ class Claims:
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._lying: set[tuple[str, Key]] = set()
+        self._sample_claims: set[str] = set()
         self._false_explanations: set[tuple[Any, ...]] = set()
         self.checked: Counter[str] = Counter()
         self.lies: list[Lie] = []
@@ -98,6 +101,15 @@ class Claims:
                     self._false_explanations.add(row)
                     ids = f"{venue} {product} {first_id}..{last_id}"
                     self._add("holes", f"{reason} of {ids}", f"the tape has {false}")
+
+    def of_samples(self, claimed: Iterable[str]) -> None:
+        """Somebody says that samples are complete."""
+        for text in claimed:
+            with self._lock:
+                self.told += 1
+                if text not in self._sample_claims:
+                    self._sample_claims.add(text)
+                    self._add("completeness", text, "samples are never complete")
 
     def _add(self, who: str, claim: str, truth: str) -> None:
         self.lies.append(Lie(round(time.monotonic() - self._began_s, 1), who, claim, truth))
@@ -206,7 +218,9 @@ class Detector:
         except psycopg.Error:
             self._conn = None
             raise
+        sampled = samples.claims(self._conn)
         if not self._excused():
+            self.claims.of_samples(sampled)
             self.claims.complete("completeness", "0 missing", zero, asked_s)
             self.claims.explained(explained)
 

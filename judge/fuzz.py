@@ -26,18 +26,21 @@ from judge import hostile
 from judge.bad_venue import BadVenue, load_from
 from judge.check import Verdict, first_ids, judge
 from judge.inject import Striker
-from judge.schedule import VENUES
+from judge.schedule import TRADING, VENUES, products_of
 from judge.testbed import Stage
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop, now_us
 from simulator.testing import running_simulator
 from simulator.venues import listings
 
-SYMBOLS = {venue: tuple(f"{base}{listings()[venue].separator}USD" for base in ("BTC", "ETH")) for venue in VENUES}
+SYMBOLS = {
+    venue: tuple(one.upper().replace("-", listings()[venue].separator) for one in products_of(venue)[:2])
+    for venue in VENUES
+}
 TOPICS = (
-    f"trades/{VENUES[0]}.btc-usd",
-    f"trades/{VENUES[-1]}.eth-usd",
-    f"tickers/{VENUES[0]}.eth-usd",
+    f"trades/{TRADING[0]}.btc-usd",
+    f"trades/{TRADING[-1]}.eth-usd",
+    f"tickers/{TRADING[0]}.eth-usd",
     "quotes/dukascopy.eur-usd",
     "control/heads",
     "control/gaps",
@@ -114,7 +117,7 @@ class Doors:
         """Send a batch of hostile messages to one of the topics."""
         topic = self._dice.choice(TOPICS)
         venue, _, product = topic.rpartition("/")[2].partition(".")
-        newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
+        newest = self._stage.newest_id(venue, product.upper())
         made = hostile.messages(self._dice.randrange(1 << 30), topic, BATCH, now_us(), newest)
         self.counts["hostile messages"] += self._send(topic, made[0].schema, [one.payload for one in made])
 
@@ -129,7 +132,7 @@ class Doors:
         """Send one message of trades that cannot be stored."""
         row = {"trade_id": 1, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
         record = {
-            "venue": VENUES[0],
+            "venue": TRADING[0],
             "product_id": "BTC-USD",
             "asset_class": "crypto",
             "origin": "live",

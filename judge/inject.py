@@ -21,6 +21,7 @@ from pipeline.core.runtime import now_us
 from pipeline.services.processes import Process
 from simulator.faults import FaultError
 
+BEFORE_BACKUP_NS = 60_000_000_000  # what was still on its way to the database
 POISON_ID = 1_000_000_000_000  # far above every tape: a poisoned row never hides a real one
 
 
@@ -38,6 +39,8 @@ class Striker:
         self.hostile: set[tuple[int, int]] = set()
         self.hostile_topics: set[str] = set()
         self.skewed = False
+        self.restored: list[tuple[int, int]] = []  # times (ns on the tape's clock) of which rows may be gone
+        self._backed_up_ns = 0
         self.excused_until_s = float("-inf")  # of a restore: what was stored is gone for a while, monotonic seconds
         self.struck = self.missed = self.during_load = 0
         self._ends: list[tuple[float, Callable[[], object]]] = []
@@ -164,7 +167,8 @@ class Striker:
         self._stage.simulator.fault("cut", venue, count=1)  # who is connected already was acknowledged
 
     def _restore(self, fault: Fault) -> None:
-        """Restore the database, at the end of this fault, to its state at the beginning."""
+        """The database as it was at the beginning of this fault, at its end."""
+        self._backed_up_ns = self._stage.simulator.now_ns() - BEFORE_BACKUP_NS
         self._stage.back_up_database()
         self._later(fault, self._put_back)
 
@@ -173,6 +177,7 @@ class Striker:
         try:
             self._stage.restore_database()
         finally:
+            self.restored.append((self._backed_up_ns, self._stage.simulator.now_ns()))
             self.excused_until_s = time.monotonic() + OLDER_S
 
     def excused(self) -> bool:
@@ -182,7 +187,7 @@ class Striker:
     def _hostile(self, fault: Fault) -> None:
         topic = f"persistent://{self._stage.tenant}/{fault.target}"
         venue, _, product = fault.target.rpartition("/")[2].partition(".")
-        newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
+        newest = self._stage.newest_id(venue, product.upper())
         made = hostile.messages(fault.options["seed"], fault.target, fault.options["count"], now_us(), newest)
         client = self._stage.client()
         try:

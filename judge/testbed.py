@@ -23,10 +23,10 @@ import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
 from judge.proxy import Proxy
-from judge.schedule import FEEDING, LOADS, VENUES
+from judge.samples import stored_products
+from judge.schedule import FEEDING, LOADS, SAMPLED, TRADING, VENUES
 from judge.small_disk import SmallDisk
 from pipeline.core.settings import PROJECT, prefixes
-from pipeline.database import query
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -80,6 +80,11 @@ class Stage:
         """What the broker's admin interface wants to see."""
         return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
 
+    def newest_id(self, venue: str, product: str) -> int:
+        """The venue's own id of the newest trade; some number where it has no such product."""
+        newest = self.simulator.now().get((venue, product))
+        return 1000 if newest is None else self.simulator.numbering(venue, product).trade_id(newest)
+
     def client(self) -> pulsar.Client:
         """A client that bypasses the proxy."""
         return pulsar.Client(
@@ -93,7 +98,7 @@ class Stage:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
-            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.symbol for p in self.simulator.config.products_of(venue))
+            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.canonical for p in self.simulator.config.products_of(venue))
             for venue in VENUES
         } | {f"{venue.upper()}_ENABLED": "true" for venue in VENUES}
         return (
@@ -245,14 +250,12 @@ class Stage:
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Wait until trades of every product of every venue are stored."""
-        wanted = sum(len(self.simulator.config.products_of(v)) for v in VENUES)
+        """Until something of every product of every venue is stored."""
+        counts = [sum(len(self.simulator.config.products_of(one)) for one in venues) for venues in (TRADING, SAMPLED)]
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is not None:
-                    stored = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
-                    return bool(stored == wanted)
+                return stored_products(conn) == counts
             return False
 
         def ended() -> bool:

@@ -23,7 +23,7 @@ _STORED = """
 
 
 class Truth:
-    """When each id came onto the tape, and which of those that are `older_s` old are not in the table `trades`.
+    """When each of its ids came onto the tape, and which of those that are `older_s` old are not in the table `trades`.
 
     The ledger is not asked: it is what is being checked. `first`: ids before were not asked for. Thread-safe.
     """
@@ -31,7 +31,8 @@ class Truth:
     def __init__(self, simulator: Simulator, database_url: str, first: Mapping[Key, int], older_s: float) -> None:
         self._simulator, self._url, self._older_s = simulator, database_url, older_s
         self._first = dict(first)
-        self._seen_s: list[float] = []  # one per sample
+        self._numbering = {key: simulator.numbering(*key) for key in first}
+        self._seen_s: list[float] = []  # of each sample
         self._newest: list[dict[Key, int]] = []
         self.holes: dict[Key, list[tuple[int, int]]] = {}
         self._stored_to: dict[Key, int] = {}  # everything up to here was once found stored
@@ -80,7 +81,9 @@ class Truth:
                 low = max(low, self._published(key, self._looked_s + LAST_ROWS_S) + 1)
                 return [i for i in range(low, high + 1) if not self.skipped(key, i)]
         try:
-            stored = set(query.scalars(conn, _STORED, (*key, low, high)))
+            of = self._numbering[key]
+            ids = query.scalars(conn, _STORED, (*key, of.trade_id(low), of.trade_id(high)))
+            stored = {of.tape_id(number) for number in ids}
         except psycopg.Error:
             conn.close()
             return []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.market import Product, default_products, load_products, product_from
+from simulator.numbering import Numbering
 from simulator.venues import listings
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -52,6 +53,12 @@ class Config:
     wrong_price_venue: str = ""
     missing_candles: float = 0.0
     exit_with_parent: bool = False  # a test that is killed leaves no simulator behind
+
+    def numbering(self, venue: str, symbol: str) -> Numbering:
+        """How the venue numbers the trades of a product."""
+        step = listings()[venue].id_step
+        names = [product.symbol for product in self.products_of(venue)]
+        return Numbering(step, names.index(symbol) if step > 1 else 0)
 
     @classmethod
     def load(cls, path: str | None, **changes: Any) -> Config:

@@ -45,6 +45,7 @@ class Control:
             web.get("/truth/now", self.now),
             web.get("/truth/edits", self.edits),
             web.get("/truth/trades", self.trades),
+            web.get("/truth/sent", self.sent),
         ]
 
     async def fault(self, request: web.Request) -> web.Response:
@@ -106,6 +107,10 @@ class Control:
 
     async def edits(self, request: web.Request) -> web.Response:
         return web.json_response({"offset_ns": self.world.offset_ns, "edits": self.world.edits()})
+
+    async def sent(self, request: web.Request) -> web.Response:
+        """What was handed to connections and cannot be asked for again: venue, product, ns on the tape's clock."""
+        return web.json_response({"sent": list(self.world.sent)})
 
     async def trades(self, request: web.Request) -> web.StreamResponse:
         """NDJSON of the trades with from_id <= id <= to_id that exist; what is not yet published is not told."""

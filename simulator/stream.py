@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
@@ -17,6 +17,14 @@ from simulator.world import World
 MAX_QUEUED_FRAMES = 50_000
 
 
+class _Frame(NamedTuple):
+    """One on its way."""
+
+    text: str
+    product: str | None = None
+    noted_ns: int | None = None
+
+
 class Connection:
     """One client. Frames go through `send_data`, `send_heartbeat`, `send_control`, where the faults strike."""
 
@@ -25,30 +33,31 @@ class Connection:
         self.last_sent_ns = 0
         self.sequence = 0
         self.subscribed: dict[str, dict[str, Any]] = {}  # channel -> product -> options
-        self._queue: deque[str] = deque()
+        self._queue: deque[_Frame] = deque()
         self._wake = asyncio.Event()
-        self._held: str | None = None
+        self._held: _Frame | None = None
 
     def muted(self, channel: str, product: str) -> bool:
         """Whether this subscription was made under a `mute` fault and not been made again."""
         return bool(self.world.muted) and (self, channel, product) in self.world.muted
 
-    def send_data(self, text: str, channel: str, product: str | None = None) -> None:
+    def send_data(self, text: str, channel: str, product: str | None = None, noted_ns: int | None = None) -> None:
+        """`noted_ns`: the time of what cannot be asked for again, to be noted as sent in `World.sent`."""
         faults, at = self.world.faults, (product, channel)
         if faults.any:
             text = faults.renamed(self.venue, text)
             if faults.active(self.venue, "silence", *at) or faults.take(self.venue, "drop", *at):
                 return
             if faults.take(self.venue, "malformed", *at):
-                text = text.replace('":', '"=', 3)
+                text, noted_ns = text.replace('":', '"=', 3), None
             if faults.take(self.venue, "truncated-frame", *at):
-                text = text[: len(text) * 2 // 3]
+                text, noted_ns = text[: len(text) * 2 // 3], None
             if faults.take(self.venue, "double", *at):
-                self._put(text)
+                self._put(_Frame(text))
             if self._held is None and faults.take(self.venue, "reorder", *at):
-                self._held = text
+                self._held = _Frame(text, product, noted_ns)
                 return
-        self._put(text)
+        self._put(_Frame(text, product, noted_ns))
         if self._held is not None:
             self._put(self._held)
             self._held = None
@@ -56,18 +65,18 @@ class Connection:
     def send_heartbeat(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(text)
+            self._put(_Frame(text))
 
     def send_control(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(self.world.faults.renamed(self.venue, text))
+            self._put(_Frame(self.world.faults.renamed(self.venue, text)))
 
-    def _put(self, text: str) -> None:
+    def _put(self, frame: _Frame) -> None:
         if len(self._queue) >= MAX_QUEUED_FRAMES:
             self.cut()
             return
-        self._queue.append(text)
+        self._queue.append(frame)
         self._wake.set()
         self.last_sent_ns = self.world.now_ns()
         frames = self.world.stats.frames
@@ -82,8 +91,11 @@ class Connection:
         """Write what is queued until the connection ends."""
         while not self.socket.closed:
             while self._queue:
+                frame = self._queue.popleft()
+                if frame.product is not None and frame.noted_ns is not None:
+                    self.world.sent.append((self.venue, frame.product, frame.noted_ns))
                 try:
-                    await self.socket.send_str(self._queue.popleft())
+                    await self.socket.send_str(frame.text)
                 except (ConnectionError, RuntimeError):
                     return
             self._wake.clear()

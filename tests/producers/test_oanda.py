@@ -13,7 +13,7 @@ import pytest
 from judge.venue_check import points
 from pipeline.core.settings import PROJECT
 from simulator.testing import Simulator, running_simulator
-from simulator.venues.oanda.rest import ACCOUNT, TOKEN
+from simulator.venues.oanda.listing import ACCOUNT, TOKEN
 from tests.venue_help import query, running, until
 from venues.registry import adapters
 

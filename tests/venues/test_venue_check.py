@@ -13,6 +13,7 @@ from judge.venue_check import frames_of, points
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import PROJECT, venue_sections
+from tests.venues.toy_venue import ADAPTER
 from venues.registry import adapters, vendors
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
@@ -51,6 +52,16 @@ def test_the_recorded_session_of_coinbase_fulfils_the_list() -> None:
     """Prevents a recorder's own format from being taken for frames, what was sent included."""
     wrong = failed("coinbase", frames_of(CAPTURES["coinbase"]))
     assert set(wrong) <= {"every frame is understood"}, wrong  # a channel was recorded that we do not subscribe
+
+
+def test_a_strangers_venue_fulfils_the_list() -> None:
+    """Prevents a list that holds only for the venues for which it was made."""
+    row = {"at": 1_795_726_015_158_702, "price": "87803", "size": "0.5", "taker": "buy"}
+    trades = [{"kind": "trade", "market": "BTC_USD", "trades": [{"n": n, **row}]} for n in range(1, 9)]
+    frames = [json.dumps(one).encode() for one in ({"kind": "subscribed", "market": "BTC_USD", "id": 3}, *trades)]
+    assert [what for what, wrong in points(ADAPTER, frames) if wrong] == []
+    lost = {what for what, wrong in points(ADAPTER, frames[:4] + frames[5:]) if wrong}
+    assert lost == {"trade ids are contiguous"}
 
 
 def test_what_is_wrong_is_named() -> None:
