@@ -33,8 +33,6 @@ def oanda(env: Env, simulator: Simulator) -> dict[str, str]:
     return env(
         **simulator.environment(),
         OANDA_ENABLED="true",
-        OANDA_TOKEN=TOKEN,
-        OANDA_ACCOUNT=ACCOUNT,
         OANDA_PRODUCT_IDS="EUR/USD,XAU/USD",
     )
 
