@@ -47,6 +47,8 @@ class CutLine:
                     continue
                 far = socket.create_connection(self._target)
                 self._open |= {near, far}
+                if self._cut:  # meanwhile: `cut` may not have seen these two
+                    self.cut()
                 for one, two in ((near, far), (far, near)):
                     threading.Thread(target=self._pump, args=(one, two), daemon=True).start()
 

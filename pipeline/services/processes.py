@@ -21,12 +21,16 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """Return the running process with this pid; None if there is none, or only a zombie."""
+        """Return the running process with this pid; None if there is none, or only a zombie.
+
+        The main thread of a killed process may be a zombie before its other threads have ended, and until the last of
+        them (field 20) has, its ports are taken and its files open: such a process is still running.
+        """
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        return None if fields[0] in "ZX" and int(fields[17]) <= 1 else cls(pid, int(fields[19]))
 
     @property
     def alive(self) -> bool:

@@ -75,11 +75,11 @@ def test_days_name_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("path", "word"),
     [
-        ("/api/candles?venue=kraken&product=XYZ-USD", "nothing is stored"),
+        ("/api/candles?venue=kraken&product=XYZ-USD", "no data of kraken XYZ-USD is stored"),
         ("/api/candles?venue=kraken&product=BTC-USD&frame=2m", "not a valid timeframe"),
         ("/api/candles?venue=kraken&product=BTC-USD&before=soon", "whole number"),
         ("/api/gaps?venue=kraken&product=BTC-USD&from=1", "`to` is missing"),
-        ("/api/stream?venue=nobody&product=BTC-USD", "nothing is stored"),
+        ("/api/stream?venue=nobody&product=BTC-USD", "no data of nobody BTC-USD is stored"),
         ("/api/days?venue=kraken&product=BTC-USD&end=yesterday", "day like"),
     ],
 )

@@ -13,7 +13,7 @@ from pipeline.services import preflight
 
 def test_an_orphan_takes_nobody_for_its_supervisord(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERVISOR_ENABLED", "1")  # as supervisord sets it; our parent is none
-    with pytest.raises(WrongUse, match="has ended"):
+    with pytest.raises(WrongUse, match="has exited"):
         preflight.supervisor()
 
 

@@ -122,6 +122,19 @@ def test_a_reused_pid_is_not_ours(tmp_path: Path) -> None:
         child.wait()
 
 
+def test_a_process_whose_main_thread_alone_has_ended_is_alive() -> None:
+    """Prevents a next start that finds a port taken: of a killed process the main thread may be the first to go."""
+    code = (
+        "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); "
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        stat = Path(f"/proc/{child.pid}/stat")
+        assert wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", 30)
+        assert Process.of(child.pid) is not None
+        child.kill()
+
+
 def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same() -> None:
     """Prevents a stop that waits for ever, also for a stopped process."""
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
