@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
 import os
@@ -22,6 +21,8 @@ import psycopg
 import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
+from judge import programs
+from judge.old_days import KEY, LOAD, RETENTION_DAYS, OldDays
 from judge.proxy import Proxy
 from judge.schedule import FEEDING, LOADS, VENUES
 from judge.small_disk import SmallDisk
@@ -34,8 +35,8 @@ from pipeline.services.processes import Process, end, free_ports, free_range, wa
 from simulator.testing import Simulator, urls
 
 LOADED_HOURS = 26  # those that the simulator has recorded
-OFF = ("dukascopy", "exchange-candles", "retention")
-SKEWED = (*FEEDING, "dashboard", *LOADS)  # what has a clock
+OFF = ("dukascopy", "exchange-candles")
+SKEWED = (*FEEDING, "archive", "dashboard", *LOADS)  # what has a clock
 
 
 class Stage:
@@ -49,6 +50,7 @@ class Stage:
         self._load_s = load_s
         self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
         self.log = self.folder / "log"
+        self.old = OldDays(simulator, self.folder / "data" / "archive")
         pulsar, admin, database, self.dashboard_port = free_ports(4)
         self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
         self._database = Database(self.folder / "data" / "database", database)
@@ -80,6 +82,12 @@ class Stage:
         """What the broker's admin interface wants to see."""
         return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
 
+    @property
+    def _live(self) -> list[tuple[str, str]]:
+        """Venue and symbol of each product that is followed live."""
+        products = [product for venue in VENUES for product in self.simulator.config.products_of(venue)]
+        return [(p.venue, p.symbol) for p in products if (p.venue, p.canonical) != KEY]
+
     def client(self) -> pulsar.Client:
         """Straight to the broker."""
         return pulsar.Client(
@@ -93,7 +101,7 @@ class Stage:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
-            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.symbol for p in self.simulator.config.products_of(venue))
+            f"{venue.upper()}_PRODUCT_IDS": ",".join(symbol for name, symbol in self._live if name == venue)
             for venue in VENUES
         } | {f"{venue.upper()}_ENABLED": "true" for venue in VENUES}
         return (
@@ -117,6 +125,10 @@ class Stage:
                 "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
                 "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
                 "GAP_FILLER_CONFIRM_SECONDS": "20",
+                "ARCHIVE_AFTER_HOURS": "0",
+                "ARCHIVE_POLL_SECONDS": "1",
+                "DATABASE_RETENTION_DAYS": str(RETENTION_DAYS),
+                "DATABASE_RETENTION_POLL_SECONDS": "1",
                 "LIMITS_MIN_FREE_DISK_GB": "0",
                 "LOG_FORMAT": "json",
                 "PYTHONPATH": str(PROJECT),
@@ -125,9 +137,6 @@ class Stage:
 
     def _write_conf(self) -> Path:
         """As the demonstration's, but the programs reach database and broker through the proxies."""
-        file = conf.write(self.folder, without=OFF, extra=LOADS)
-        parser = configparser.RawConfigParser()
-        parser.read(file)
         through = {
             # who has an address set says himself who comes: superuser, so that the programs can migrate
             "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
@@ -135,15 +144,8 @@ class Stage:
             "PULSAR_ADMIN_URL": self.admin_url,
             "PULSAR_TOKEN_FILE": str(self._broker.token_file),
         }
-        for section in parser.sections():
-            name = section.partition("program:")[2]
-            if name and name not in ("broker", "database", "watchdog"):
-                own = {"PIPELINE_CLOCK_FILE": self._clock(name)} if name in SKEWED else {}
-                both = (through | own).items()
-                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in both)
-        with file.open("w") as stream:
-            parser.write(stream)
-        return file
+        clocks = {name: str(self._clock(name)) for name in SKEWED}
+        return programs.write(self.folder, OFF, through, clocks, self.old.load_command())
 
     def _clock(self, program: str) -> Path:
         return self.folder / f"clock-{program}"
@@ -220,7 +222,7 @@ class Stage:
             self.disk.empty()
             shutil.rmtree(data)
             _copy(self.folder / "backup", data)
-        for name in [s["name"] for s in self.states() if s["name"] in LOADS and s["statename"] == "EXITED"]:
+        for name in [s["name"] for s in self.states() if s["name"] in (*LOADS, LOAD) and s["statename"] == "EXITED"]:
             with contextlib.suppress(OSError, RpcError):
                 self._supervisor().startProcess(f"programs:{name}", False)
 
@@ -245,14 +247,15 @@ class Stage:
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until trades of every product of every venue are stored."""
-        wanted = sum(len(self.simulator.config.products_of(v)) for v in VENUES)
+        """Until trades of every live product are stored, and the old days are asked for."""
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
                 if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is not None:
-                    stored = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
-                    return bool(stored == wanted)
+                    stored = query.scalar(
+                        conn, "SELECT count(*) FROM trade_coverage WHERE live_from IS NOT NULL AND NOT isempty(ids)"
+                    )
+                    return bool(stored == len(self._live)) and self.old.asked(conn)
             return False
 
         def ended() -> bool:
