@@ -1,1 +1,1 @@
-"""Measurements of the whole pipeline on this machine: `scripts/bench`."""
+"""Benchmarks of the whole pipeline on this machine: `scripts/bench`."""

@@ -33,18 +33,18 @@ def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) ->
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Any folder of bi5 files [the recorded EURUSD day, put under twenty weekdays].",
+    help="Folder of bi5 files [the recorded EURUSD day, repeated on twenty weekdays].",
 )
-@click.option("--rounds", default=5, show_default=True, help="Runs of `history` either way; the median counts.")
+@click.option("--rounds", default=5, show_default=True, help="Runs of `history` each way; the median counts.")
 @click.option("--seconds", default=60.0, show_default=True, help="Length of `live`, after 5 s of warm-up.")
 @click.option("--minutes", default=2.0, show_default=True, help="Length of `soak`; 60 for the figure in the docs.")
 @click.option("--json", "as_json", is_flag=True, help="Figures as JSON on stdout, for programs.")
 def main(parts: tuple[str, ...], data: Path | None, rounds: int, seconds: float, minutes: float, as_json: bool) -> None:
-    """Measure PARTS (all of them unless named) with a private, durable broker and database of its own.
+    """Measure PARTS (all by default) with a private, durable broker and database.
 
     history: bi5 files through Pulsar to committed rows, next to the writer fed from memory. load: the producer of these
-    alone, and its memory over a year of hours. plain: the ways a user
-    would take instead. live: from frame to row. drain: a backlog of a million trades. soak: memory. views: queries.
+    alone, and its memory over a year of hours. plain: simpler ways to store the same
+    trades. live: latency from frame to row. drain: a backlog of a million trades. soak: memory. views: query times.
     """
     figures: dict[str, Figures] = {}
     measures = _measures(data, rounds, seconds, minutes)

@@ -1,6 +1,6 @@
 """`python -m bench.chart FIGURES.json CHART.svg`: the figures of `scripts/bench --json` as bars, for the docs.
 
-Plain SVG, legible on light and dark pages. Text stands behind bar and goal, so nothing overlaps whatever the figures.
+Plain SVG, legible on light and dark pages. Text is placed after bar and goal, so that nothing overlaps.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Panel:
 
 
 def panels(figures: dict[str, Figures]) -> tuple[Panel, ...]:
-    """What is drawn, and the goals. Raises `KeyError` (`live.p99_ms`) for a figure that is not there."""
+    """Return the panels with their goals. Raises `KeyError` (`live.p99_ms`) for a missing figure."""
 
     def of(name: str) -> float:
         part, _, key = name.partition(".")
@@ -144,7 +144,10 @@ def main(figures: Path, chart: Path) -> None:
     try:
         chart.write_text(draw(panels(json.loads(figures.read_text()))))
     except (KeyError, ValueError, TypeError) as error:
-        print(f"chart: {figures}: no {error}; make it by scripts/bench history plain live --json.", file=sys.stderr)
+        print(
+            f"chart: {figures}: {error} is missing; create the file with scripts/bench history plain live --json.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""`scripts/bench compare REV [PART ...]`: an earlier version and this one, in turn on the same machine."""
+"""`scripts/bench compare REV [PART ...]`: compare an earlier version with this one, alternating on the same machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 from bench.environment import say
 from pipeline.core.settings import PROJECT
 
-# Of which more is better; of everything else (milliseconds, megabytes, microseconds of a processor) less is.
+# Higher is better; of everything else (milliseconds, megabytes, microseconds of processor time) lower is.
 _MORE_IS_BETTER = ("_per_s", "ratio")
 _SAME = 0.005
 # What a measurement was made with, and what only names it.
@@ -26,7 +26,7 @@ _GIVEN = ("trades", "quotes", "minutes", "frames_per_s", "rounds")
 
 @contextmanager
 def _checkout(revision: str) -> Iterator[Path]:
-    """A folder with that version, set up as a user sets it up."""
+    """Yield a folder with that version, set up as a user would."""
     known = ["git", "rev-parse", "--verify", "--quiet", revision + "^{commit}"]
     if subprocess.run(known, cwd=PROJECT, stdout=subprocess.DEVNULL).returncode:
         raise click.BadParameter(
@@ -58,7 +58,7 @@ def _run(folder: Path, part: str, options: tuple[str, ...]) -> dict[str, float]:
 
 
 def table(part: str, old: list[dict[str, float]], new: list[dict[str, float]]) -> Iterator[str]:
-    """A line per figure that both versions have: medians, their ratio, and the spread of single rounds."""
+    """Yield a line per figure that both versions have: medians, their ratio, and the spread of the rounds."""
     for name in new[0]:
         if name in _GIVEN or any(name not in one for one in [*old, *new]):
             continue
@@ -79,9 +79,9 @@ def table(part: str, old: list[dict[str, float]], new: list[dict[str, float]]) -
 @click.option("--rounds", default=5, show_default=True, help="Runs of each version; medians are compared.")
 @click.option("--seconds", default=60.0, show_default=True, help="Length of `live`.")
 def main(revision: str, parts: tuple[str, ...], rounds: int, seconds: float) -> None:
-    """Run PARTS (plain, drain and live unless named) with REVISION and with this checkout, in turn, and compare.
+    """Run PARTS (plain, drain and live by default) with REVISION and this checkout, alternating, and compare.
 
-    Columns: median before, median now, now as a multiple of before, the spread of both.
+    Columns: median before, median now, their ratio, the spread of both.
     """
     with _checkout(revision) as old:
         for part in parts or ("plain", "drain", "live"):

@@ -1,4 +1,4 @@
-"""A backlog of a million trades over twenty topics: how fast it drains, and what the writer takes in memory for it."""
+"""A backlog of a million trades over twenty topics: how fast it drains, and the memory of the writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every measurement stands on: a durable private broker and database, fresh tables, processes of the pipeline."""
+"""The environment of every measurement: a durable private broker and database, fresh tables, pipeline processes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from pipeline.services.processes import free_ports, port_is_free, working_in
 
 @dataclass
 class Ground:
-    """The services of one run of the benchmark, with the memory that the pipeline gives them by default.
+    """The services of one benchmark run, with their default memory settings.
 
-    Everything waits for the disk: journal sync in the broker, fsync, synchronous_commit and full_page_writes.
+    Everything is durable: journal sync in the broker, fsync, synchronous_commit and full_page_writes.
     """
 
     instance: Instance
@@ -67,7 +67,7 @@ class Ground:
             url = self.instance.database_url(name)
             with psycopg.connect(url, autocommit=True) as conn:
                 migrate(conn)
-                conn.execute("CHECKPOINT")  # every run begins with the same distance to the next one
+                conn.execute("CHECKPOINT")  # so that every run has the same distance to the next one
             yield Place(self, url, f"bench-{secrets.token_hex(4)}")
         finally:
             for child in self.children:
@@ -84,14 +84,14 @@ def cpu_per(unit: str, count: float, before: dict[str, float], after: dict[str, 
 
 @dataclass
 class Place:
-    """Where one measurement writes."""
+    """The database and tenant of one measurement."""
 
     ground: Ground
     database_url: str
     tenant: str
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Settings of a process; none of the caller's own."""
+        """Return the settings of a process, without those of the caller's environment."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         instance = self.ground.instance
         return kept | {
@@ -109,7 +109,7 @@ class Place:
         }
 
     def start(self, module: str, *args: str, program: str = "", **more: str) -> Child:
-        """A process of the pipeline; `program` names it as `pipeline.core.programs` does, for its metrics."""
+        """Start a process of the pipeline; `program` names it as `pipeline.core.programs` does, for its metrics."""
         environment = self.environment(**more)
         port = int(environment["METRICS_BASE_PORT"]) + BY_NAME[program].offset if program else 0
         log = self.ground.log_folder / f"{module}-{secrets.token_hex(3)}.log"
@@ -140,7 +140,7 @@ class Child:
     program: str = ""
 
     def metric(self, name: str) -> float:
-        """One value of `/metrics`; `name` with its labels as Prometheus writes them. 0 where it is not there yet."""
+        """Return a value of `/metrics`; `name` includes labels as Prometheus writes them. 0 if absent."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith(name + " "):
@@ -166,7 +166,7 @@ class Child:
         return 0.0
 
     def wait_ready(self, seconds: float = 60) -> None:
-        """Until its `/metrics` answer."""
+        """Wait until `/metrics` responds."""
         until(lambda: self._answers(), seconds, f"{self.log.name} did not come up:\n", self.log)
 
     def _answers(self) -> bool:
@@ -185,7 +185,7 @@ class Child:
         self.process.stdin.flush()
 
     def wait(self, seconds: float = 600, codes: tuple[int, ...] = (0,)) -> None:
-        """Until it ended by itself; any other exit code is an error."""
+        """Wait until it exits; an exit code other than `codes` is an error."""
         if self.process.wait(seconds) not in codes:
             raise RuntimeError(f"a process ended with {self.process.returncode}:\n{tail(self.log)}")
 
@@ -209,14 +209,14 @@ def cpu_of(pid: int) -> float:
 
 
 def first(conn: psycopg.Connection[Any], query: LiteralString, *values: object) -> tuple[Any, ...]:
-    """The first row of a query that has one."""
+    """Return the first row of a query that has one."""
     row = conn.execute(query, values).fetchone()
     assert row is not None
     return tuple(row)
 
 
 def say(text: str) -> None:
-    """Progress, beside the result on stdout."""
+    """Print progress on stderr; the result goes to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -225,7 +225,7 @@ def tail(log: Path) -> str:
 
 
 def until(condition: object, seconds: float, what: str, log: Path | None = None, pause: float = 0.02) -> None:
-    """Wait for a condition; `RuntimeError` when it does not come."""
+    """Wait for a condition. Raises `RuntimeError` on time-out."""
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
@@ -235,7 +235,7 @@ def until(condition: object, seconds: float, what: str, log: Path | None = None,
 
 
 def free_base() -> int:
-    """A port behind which the ports of all programs are free."""
+    """Return a base port such that the ports of all programs are free."""
     while True:
         base = free_ports(1)[0]
         if base < 65_000 and all(port_is_free(base + program.offset) for program in BY_NAME.values()):
@@ -260,7 +260,7 @@ def ground(folder: Path | None = None) -> Iterator[Ground]:
             instance.start()
             yield Ground(instance, logs)
         finally:
-            broker.kill()  # its data is thrown away
+            broker.kill()  # its data is discarded
             database.kill()
             database.end_leftovers()
             shutil.rmtree(base, ignore_errors=True)

@@ -77,7 +77,7 @@ def default_data(folder: Path) -> Path:
 
 
 def through_pulsar(place: Place, data: Path, **settings: str) -> Run:
-    """From the first file read by the producer to the last commit of the writer. `settings`: of the writer."""
+    """Measure from the first file read by the producer to the last commit of the writer. `settings`: of the writer."""
     writer = place.start("consumers.quotes", program="quotes-writer", **settings)
     writer.wait_ready()
     root = next(data.rglob("[0-2][0-9]h_ticks.bi5")).parents[4]  # where the folders of the symbols are
@@ -112,7 +112,7 @@ def through_pulsar(place: Place, data: Path, **settings: str) -> Run:
 
 
 def messages_of(place: Place) -> list[tuple[str, bytes]]:
-    """What the producer published, read back from its topics in the order of publishing."""
+    """Read back what the producer published, in order."""
     client = place.ground.instance.pulsar_client()
     found = []
     try:
@@ -131,7 +131,7 @@ def messages_of(place: Place) -> list[tuple[str, bytes]]:
 
 
 def from_memory(place: Place, messages: Path, quotes: int) -> Run:
-    """From the go to the last commit."""
+    """Measure from the start signal to the last commit."""
     writer = place.start("bench.writer_from_memory", str(messages), program="quotes-writer")
     writer.wait_ready()
     time.sleep(1)  # its connections are up
@@ -142,7 +142,7 @@ def from_memory(place: Place, messages: Path, quotes: int) -> Run:
 
 
 def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
-    """All ways in turn; medians. Two runs before are not counted: a broker that just started still compiles itself."""
+    """Run all ways in turn; medians. Two warm-up runs are not counted: the JVM of a new broker still compiles."""
     data = data or default_data(ground.log_folder / "bi5")
     kept = ground.log_folder / "messages.pickle"
     ours, memory, direct, past = [], [], [], []
@@ -159,7 +159,7 @@ def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:
             memory.append(from_memory(place, kept, ours[0].quotes))
         with ground.tables() as place:
             direct.append(through_pulsar(place, data, ARCHIVE_PATH=str(archive), ARCHIVE_DIRECT_DAYS="30"))
-            with place.connect() as conn:  # the rest came in parts of days
+            with place.connect() as conn:  # the rest came as parts of days
                 past.append(int(first(conn, "SELECT coalesce(sum(rows), 0) FROM archived")[0]) / direct[-1].quotes)
         shutil.rmtree(archive, ignore_errors=True)
         say(

@@ -1,7 +1,7 @@
-"""Live: the simulated exchanges send 1,000 frames a second; how long from a frame received to its rows visible?
+"""Live: the simulated exchanges send 1,000 frames a second; how long from receiving a frame until its rows are visible?
 
-A trigger-free way: `received_at_us` of each message is compared with the moment at which a reader of the tables first
-sees its trades. The reader polls the ledger every two milliseconds, so a figure is at most that much too high.
+Without triggers: `received_at_us` of each message is compared with the moment at which a reader of the tables first
+sees its trades. The reader polls the ledger every two milliseconds, so figures are at most that much too high.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         start(place, simulator)
         seen: dict[str, Seen] = {}
         stop = threading.Event()
-        session: list[int] = []  # the poller's, which is no part of the pipeline
+        session: list[int] = []  # of the poller, which is not part of the pipeline
         poller = threading.Thread(target=_poll, args=(place, seen, stop, session), daemon=True)
         poller.start()
         until(lambda: len(seen) >= 10, 60, "not all products arrived")

@@ -1,4 +1,4 @@
-"""The Dukascopy producer by itself: bi5 files to published messages, and its memory over a year of hours."""
+"""The Dukascopy producer alone: bi5 files to published messages, and its memory over a year of hours."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def producer(place: Place, data: Path) -> Child:
 
 
 def published(place: Place, data: Path) -> float:
-    """Quotes per second from the first file read to the last message read back; nobody stores them."""
+    """Quotes per second from the first file read to the last message read back; they are not stored."""
     files = len(list(data.rglob("[0-2][0-9]h_ticks.bi5")))
     child = producer(place, data)
     client = place.ground.instance.pulsar_client()
@@ -103,7 +103,7 @@ def year(place: Place, data: Path) -> Figures:
 
 
 def measure(ground: Ground, rounds: int = 3) -> Figures:
-    """Median of some rounds after one that is not counted (the broker still compiles itself), then the year."""
+    """Median of some rounds after a warm-up (the JVM still compiles), then the year."""
     few, many = default_data(ground.log_folder / "few"), year_of_hours(ground.log_folder / "year")
     rates = []
     for _ in range(rounds + 1):

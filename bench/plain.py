@@ -1,4 +1,4 @@
-"""The plain ways that a user would take instead of the writer, on the same topics of single-trade messages."""
+"""Simple alternatives to the writer, on the same topics of single-trade messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.start_on_signal MODULE ARGUMENT ...`: a program that begins when a line comes on stdin.
+"""`python -m bench.start_on_signal MODULE ARGUMENT ...`: start a program once a line arrives on stdin.
 
 The start of an interpreter takes half a second of processor time, and `bench.writer_from_memory` has that behind it
 when its clock starts.

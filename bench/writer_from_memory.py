@@ -1,6 +1,6 @@
-"""`python -m bench.writer_from_memory FILE`: the quotes writer, unchanged, but fed from memory.
+"""`python -m bench.writer_from_memory FILE`: the unchanged quotes writer, fed from memory.
 
-FILE is a pickle of (topic, bytes) pairs. Waits for a line on stdin before it begins.
+FILE is a pickle of (topic, bytes) pairs. Waits for a line on stdin before it starts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Handle:
 
 
 class MemorySubscription(Subscription):
-    """Gives the messages of a list as fast as they are taken."""
+    """Delivers the messages of a list as fast as they are read."""
 
     def __init__(self, messages: list[tuple[str, bytes]], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -151,7 +151,7 @@ def _chosen(settings: PulsarSettings, ids: tuple[str, ...]) -> Iterator[DeadLett
     for name in ids:
         found = letter_box.one(settings, name)
         if found is None:
-            raise WrongUse(f"no dead letter is called {printable(name)}; `list` shows what there is.")
+            raise WrongUse(f"no dead letter {printable(name)}; `list` shows all of them.")
         yield found
 
 

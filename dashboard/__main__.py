@@ -30,7 +30,7 @@ async def _serve(host: str, port: int, stop: threading.Event) -> None:
             listening = await asyncio.get_running_loop().create_server(Connections(runner.server), host, port)
         except OSError as error:
             raise WrongUse(
-                f"port {port} of {host} cannot be had ({error.strerror}); set DASHBOARD_PORT to a free one."
+                f"port {port} of {host} is not available ({error.strerror}); set DASHBOARD_PORT to a free one."
             ) from None
         health = HealthServer("dashboard", BY_NAME["dashboard"].port, dashboard.health)
         get_logger().info(

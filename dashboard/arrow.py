@@ -41,14 +41,14 @@ class Arrow:
         venue, product = parameters.venue_and_product(request)
         kind = request.query.get("kind", "trades")
         if kind not in KINDS:
-            raise WrongUse(f"{short(kind)} is not a kind of rows; choose from {', '.join(KINDS)}")
+            raise WrongUse(f"{short(kind)} is not a valid kind of rows; choose from {', '.join(KINDS)}")
         begin, end = parameters.span(request)
         frame = kind.removeprefix("candles_")
         most = MOST_CANDLES * TIMEFRAMES[frame].width_us if frame in TIMEFRAMES else DAY_US
         if end - begin > most:
             raise WrongUse(f"a span of {kind} has {most // 1_000_000} s at most; ask for less, or use pipeline.read")
         if self._making >= AT_ONCE:
-            raise Unavailable("too many answers are being made at once; ask again in a moment")
+            raise Unavailable("too many requests are in progress; try again in a moment")
         if kind in ("trades", "quotes"):
             ask = partial(read.trades if kind == "trades" else read.quotes, venue, product)
         else:

@@ -8,7 +8,7 @@ from datetime import date
 from aiohttp import web
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.products import canonical_venue, short
+from pipeline.core.products import canonical_product, canonical_venue, short
 from venues.registry import product_at
 
 LATEST_S = 7_258_118_400  # 2200-01-01, within the range of Python's datetime
@@ -61,6 +61,13 @@ def day(request: web.Request, name: str) -> date | None:
     if found is None or not FIRST_DAY <= found <= LAST_DAY:
         raise WrongUse(f"`{name}` must be a day like 2026-11-21 between {FIRST_DAY.year} and {LAST_DAY.year}")
     return found
+
+
+def product(request: web.Request) -> str:
+    """Parse `product` into its canonical form."""
+    if not request.query.get("product", "").strip():
+        raise WrongUse("`product` is missing")
+    return canonical_product(request.query["product"])
 
 
 def venue_and_product(request: web.Request) -> tuple[str, str]:

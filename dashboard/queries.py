@@ -63,6 +63,21 @@ async def candles_between(
     return rows[::-1]
 
 
+async def consensus_between(
+    store: Store, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int
+) -> list[list[Any]]:
+    """Return the consensus of exchanges as candles of `[from, to)`, ascending, at most `MOST_CANDLES`; the last column
+    is of how many exchanges."""
+    rows = await store.rows(
+        candle_row,
+        "SELECT bucket, open, high, low, close, volume, NULL::numeric AS vwap, cardinality(exchanges) AS ticks"  # noqa: S608
+        f" FROM consensus_candles_{timeframe.name} WHERE product_id = %s AND bucket >= %s AND bucket < %s"
+        " ORDER BY bucket DESC LIMIT %s",
+        (product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
+    )
+    return rows[::-1]
+
+
 @dataclass(frozen=True)
 class _Stored:
     """The newest candle before a time, and the oldest of all."""

@@ -66,7 +66,8 @@ class Dashboard:
                 web.get("/api/gaps", self._gaps),
                 web.get("/api/stream", self._stream, allow_head=False),
                 *self._events.routes(),
-                web.get("/api/arrow", Arrow().answer),
+                web.get("/api/arrow", Arrow().answer, allow_head=False),
+                web.get("/api/consensus", self._consensus),
                 web.get("/api/days", self._days),
                 web.get("/api/state", self._state_of),
                 web.get("/api/dead-letters", self._dead_letters),
@@ -99,7 +100,7 @@ class Dashboard:
         venue, product = parameters.venue_and_product(request)
         one = await queries.instrument(self.store, venue, product)
         if one is None:
-            raise WrongUse(f"nothing is stored of {venue} {product}")
+            raise WrongUse(f"no data of {venue} {product} is stored")
         return one
 
     async def _candles(self, request: web.Request) -> web.Response:
@@ -115,6 +116,13 @@ class Dashboard:
         before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
         rows, more = await queries.candles_before(self.store, await self._one(request), timeframe, before, limit)
         return answer({"candles": rows, "more": more})
+
+    async def _consensus(self, request: web.Request) -> web.Response:
+        """The consensus of a product over exchanges in `from` and `to`, as rows of candles; the newest ones if many."""
+        timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
+        begin, end = parameters.span(request)
+        product = parameters.product(request)
+        return answer({"candles": await queries.consensus_between(self.store, product, timeframe, begin, end)})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         span = parameters.span(request)

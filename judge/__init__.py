@@ -1,1 +1,1 @@
-"""The judge: random faults against the whole pipeline, then tables against the tape. `scripts/judge`"""
+"""The judge: random faults in the whole pipeline, then the tables are compared with the tape. `scripts/judge`"""

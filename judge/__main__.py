@@ -1,4 +1,4 @@
-"""`scripts/judge [--minutes N --seed S --faults N] [--replay FILE]`: faults without loss, or proof of the contrary."""
+"""`scripts/judge [--minutes N --seed S --faults N] [--replay FILE]`: look for faults that lose data."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from simulator.testing import running_simulator
 from simulator.venues import listings
 
 SYMBOLS = {
-    venue: tuple(product.upper().replace("-", listings()[venue].separator) for product in schedule.PRODUCTS)
+    venue: tuple(one.upper().replace("-", listings()[venue].separator) for one in schedule.products_of(venue))
     for venue in schedule.VENUES
 }
 RATE = 5.0  # trades a second and product
-# Of the time in which faults strike. Struck, a load takes twice as long and more, and at the end it must be through.
+# Share of the time with faults: these at least double the length of a load, and it must end in time.
 LOAD_SHARE = 0.25
 START_S = 600.0  # on an idle machine it is up after half a minute
 
@@ -36,20 +36,22 @@ def say(text: str) -> None:
 
 
 @click.command()
-@click.option("--minutes", default=5.0, show_default=True, help="How long faults strike.")
-@click.option("--seed", type=int, help="Of the tape and of the faults [a random one, which is printed].")
-@click.option("--faults", type=int, help="How many [eight a minute].")
-@click.option("--longest", default=120.0, show_default=True, help="How many seconds one fault may last.")
-@click.option("--settle", default=120.0, show_default=True, help="Within how many seconds everything must be repaired.")
+@click.option("--minutes", default=5.0, show_default=True, help="How long faults are injected.")
+@click.option("--seed", type=int, help="Seed of the tape and the faults [random; it is printed].")
+@click.option("--faults", type=int, help="Number of faults [eight a minute].")
+@click.option("--longest", default=120.0, show_default=True, help="Maximum length of one fault in seconds.")
+@click.option("--settle", default=120.0, show_default=True, help="Seconds within which everything must be repaired.")
 @click.option(
-    "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The plan of an earlier run."
+    "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Repeat the plan of an earlier run."
 )
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write plan and verdict as JSON here.")
 @click.option(
-    "--without", multiple=True, type=click.Choice(schedule.KINDS), help="Leave out this kind of fault; repeatable."
+    "--report", type=click.Path(dir_okay=False, path_type=Path), help="Write plan and verdict to this file as JSON."
 )
-@click.option("--cluster", is_flag=True, help="Instead: kills in a cluster of two brokers and three bookies.")
-@click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
+@click.option(
+    "--without", multiple=True, type=click.Choice(schedule.KINDS), help="Exclude this kind of fault; repeatable."
+)
+@click.option("--cluster", is_flag=True, help="Test kills in a cluster of two brokers and three bookies instead.")
+@click.option("--keep", is_flag=True, help="Keep logs and data if something is wrong.")
 def main(
     minutes: float,
     seed: int | None,
@@ -62,9 +64,10 @@ def main(
     cluster: bool,
     keep: bool,
 ) -> None:
-    """Run the whole pipeline against the simulator, strike it, and compare tables with the tape.
+    """Run the whole pipeline against the simulator, inject faults, and compare the tables with the tape.
 
-    Exit code 0: every promise held. 1: not; seed, faults and the first difference are printed, and the plan is written.
+    The exit code is 0 if every promise held, otherwise 1: seed, faults and the first difference are printed, and the
+    plan is saved.
     """
     if cluster:
         sys.exit(cluster_run.main())
@@ -86,7 +89,7 @@ def main(
             stage.wait_up(START_S)
             say(f"seed {seed}; up after {time.monotonic() - began:.0f} s; log {stage.log}")
             if not stage.disk.there:
-                say("a small disk cannot be mounted here: that fault is left out")
+                say("a small disk cannot be mounted here; that fault is skipped")
             first = first_ids(stage)
             if planned is None:
                 count = faults if faults is not None else round(8 * minutes)
@@ -130,7 +133,10 @@ def _tell(
     planned: list[schedule.Fault],
     report: Path | None,
 ) -> None:
-    say(f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes, {verdict.letters} dead letters")
+    say(
+        f"{verdict.trades:,} trades compared with the tape, {verdict.quotes:,} quotes,"
+        f" {verdict.samples:,} samples, {verdict.letters} dead letters"
+    )
     checked = ", ".join(f"{who} {count:,}" for who, count in sorted(detector.claims.checked.items()))
     say(f"{sum(detector.claims.checked.values()):,} claims checked ({checked}), {detector.claims.told} of them lies")
     say(
@@ -160,6 +166,7 @@ def _tell(
             "archived_trades": verdict.archived_trades,
             "archived_quotes": verdict.archived_quotes,
             "claims_on_archived_days": stage.old.claims,
+            "samples": verdict.samples,
             "settled_s": verdict.settled_s,
             "struck": striker.struck,
             "during_load": striker.during_load,

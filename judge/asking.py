@@ -1,4 +1,4 @@
-"""`python -m judge.asking`: what `scripts/status --json` says, again and again, a line each, without a new process."""
+"""`python -m judge.asking`: `scripts/status --json` repeatedly, a line each, in one process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 
 from pipeline.ops import collect
 
-# One round takes some 0.2 s of processor time here, most of it other programs'.
+# One round takes some 0.2 s of processor time, most of it in other programs.
 EVERY_S = 2.0
 
 
 def main() -> None:
-    """Until the reader is gone. `asked_s` is on the clock that all processes of a machine share."""
+    """Run until the reader closes the pipe. `asked_s` is monotonic time, shared by all processes of a machine."""
     while True:
         asked_s = time.monotonic()
         said = {"asked_s": asked_s, **collect.collect().json()}

@@ -1,4 +1,4 @@
-"""A venue whose REST interface answers with bombs, without end, byte by byte, or sends its callers elsewhere."""
+"""A venue whose REST API answers with decompression bombs, endless or dripping bodies, or redirects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from judge.schedule import VENUES
 from pipeline.core.settings import PROJECT
+from venues.registry import adapters
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 BOMB_MB = 1024
@@ -22,7 +22,7 @@ LASTS_S = 90.0
 
 
 class BadVenue:
-    """Serves on 127.0.0.1 while it is entered; `answers` counts the requests."""
+    """Context manager: serve on 127.0.0.1; `answers` counts the requests."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -74,8 +74,8 @@ class BadVenue:
 
 
 def load_from(venue: BadVenue, environment: dict[str, str], peak: dict[str, int], stop: threading.Event) -> None:
-    """Load history from it, once by each live venue's program; notes what they weighed, MB."""
-    for name in VENUES:
+    """Load history from it, once by the program of each live venue that loads; notes what they weighed, MB."""
+    for name in (name for name, one in adapters().items() if one.rest is not None):
         if stop.is_set():
             return
         address = {f"{name.upper()}_REST_URL": f"http://127.0.0.1:{venue.port}"}

@@ -1,4 +1,4 @@
-"""What must hold after the faults: tables = tape, nothing doubled, candles and ledger true, letters explained."""
+"""Checks after the faults: tables equal the tape, no duplicates, candles and ledger correct, dead letters explained."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import schemas
-from judge import recorded
+from judge import recorded, samples
 from judge.inject import Striker
 from judge.old_days import KEY as OLD
 from judge.old_days import QUOTES
@@ -27,6 +28,9 @@ from pipeline.core.settings import PROJECT
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.verify import verify
+from simulator.venues import listings
+from venues.adapter import Proof
+from venues.registry import adapters
 
 _STORED = """
     SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint, price, quantity, taker_side::text
@@ -38,10 +42,11 @@ Bound = dict[tuple[str, str], int]
 
 @dataclass
 class Verdict:
-    """`differences` is empty when everything holds."""
+    """`differences` is empty if every check passed."""
 
     trades: int = 0
     quotes: int = 0
+    samples: int = 0
     letters: int = 0
     hostile: int = 0  # of the letters
     settled_s: float | None = None
@@ -55,23 +60,35 @@ def connect(stage: Stage) -> Connection:
 
 
 def first_ids(stage: Stage) -> Bound:
-    """Where the stored trades begin: the tape before that was before our time."""
+    """Return the first stored id of each product; the tape before it was never requested."""
     with connect(stage) as conn:
         rows = conn.execute(
             "SELECT venue, product_id, lower(ids) FROM trade_coverage JOIN instruments USING (instrument_id)"
             " WHERE NOT isempty(ids)"
         ).fetchall()
-    return {(venue, product): low for venue, product, low in rows if (venue, product) != OLD}
+    return {
+        (venue, product): _first_on_tape(stage, venue, product, low)
+        for venue, product, low in rows
+        if (venue, product) != OLD
+    }
+
+
+def _first_on_tape(stage: Stage, venue: str, product: str, low: int) -> int:
+    """The tape's id of a stored one."""
+    found = stage.simulator.numbering(venue, product).tape_id(low)
+    if found is None:
+        raise ValueError(f"{venue} gives no id {low} to {product}")
+    return found
 
 
 def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: float) -> Verdict:
-    """Wait until everything up to `last` is stored, `settle_s` at most; then look at everything."""
+    """Wait at most `settle_s` seconds until everything up to `last` is stored, then check everything."""
     began = time.monotonic()
     verdict = Verdict()
     while True:
         try:
             with connect(stage) as conn:
-                open_ = _open(conn, first, last) + stage.old.unsettled(conn)
+                open_ = _open(conn, stage, first, last) + stage.old.unsettled(conn)
         except psycopg.Error as error:
             open_ = [f"database: {error}".strip()]
         if not open_:
@@ -83,21 +100,23 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
         stage.revive()
         time.sleep(1)
     try:
-        _look(stage, first, last, verdict)
+        _look(stage, first, last, striker, verdict)
         _both_tiers(stage, verdict)
         _letters(stage, striker, verdict)
     except (psycopg.Error, pulsar.PulsarException, OSError) as error:  # a pipeline that is down is a finding too
-        verdict.differences.append(f"cannot be looked at: {type(error).__name__}: {error}".strip())
+        verdict.differences.append(f"cannot be checked: {type(error).__name__}: {error}".strip())
     return verdict
 
 
-def _look(stage: Stage, first: Bound, last: Bound, verdict: Verdict) -> None:
+def _look(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Verdict) -> None:
     """Every stored trade against the tape, every candle and ledger against the rows."""
     with connect(stage) as conn:
         for (venue, product), low in sorted(first.items()):
             _compare(conn, stage, venue, product, low, last[venue, product], verdict)
+        verdict.samples, wrong_samples = samples.differences(conn, stage.simulator, striker.restored)
+        verdict.differences += wrong_samples
         for found in verify(conn):
-            # Trades that came after the faults may still be on their way to being whole.
+            # Trades after the faults may still be incomplete.
             high = last.get((found.venue, found.product_id), 0) if found.kind == "trades" else 0
             wrong = [text for text in found.wrong if not (high and _beyond(text, high))]
             verdict.differences += [f"verify {found.venue} {found.product_id} {found.kind}: {w}" for w in wrong]
@@ -132,15 +151,18 @@ def _read(stage: Stage, *what: str) -> pa.Table:
 
 
 def _beyond(text: str, high: int) -> bool:
-    """Whether a finding of the ids is about trades after the faults."""
+    """Whether a finding is about ids after the faults."""
     numbers = [int(word) for word in text.replace(",", " ").replace("..", " ").split() if word.isdigit()]
     return "neither stored" in text and bool(numbers) and min(numbers) > high
 
 
-def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
+def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str]:
     """What is neither stored nor explained up to `last`, and hours that are not there."""
-    found = []
+    found: list[str] = []
     for (venue, product), low in first.items():
+        if adapters()[venue].proof is not Proof.IDS:
+            found += _open_windows(conn, stage, venue, product, low, last[venue, product])
+            continue
         missing = query.scalar(
             conn,
             """
@@ -165,9 +187,25 @@ def _open(conn: Connection, first: Bound, last: Bound) -> list[str]:
     return found
 
 
+def _open_windows(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int) -> Iterator[str]:
+    """Of trades whose ids show nothing: those of the tape that are not stored, and time that is not proven."""
+    of = stage.simulator.numbering(venue, product)
+    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    on_tape = stage.simulator.tape(venue, product).trades(low, high).ids.tolist()
+    if lost := set(on_tape) - {of.tape_id(row[0]) for row in rows}:
+        yield f"{venue} {product} misses {len(lost)} trades, first {min(lost)}"
+    gaps = "SELECT from_ts, to_ts FROM trade_time_gaps WHERE venue = %s AND product_id = %s"
+    for begin, end in conn.execute(gaps, (venue, product)).fetchall():
+        yield f"{venue} {product} is not proven between {begin} and {end}"
+
+
 def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
     """Every column of every trade against the tape; the first difference is told."""
-    stored = conn.execute(_STORED, (venue, product, low, high)).fetchall()
+    of = stage.simulator.numbering(venue, product)
+    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    if strange := [row[0] for row in rows if of.tape_id(row[0]) is None]:
+        verdict.differences.append(f"{venue} {product}: {len(strange)} ids of another product, first {strange[0]}")
+    stored = [(number, *row[1:]) for row in rows if (number := of.tape_id(row[0])) is not None]
     tape = stage.simulator.tape(venue, product)
     truth = tape.trades(low, high)
     verdict.trades += len(stored)
@@ -179,13 +217,16 @@ def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int,
         if len(these):
             verdict.differences.append(f"{name}: {len(these)} ids {what}, first {these[0]}")
     place = {int(trade_id): i for i, trade_id in enumerate(truth.ids)}
+    step_ns = listings()[venue].rest_time_step_ns
     scales = 10**tape.product.price_decimals, 10**tape.product.quantity_decimals
     for trade_id, ts_us, price, quantity, side in stored:
         if (i := place.get(trade_id)) is None:
             continue
         told = (int(truth.price[i]), int(truth.quantity[i]), "buy" if truth.buy[i] else "sell")
         kept = (price * scales[0], quantity * scales[1], side)
-        if told != kept or abs(int(truth.ts_ns[i]) // 1000 - ts_us) > 2:
+        at_ns = int(truth.ts_ns[i])
+        coarse = ts_us == at_ns // step_ns * step_ns // 1000
+        if told != kept or not (coarse or abs(at_ns // 1000 - ts_us) <= 2):
             verdict.differences.append(
                 f"{name}: trade {trade_id} is {kept} at {ts_us}, on the tape {told} at {int(truth.ts_ns[i])} ns"
             )
@@ -219,13 +260,13 @@ def _letters(stage: Stage, striker: Striker, verdict: Verdict) -> None:
     finally:
         client.close()
     if strange := sorted(found - set(striker.poisoned)):
-        verdict.differences.append(f"dead letters that nobody poisoned: trades {strange[:5]}")
+        verdict.differences.append(f"dead letters of trades that were not poisoned: {strange[:5]}")
     if lost := sorted(set(striker.poisoned) - striker.doubtful - found):
-        verdict.differences.append(f"poison without a dead letter: {lost[:5]}")
+        verdict.differences.append(f"poisoned trades without a dead letter: {lost[:5]}")
 
 
 def _trade_id(letter: dict[str, Any]) -> int | None:
-    """Of the row that a letter is about; None where it is about something else."""
+    """Return the id of the trade that a dead letter is about, or None."""
     try:
         return int(json.loads(letter["payload"])["trade_id"])
     except (ValueError, KeyError, TypeError):
@@ -233,7 +274,7 @@ def _trade_id(letter: dict[str, Any]) -> int | None:
 
 
 def _expected(letter: dict[str, Any], striker: Striker) -> bool:
-    """Whether a letter is about a hostile message, or about a time that only a wrong clock found wrong."""
+    """Whether a letter is about a hostile message, or a time that was refused because our clock was wrong."""
     place = tuple(int(number) for number in re.findall(r"-?\d+", letter["message_id"])[:2])
     if place in striker.hostile or letter["topic"] in striker.hostile_topics:
         return True

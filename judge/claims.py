@@ -1,4 +1,4 @@
-"""The lie detector: what completeness, status, /health and the dashboard say, against the tape, while faults strike.
+"""The lie detector: what completeness, status, /health and the dashboard say, compared with the tape during faults.
 
 | who | what counts as a claim |
 |---|---|
@@ -7,6 +7,7 @@
 | health | every program answers 200 or is done or off: of every product |
 | gap-filler | its /health is ok and `open_ids` does not name a product: of that product |
 | `holes` | signed ids do not exist at the venue |
+| `completeness` of samples | anything: nobody can know |
 
 A claim about a product is a lie while an id of it that came onto the tape more than a minute ago is stored nowhere,
 neither in the table `trades` nor in a file of the archive, and was not skipped by the venue itself. An explanation is
@@ -28,6 +29,7 @@ from typing import Any
 import psycopg
 import requests
 
+from judge import samples
 from judge.truth import Key, Truth, connect
 from pipeline.core.settings import PROJECT
 from pipeline.database.connection import Connection
@@ -65,13 +67,14 @@ class Claims:
         self._began_s = time.monotonic()
         self._lock = threading.Lock()
         self._lying: set[tuple[str, Key]] = set()
+        self._sample_claims: set[str] = set()
         self._false_explanations: set[tuple[Any, ...]] = set()
         self.checked: Counter[str] = Counter()
         self.lies: list[Lie] = []
         self.told = 0
 
     def complete(self, who: str, claim: str, products: Iterable[Key], as_of_s: float) -> None:
-        """Somebody says that nothing of these products was missing at that moment (monotonic seconds)."""
+        """Check a claim that nothing of these products was missing at that moment (monotonic seconds)."""
         for key in products:
             missing = self._truth.unstored(key, as_of_s)
             with self._lock:
@@ -86,7 +89,7 @@ class Claims:
                     self._add(who, f"{claim} of {name}", f"{len(missing)} old ids are not stored, first {missing[0]}")
 
     def explained(self, rows: Iterable[tuple[str, str, int, int, str]]) -> None:
-        """The ledger says that the venue has none of these ids."""
+        """Check the ledger's claim that the venue has none of these ids."""
         for venue, product, first_id, last_id, reason in rows:
             row = (venue, product, first_id, last_id, reason)
             false = self._truth.falsely_explained((venue, product), first_id, last_id)
@@ -100,11 +103,20 @@ class Claims:
                     ids = f"{venue} {product} {first_id}..{last_id}"
                     self._add("holes", f"{reason} of {ids}", f"the tape has {false}")
 
+    def of_samples(self, claimed: Iterable[str]) -> None:
+        """Somebody says that samples are complete."""
+        for text in claimed:
+            with self._lock:
+                self.told += 1
+                if text not in self._sample_claims:
+                    self._sample_claims.add(text)
+                    self._add("completeness", text, "samples are never complete")
+
     def _add(self, who: str, claim: str, truth: str) -> None:
         self.lies.append(Lie(round(time.monotonic() - self._began_s, 1), who, claim, truth))
 
     def state(self, who: str, found: Mapping[str, Any], as_of_s: float, known: Iterable[Key]) -> None:
-        """An answer of `status --json` or of the page's /api/state."""
+        """Check a response of `status --json` or the dashboard's /api/state."""
         every = list(known)
         if found["ok"]:
             self.complete(who, "all well", every, as_of_s)
@@ -116,13 +128,13 @@ class Claims:
         self.complete(who, "0 missing", (key for key in zero if key in every), as_of_s)
 
     def health(self, programs: Iterable[Mapping[str, Any]], as_of_s: float, known: Iterable[Key]) -> None:
-        """What all programs together say of themselves."""
+        """Check the health reports of all programs together."""
         asked = list(programs)
         if asked and all(one["state"] in FINE for one in asked):
             self.complete("health", "every program is well", known, as_of_s)
 
     def gap_filler(self, ok: bool, body: Mapping[str, Any], asked_s: float, known: Iterable[Key]) -> None:
-        """Its /health is as old as its last look at the ledger, and says how old that is."""
+        """Check the gap filler's /health, which states the age of its last look at the ledger."""
         if ok and "open_ids" in body:
             as_of_s = asked_s - float(body.get("ledger_read_age_s", 0.0)) - 0.1
             silent = [key for key in known if " ".join(key) not in body["open_ids"]]
@@ -130,7 +142,7 @@ class Claims:
 
 
 class Detector:
-    """Asks everybody once a second or two, in threads, until `close`.
+    """Poll every source each second or two, in threads, until `close`.
 
     `excused` says whether nothing is to be judged just now: within a minute of a restore of the database, which takes
     rows away that were there.
@@ -185,14 +197,14 @@ class Detector:
             began_s = time.monotonic()
             try:
                 look()
-            except (psycopg.Error, OSError, ValueError):  # does not answer, so it claims nothing
+            except (psycopg.Error, OSError, ValueError):  # no answer, no claim
                 pass
             except Exception as error:  # a detector that ended would find no more lies
                 self.broken.append(f"{look.__name__}: {error!r}")
             self._stop.wait(max(0.1, every_s - (time.monotonic() - began_s)))
 
     def _look(self) -> None:
-        """The tape, then the database's own words."""
+        """Sample the tape, then check the database's claims."""
         self._truth.sample()
         if self._excused():
             self._truth.forget()
@@ -207,7 +219,9 @@ class Detector:
         except psycopg.Error:
             self._conn = None
             raise
+        sampled = samples.claims(self._conn)
         if not self._excused():
+            self.claims.of_samples(sampled)
             self.claims.complete("completeness", "0 missing", zero, asked_s)
             self.claims.explained(explained)
 
@@ -239,7 +253,7 @@ class Detector:
             self.broken.append("judge.asking ended")
 
     def verdict(self) -> list[str]:
-        """What is wrong: every lie, a detector that was broken, and one that nobody told anything."""
+        """Return every lie, errors of the detector itself, and sources that never made a claim."""
         silent = [who for who in ("completeness", "status", "dashboard", "gap-filler") if not self.claims.checked[who]]
         return [
             *(f"LIE {lie}" for lie in self.claims.lies),

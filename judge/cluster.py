@@ -22,7 +22,7 @@ _NAME = "local"
 
 @dataclass
 class Cluster:
-    """`start` returns when every broker answers. `kill("broker-0")`, `kill("bookie-1")`: SIGKILL."""
+    """`start` returns once every broker answers. `kill("broker-0")`, `kill("bookie-1")`: SIGKILL."""
 
     folder: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Cluster:
 
     @property
     def pulsar_url(self) -> str:
-        """Both brokers, as the client takes them."""
+        """The service URL naming both brokers."""
         return "pulsar://" + ",".join(f"127.0.0.1:{port}" for port in self.broker_ports)
 
     def admin_url(self, broker: int = 0) -> str:
@@ -138,12 +138,12 @@ class Cluster:
                 return
             if time.monotonic() > end:
                 raise RuntimeError(
-                    f"the cluster's metadata could not be made: {done.stdout[-1500:]}{done.stderr[-500:]}"
+                    f"the cluster's metadata could not be initialized: {done.stdout[-1500:]}{done.stderr[-500:]}"
                 )
             time.sleep(1)
 
     def _conf(self, name: str, shipped: str, ours: dict[str, object]) -> Path:
-        """The shipped configuration with our values."""
+        """Write the shipped configuration with our values."""
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         lines = (layout.PULSAR_HOME / "conf" / shipped).read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0].strip() not in ours]

@@ -36,7 +36,7 @@ FAULTS = ((15.0, "bookie-0"), (30.0, "broker-0"), (45.0, "writer"))
 
 
 def run(say: Callable[[str], None]) -> list[str]:
-    """Returns what is wrong; nothing when every trade is there once."""
+    """Return what is wrong; empty if every trade is stored exactly once."""
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     database = Service(Database(folder / "database", free_ports(1)[0], "256m", durable=True), die_with_parent=True)
     database.what.folder.mkdir()
@@ -96,7 +96,7 @@ def _writer(settings: PulsarSettings, url: str, folder: Path) -> subprocess.Pope
 def _flow(
     bus: Bus, cluster: Cluster, writers: list[subprocess.Popen[bytes]], say: Callable[[str], None]
 ) -> dict[str, dict[int, tuple[Any, ...]]]:
-    """Publish evenly over the time, strike, and wait until the broker has everything."""
+    """Publish at a steady rate, kill processes, and wait until the broker has confirmed everything."""
     frames = {f"{symbol(n)}-USD": list(messages(n, TRADES, 5)) for n in range(PRODUCTS)}
     publishers = {p: bus.publisher("trades", "kraken", p, "trades", "cluster") for p in frames}
     left, began, sent = list(FAULTS), time.monotonic(), 0
@@ -148,7 +148,7 @@ def _compare(url: str, expected: dict[str, dict[int, tuple[Any, ...]]], say: Cal
                 (product,),
             ).fetchall()
             if len(rows) != len(truth) or {trade_id: tuple(trade) for trade_id, *trade in rows} != truth:
-                wrong.append(f"{product}: {len(rows)} rows, {len(truth)} trades published, and they are not the same")
+                wrong.append(f"{product}: {len(rows)} rows, {len(truth)} trades published, and they differ")
         wrong += [text for verdict in verify(conn) for text in verdict.wrong]
     say(f"{total:,} trades compared, {time.monotonic() - began:.1f} s after the last was confirmed")
     return wrong

@@ -1,8 +1,8 @@
-"""`scripts/fuzz [--minutes N --seed S]`: everything hostile at once, at every door, while the pipeline does its work.
+"""`scripts/fuzz [--minutes N --seed S]`: all hostile inputs at once, at every interface, while the pipeline works.
 
-Hostile messages on every topic, messages that swell from kilobytes to 60 MB, messages of bad rows by the thousand,
-half-open requests at every port, and a venue whose REST answers are bombs, never end or drip. Afterwards: what every
-program weighed at most, and whether everything else was stored as if nothing had happened.
+Hostile messages on every topic, messages that decompress from kilobytes to 60 MB, messages of thousands of bad rows,
+half-open requests at every port, and a venue whose REST bodies are bombs, endless or dripping. Afterwards it reports
+the peak memory of every program, and whether everything else was stored.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from judge import hostile
 from judge.bad_venue import BadVenue, load_from
 from judge.check import Verdict, first_ids, judge
 from judge.inject import Striker
-from judge.schedule import VENUES
+from judge.schedule import TRADING, VENUES, products_of
 from judge.testbed import Stage
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop, now_us
 from simulator.testing import running_simulator
 from simulator.venues import listings
 
-SYMBOLS = {venue: tuple(f"{base}{listings()[venue].separator}USD" for base in ("BTC", "ETH")) for venue in VENUES}
+SYMBOLS = {
+    venue: tuple(one.upper().replace("-", listings()[venue].separator) for one in products_of(venue)[:2])
+    for venue in VENUES
+}
 TOPICS = (
-    f"trades/{VENUES[0]}.btc-usd",
-    f"trades/{VENUES[-1]}.eth-usd",
-    f"tickers/{VENUES[0]}.eth-usd",
+    f"trades/{TRADING[0]}.btc-usd",
+    f"trades/{TRADING[-1]}.eth-usd",
+    f"tickers/{TRADING[0]}.eth-usd",
     "quotes/dukascopy.eur-usd",
     "control/heads",
     "control/gaps",
@@ -56,7 +59,7 @@ def say(text: str) -> None:
 
 
 class Weights(threading.Thread):
-    """The largest resident size of every program, MB, by its name; a program that was started again counts too."""
+    """Peak resident memory of every program in MB, by name; restarts included."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(name="weights", daemon=True)
@@ -86,7 +89,7 @@ def _peak_mb(pid: int) -> int:
 
 
 class Doors:
-    """What is thrown, counted. Every method ends by itself and may fail: the broker may refuse it."""
+    """Sends hostile inputs and counts them. Every method returns by itself and may fail: the broker may refuse it."""
 
     def __init__(self, stage: Stage, dice: random.Random, striker: Striker) -> None:
         self._stage, self._dice, self._striker = stage, dice, striker
@@ -111,25 +114,25 @@ class Doors:
             client.close()
 
     def messages(self) -> None:
-        """A batch on one of the topics."""
+        """Send a batch of hostile messages to one of the topics."""
         topic = self._dice.choice(TOPICS)
         venue, _, product = topic.rpartition("/")[2].partition(".")
-        newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
+        newest = self._stage.newest_id(venue, product.upper())
         made = hostile.messages(self._dice.randrange(1 << 30), topic, BATCH, now_us(), newest)
         self.counts["hostile messages"] += self._send(topic, made[0].schema, [one.payload for one in made])
 
     def swollen(self) -> None:
-        """Some kilobytes that are 60 MB of zeros when unpacked."""
+        """Send some kilobytes that decompress to 60 MB of zeros."""
         topic = self._dice.choice(TOPICS[:4])
         schema = hostile.SCHEMA_OF[topic.split("/")[0]]
         kind = self._dice.choice((pulsar.CompressionType.ZSTD, pulsar.CompressionType.LZ4))
         self.counts["swollen messages"] += self._send(topic, schema, [bytes(SWOLLEN)], compression_type=kind)
 
     def bad_rows(self) -> None:
-        """One message of trades that cannot be stored."""
+        """Send one message of trades that cannot be stored."""
         row = {"trade_id": 1, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
         record = {
-            "venue": VENUES[0],
+            "venue": TRADING[0],
             "product_id": "BTC-USD",
             "asset_class": "crypto",
             "origin": "live",
@@ -140,7 +143,7 @@ class Doors:
         self.counts["bad rows"] += ROWS * self._send(TOPICS[0], "trades", [schemas.encode("trades", record)])
 
     def half_open(self) -> None:
-        """Requests that are begun and never ended, at the page and at every program's port."""
+        """Begin requests and never finish them, at the dashboard and at every program's port."""
         ports = [self._stage.dashboard_port, *(self._stage.metrics_base + p.offset for p in BY_NAME.values())]
         for one in self._open:
             one.close()
@@ -158,11 +161,12 @@ class Doors:
 
 
 @click.command()
-@click.option("--minutes", default=3.0, show_default=True, help="How long it lasts.")
-@click.option("--seed", type=int, help="[a random one, which is printed]")
-@click.option("--keep", is_flag=True, help="Leave logs and data where they are when something is wrong.")
+@click.option("--minutes", default=3.0, show_default=True, help="Duration.")
+@click.option("--seed", type=int, help="[random; it is printed]")
+@click.option("--keep", is_flag=True, help="Keep logs and data if something is wrong.")
 def main(minutes: float, seed: int | None, keep: bool) -> None:
-    """Everything hostile at once. Exit code 0: all programs within their limits, everything else stored; 1: not."""
+    """Send all hostile inputs at once. The exit code is 0 if every program stayed within its limits and
+    everything else was stored, otherwise 1."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     dice, stop = random.Random(seed), Stop().listen()
     products = {venue: [{"symbol": s, "rate": 5.0} for s in symbols] for venue, symbols in SYMBOLS.items()}

@@ -1,7 +1,7 @@
-"""Messages that a stranger may publish: any value that a schema's types allow, findings made up, bytes that are none.
+"""Messages that a stranger may publish: any value that a schema's types allow, invented findings, random bytes.
 
 Whatever is made here must be refused or harmless. A well-formed row with a likely price under an id that nobody has yet
-is a lie that no pipeline can see, so no such row is made: each has at least one value that no venue sends.
+is a forgery that no pipeline can detect, so no such row is generated: each has at least one value that no venue sends.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _TEXTS = (
 )
 _SAMPLES: dict[str, Sequence[Any]] = {"long": _LONGS, "int": _INTS, "string": _TEXTS, "boolean": (True, False)}
 _REASONS = ("venue_has_none", "too_old", "rejected", "unreachable", "not_listening", "because", "\x00")
-# Recorded hours of the instrument that the judge loads: a finding that one of them is empty would be believed gladly.
+# Recorded hours of the instrument that the judge loads: a finding that one of them is empty is the most credible.
 _LOADED_HOURS_US = 1_549_238_400_000_000  # 2019-02-04
 SCHEMA_OF = {"trades": "trades", "tickers": "ticker", "quotes": "quotes"}
 
 
 @dataclass(frozen=True)
 class Message:
-    """`schema`: which one its publisher claims."""
+    """`schema`: the one that its publisher claims."""
 
     schema: str
     payload: bytes
@@ -85,7 +85,7 @@ def _fields(name: str) -> set[str]:
 
 
 def _aimed(dice: random.Random, name: str, now_us: int, newest_id: int) -> dict[str, Any]:
-    """Fields that come as close to being believed as they may."""
+    """Return fields that are as credible as possible."""
     if name == "trades":
         return {  # live: what comes from REST may have any time
             "origin": "live",
@@ -113,7 +113,7 @@ def _aimed(dice: random.Random, name: str, now_us: int, newest_id: int) -> dict[
 
 
 def _bad_trade(dice: random.Random, now_us: int, newest_id: int) -> dict[str, Any]:
-    """One that looks like the venue's, but for one field."""
+    """Return a trade that looks like the venue's except for one field."""
     row = {
         "trade_id": newest_id + dice.randint(-500, 50),
         "timestamp_us": now_us,
@@ -132,7 +132,7 @@ def _bad_trade(dice: random.Random, now_us: int, newest_id: int) -> dict[str, An
 
 
 def _finding(dice: random.Random, now_us: int, newest_id: int) -> dict[str, Any]:
-    """That the venue has none of some ids, most of which it has, or will have."""
+    """Return a finding that the venue has none of some ids, most of which it has or will have."""
     first = newest_id + dice.randint(-800, 2_000)
     spans: Sequence[tuple[int, int]] = (
         (first, first),
@@ -149,7 +149,7 @@ def _finding(dice: random.Random, now_us: int, newest_id: int) -> dict[str, Any]
 
 
 def any_value(dice: random.Random, schema: Any) -> Any:
-    """A value of this Avro type, preferably an unpleasant one."""
+    """Return a value of this Avro type, preferably an edge case."""
     if isinstance(schema, list):
         return any_value(dice, dice.choice(schema))
     kind = schema if isinstance(schema, str) else schema["type"]

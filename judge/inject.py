@@ -1,4 +1,4 @@
-"""How each fault of a plan is done, and how it ends."""
+"""Injects the faults of a plan and ends them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from pipeline.core.runtime import now_us
 from pipeline.services.processes import Process
 from simulator.faults import FaultError
 
+BEFORE_BACKUP_NS = 60_000_000_000  # what was still on its way to the database
 POISON_ID = 1_000_000_000_000  # far above every tape: a poisoned row never hides a real one
 
 
 class Striker:
-    """Strikes a stage as planned. `poisoned`: ids of the rows that must be found among the dead letters;
+    """Injects faults as planned. `poisoned`: ids of the rows that must be found among the dead letters;
     `during_load`: how many faults struck while a historical load was running."""
 
     def __init__(self, stage: Stage, say: Callable[[str], None]) -> None:
@@ -38,12 +39,14 @@ class Striker:
         self.hostile: set[tuple[int, int]] = set()
         self.hostile_topics: set[str] = set()
         self.skewed = False
+        self.restored: list[tuple[int, int]] = []  # times (ns on the tape's clock) of which rows may be gone
+        self._backed_up_ns = 0
         self.excused_until_s = float("-inf")  # of a restore: what was stored is gone for a while, monotonic seconds
         self.struck = self.missed = self.during_load = 0
         self._ends: list[tuple[float, Callable[[], object]]] = []
 
     def run(self, faults: Sequence[Fault], seconds: float, stop: threading.Event) -> None:
-        """The faults at their times; returns when the time is up and everything that lasts has ended."""
+        """Inject the faults at their times; returns when the time is up and every fault has ended."""
         began = time.monotonic()
         left = list(faults)
         while (now := time.monotonic() - began) < seconds or left:
@@ -64,7 +67,7 @@ class Striker:
             try:
                 due[1]()
                 self._ends.remove(due)
-            except (OSError, RpcError) as error:  # broker or supervisord is down just now: once more in a moment
+            except (OSError, RpcError) as error:  # broker or supervisord is down: retry in a moment
                 self._ends.remove(due)
                 self._say(f"         not undone yet: {error}")
                 self._ends.append((time.monotonic() + 2.0, due[1]))
@@ -167,6 +170,7 @@ class Striker:
 
     def _restore(self, fault: Fault) -> None:
         """The database as it was at the beginning of this fault, at its end."""
+        self._backed_up_ns = self._stage.simulator.now_ns() - BEFORE_BACKUP_NS
         self._stage.back_up_database()
         self._later(fault, self._put_back)
 
@@ -175,6 +179,7 @@ class Striker:
         try:
             self._stage.restore_database()
         finally:
+            self.restored.append((self._backed_up_ns, self._stage.simulator.now_ns()))
             self.excused_until_s = time.monotonic() + OLDER_S
 
     def excused(self) -> bool:
@@ -184,7 +189,7 @@ class Striker:
     def _hostile(self, fault: Fault) -> None:
         topic = f"persistent://{self._stage.tenant}/{fault.target}"
         venue, _, product = fault.target.rpartition("/")[2].partition(".")
-        newest = self._stage.simulator.now().get((venue, product.upper()), 1000)
+        newest = self._stage.newest_id(venue, product.upper())
         made = hostile.messages(fault.options["seed"], fault.target, fault.options["count"], now_us(), newest)
         client = self._stage.client()
         try:
@@ -201,7 +206,7 @@ class Striker:
             client.close()
 
     def _poison(self, fault: Fault) -> None:
-        """A negative price between two messages of the venue. Not tried for ever: the broker may be down just now."""
+        """Publish a negative price between two messages of the venue. Gives up if the broker is down."""
         trade_id = POISON_ID + len(self.poisoned)
         product = self._stage.simulator.config.products_of(fault.target)[0].canonical
         row = {"trade_id": trade_id, "timestamp_us": now_us(), "price": "-1", "quantity": "1", "taker_side": "buy"}
@@ -219,7 +224,7 @@ class Striker:
             topic = topic_of(self._stage.tenant, "trades", fault.target, product)
             producer = client.create_producer(topic, schema=schemas.registered("trades"), send_timeout_millis=5000)
             self.poisoned.append(trade_id)
-            self.doubtful.add(trade_id)  # a lost answer may mean that it went out
+            self.doubtful.add(trade_id)  # the confirmation was lost, so it may have been published
             producer.send(record)
             self.doubtful.discard(trade_id)
             self._poison_of.setdefault(f"trades/{topic.rpartition('/')[2]}", set()).add(trade_id)

@@ -8,7 +8,7 @@ import threading
 
 
 class Proxy:
-    """Listens on 127.0.0.1:`port` and passes everything on to 127.0.0.1:`target`; runs in a thread of its own."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target` in its own thread."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -48,11 +48,11 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open now."""
+        """Number of open connections."""
         return len(self._open) // 2
 
     def cut(self) -> None:
-        """End all connections without a goodbye."""
+        """Close all connections abruptly."""
         self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
@@ -60,7 +60,7 @@ class Proxy:
             writer.transport.abort()
 
     def stall(self) -> None:
-        """Pass nothing on until `flow`; connections stay open."""
+        """Forward nothing until `flow`; connections stay open."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def flow(self) -> None:

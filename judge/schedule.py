@@ -1,4 +1,4 @@
-"""Which faults strike when: everything follows from the seed, and a plan can be written down and replayed."""
+"""The plan of faults: derived from the seed; can be saved and replayed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from venues.adapter import Proof
 from venues.registry import adapters
 
 LOADS = ("load-eurusd", "load-btcusd")
-# Those whose ids show what is missing: the tape's own, by which everything is judged.
-VENUES = tuple(name for name, one in adapters().items() if one.proof is Proof.IDS)
+VENUES = tuple(adapters())
+# Those whose trades are judged by the tape's, and those that send samples: judged by what was sent.
+TRADING = tuple(name for name, one in adapters().items() if one.proof is not Proof.SAMPLED)
+SAMPLED = tuple(name for name, one in adapters().items() if one.proof is Proof.SAMPLED)
 FEEDING = ("trades-writer", "quotes-writer", "gap-filler", *VENUES)
 TIERS = ("archive", "retention")  # what moves rows from the tables into files
 PROGRAMS = (*FEEDING, "watchdog", "dashboard", *LOADS)
@@ -22,18 +24,28 @@ SERVICES = ("broker", "database")
 PATHS = ("database", "broker", "venues")
 STREAM_FAULTS = ("cut", "silence", "mute", "drop", "double", "reorder", "malformed", "truncated-frame")
 REST_FAULTS = ("rate-limit", "429", "5xx", "html", "empty", "truncated-body", "wrong-length", "slow", "lag")
-PRODUCTS = ("btc-usd", "eth-usd", "sol-usd")
-# Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there.
+COINS = ("BTC", "ETH", "SOL")
+
+
+def products_of(venue: str) -> tuple[str, ...]:
+    """Three of a venue: the coins, or what else it lists."""
+    listed = listings()[venue].decimals
+    bases = [base for base in COINS if base in listed] or list(listed)[: len(COINS)]
+    return tuple(f"{base}-USD".lower() for base in bases)
+
+
+# Topics that somebody terminates or deletes. Not the dead letters: the judge looks for what it poisoned there. Nor
+# those of samples: of what is deleted unread, nobody can say afterwards that it was missed.
 TOPICS = (
-    *(f"trades/{venue}.{product}" for venue in VENUES for product in PRODUCTS),
+    *(f"trades/{venue}.{product}" for venue in TRADING for product in products_of(venue)),
     "quotes/dukascopy.eur-usd",
-    f"tickers/{VENUES[0]}.btc-usd",
+    f"tickers/{TRADING[0]}.btc-usd",
     "control/heads",
     "control/gaps",
 )
 # By how many seconds our clock goes wrong. The tape begins an hour ago, so -3690 puts the venue 90 s ahead of us.
 SKEWS_S = (-31 * 86_400, -2 * 86_400, -3690, -120, 120, 3600, 31 * 86_400)
-# How often each kind strikes, in relation to the others.
+# Relative frequency of each kind.
 _WEIGHTS = {
     "kill": 26,
     "kill_tier": 16,
@@ -82,7 +94,7 @@ class Fault:
 def make(
     seed: int, seconds: float, count: int, *, disk: bool, longest_s: float, without: Sequence[str] = ()
 ) -> list[Fault]:
-    """`count` faults over `seconds`. `longest_s` bounds how long one lasts; `disk`: whether the disk can be filled."""
+    """Plan `count` faults over `seconds`, each at most `longest_s` long; `disk`: whether the disk can be filled."""
     dice = random.Random(seed)
     left_out = {*without, *(() if disk else ("disk_full",)), *(() if IGNORING else ("ignore",))}
     weights = {kind: weight for kind, weight in _WEIGHTS.items() if kind not in left_out}
@@ -129,7 +141,7 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
     if kind == "clock":
         return Fault(at_s, kind, venue, 0.0, {"jump": dice.choice((1, 1, -0.25)) * dice.randint(20, 120)})
     if kind == "hole":
-        return Fault(at_s, kind, venue, 0.0, {"count": dice.randint(1, 5)})
+        return Fault(at_s, kind, dice.choice(TRADING), 0.0, {"count": dice.randint(1, 5)})
     if kind == "disk_full":
         return Fault(at_s, kind, "database", lasts)
     if kind in ("terminate", "refuse"):
@@ -146,10 +158,11 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
     if kind == "ignore":
         how = dice.choice(IGNORING)
         more = {"as": f"ODD{listings()[venue].separator}USD"} if how == "rename" else {}
-        return Fault(at_s, kind, f"{venue} {how}", 0.0, {"seconds": lasts, "product": dice.choice(PRODUCTS), **more})
+        product = dice.choice(products_of(venue))
+        return Fault(at_s, kind, f"{venue} {how}", 0.0, {"seconds": lasts, "product": product, **more})
     if kind == "restore":
         return Fault(at_s, kind, "database", lasts)
-    return Fault(at_s, kind, venue if kind == "poison" else "")
+    return Fault(at_s, kind, dice.choice(TRADING) if kind == "poison" else "")
 
 
 def as_json(seed: int, seconds: float, faults: Sequence[Fault]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A small file system under the database, which can be filled within a moment."""
+"""A small file system for the database that can be filled quickly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-SIZE_MB = 1500  # enough for the load; small enough to be filled in a moment
+SIZE_MB = 1500  # enough for the load, small enough to fill quickly
 
 
 class SmallDisk:
-    """Mounted on `folder`, if this process has the right to mount; `there` says whether."""
+    """Mounted on `folder` if this process may mount; `there` tells whether it is."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -32,3 +32,10 @@ class SmallDisk:
     def close(self) -> None:
         if self.there:
             subprocess.run(["umount", "-l", str(self._folder)], check=False)
+
+
+def copied(source: Path, target: Path) -> None:
+    """Copy a folder with owners, modes and times."""
+    done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(done.stderr.strip()[-200:])

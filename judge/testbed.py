@@ -1,4 +1,4 @@
-"""The whole pipeline under supervisord, in a folder of its own, with proxies on the ways that a fault may cut."""
+"""The whole pipeline under supervisord, in its own folder, with proxies on the connections that faults cut."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from supervisor.xmlrpc import SupervisorTransport
 from judge import programs
 from judge.old_days import KEY, LOAD, RETENTION_DAYS, OldDays
 from judge.proxy import Proxy
-from judge.schedule import FEEDING, LOADS, VENUES
-from judge.small_disk import SmallDisk
+from judge.samples import stored_products
+from judge.schedule import FEEDING, LOADS, SAMPLED, TRADING, VENUES
+from judge.small_disk import SmallDisk, copied
 from pipeline.core.settings import PROJECT, prefixes
-from pipeline.database import query
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
+from simulator.market import Product
 from simulator.testing import Simulator, urls
 
 LOADED_HOURS = 26  # those that the simulator has recorded
 OFF = ("dukascopy", "exchange-candles")
-SKEWED = (*FEEDING, "archive", "dashboard", *LOADS)  # what has a clock
+SKEWED = (*FEEDING, "archive", "dashboard", *LOADS)  # programs whose clock can be shifted
 
 
 class Stage:
-    """`start` brings everything up; `close` takes everything down. `processes` are those of supervisord now.
+    """`start` starts everything, `close` stops it. `processes` are those of supervisord now.
 
-    The historical loads ask so slowly that they last `load_s`: at full speed they are over before the first fault.
+    Historical loads are slowed down to last `load_s`: at full speed they end before the first fault.
     """
 
     def __init__(self, simulator: Simulator, load_s: float, keep: Path | None = None) -> None:
@@ -66,7 +67,7 @@ class Stage:
 
     @property
     def database_url(self) -> str:
-        """As superuser, and not through the proxy."""
+        """The database URL as superuser, bypassing the proxy."""
         return self._database.url()
 
     @property
@@ -83,13 +84,18 @@ class Stage:
         return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
 
     @property
-    def _live(self) -> list[tuple[str, str]]:
-        """Venue and symbol of each product that is followed live."""
+    def _live(self) -> list[Product]:
+        """The products that are followed live."""
         products = [product for venue in VENUES for product in self.simulator.config.products_of(venue)]
-        return [(p.venue, p.symbol) for p in products if (p.venue, p.canonical) != KEY]
+        return [product for product in products if (product.venue, product.canonical) != KEY]
+
+    def newest_id(self, venue: str, product: str) -> int:
+        """The venue's own id of the newest trade; some number where it has no such product."""
+        newest = self.simulator.now().get((venue, product))
+        return 1000 if newest is None else self.simulator.numbering(venue, product).trade_id(newest)
 
     def client(self) -> pulsar.Client:
-        """Straight to the broker."""
+        """A client that bypasses the proxy."""
         return pulsar.Client(
             self.pulsar_url,
             authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
@@ -101,7 +107,7 @@ class Stage:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
-            f"{venue.upper()}_PRODUCT_IDS": ",".join(symbol for name, symbol in self._live if name == venue)
+            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.canonical for p in self._live if p.venue == venue)
             for venue in VENUES
         } | {f"{venue.upper()}_ENABLED": "true" for venue in VENUES}
         return (
@@ -151,7 +157,7 @@ class Stage:
         return self.folder / f"clock-{program}"
 
     def turn_clock(self, target: str, seconds: float) -> None:
-        """Set the clock of one program, or of `all`, wrong by so many seconds; 0: right again."""
+        """Shift the clock of one program, or of `all`, by `seconds`; 0: correct again."""
         for program in SKEWED if target == "all" else (target,):
             fresh = self.folder / "clock.new"
             fresh.write_text(str(int(seconds * 1_000_000)))
@@ -177,7 +183,7 @@ class Stage:
             )
 
     def kill_supervisord(self) -> None:
-        """And start it again, as a service manager would."""
+        """Kill supervisord and restart it, as a service manager would."""
         assert self._supervisord is not None
         self._supervisord.kill()
         self._supervisord.wait()
@@ -185,7 +191,7 @@ class Stage:
         self._start_supervisord()
 
     def revive(self) -> bool:
-        """Start supervisord again if it ended by itself; whether it had."""
+        """Restart supervisord if it exited; returns whether it had."""
         if self._supervisord is None or self._supervisord.poll() is None:
             return False
         self._start_supervisord()
@@ -197,7 +203,7 @@ class Stage:
 
     @contextlib.contextmanager
     def _database_down(self) -> Iterator[Path]:
-        """Its data folder while it is stopped. Raises `OSError` when supervisord cannot be asked just now."""
+        """Stop the database and yield its data folder. Raises `OSError` if supervisord is unreachable."""
         folder = self.folder / "data" / "database" / "postgresql"
         try:
             self._supervisor().stopProcess("services:database")
@@ -210,18 +216,18 @@ class Stage:
                 self._supervisor().startProcess("services:database", False)
 
     def back_up_database(self) -> None:
-        """A cold copy, outside of the small disk."""
+        """Make a cold copy outside the small disk."""
         with self._database_down() as data:
             copy = self.folder / "backup"
             shutil.rmtree(copy, ignore_errors=True)
-            _copy(data, copy)
+            copied(data, copy)
 
     def restore_database(self) -> None:
-        """The copy in place of what is there. What was loaded since is loaded again, as after any restore."""
+        """Restore the copy. What was loaded since is loaded again, as after any restore."""
         with self._database_down() as data:
             self.disk.empty()
             shutil.rmtree(data)
-            _copy(self.folder / "backup", data)
+            copied(self.folder / "backup", data)
         for name in [s["name"] for s in self.states() if s["name"] in (*LOADS, LOAD) and s["statename"] == "EXITED"]:
             with contextlib.suppress(OSError, RpcError):
                 self._supervisor().startProcess(f"programs:{name}", False)
@@ -234,28 +240,25 @@ class Stage:
         return list(found)
 
     def process(self, name: str) -> list[Process]:
-        """The processes of a program now: one, for the database also its backends, or none."""
+        """Return the running processes of a program (of the database: its backends too)."""
         pids = [int(s["pid"]) for s in self.states() if s["name"] == name and s["statename"] == "RUNNING"]
         found = [p for p in map(Process.of, pids) if p is not None]
         return found + (working_in(self.folder / "data" / "database" / "postgresql") if name == "database" else [])
 
     def signal(self, name: str, number: signal.Signals) -> bool:
-        """Send a signal; False when the program does not run now. A killed database loses its head only."""
+        """Send a signal; returns False if the program is not running. Of the database only the postmaster gets it."""
         processes = self.process(name)
         for process in processes[:1] if number == signal.SIGKILL else processes:
             process.send(number)
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until trades of every live product are stored, and the old days are asked for."""
+        """Until something of every live product of every venue is stored, and the old days are asked for."""
+        counts = [sum(one.venue in venues for one in self._live) for venues in (TRADING, SAMPLED)]
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is not None:
-                    stored = query.scalar(
-                        conn, "SELECT count(*) FROM trade_coverage WHERE live_from IS NOT NULL AND NOT isempty(ids)"
-                    )
-                    return bool(stored == len(self._live)) and self.old.asked(conn)
+                return stored_products(conn) == counts and self.old.asked(conn)
             return False
 
         def ended() -> bool:
@@ -280,21 +283,15 @@ class Stage:
         end(working_in(self.folder / "data" / "database" / "postgresql"), signal.SIGTERM, 5)
         self.disk.close()
         if keep:
-            print(f"left for a look: {self.folder}", file=sys.stderr)
+            print(f"kept: {self.folder}", file=sys.stderr)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def asking_environment(self) -> dict[str, str]:
-        """For a process that asks as `scripts/status` does, past the proxies."""
+        """Environment of a process that polls like `scripts/status`, bypassing the proxies."""
         return self.environment | {"SUPERVISOR_SERVER_URL": f"unix://{self.folder / 'sock'}"}
 
     def write(self, name: str, data: dict[str, Any]) -> Path:
         file = self.folder / name
         file.write_text(json.dumps(data, indent=1))
         return file
-
-
-def _copy(source: Path, target: Path) -> None:
-    done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr.strip()[-200:])

@@ -1,4 +1,4 @@
-"""What an operator, or a slip of the hand, does to topics: terminate, delete, unload, have messages refused."""
+"""What an operator may do to topics, also by mistake: terminate, delete, unload, refuse messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ANSWER_WITHIN_S = 15
 
 
 class Topics:
-    """Calls of the admin interface about one tenant's topics. Raises `OSError` when the broker refuses or is away.
+    """Calls of the admin interface about one tenant's topics. Raises `OSError` if the broker refuses or is unreachable.
 
     Topics are named without tenant: `trades/kraken.btc-usd`.
     """
@@ -19,22 +19,22 @@ class Topics:
         self._base, self._headers = f"{admin_url}/admin/v2/persistent/{tenant}", headers or {}
 
     def _call(self, method: str, path: str, body: Any = None) -> None:
-        answer = requests.request(  # its errors are OSErrors, too
+        answer = requests.request(  # its errors are OSErrors too
             method, f"{self._base}/{path}", json=body, timeout=ANSWER_WITHIN_S, headers=self._headers
         )
         if answer.status_code >= 400 and not (method == "DELETE" and answer.status_code == 404):
             raise OSError(f"{method} {path}: {answer.status_code} {answer.text[:120]}")
 
     def terminate(self, topic: str) -> None:
-        """Nobody can publish onto it any more, for good."""
+        """Terminate a topic: nobody can publish to it any more."""
         self._call("POST", f"{topic}/terminate")
 
     def delete(self, topic: str) -> None:
-        """With everything in it, read or not, under the feet of whoever uses it."""
+        """Delete a topic with all its messages, even while in use."""
         self._call("DELETE", f"{topic}?force=true")
 
     def unload(self, topic: str) -> None:
-        """Everybody has to connect anew, as when a cluster moves it."""
+        """Unload a topic: clients must reconnect, as when a cluster moves it."""
         self._call("PUT", f"{topic}/unload")
 
     def refuse(self, topic: str) -> None:

@@ -25,8 +25,8 @@ _STORED = """
 
 
 class Truth:
-    """When each id came onto the tape, and which of those that are `older_s` old are not stored: of live products in
-    the table `trades`, of the old days in table or files.
+    """When each of its ids came onto the tape, and which of those that are `older_s` old are not stored: of live
+    products in the table `trades`, of the old days in table or files.
 
     The ledger is not asked: it is what is being checked. `first`: ids before were not asked for. Thread-safe.
     """
@@ -43,6 +43,7 @@ class Truth:
         self._first = dict(first)
         self._old = old
         self._began_s = time.monotonic()
+        self._numbering = {key: simulator.numbering(*key) for key in first}
         self._seen_s: list[float] = []  # of each sample
         self._newest: list[dict[Key, int]] = []
         self.holes: dict[Key, list[tuple[int, int]]] = {}
@@ -56,7 +57,7 @@ class Truth:
         return sorted([*self._first, *([OLD] if self._old else [])])
 
     def sample(self) -> None:
-        """Note the newest ids. Once a second: an id counts as published at the first sample that has it."""
+        """Record the newest ids, once a second: an id counts as published at the first sample that has it."""
         newest, holes = self._simulator.now(), self._simulator.holes()
         with self._lock:
             self._seen_s.append(time.monotonic())
@@ -64,7 +65,7 @@ class Truth:
             self.holes = holes
 
     def old_id(self, key: Key, moment_s: float) -> int:
-        """The newest id that was `older_s` old at that moment; before the first one where there is none."""
+        """Return the newest id that was `older_s` old at that moment, or one before the first if there is none."""
         return self._published(key, moment_s - self._older_s)
 
     def _published(self, key: Key, moment_s: float) -> int:
@@ -72,12 +73,12 @@ class Truth:
         return self._newest[at][key] if at >= 0 else self._first[key] - 1
 
     def forget(self) -> None:
-        """The database went back in time: what was stored need not be any more."""
+        """Forget what was stored: the database was restored to an earlier state."""
         with self._lock:
             self._stored_to.clear()
 
     def unstored(self, key: Key, moment_s: float) -> list[int]:
-        """Ids that were old at `moment_s` and are stored nowhere now, so that they were not then either."""
+        """Return ids that were old at `moment_s` and are stored nowhere now, hence not then either."""
         if self._old is not None and key == OLD:
             return self._unstored_old(self._old, moment_s)
         with self._lock:
@@ -87,14 +88,16 @@ class Truth:
         try:
             conn = self._connection()
         except psycopg.OperationalError:
-            # Nobody can store now. What came onto the tape after it last answered is not stored for certain.
+            # Nothing can be stored now, so what was published after its last answer is certainly not stored.
             with self._lock:
                 if self._looked_s is None:
                     return []
                 low = max(low, self._published(key, self._looked_s + LAST_ROWS_S) + 1)
                 return [i for i in range(low, high + 1) if not self.skipped(key, i)]
         try:
-            stored = set(query.scalars(conn, _STORED, (*key, low, high)))
+            of = self._numbering[key]
+            ids = query.scalars(conn, _STORED, (*key, of.trade_id(low), of.trade_id(high)))
+            stored = {of.tape_id(number) for number in ids}
         except psycopg.Error:
             conn.close()
             return []
@@ -115,7 +118,7 @@ class Truth:
             return []
 
     def skipped(self, key: Key, trade_id: int) -> bool:
-        """Whether the venue itself has no such id."""
+        """Whether the venue itself skipped this id."""
         return any(first <= trade_id <= last for first, last in self.holes.get(key, ()))
 
     def falsely_explained(self, key: Key, first_id: int, last_id: int) -> int | None:
@@ -127,7 +130,7 @@ class Truth:
             return at if at <= last_id else None
 
     def _connection(self) -> Connection:
-        """One for each thread: a frozen database holds who asks it."""
+        """Return this thread's connection: a frozen database blocks its caller."""
         conn: Connection | None = getattr(self._own, "conn", None)
         if conn is None or conn.closed:
             conn = self._own.conn = connect(self._url)
@@ -135,7 +138,7 @@ class Truth:
 
 
 def connect(url: str) -> Connection:
-    """For one who asks every second and must not wait long."""
+    """Connect for polling every second, with short time-outs."""
     return psycopg.connect(
         url, autocommit=True, connect_timeout=3, options="-c statement_timeout=5000", application_name="judge"
     )

@@ -1,4 +1,4 @@
-"""`scripts/venue-check NAME CAPTURE`: the acceptance list of a new venue, ticked off with a capture of its stream.
+"""`scripts/venue-check NAME CAPTURE`: check a new venue against the acceptance list, with a capture of its stream.
 
 A capture is what one connection received, a line for each frame: the frame itself, or `{"t": "recv", "data": "..."}`
 as recorders write it. docs/adding-a-venue.md says what each point of the list is for.
@@ -43,7 +43,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def frames_of(capture: Path) -> list[bytes]:
-    """What was received. Raises `WrongUse` where there is nothing."""
+    """Return the received frames. Raises `WrongUse` if there are none."""
     frames = []
     for line in capture.read_bytes().splitlines():
         try:
@@ -56,13 +56,13 @@ def frames_of(capture: Path) -> list[bytes]:
         elif line.strip():
             frames.append(line)
     if not frames:
-        raise WrongUse(f"{capture} holds no frame: one line for each is expected.")
+        raise WrongUse(f"{capture} contains no frame; write one frame on each line.")
     return frames
 
 
 @dataclass
 class Heard:
-    """What the adapter made of all frames."""
+    """What the adapter parsed from all frames."""
 
     trades: dict[str, list[TradeFrame]] = field(default_factory=dict)
     bad: list[Unreadable] = field(default_factory=list)
@@ -124,7 +124,7 @@ def _texts(venue: Venue, products: tuple[str, ...]) -> list[str]:
 
 
 def _refused(name: str, heard: Heard) -> Iterator[str]:
-    """What would become a dead letter."""
+    """Yield what would become a dead letter."""
     for product, told in heard.trades.items():
         for frame in told:
             record = TradesMessage(name, product, "crypto", "live", now_us(), frame.rows)
@@ -150,7 +150,7 @@ def _holes(heard: Heard) -> Iterator[str]:
 
 
 def _spoilt(venue: Venue, frames: list[bytes]) -> list[str]:
-    """Frames cut, with other bytes, twice in one, or with a value in place of another."""
+    """Parse frames that are truncated, have changed bytes, are doubled or have values swapped."""
     dice, heard = random.Random(7), Heard()
     for _ in range(MUTATIONS):
         frame = bytearray(dice.choice(frames))
@@ -166,11 +166,10 @@ def _spoilt(venue: Venue, frames: list[bytes]) -> list[str]:
 @click.argument("capture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @program("venue-check", logs=False)
 def main(name: str, capture: Path) -> int:
-    """Tick off the acceptance list of the venue NAME with the frames of CAPTURE. Exit code 1 where a point fails."""
+    """Check the venue NAME against the acceptance list, with the frames of CAPTURE. Exit code 1 if a point fails."""
     if name not in adapters():
         raise WrongUse(
-            f"There is no venue {name}: venues/{name} needs settings.py and adapter.py; there are "
-            f"{', '.join(adapters())}."
+            f"Unknown venue {name}: venues/{name} needs settings.py and adapter.py; known are {', '.join(adapters())}."
         )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     failed = 0

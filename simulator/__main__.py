@@ -1,4 +1,4 @@
-"""`python -m simulator`: serve the venues, strike with a fault, look at counts."""
+"""`python -m simulator`: serve the venues, inject faults, show counts."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @PORT
-@click.option("--seed", type=int, help="Another seed, another market.")
-@click.option("--config", type=click.Path(dir_okay=False), help="JSON file of simulator.config.Config.")
+@click.option("--seed", type=int, help="Seed of the market.")
+@click.option("--config", type=click.Path(dir_okay=False), help="JSON file with fields of simulator.config.Config.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=JSON", help="A setting: rate_scale=2; repeatable.")
-@click.option("--dukascopy-folder", help="Another folder of SYM/YYYY/MM/DD/HHh_ticks.bi5.")
-@click.option("--synthesize-hours", type=int, help="Invent this many recent Dukascopy hours.")
+@click.option("--dukascopy-folder", help="Folder of SYM/YYYY/MM/DD/HHh_ticks.bi5.")
+@click.option("--synthesize-hours", type=int, help="Generate this many recent Dukascopy hours.")
 @click.option("--clock-offset", "clock_offset_s", type=float, help="Seconds the tape is ahead (< 0: behind).")
 @click.option("--coinbase-public-key", help="PEM file of the ES256 key that signs Coinbase tokens.")
 def serve(port: int = 8900, config: str | None = None, settings: tuple[str, ...] = (), **changes: Any) -> None:
@@ -57,7 +57,7 @@ def serve(port: int = 8900, config: str | None = None, settings: tuple[str, ...]
 
 
 def call(port: int, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the running simulator; a clear sentence when it does not run or refuses."""
+    """Send a request to the running simulator; raises `click.ClickException` if it is not running or refuses."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -71,15 +71,13 @@ def call(port: int, path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @main.command(
-    help="Strike with a fault that ends by itself: `fault cut --venue kraken`.\n\nKIND is one of "
-    + ", ".join(KINDS)
-    + "."
+    help="Inject a fault that ends by itself: `fault cut --venue kraken`.\n\nKIND is one of " + ", ".join(KINDS) + "."
 )
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @click.option("--venue", type=click.Choice(list(listings())), required=True)
-@click.option("--seconds", type=float, help="How long (default 10 when no count is given).")
-@click.option("--count", type=int, help="How many frames, answers, ids or trades.")
-@click.option("--probability", type=float, help="Of striking each frame or answer.")
+@click.option("--seconds", type=float, help="Duration (default 10 if no count is given).")
+@click.option("--count", type=int, help="Number of frames, responses, ids or trades.")
+@click.option("--probability", type=float, help="Probability for each frame or response.")
 @click.option("--product", "products", multiple=True, help="Only this product; repeatable.")
 @click.option("--endpoint", help="Only paths or channels that contain this.")
 @click.option("--option", "more", multiple=True, metavar="NAME=JSON", help="refuse_for=5, stall=30, lag=5 …")
@@ -100,7 +98,7 @@ def fault(kind: str, port: int, more: tuple[str, ...], **options: Any) -> None:
 def clear(port: int) -> None:
     """End all faults."""
     call(port, "/control/clear", {})
-    click.echo("No fault is in force.")
+    click.echo("No fault is active.")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Candles made from the tape, the way every venue's candle endpoint shows them."""
+"""Candles computed from the tape, as the venues' candle endpoints return them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def candles(tape: Tape, from_s: int, to_s: int, width_s: int, until_ns: int) -> 
 
 
 def _joined(start_s: int, parts: list[Candle]) -> Candle:
-    """Of minutes, which are kept: to go through the trades once more takes 70 ms an hour."""
+    """Join cached minutes: reading the trades again takes 70 ms an hour."""
     volume = sum(part.volume for part in parts)
     return Candle(
         start_s,

@@ -1,4 +1,4 @@
-"""What a simulator is started with: one frozen record, readable from a JSON file."""
+"""The configuration of a simulator: a frozen dataclass, readable from a JSON file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from simulator.market import Product, default_products, load_products, product_from
+from simulator.numbering import Numbering
 from simulator.venues import listings
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
 
 class ConfigError(Exception):
-    """A setting that cannot be used; the text says what to change."""
+    """An invalid setting; the text says what to change."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Config:
     missing_candles: float = 0.0
     exit_with_parent: bool = False  # a test that is killed leaves no simulator behind
 
+    def numbering(self, venue: str, symbol: str) -> Numbering:
+        """How the venue numbers the trades of a product."""
+        step = listings()[venue].id_step
+        names = [product.symbol for product in self.products_of(venue)]
+        return Numbering(step, names.index(symbol) if step > 1 else 0)
+
     @classmethod
     def load(cls, path: str | None, **changes: Any) -> Config:
         """The file's settings with `changes` on top (those that are not None)."""
@@ -61,9 +68,7 @@ class Config:
             try:
                 settings = json.loads(Path(path).read_text())
             except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"The configuration {path} is no readable JSON ({error}); correct the file."
-                ) from None
+                raise ConfigError(f"The configuration {path} is not valid JSON ({error}); correct the file.") from None
         settings |= {key: value for key, value in changes.items() if value is not None}
         known = {f.name for f in fields(cls)}
         if unknown := sorted(settings.keys() - known):

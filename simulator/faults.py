@@ -2,23 +2,23 @@
 
 | kind | where | what the client meets |
 |---|---|---|
-| cut | stream | all connections end without a goodbye; `refuse_for` seconds nobody gets in |
-| goodbye | stream | the venue says that it ends all connections, and does so `notice` (1) seconds later (Binance) |
+| cut | stream | all connections end abruptly; none is accepted for `refuse_for` seconds |
+| goodbye | stream | the venue announces a shutdown and closes all connections `notice` (1) seconds later (Binance) |
 | silence | stream | data stops; heartbeats go on unless `heartbeats` is false |
 | mute | stream | a subscription made now is acknowledged and then stays silent until it is made again later |
 | ignore | stream | the venue neither acknowledges nor streams `products` |
 | rename | stream | the venue acknowledges and streams `products` under the name `as` |
 | drop, double, reorder | stream | the next `count` data frames, or each with `probability` for `seconds` |
-| malformed, truncated-frame | stream | a data frame that is no JSON any more |
+| malformed, truncated-frame | stream | a data frame that is not valid JSON |
 | maintenance | stream, REST | the venue announces `status` (default maintenance) |
 | rate-limit | REST | the venue's own refusal of too many calls |
 | 429, 5xx (`status`), 404 | REST | that HTTP status |
-| html, empty, truncated-body, wrong-length | REST | status 200 with a body that is none |
+| html, empty, truncated-body, wrong-length | REST | status 200 with an invalid body |
 | slow | REST | the answer comes after `stall` seconds (default 30) |
 | lag | REST | REST knows nothing of the last `lag` seconds |
 | throttle | REST | 503 above `rate` requests a second (default 1) |
 | corrected | Dukascopy | the hour's content differs: every bid and ask is one unit higher |
-| hole | tape | the next `count` ids exist nowhere |
+| hole | tape | the next `count` ids do not exist |
 | burst | tape | `count` trades (default 1500) inside one second |
 | clock | tape | the tape's clock jumps `jump` seconds ahead; < 0: back, and nothing new trades until then |
 | venue-down, wrong-price, missing-candles | candles | 503; prices times `factor`; a `share` of candles is left out |
@@ -104,7 +104,7 @@ DEFAULT_SECONDS = 10.0
 
 
 class FaultError(Exception):
-    """A fault that does not exist or lacks something; the text says what is possible."""
+    """An unknown or incomplete fault; the text lists what is possible."""
 
 
 @dataclass
@@ -135,12 +135,12 @@ class FaultBoard:
         self.struck: dict[str, int] = {}
 
     def add(self, kind: str, venue: str, options: dict[str, Any]) -> Fault:
-        """Put a fault in force; FaultError says what is wrong with it."""
+        """Activate a fault. Raises `FaultError` if it is invalid."""
         kind = kind.replace("_", "-")
         if kind not in KINDS:
-            raise FaultError(f"There is no fault {kind!r}; choose one of {', '.join(KINDS)}.")
+            raise FaultError(f"Unknown fault {kind!r}; choose one of {', '.join(KINDS)}.")
         if venue not in listings():
-            raise FaultError(f"There is no venue {venue!r}; choose one of {', '.join(listings())}.")
+            raise FaultError(f"Unknown venue {venue!r}; choose one of {', '.join(listings())}.")
         if unknown := sorted(options.keys() - OPTIONS):
             raise FaultError(f"Unknown option {', '.join(unknown)}; known are {', '.join(sorted(OPTIONS))}.")
         count, seconds = options.get("count"), options.get("seconds")
@@ -156,14 +156,14 @@ class FaultBoard:
         return bool(self._faults)
 
     def active(self, venue: str, kind: str, product: str | None = None, endpoint: str | None = None) -> Fault | None:
-        """The fault if it is in force, without using it up."""
+        """Return the fault if it is active, without using it up."""
         for fault in self._faults:
             if fault.kind == kind and fault.venue == venue and fault.in_force() and fault.concerns(product, endpoint):
                 return fault
         return None
 
     def take(self, venue: str, kind: str, product: str | None = None, endpoint: str | None = None) -> Fault | None:
-        """The fault if it strikes now: one of its count is used up, its probability has been drawn."""
+        """Return the fault if it strikes now; uses up one of its count and draws its probability."""
         fault = self.active(venue, kind, product, endpoint) if self._faults else None
         if fault is None or self._random.random() >= float(fault.options.get("probability", 1.0)):
             return None
@@ -173,7 +173,7 @@ class FaultBoard:
         return fault
 
     def renamed(self, venue: str, text: str) -> str:
-        """A frame with the products of the `rename` faults under their other name."""
+        """Return a frame with the products of `rename` faults renamed."""
         for fault in self._faults:
             if fault.kind == "rename" and fault.venue == venue and fault.in_force():
                 for product in fault.options["products"]:

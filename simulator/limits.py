@@ -28,7 +28,7 @@ class TokenBucket:
 
 @dataclass
 class Endpoint:
-    """What was asked of one endpoint."""
+    """Requests to one endpoint."""
 
     requests: int = 0
     refused: int = 0

@@ -1,4 +1,4 @@
-"""What is traded and at what price: products and a price that is a pure function of (seed, asset, time)."""
+"""Products, and prices as a pure function of (seed, asset, time)."""
 
 from __future__ import annotations
 

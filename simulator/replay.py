@@ -1,4 +1,4 @@
-"""Recorded WebSocket sessions, sent again byte by byte: `/replay/<venue>`, by `Listing.session`.
+"""Replay of recorded WebSocket sessions, byte by byte: `/replay/<venue>`, by `Listing.session`.
 
 The frames up to the first acknowledgement's predecessor (Kraken's status) go out on connect, the rest after the
 client's first message. `?file=kraken/ws_v2_ohlc.jsonl` chooses another recording, `?speed=1` keeps the recorded pace
@@ -33,7 +33,7 @@ def frames(path: Path) -> list[tuple[float, str]]:
 
 
 async def replay(request: web.Request) -> web.StreamResponse:
-    """One client of a recorded session."""
+    """Serve one client of a recorded session."""
     listing = listings().get(request.match_info["venue"])
     name = request.query.get("file") or (listing.session if listing is not None else "") or ""
     path = (RECORDINGS / name).resolve()

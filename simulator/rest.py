@@ -1,15 +1,18 @@
-"""What every REST answer passes on its way out: counting, the venue's limit, and the faults."""
+"""Middleware of every REST response: counts, rate limits and faults."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from simulator.limits import TokenBucket
+from simulator.market import SECOND_NS
+from simulator.venues import trading
 from simulator.world import World
 
 HTML = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
@@ -70,6 +73,8 @@ class Gate:
             response = self._fault(policy, path) or self._body_fault(venue, path, await self._run(handler, request))
             if response.status in (429, 503):
                 endpoint.refused += 1
+        if venue in trading():
+            response.headers["Date"] = formatdate(self.world.now_ns() / SECOND_NS, usegmt=True)
         endpoint.statuses[str(response.status)] = endpoint.statuses.get(str(response.status), 0) + 1
         return response
 

@@ -1,4 +1,4 @@
-"""One process, one port: every venue under its own path, commands under /control, the truth under /truth."""
+"""One process, one port: every venue under its own path, commands under /control, the tape under /truth."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Control:
             web.get("/truth/now", self.now),
             web.get("/truth/edits", self.edits),
             web.get("/truth/trades", self.trades),
+            web.get("/truth/sent", self.sent),
         ]
 
     async def fault(self, request: web.Request) -> web.Response:
@@ -107,6 +108,10 @@ class Control:
     async def edits(self, request: web.Request) -> web.Response:
         return web.json_response({"offset_ns": self.world.offset_ns, "edits": self.world.edits()})
 
+    async def sent(self, request: web.Request) -> web.Response:
+        """What was handed to connections and cannot be asked for again: venue, product, ns on the tape's clock."""
+        return web.json_response({"sent": list(self.world.sent)})
+
     async def trades(self, request: web.Request) -> web.StreamResponse:
         """NDJSON of the trades with from_id <= id <= to_id that exist; what is not yet published is not told."""
         try:
@@ -161,7 +166,7 @@ def build(config: Config) -> tuple[web.Application, World]:
 
 
 async def serve(config: Config) -> None:
-    """Listen until SIGTERM or SIGINT; the first line on stdout says where."""
+    """Listen until SIGTERM or SIGINT; the first line on stdout is the address."""
     app, _ = build(config)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""What of a venue runs: its handlers, its limits, its stream."""
+"""The running parts of a venue: handlers, limits, stream."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The live side that both WebSocket venues share: who is connected, what a frame meets on its way, what is due."""
+"""The live side shared by all streaming venues: connections, faults on frames, scheduling."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType, web
 
@@ -17,6 +17,14 @@ from simulator.world import World
 MAX_QUEUED_FRAMES = 50_000
 
 
+class _Frame(NamedTuple):
+    """One on its way."""
+
+    text: str
+    product: str | None = None
+    noted_ns: int | None = None
+
+
 class Connection:
     """One client. Frames go through `send_data`, `send_heartbeat`, `send_control`, where the faults strike."""
 
@@ -25,30 +33,31 @@ class Connection:
         self.last_sent_ns = 0
         self.sequence = 0
         self.subscribed: dict[str, dict[str, Any]] = {}  # channel -> product -> options
-        self._queue: deque[str] = deque()
+        self._queue: deque[_Frame] = deque()
         self._wake = asyncio.Event()
-        self._held: str | None = None
+        self._held: _Frame | None = None
 
     def muted(self, channel: str, product: str) -> bool:
         """Whether this subscription was made under a `mute` fault and not been made again."""
         return bool(self.world.muted) and (self, channel, product) in self.world.muted
 
-    def send_data(self, text: str, channel: str, product: str | None = None) -> None:
+    def send_data(self, text: str, channel: str, product: str | None = None, noted_ns: int | None = None) -> None:
+        """`noted_ns`: the time of what cannot be asked for again, to be noted as sent in `World.sent`."""
         faults, at = self.world.faults, (product, channel)
         if faults.any:
             text = faults.renamed(self.venue, text)
             if faults.active(self.venue, "silence", *at) or faults.take(self.venue, "drop", *at):
                 return
             if faults.take(self.venue, "malformed", *at):
-                text = text.replace('":', '"=', 3)
+                text, noted_ns = text.replace('":', '"=', 3), None
             if faults.take(self.venue, "truncated-frame", *at):
-                text = text[: len(text) * 2 // 3]
+                text, noted_ns = text[: len(text) * 2 // 3], None
             if faults.take(self.venue, "double", *at):
-                self._put(text)
+                self._put(_Frame(text))
             if self._held is None and faults.take(self.venue, "reorder", *at):
-                self._held = text
+                self._held = _Frame(text, product, noted_ns)
                 return
-        self._put(text)
+        self._put(_Frame(text, product, noted_ns))
         if self._held is not None:
             self._put(self._held)
             self._held = None
@@ -56,25 +65,25 @@ class Connection:
     def send_heartbeat(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(text)
+            self._put(_Frame(text))
 
     def send_control(self, text: str) -> None:
         fault = self.world.faults.active(self.venue, "silence")
         if fault is None or fault.options.get("heartbeats", True):
-            self._put(self.world.faults.renamed(self.venue, text))
+            self._put(_Frame(self.world.faults.renamed(self.venue, text)))
 
-    def _put(self, text: str) -> None:
+    def _put(self, frame: _Frame) -> None:
         if len(self._queue) >= MAX_QUEUED_FRAMES:
             self.cut()
             return
-        self._queue.append(text)
+        self._queue.append(frame)
         self._wake.set()
         self.last_sent_ns = self.world.now_ns()
         frames = self.world.stats.frames
         frames[self.venue] = frames.get(self.venue, 0) + 1
 
     def cut(self) -> None:
-        """End the connection without a closing frame."""
+        """Abort the connection without a close frame."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
@@ -82,8 +91,11 @@ class Connection:
         """Write what is queued until the connection ends."""
         while not self.socket.closed:
             while self._queue:
+                frame = self._queue.popleft()
+                if frame.product is not None and frame.noted_ns is not None:
+                    self.world.sent.append((self.venue, frame.product, frame.noted_ns))
                 try:
-                    await self.socket.send_str(self._queue.popleft())
+                    await self.socket.send_str(frame.text)
                 except (ConnectionError, RuntimeError):
                     return
             self._wake.clear()
@@ -113,7 +125,7 @@ class FrameSource:
         self._version, self._filled_until_ns = self.world.version, 0
 
     def handed_out(self) -> int:
-        """The newest id that `due` has given away."""
+        """The newest id that `due` has returned."""
         return self._ready[0][0].trade_id - 1 if self._ready else self._cursor
 
     def due(self, now_ns: int) -> list[list[Trade]]:
@@ -154,7 +166,7 @@ class StreamVenue:
         self.sources: dict[str, FrameSource] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One client from its connect to its end."""
+        """Serve one client from connect to close."""
         endpoint = self.world.stats.endpoint(self.venue, "websocket")
         endpoint.count()
         if not self._connects.take():
@@ -219,7 +231,7 @@ class StreamVenue:
         return [(source, orders) for source in self.sources.values() if (orders := source.due(now_ns))]
 
     async def run(self, tick_s: float) -> None:
-        """Publish for ever, every `tick_s` seconds."""
+        """Publish forever, every `tick_s` seconds."""
         while True:
             await asyncio.sleep(tick_s)
             self.publish(self.world.now_ns())

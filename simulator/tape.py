@@ -47,7 +47,7 @@ class Trade(NamedTuple):
 
 @dataclass(frozen=True)
 class Trades:
-    """A run of trades by column, ascending by id."""
+    """Trades by column, ascending by id."""
 
     ids: Int
     ts_ns: Int
@@ -69,7 +69,7 @@ class Trades:
 
 @dataclass(frozen=True)
 class Hole:
-    """Ids that exist nowhere: the venue never used them."""
+    """Ids that the venue never used."""
 
     first_id: int
     last_id: int
@@ -241,7 +241,7 @@ class Tape:
     # -- edits ------------------------------------------------------------------------------------------------------
 
     def add_hole(self, after_id: int, count: int) -> Hole:
-        """Take `count` ids after `after_id` out of the world."""
+        """Remove `count` ids after `after_id` from the tape."""
         hole = Hole(after_id + 1, after_id + count)
         self.edits.holes.append(hole)
         return hole

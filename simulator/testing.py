@@ -1,4 +1,4 @@
-"""Start a simulator for a test: a process of its own on a free port, ended with the block.
+"""Start a simulator for a test: a separate process on a free port, stopped at the end of the block.
 
 with running_simulator(seed=7) as simulator:
     environment = os.environ | simulator.environment()
@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from simulator.config import Config
 from simulator.faults import FaultError
+from simulator.numbering import Numbering
 from simulator.tape import Edits, Tape
 from simulator.venues import listings, trading
 
@@ -67,7 +68,7 @@ class Simulator:
         self.port = int(line.rsplit(":", 1)[1])
 
     def stop(self, kill: bool = False) -> None:
-        """End the process (`kill`: at once, without a goodbye)."""
+        """Stop the process (`kill`: with SIGKILL)."""
         if self._process is not None:
             if kill:
                 self._process.kill()
@@ -87,7 +88,7 @@ class Simulator:
         self._folder.cleanup()
 
     def environment(self) -> dict[str, str]:
-        """Every venue address of the pipeline's settings, pointing here."""
+        """Every venue address of the pipeline's settings, pointing here, and what venues want to let somebody in."""
         return urls(self.port)
 
     def replay_url(self, venue: str) -> str:
@@ -146,6 +147,20 @@ class Simulator:
             if (made := edits.get(f"{venue} {product.symbol}"))
         }
 
+    def numbering(self, venue: str, product: str) -> Numbering:
+        """How the venue numbers the trades of a product, given as `BTC-USD`."""
+        (symbol,) = (one.symbol for one in self.config.products_of(venue) if one.canonical == product)
+        return self.config.numbering(venue, symbol)
+
+    def sent(self) -> dict[tuple[str, str], list[int]]:
+        """The times (ns on the tape's clock) of what was sent and cannot be asked for again, by (venue, canonical
+        product), in the order in which it was sent."""
+        found: dict[tuple[str, str], list[int]] = {}
+        names = {(v, p.symbol): p.canonical for v in trading() for p in self.config.products_of(v)}
+        for venue, symbol, at_ns in self._call("/truth/sent")["sent"]:
+            found.setdefault((venue, names[venue, symbol]), []).append(at_ns)
+        return found
+
     def tape(self, venue: str, product: str) -> Tape:
         """The same tape in this process, with the edits made so far: columns of millions of trades in no time."""
         edits = self._call("/truth/edits")["edits"]
@@ -157,12 +172,13 @@ class Simulator:
 
 
 def urls(port: int) -> dict[str, str]:
-    """The pipeline's address settings for a simulator on this port."""
+    """The pipeline's address settings for a simulator on this port, and what the venues want to let somebody in."""
     web, socket, known = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}", listings()
     candles = {name: web + one.candles for name, one in known.items() if one.candles is not None}
     return {
         **{setting: socket + path for one in known.values() for setting, path in one.sockets.items()},
         **{setting: web + path for one in known.values() for setting, path in ({**one.pages, **one.lines}).items()},
+        **{setting: value for one in known.values() for setting, value in one.lets_in.items()},
         "EXCHANGE_CANDLES_URLS": json.dumps(candles),
     }
 

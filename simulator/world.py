@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from simulator.market import SECOND_NS, Product, key_of, uniform
 from simulator.tape import Edits, Tape
 from simulator.venues import trading
 
+MOST_SENT = 200_000
+
 
 class World:
     """One running market. `version` grows whenever the tape or its clock was changed by a command."""
@@ -29,6 +33,9 @@ class World:
         self._published_ns = 0  # what was published before the clock was set back stays so
         self.version = 0
         self.muted: set[Any] = set()
+        # What was handed to connections whose data nobody can ask for again: venue, product, ns on the tape's clock.
+        self.sent: deque[tuple[str, str, int]] = deque(maxlen=MOST_SENT)
+        self._numbering = cache(config.numbering)
         edits: dict[str, Any] = {}
         if config.state_path and Path(config.state_path).exists():
             state = json.loads(Path(config.state_path).read_text())
@@ -48,6 +55,10 @@ class World:
     def published_until_ns(self) -> int:
         """Up to which time of the tape trades are published: now, or later where the clock was set back since."""
         return max(self.now_ns(), self._published_ns)
+
+    def trade_id(self, product: Product, tape_id: int) -> int:
+        """The id that the product's venue gives to a trade of the tape."""
+        return self._numbering(product.venue, product.symbol).trade_id(tape_id)
 
     def products(self, venue: str) -> list[Product]:
         return [tape.product for (of, _), tape in self.tapes.items() if of == venue]

@@ -1,4 +1,4 @@
--- The consensus of the buckets in a slice of touched_consensus, made anew from what is stored.
+-- The consensus of the buckets in a slice of touched_consensus, recomputed from the stored candles.
 --
 -- Taken is who has a final candle, or whose own trades we have: then those, where the ledger has every id of the bucket
 -- and its two neighbours; an exchange counts once. A high below a low is put right by taking the greatest and the least

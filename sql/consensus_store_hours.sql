@@ -1,4 +1,4 @@
--- The hours around a slice of touched_consensus, made anew from the finer candles that meet the quorum.
+-- The hours around a slice of touched_consensus, recomputed from the finer candles that meet the quorum.
 WITH wanted AS MATERIALIZED (
     SELECT DISTINCT t.consensus_id, time_bucket('1 hour', t.bucket) AS bucket
     FROM touched_consensus t JOIN consensus_quorum q USING (consensus_id)

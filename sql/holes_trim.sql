@@ -1,4 +1,4 @@
--- An explanation never covers what is stored: holes that the staged trades lie in lose these ids.
+-- An explanation never covers what is stored: ids of staged trades are removed from holes.
 WITH batch AS MATERIALIZED (
     SELECT instrument_id, min(trade_id) AS low, max(trade_id) AS high FROM staged_trades GROUP BY 1
 ), wrong AS (

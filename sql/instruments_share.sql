@@ -1,2 +1,2 @@
--- Does not hold up other writers.
+-- A shared lock: does not block other writers.
 SELECT instrument_id, venue, product_id FROM instruments WHERE instrument_id = ANY(%s) ORDER BY instrument_id FOR KEY SHARE

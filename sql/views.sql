@@ -266,7 +266,7 @@ WITH ids AS (
     SELECT instrument_id, 'tickers', first_ts, last_ts, rows, NULL, 0, NULL, NULL, NULL, NULL
     FROM tickers
 )
--- Cut off, not rounded: one missing of ten million is not 100 %.
+-- Truncated, not rounded: one missing of ten million is not 100 %.
 SELECT i.venue, i.product_id, k.kind, k.first_at, k.last_at, k.rows,
        CASE WHEN p.complete THEN k.missing END AS missing, coalesce(m.times, k.explained) AS explained,
        CASE WHEN p.complete THEN trunc(k.share_complete, 6) END AS share_complete, now() - k.last_at AS last_age,

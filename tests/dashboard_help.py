@@ -13,6 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from consumers.trades import Trades
 from dashboard.server import Dashboard
+from pipeline.broker.client import Bus
+from pipeline.broker.topics import full_name
+from pipeline.core.runtime import now_us
 from pipeline.stream.instruments import Instrument
 from tests.messages import received, store, trades_record
 from venues.adapter import Proof
@@ -20,6 +23,32 @@ from venues.adapter import Proof
 Client = TestClient[Any, Any]
 
 KRAKEN = Instrument(1, "kraken", "BTC-USD", "crypto", "trades", Proof.IDS)
+
+
+class Served:
+    """A dashboard of this test, its address, and the bus to publish on."""
+
+    def __init__(self, url: str, database_url: str, bus: Bus) -> None:
+        self.url, self.database_url, self.bus = url, database_url, bus
+        self._publishers: dict[str, Any] = {}
+
+    def store(self, trades: list[Any]) -> None:
+        """As the writer does."""
+        with psycopg.connect(self.database_url, autocommit=True) as conn:
+            store(Trades(), conn, [received("trades", trades_record(trades))])
+
+    def publish(self, trades: list[Any]) -> None:
+        """As a producer does. No writer runs here, so the database knows nothing of it."""
+        if "trades" not in self._publishers:
+            self._publishers["trades"] = self.bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")
+        self._publishers["trades"].send(trades_record(trades, received_at_us=now_us()))
+        assert self._publishers["trades"].flush(30)
+
+    def publish_to(self, namespace: str, local: str, schema: str, record: dict[str, Any]) -> None:
+        topic = full_name(self.bus.settings.tenant, namespace, local)
+        publisher = self.bus.publisher_to(topic, schema, "test")
+        publisher.send(record)
+        assert publisher.flush(30)
 
 
 def save(database_url: str, trades: list[Any]) -> None:

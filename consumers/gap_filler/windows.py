@@ -56,9 +56,18 @@ class _Product:
     """What is remembered of a product; lost with the process. Times are monotonic seconds."""
 
     due: float = 0.0
+    clock_us: int | None = None  # the venue's clock minus the monotonic one, at its last answer
     held: dict[int, float] = field(default_factory=dict)  # by reach: not asked for before
     published: dict[int, float] = field(default_factory=dict)  # by id
     missing: int = 0  # trades that REST showed and nobody has stored, at the last look
+
+
+def unproven_s(one: LiveWindow, known: _Product, now: float) -> float:
+    """Seconds since the earliest moment that is not proven, by the venue's clock; infinite before its first answer.
+
+    What was proven later counts for nothing here: trades may be missing in between.
+    """
+    return float("inf") if known.clock_us is None else now + (known.clock_us - one.open_us) / SECOND_US
 
 
 class Windows:
@@ -129,7 +138,10 @@ class Windows:
                 self._products.pop(key, None)
 
     def _measure(self, found: list[LiveWindow], now: float) -> None:
-        ages = {(one.venue, one.product_id): float("inf") if one.age_s is None else one.age_s for one in found}
+        ages = {}
+        for one in found:
+            key = (one.venue, one.product_id)
+            ages[key] = unproven_s(one, self._products.setdefault(key, _Product()), now)
         missing = {key: known.missing for key, known in self._products.items()}
         for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
@@ -160,9 +172,12 @@ class Windows:
         """Ask as far back as the earliest moment that is not proven, and further where the answer does not reach it."""
         source, now = self._sources[one.venue], time.monotonic()
         # The shortest is never held.
-        open_s = (now_us() - one.open_us + MARGIN_US) / SECOND_US
         usable = [reach_s for reach_s in source.reaches_s if now >= known.held.get(reach_s, 0.0)]
-        wanted = [reach_s for reach_s in usable if reach_s >= open_s] or usable[-1:]
+        if known.clock_us is None:  # how long ago it was by the venue's clock, the first answer will say
+            wanted = usable[:1]
+        else:
+            open_s = unproven_s(one, known, now) + MARGIN_US / SECOND_US
+            wanted = [reach_s for reach_s in usable if reach_s >= open_s] or usable[-1:]
         for reach_s in wanted:
             result = self._ask(one, known, reach_s)
             if result.missing or (result.covered and result.covered[0] <= one.open_us):
@@ -173,10 +188,11 @@ class Windows:
     def _ask(self, one: LiveWindow, known: _Product, reach_s: int) -> Compared:
         key = (one.venue, one.product_id)
         recent = self._sources[one.venue].recent(one.product_id, reach_s)
+        known.clock_us = (now_us() if recent.at_us is None else recent.at_us) - round(time.monotonic() * SECOND_US)
         conn, page = self._session.connection(), recent.page
         unknown = ledger.unknown_ids(conn, one.instrument_id, page.ids)
         self._repairs.letters.send(*key, [bad for bad in page.bad if bad.trade_id in unknown])
-        result = compare(recent, unknown, one.since_us, one.newest_us, self._young_us)
+        result = compare(recent, unknown, one.live_us, one.newest_us, self._young_us)
         ledger.prove(conn, one.instrument_id, result.covered, result.lost)
         if result.missing:
             known.due = time.monotonic() + SOON_S

@@ -1,7 +1,9 @@
 """`/api/stream`: changes of a chart as server-sent events.
 
-Events: `candle` (a row as in `/api/candles`, with the time its newest tick was received), `changed` (an interval to
-reload), `gap` (see `gap.avsc`), `state` (whether the topic is being read, and `why` nothing can be shown).
+Events: `candle` (a row as in `/api/candles`, with the time its newest tick was received), `quote` (the newest bid and
+ask), `changed` (an interval to reload), `gap` (see `gap.avsc`), `state` (whether the topic is being read, and `why`
+nothing can be shown). `newest_us` in `state` and `candle` is the time of the newest tick and `now_us` the clock that it
+is compared with, so that a page can say how old its feed is however long it has been open.
 
 A browser that does not read is disconnected, so that nothing accumulates for it.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -21,10 +24,13 @@ from dashboard.charts.live_candle import LiveCandles
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import redact
+from pipeline.core.runtime import now_us
 from pipeline.core.timeframes import Timeframe
-from pipeline.core.times import from_us
+from pipeline.core.times import from_us, to_us
+from pipeline.database.sql import statement
 from pipeline.stream.instruments import Instrument
 from pipeline.stream.items import Gap, Item, Link, Past, Tick
+from pipeline.stream.running import text_of
 
 # One event in this time is enough for the eye, and 1,000 frames a second are 25 events.
 PACE_S = 0.04
@@ -49,6 +55,8 @@ class ChartStream:
         self._dirty: set[int] = set()
         self._events: list[tuple[str, Any]] = []
         self._past: Past | None = None
+        self._quote: Tick | None = None
+        self._newest_us = 0
         self._wake, self._wake_sync = asyncio.Event(), asyncio.Event()
         self._up = False
         self._why: str | None = None
@@ -58,8 +66,9 @@ class ChartStream:
         leave = [
             self._feeds.listen(n, self._one.venue, self._one.product_id, self._take) for n in NAMESPACES[self._one.kind]
         ]
+        leave.append(self._feeds.listen("tickers", self._one.venue, self._one.product_id, self._take_quote))
         leave.append(self._feeds.listen_to_gaps(self._take_gap))
-        tasks = [asyncio.create_task(self._sync()), asyncio.create_task(self._reload())]
+        tasks = [asyncio.create_task(one) for one in (self._sync(), self._reload())]
         sending = asyncio.create_task(self._send(response))
         try:  # whichever ends first: none of them should
             done, _ = await asyncio.wait([sending, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -79,6 +88,8 @@ class ChartStream:
         for item in items:
             if isinstance(item, Tick):
                 self._dirty.add(self._live.add(item))
+                # a wrong time in the future must not make a dead feed look young
+                self._newest_us = max(self._newest_us, min(item.timestamp_us, item.received_at_us))
             elif isinstance(item, Past):
                 self._past = _union(self._past, item)
             elif isinstance(item, Link):
@@ -94,9 +105,15 @@ class ChartStream:
             self._state()
 
     def _state(self) -> None:
-        about = {"live": self._up, "why": self._why}
+        about = {"live": self._up, "why": self._why, "newest_us": self._newest_us, "now_us": now_us()}
         self._events = [event for event in self._events if event[0] != "state"] + [("state", about)]
         self._wake.set()
+
+    def _take_quote(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if isinstance(item, Tick) and item.ask is not None:
+                self._quote = item
+                self._wake.set()
 
     def _take_gap(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -112,8 +129,12 @@ class ChartStream:
     async def _sync(self) -> None:
         """Synchronize the candles with the database whenever needed."""
         attempt = 0
+        found = False
         while True:
             try:
+                if not found:
+                    await self._find_newest()
+                    found = True
                 self._dirty.update(await self._live.sync())
                 self._wake.set()
                 self._explain("the database has not stored the latest ticks yet" if self._live.behind else None)
@@ -126,6 +147,15 @@ class ChartStream:
             if not self._live.wants_sync:
                 await self._wake_sync.wait()
             await asyncio.sleep(SYNC_PAUSES_S[min(attempt, len(SYNC_PAUSES_S) - 1)])
+
+    async def _find_newest(self) -> None:
+        """The time of the newest tick that is stored. Raises `Unavailable`."""
+        kind = "trades" if self._one.kind == "trades" else "quotes"
+        query = statement("dashboard/newest_tick").replace(":kind", kind).replace(":candle", f"{kind[:-1]}_candle_1m")
+        for row in await self._store.rows(dict[str, datetime | None], query, {"id": self._one.instrument_id}):
+            if (newest := row["newest"]) is not None:
+                self._newest_us = max(self._newest_us, to_us(newest))
+        self._state()
 
     async def _reload(self) -> None:
         """Tell the browser to reload intervals changed by history messages, once they are stored."""
@@ -163,7 +193,12 @@ class ChartStream:
             dirty, self._dirty = self._dirty, set()
             for bucket in sorted(dirty)[-EVENTS_MOST:]:
                 if (row := self._live.row(bucket)) is not None:
-                    events.append(("candle", {"candle": row, "received_at_us": self._live.received_at_us}))
+                    times = {"received_at_us": self._live.received_at_us, "newest_us": self._newest_us}
+                    events.append(("candle", {"candle": row, **times, "now_us": now_us()}))
+            if (quote := self._quote) is not None:
+                self._quote = None
+                shown = {"bid": text_of(quote.price), "ask": text_of(quote.ask), "at_us": quote.timestamp_us}
+                events.append(("quote", {**shown, "received_at_us": quote.received_at_us, "now_us": now_us()}))
             text = b"".join(b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data)) for name, data in events)
             if text or quiet:
                 try:

@@ -62,17 +62,17 @@ class Events:
         kinds = [one.strip() for one in request.query.get("kinds", "trades").split(",") if one.strip()]
         for kind in kinds:
             if kind not in KINDS:
-                raise WrongUse(f"{short(kind)} is not a kind of event; choose from {', '.join(KINDS)}")
+                raise WrongUse(f"{short(kind)} is not a valid kind of event; choose from {', '.join(KINDS)}")
         if not kinds:
             raise WrongUse(f"`kinds` is empty; choose from {', '.join(KINDS)}")
         places: Places = places_of(request.headers.get("Last-Event-ID") or request.query.get("after"))
         one = await self._instrument(venue, product)
         if one is None:
-            raise WrongUse(f"nothing is stored of {venue} {product}")
+            raise WrongUse(f"no data of {venue} {product} is stored")
         if one.kind == "quotes":
-            raise WrongUse(f"{venue} {product} comes by the hour, not live; ask /api/candles")
+            raise WrongUse(f"{venue} {product} has no live stream; use /api/candles")
         if len(self.tasks) >= CLIENTS_MOST:
-            raise Unavailable(f"{CLIENTS_MOST} clients are connected; come back in a minute")
+            raise Unavailable(f"{CLIENTS_MOST} clients are connected; try again in a minute")
         return Client(self._hubs, venue, product, kinds, places)
 
     async def _instrument(self, venue: str, product: str) -> Instrument | None:

@@ -156,9 +156,9 @@ class Hubs:
             if cursor is not None:
                 return hub, cursor
             if sum(one.own for one in self._all) >= OWN_MOST:
-                raise Unavailable("too many clients go on from long ago at once; come back in a minute")
+                raise Unavailable("too many clients are reading old events at once; try again in a minute")
         if len(self._all) >= HUBS_MOST:
-            raise Unavailable(f"{HUBS_MOST} streams are open; come back in a minute")
+            raise Unavailable(f"{HUBS_MOST} streams are open; try again in a minute")
         made = Hub(self._client, venue, product_id, kind, place)
         self._all.add(made)
         if hub is None or hub.error is not None:

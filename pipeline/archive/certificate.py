@@ -96,7 +96,7 @@ class _Maker:
             (venue, product_id),
         )
         if found is None:
-            raise WrongUse(f"nothing is stored of {venue} {product_id}; the view completeness says what there is.")
+            raise WrongUse(f"no data of {venue} {product_id} is stored; see the view completeness.")
         self._conn, self._storage, self._instrument = conn, storage, found["id"]
         self._proof = {kind: found[kind] for kind in _CANDLES}
         self._from, self._to = day, day + timedelta(days=1)
@@ -116,7 +116,7 @@ class _Maker:
             made.problems.append(
                 "only tickers are stored, which are samples: nobody can say that they are all"
                 if quotes
-                else "nothing is stored of that day"
+                else "no data of that day is stored"
             )
         made.clock_offset_ms, made.delay_ms = self._clock_offset(), self._delay()
         made.complete = not made.problems

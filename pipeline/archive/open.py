@@ -24,7 +24,7 @@ def need_ledger(conn: Connection) -> None:
     """Raise `WrongUse` for a database that has no tables of the archive yet."""
     if query.scalar(conn, "SELECT to_regclass('lake.ducklake_metadata')") is None:
         raise WrongUse(
-            "this database has no archive yet: start the pipeline once (scripts/start), which makes its tables."
+            "this database has no archive yet: start the pipeline once (scripts/start) to create its tables."
         )
 
 

@@ -16,17 +16,16 @@ Span = tuple[int, int]  # [from, to), venue time in µs
 class LiveWindow:
     """A product whose live stream is compared with its venue. Times are in µs.
 
-    `since_us`: from when on it is accounted for; `open_us`: the earliest moment after that is not proven; `age_s`:
-    since the last moment that is; None before the first comparison. `newest_us`: time of the newest stored trade.
+    `live_us`: from when on it is accounted for; `open_us`: the earliest moment that is not proven and can be asked for;
+    `newest_us`: time of the newest stored trade.
     """
 
     venue: str
     product_id: str
     instrument_id: int
-    since_us: int
+    live_us: int
     open_us: int
     newest_us: int | None
-    age_s: float | None
 
 
 def begin(conn: Connection, venues: Sequence[str]) -> None:
@@ -46,18 +45,17 @@ def begin(conn: Connection, venues: Sequence[str]) -> None:
 
 
 def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWindow]:
-    """Those that are live. Nothing before `since_us` counts: the venue cannot be asked about it any more."""
+    """Those that are live. Before `since_us` the venue cannot be asked any more. By our clock, so it decides what is
+    asked, never what is proven."""
     return query.rows(
         conn,
         LiveWindow,
         """
         SELECT i.venue, i.product_id, w.instrument_id,
-               (extract(epoch FROM since.ts) * 1000000)::bigint AS since_us,
+               (extract(epoch FROM w.live_from) * 1000000)::bigint AS live_us,
                (extract(epoch FROM lower(tstzmultirange(tstzrange(since.ts, NULL)) - w.proven)) * 1000000)::bigint
                    AS open_us,
-               (extract(epoch FROM c.last_ts) * 1000000)::bigint AS newest_us,
-               extract(epoch FROM now() - CASE WHEN upper(w.proven) > w.live_from THEN upper(w.proven) END)::float8
-                   AS age_s
+               (extract(epoch FROM c.last_ts) * 1000000)::bigint AS newest_us
         FROM trade_windows w JOIN instruments i USING (instrument_id) JOIN trade_coverage c USING (instrument_id)
         CROSS JOIN LATERAL (SELECT greatest(w.live_from, %(since)s) AS ts) since
         WHERE w.live_from IS NOT NULL AND i.venue = ANY(%(venues)s)

@@ -45,7 +45,7 @@ def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Re
             "SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s", (venue, name)
         ).fetchone()
         if row is None:
-            raise WrongUse(f"nothing is stored of {venue} {name}; the view completeness says what there is.")
+            raise WrongUse(f"no data of {venue} {name} is stored; see the view completeness.")
         yield Request(conn, row[0], venue, name, begin, stop)
 
 

@@ -62,7 +62,7 @@ class Broker:
 
     `memory`: heap, and the same amount of direct memory (`512m`). With `durable` a message is acknowledged after fsync;
     without it (tests) after being written, which still survives the death of the process. `advertised_port`: the port
-    announced to clients, for a tunnel or proxy (0: `port`).
+    announced to clients, for a tunnel or proxy (0: `port`). `java_options`: further options of the JVM.
     """
 
     folder: Path
@@ -71,6 +71,7 @@ class Broker:
     memory: str = "512m"
     durable: bool = True
     advertised_port: int = field(default=0, kw_only=True)
+    java_options: str = field(default="", kw_only=True)
 
     name = "broker"
     polite = signal.SIGTERM
@@ -212,11 +213,14 @@ class Broker:
         java = layout.java_home()
         if java is None:
             raise WrongUse("No Java >= 21: run scripts/setup, or set PULSAR_URL to an existing broker.")
+        conf = self.folder / "conf"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
         return inherited | {
             "JAVA_HOME": str(java),
-            "PULSAR_STANDALONE_CONF": str(self.folder / "conf" / "standalone.conf"),
-            "PULSAR_LOG_CONF": str(self.folder / "conf" / "log4j2.yaml"),
+            "PULSAR_STANDALONE_CONF": str(conf / "standalone.conf"),
+            # Pulsar's script puts the folder of this file in front of the class path, and with a folder that holds
+            # something, or differs, the JVM takes no class archive. So it is one that never exists; see log4j below.
+            "PULSAR_LOG_CONF": str(layout.PULSAR_HOME / "no-folder" / "log4j2.yaml"),
             "PULSAR_LOG_DIR": str(self.folder / "logs"),
             "PULSAR_MEM": f"-Xms128m -Xmx{self.memory} -XX:MaxDirectMemorySize={self.memory}",
             # G1 returns memory and needs one core less than the default ZGC; half a gigabyte pauses for milliseconds.
@@ -226,8 +230,10 @@ class Broker:
             "PULSAR_GC": "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+PerfDisableSharedMem -XX:TieredStopAtLevel=1",
             # The two defaults, and quiet logging of libraries that do not use log4j.
             "PULSAR_EXTRA_OPTS": "-Dpulsar.allocator.exit_on_oom=true -Dio.netty.recycler.maxCapacityPerThread=4096"
-            f" -Djava.util.logging.config.file={self.folder / 'conf' / 'java-logging.properties'}"
-            f" -Djava.io.tmpdir={self._unpacked}",
+            f" -Dlog4j.configurationFile={conf / 'log4j2.yaml'}"
+            f" -Djava.util.logging.config.file={conf / 'java-logging.properties'}"
+            f" -Djava.io.tmpdir={self._unpacked}"
+            f" {self.java_options or f'-XX:SharedArchiveFile={layout.class_archive()}'}",
             "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr",
         }
 

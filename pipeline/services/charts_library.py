@@ -77,7 +77,7 @@ def _download(archive: Path) -> None:
         )
         (got,) = fresh.glob("*.tgz")
         if sha256(got) != SHA256:
-            raise WrongUse(f"What npm downloaded as lightweight-charts {VERSION} has another hash: run it again.")
+            raise WrongUse(f"What npm downloaded as lightweight-charts {VERSION} has an unexpected hash: run it again.")
         got.rename(archive)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
-from pipeline.services import install_broker, install_database, layout
+from pipeline.services import class_archive, install_broker, install_database, layout
 from pipeline.services.place import check_place
 
 
@@ -36,6 +36,8 @@ def install() -> None:
                     f"The disk of {cache} or {layout.INSTALLED} is full: make room and run it again, or set PULSAR_URL "
                     "and DATABASE_URL to services that you already have."
                 ) from None
+    if install_broker.install in jobs:
+        class_archive.make()
 
 
 def main() -> int:

@@ -123,7 +123,7 @@ def _kept(cache: Path, download: Download) -> Path:
         (got,) = repository.glob(f"{group.replace('.', '/')}/{name}/{version}/*{kind}")
         if sha256(got) != download.sha256:
             raise WrongUse(
-                f"What Maven downloaded as {download.what} has another hash than expected: run it "
+                f"What Maven downloaded as {download.what} has an unexpected hash: run it "
                 f"again, {ALTERNATIVE.format(setting=SETTING)}."
             )
         got.rename(file)

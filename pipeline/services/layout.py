@@ -30,6 +30,11 @@ def postgres_program(name: str) -> Path:
     return POSTGRES_ROOT / "usr" / "lib" / "postgresql" / str(POSTGRES_MAJOR) / "bin" / name
 
 
+def class_archive() -> Path:
+    """Return the path of the broker's class archive, see `pipeline.services.class_archive`."""
+    return PULSAR_HOME / "classes.jsa"
+
+
 def java_version(home: Path) -> int:
     """Return the major version from the `release` file of a JDK or JRE; 0 if there is none."""
     try:

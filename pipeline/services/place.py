@@ -26,7 +26,7 @@ def check_place() -> None:
     if found := _NEVER.search(str(place)):
         raise WrongUse(
             f"The project lies in {str(place)!r}, and with {found[0]!r} in its path it cannot run: move it to another"
-            " folder (blanks, quotes and % are no matter)."
+            " folder (spaces, quotes and % are allowed)."
         )
     if len(os.fsencode(place)) > LONGEST:
         raise WrongUse(

@@ -116,5 +116,5 @@ def supervisor() -> Process | None:
         return None
     parent = Process.of(os.getppid())
     if parent is None or b"supervisord" not in parent.command:
-        raise WrongUse("The supervisord that started this has ended.")
+        raise WrongUse("The supervisord that started this program has exited.")
     return parent

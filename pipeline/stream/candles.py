@@ -199,9 +199,7 @@ class Candles:
         if found is None or found.kind is None:
             return False
         if found.kind == "quotes":
-            raise WrongUse(
-                f"{found.venue} {found.product_id} comes by the hour; its candles are read with pipeline.read."
-            )
+            raise WrongUse(f"{found.venue} {found.product_id} has no live stream; read its candles with pipeline.read.")
         self._live = RunningCandles(found, self._timeframe)
         self._ticks = _Ticks(self._client, self._settings, found.kind, self.kind, self, self._out)
         self._ticks.start()

@@ -27,7 +27,7 @@ _DIGITS = 40
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A trade, or a ticker's bid. `order` is the trade id, or the `seq` of one instant."""
+    """A trade, or a ticker's bid. `order` is the trade id, or the `seq` of one instant; `ask` only a ticker has."""
 
     timestamp_us: int
     order: int
@@ -35,6 +35,7 @@ class Tick:
     size: Decimal
     received_at_us: int
     heard_s: float  # monotonic
+    ask: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def items_of_ticker(data: bytes) -> list[Item]:
     bid, size = _decimal(message.bid), _decimal(message.bid_size)
     if bid is None or size is None or bid <= 0 or size < 0 or not _time_ok(message.timestamp_us):
         return []
-    return [Tick(message.timestamp_us, message.seq, bid, size, message.received_at_us, time.monotonic())]
+    ask = _decimal(message.ask)
+    return [Tick(message.timestamp_us, message.seq, bid, size, message.received_at_us, time.monotonic(), ask)]
 
 
 def items_of_hour(data: bytes) -> list[Item]:

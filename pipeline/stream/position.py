@@ -61,7 +61,7 @@ def places_of(text: str | None) -> Places:
     try:
         return msgspec.json.decode(text, type=Places)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise WrongUse(f"{short(text)} is not a position; give the `position` of an event as it was.") from None
+        raise WrongUse(f"{short(text)} is not a valid position; pass the `position` of an event unchanged.") from None
 
 
 @dataclass

@@ -51,7 +51,7 @@ class Stream:
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         for kind in kinds:
             if kind not in KINDS:
-                raise WrongUse(f"{short(kind)} is not a kind of event; choose from {', '.join(KINDS)}.")
+                raise WrongUse(f"{short(kind)} is not a valid kind of event; choose from {', '.join(KINDS)}.")
         if not kinds:
             raise WrongUse(f"kinds is empty; choose from {', '.join(KINDS)}.")
         self.venue = canonical_venue(venue)

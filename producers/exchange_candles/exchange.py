@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -117,9 +118,10 @@ class Exchange:
         name = self.granularities()[granularity_s]
 
         def fetch() -> Answer:
-            asked_us = now_us()
+            asked_us, began_s = now_us(), time.monotonic()
             self._api.last_json_response = self._api.last_response_headers = self._seen = None
             found = self._api.fetch_ohlcv(_symbol(product_id), name, since=since_us // 1000, limit=limit)
+            took_us = round((time.monotonic() - began_s) * 1e6)
             # ccxt would parse a body that is not JSON, or not about candles, into an empty list.
             body = self._api.last_json_response
             if not isinstance(body, (list, dict)) or not isinstance(found, list):
@@ -130,7 +132,7 @@ class Exchange:
             rows = read_rows(pairs, granularity_s * 1_000_000, self._units(product_id))
             if rows.refused and not rows.good and all(one.bucket_us is None for one in rows.refused):
                 raise WrongAnswer(f"{self.venue}: no candle in the answer: {rows.refused[0].detail}"[:300])
-            return Answer(rows, asked_us - self._compare_clocks(asked_us))
+            return Answer(rows, asked_us - self._compare_clocks(asked_us, took_us))
 
         return self._ask(f"candles of {product_id}", fetch, limited=True)
 
@@ -165,16 +167,19 @@ class Exchange:
             return Decimal(1).scaleb(-int(number))
         return number if self._api.precisionMode == ccxt.TICK_SIZE and number.is_finite() and number > 0 else None
 
-    def _compare_clocks(self, asked_us: int) -> int:
-        """Return how old the answer was when requested, by its `Date`: the clock is slow, or a cache answered."""
+    def _compare_clocks(self, asked_us: int, took_us: int) -> int:
+        """Return how old the answer may have been when requested, by its `Date`: a slow clock, or a cache.
+
+        `Date` has whole seconds and tells when the answer was sent. What is in it may be older by all the time that the
+        answer took: by that much our clock may be ahead of the exchange's and the two still look equal.
+        """
         headers = self._api.last_response_headers
         try:
             date = parsedate_to_datetime(headers["Date"]).timestamp() if headers else None
         except (KeyError, TypeError, ValueError, OverflowError):
             date = None
-        # `Date` has whole seconds.
-        behind = 0 if date is None else max(0, asked_us - int(date * 1e6) - 1_000_000)
-        if behind > CLOCKS_APART_US:
+        behind = 0 if date is None else max(0, asked_us - int(date * 1e6) + took_us)
+        if behind > CLOCKS_APART_US + took_us:
             raise WrongAnswer(f"{self.venue}: its clock is {behind / 1e6:.0f} s behind ours; is ours right?")
         self.behind_us = behind
         return behind

@@ -25,6 +25,7 @@ from producers.exchange_candles.symbols import read_symbols
 from producers.exchange_candles.worker import Worker
 
 WAIT_S = 5.0  # for symbols, or for an exchange listing them
+BEHIND_US = 2_000_000  # less is the whole second of a `Date` and the time that an answer takes
 
 
 class Following:
@@ -107,7 +108,7 @@ class Following:
         late = [venue for venue, age in ages.items() if age > max(300.0, 3 * self._settings.poll_seconds)]
         why = [f"{venue} has not answered for {ages[venue]} s" for venue in late]
         problems = {worker.venue: worker.problems for worker in self._workers if worker.problems}
-        behind = {one.venue: round(one.behind_us / 1e6) for one in self._exchanges if one.behind_us}
+        behind = {one.venue: round(one.behind_us / 1e6) for one in self._exchanges if one.behind_us > BEHIND_US}
         return not late, {
             "why": why or ["all well"],
             "last_answer_age_s": ages,

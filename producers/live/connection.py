@@ -70,7 +70,6 @@ class Connection:
         self.subscriptions = Subscriptions(venue, self._say, self._log)
         self.watch = Watch(venue, self.subscriptions, heads)
         self.clocks = self.watch.clocks
-        self._last_frame_us = 0
         self._counted: Counter[str] = Counter()
         self._counted_since = now
         self._sayer, self._unasked_sayer = Sayer(), Sayer(SAY_UNASKED_EVERY_S)
@@ -102,8 +101,8 @@ class Connection:
     def _ended(self, reason: str, opened: float | None) -> None:
         """Handle a lost connection: note since when data is missed, then wait for the backoff delay."""
         metrics.CONNECTION_ERRORS.inc()
-        if opened is not None and self._last_frame_us:
-            self._publisher.missed(self._last_frame_us)
+        if opened is not None:
+            self._publisher.missed()
         if opened is not None and self.last_data is not None:
             self._backoff.lived(self.last_data - opened)
         missing = any(clock.last_id for clock in self.clocks.values())
@@ -141,7 +140,7 @@ class Connection:
 
     def _receive(self, frame: bytes, now: float) -> None:
         """Parse and handle a frame. Never raises: an error loses the frame, or the part of it, to a dead letter."""
-        self._last_frame_us = received_us = now_us()
+        received_us = now_us()
         try:
             all_said = self.venue.read(frame)
         except Exception as error:

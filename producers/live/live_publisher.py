@@ -89,10 +89,10 @@ class LivePublisher:
         header = self._header(frame.product_id, frame.snapshot, received_us)
         self._send("trades", frame.product_id, TradesMessage(*header, frame.rows))
 
-    def missed(self, since_us: int) -> None:
-        """Mark tickers since `since_us` as missed; the next ticker of each product carries that."""
+    def missed(self) -> None:
+        """Mark what follows the last ticker of each product as missed; the next one carries that."""
         for memory in self._tickers.values():
-            memory.missed(since_us)
+            memory.missed(memory.sent_us)
 
     def ticker(self, frame: TickerFrame, received_us: int) -> None:
         """Publish a ticker, unless bid, ask, their sizes and the last price are unchanged."""
@@ -114,8 +114,8 @@ class LivePublisher:
             missed_since_us=memory.missed_since_us,
             **structs.asdict(quote),
         )
-        if self._send("tickers", frame.product_id, message, memory.confirms(received_us)):
-            memory.shown, memory.missed_since_us, memory.sent_us = shown, None, received_us
+        if self._send("tickers", frame.product_id, message, memory.confirms(stamp)):
+            memory.shown, memory.missed_since_us, memory.sent_us = shown, None, stamp
         else:
             memory.missed(memory.sent_us)
 
@@ -198,6 +198,7 @@ class _TickerMemory:
         self.shown: tuple[str | None, ...] | None = None
         # 0: since the last stored ticker, because this process cannot know when its predecessor ended.
         self.missed_since_us: int | None = 0
+        # Times of tickers, by whose clock missed time is told: the venue's may be far from ours.
         self.sent_us = 0
         self.confirmed_us = 0
         self.failed = 0
@@ -208,11 +209,11 @@ class _TickerMemory:
         if self.missed_since_us is None or since_us < self.missed_since_us:
             self.missed_since_us = since_us
 
-    def confirms(self, received_us: int) -> Callable[[], None]:
-        """Return a callback for the broker's confirmation of the ticker received at `received_us`."""
+    def confirms(self, timestamp_us: int) -> Callable[[], None]:
+        """Return a callback for the broker's confirmation of the ticker of this time."""
 
         def confirmed() -> None:
-            self.confirmed_us = received_us
+            self.confirmed_us = timestamp_us
 
         return confirmed
 

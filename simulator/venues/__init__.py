@@ -1,4 +1,4 @@
-"""The venues that are played: every folder here, with a `LISTING` in `listing.py` and a `SITE` in `site.py`."""
+"""The simulated venues: every folder here, with a `LISTING` in `listing.py` and a `SITE` in `site.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
--- Candles of both widths made anew from the quotes against the stored ones, both ways. Only whole buckets of the span.
+-- Candles of both widths recomputed from the quotes, compared with the stored ones both ways. Only whole buckets of the span.
 WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
     SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
 ), widths AS (

@@ -173,8 +173,8 @@ def test_of_samples_nothing_is_claimed(conn: Any, tmp_path: Path) -> None:
 def test_a_day_that_is_not_over_or_of_nobody_is_not_certified(conn: Any, tmp_path: Path) -> None:
     store_days(conn)
     tomorrow = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    assert of_trades(conn, tmp_path, tomorrow).problems == ["the day is not over", "nothing is stored of that day"]
-    with pytest.raises(WrongUse, match="nothing is stored of kraken ETH-USD"):
+    assert of_trades(conn, tmp_path, tomorrow).problems == ["the day is not over", "no data of that day is stored"]
+    with pytest.raises(WrongUse, match="no data of kraken ETH-USD is stored"):
         certificate(conn, Folder(tmp_path), "kraken", "ETH-USD", DAY)
 
 

@@ -71,5 +71,5 @@ def test_figures_that_are_missing_are_named(python: str, tmp_path: Path) -> None
         [python, "-m", "bench.chart", str(file), str(made)], capture_output=True, text=True, cwd=PROJECT
     )
     assert done.returncode == 2
-    assert "no 'live.frames_per_s'" in done.stderr
+    assert "'live.frames_per_s' is missing" in done.stderr
     assert not made.exists()

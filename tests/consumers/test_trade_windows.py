@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from judge.venue_check import points
+from simulator.config import Config
 from simulator.testing import Simulator, running_simulator
-from simulator.venues.bitstamp.ids import tape_id
 from tests.simulator_client import connect
 from tests.venue_help import Running, published, query, running, stored_ids, until
 from venues.registry import adapters
@@ -62,7 +62,8 @@ def complete(settings: dict[str, str], product: str = "BTC-USD") -> bool:
 
 
 def tape_ids(settings: dict[str, str], product: str = "BTC-USD") -> list[int]:
-    return [tape_id(number) for number in stored_ids(settings, "bitstamp", product)]
+    of = Config(products=PRODUCTS).numbering("bitstamp", product.replace("-", ""))
+    return [n for number in stored_ids(settings, "bitstamp", product) if (n := of.tape_id(number)) is not None]
 
 
 def test_what_the_stream_lost_is_found_and_the_time_is_proven(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consumers.gap_filler.windows import _Product, unproven_s
 from consumers.trades import Trades
 from pipeline.database import windows
 from pipeline.database.windows import LiveWindow
@@ -46,14 +47,12 @@ def test_a_live_span_begins_with_the_first_streamed_trade_and_grows_by_what_is_p
     start, newest = NOW_US - 5 * MINUTE_US, NOW_US - MINUTE_US
     put(conn, {10: start, 70: newest})
     one = begun(conn)
-    assert (one.since_us, one.open_us, one.newest_us, one.age_s) == (start, start, newest, None)
+    assert (one.live_us, one.open_us, one.newest_us) == (start, start, newest)
     assert windows.unknown_ids(conn, one.instrument_id, [5, 6, 10, 70, 71]) == {6, 71}
     lost = (start + MINUTE_US, start + MINUTE_US + 1_000_000)
     windows.prove(conn, one.instrument_id, (start, newest), [lost])
     one = begun(conn)
     assert one.open_us == lost[0]
-    assert one.age_s is not None
-    assert abs(one.age_s - (time.time() - newest / 1_000_000)) < 30
     row = "SELECT missing, share_complete < 1 FROM completeness"
     assert conn.execute(row).fetchone() == (1, None)  # the last proof is a minute old
     windows.prove(conn, one.instrument_id, lost, [])
@@ -62,8 +61,11 @@ def test_a_live_span_begins_with_the_first_streamed_trade_and_grows_by_what_is_p
     assert conn.execute("SELECT missing, share_complete FROM completeness").fetchone() == (0, 1)
     windows.prove(conn, one.instrument_id, None, [lost])  # a later answer shows more
     assert conn.execute("SELECT missing FROM completeness").fetchone() == (1,)
+    known = _Product(clock_us=NOW_US)  # at monotonic 0
+    assert unproven_s(begun(conn), known, 5.0) == (NOW_US - lost[0]) / 1e6 + 5  # whatever was proven after it
+    assert unproven_s(begun(conn), _Product(), 5.0) == float("inf")
     (moved,) = windows.live(conn, VENUES, NOW_US - 2 * MINUTE_US)
-    assert (moved.since_us, moved.open_us) == (NOW_US - 2 * MINUTE_US, NOW_US)  # REST reaches no further back
+    assert (moved.live_us, moved.open_us) == (start, NOW_US)  # REST reaches no further back
 
 
 def test_what_is_not_streamed_any_more_ends_and_begins_again(conn: Any) -> None:
@@ -79,7 +81,7 @@ def test_what_is_not_streamed_any_more_ends_and_begins_again(conn: Any) -> None:
     assert conn.execute("SELECT missing, share_complete, live FROM completeness").fetchone() == (0, 1, False)
     put(conn, {90: NOW_US})
     one = begun(conn)
-    assert one.since_us == NOW_US
+    assert one.live_us == NOW_US
     assert not windows.retire(conn, one.instrument_id)
 
 

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.dashboard_help import save
+from pipeline.broker import bootstrap
+from pipeline.broker.client import Bus
+from pipeline.core.settings import PulsarSettings, load
+from tests.dashboard_help import Served, save
 from tests.messages import T0_US, trade
+
+# As root there is no sandbox; the rest keeps the browser from calling its maker.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture
@@ -26,3 +43,57 @@ def port(
         yield urlsplit(json.loads(started)["url"]).port or 0
         child.terminate()
         assert child.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    assert found, "no Chromium: run scripts/install-chromium"
+    with sync_playwright() as tool:
+        opened = tool.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def served(
+    in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
+) -> Iterator[Served]:
+    in_env()
+    bootstrap.broker(load(PulsarSettings))
+    child = subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True)
+    bus = Bus(load(PulsarSettings), threading.Event())
+    try:
+        assert child.stdout is not None
+        started = next(line for line in child.stdout if '"process.started"' in line)
+        yield Served(json.loads(started)["url"], database_url, bus)
+    finally:
+        bus.close()
+        child.terminate()
+        assert child.wait(30) == 0
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page whose errors fail the test, and which loads nothing from elsewhere."""
+    width, theme = getattr(request, "param", (1280, "light"))
+    context = browser.new_context(viewport={"width": width, "height": 820}, color_scheme=theme)
+    opened = context.new_page()
+    wrong: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            wrong.append(f"{message.text} {message.location}")
+
+    def on_request(asked: Request) -> None:
+        if not asked.url.startswith((served.url, "data:")):
+            wrong.append(f"loads {asked.url}")
+
+    opened.on("console", on_console)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", on_request)
+    yield opened
+    context.close()
+    assert not wrong

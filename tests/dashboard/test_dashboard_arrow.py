@@ -42,12 +42,22 @@ def test_ticks_and_candles_are_the_tables(in_env: Callable[..., None], database_
     assert (first.trade_id, first.price, first.product_id) == (1, Decimal("100.1"), "BTC-USD")
 
 
+def test_head_makes_no_table(in_env: Callable[..., None]) -> None:
+    """Prevents a day of ticks that is read for somebody who asks for the headers only."""
+    in_env()
+
+    async def play(client: Client) -> int:
+        return (await client.head("/api/arrow?venue=kraken&product=BTC-USD")).status
+
+    assert asked(play) == 405
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"kind": "candles_2m"}, "is not a kind of rows; choose from trades"),
+        ({"kind": "candles_2m"}, "is not a valid kind of rows; choose from trades"),
         ({"to": FROM_S + 90_000}, "a span of trades has 86400 s at most"),
-        ({"from": "x"}, "`from` is a whole number"),
+        ({"from": "x"}, "`from` must be a whole number"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

@@ -210,10 +210,10 @@ def test_a_websocket_gives_the_same(venue: Venue) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"kinds": "trade"}, "is not a kind of event; choose from trades"),
+        ({"kinds": "trade"}, "is not a valid kind of event; choose from trades"),
         ({"kinds": ","}, "`kinds` is empty"),
-        ({"after": "x"}, "is not a position"),
-        ({"product": "ABC-DEF"}, "nothing is stored of kraken ABC-DEF"),
+        ({"after": "x"}, "is not a valid position"),
+        ({"product": "ABC-DEF"}, "no data of kraken ABC-DEF is stored"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

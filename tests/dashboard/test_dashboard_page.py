@@ -4,119 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from consumers.instruments import Instruments
 from consumers.quotes import Hours
-from consumers.trades import Trades
-from pipeline.broker import bootstrap
-from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name
 from pipeline.core.runtime import now_us
-from pipeline.core.settings import PulsarSettings, load
 from tests.archive_help import archive_all, archive_in
-from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
+from tests.dashboard_help import Served
+from tests.messages import T0_US, hour_bytes, received, store, trade
 
-# As root there is no sandbox; the rest keeps the browser from calling its maker.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 MINUTE_US = 60_000_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    assert found, "no Chromium: run scripts/install-chromium"
-    with sync_playwright() as tool:
-        opened = tool.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield opened
-        opened.close()
-
-
-class Served:
-    """A dashboard of this test, its address, and the bus to publish on."""
-
-    def __init__(self, url: str, database_url: str, bus: Bus) -> None:
-        self.url, self.database_url, self.bus = url, database_url, bus
-        self._publishers: dict[str, Any] = {}
-
-    def store(self, trades: list[Any]) -> None:
-        """As the writer does."""
-        with psycopg.connect(self.database_url, autocommit=True) as conn:
-            store(Trades(), conn, [received("trades", trades_record(trades))])
-
-    def publish(self, trades: list[Any]) -> None:
-        """As a producer does. No writer runs here, so the database knows nothing of it."""
-        if "trades" not in self._publishers:
-            self._publishers["trades"] = self.bus.publisher("trades", "kraken", "BTC-USD", "trades", "test")
-        self._publishers["trades"].send(trades_record(trades, received_at_us=now_us()))
-        assert self._publishers["trades"].flush(30)
-
-    def publish_to(self, namespace: str, local: str, schema: str, record: dict[str, Any]) -> None:
-        topic = full_name(self.bus.settings.tenant, namespace, local)
-        publisher = self.bus.publisher_to(topic, schema, "test")
-        publisher.send(record)
-        assert publisher.flush(30)
-
-
-@pytest.fixture
-def served(
-    in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
-) -> Iterator[Served]:
-    in_env()
-    bootstrap.broker(load(PulsarSettings))
-    child = subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True)
-    bus = Bus(load(PulsarSettings), threading.Event())
-    try:
-        assert child.stdout is not None
-        started = next(line for line in child.stdout if '"process.started"' in line)
-        yield Served(json.loads(started)["url"], database_url, bus)
-    finally:
-        bus.close()
-        child.terminate()
-        assert child.wait(30) == 0
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page whose errors fail the test, and which loads nothing from elsewhere."""
-    width, theme = getattr(request, "param", (1280, "light"))
-    context = browser.new_context(viewport={"width": width, "height": 820}, color_scheme=theme)
-    opened = context.new_page()
-    wrong: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            wrong.append(f"{message.text} {message.location}")
-
-    def on_request(asked: Request) -> None:
-        if not asked.url.startswith((served.url, "data:")):
-            wrong.append(f"loads {asked.url}")
-
-    opened.on("console", on_console)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("request", on_request)
-    yield opened
-    context.close()
-    assert not wrong
 
 
 def recent(count: int, first: int = 1, step_us: int = 1_000_000) -> list[Any]:

@@ -103,7 +103,7 @@ def test_names_are_understood_as_elsewhere(spelling: str) -> None:
 
 def test_wrong_names_are_one_sentence() -> None:
     """Prevents an empty frame where a name was mistyped."""
-    with pytest.raises(WrongUse, match="nothing is stored of kraken ETH-USD"):
+    with pytest.raises(WrongUse, match="no data of kraken ETH-USD is stored"):
         read.trades("kraken", "ETHUSD")
     for hostile in ("../BTC", "BTC/USD/EUR", "BTC\0USD", "\u0661/USD", "A" * 1000 + "/USD"):
         with pytest.raises(WrongUse, match="is not a valid product id"):

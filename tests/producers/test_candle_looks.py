@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from pipeline.core.errors import Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
+from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import without
 from producers.exchange_candles.looks import Answer, Look, Memory, look_of
 from producers.exchange_candles.pages import coarse_us
@@ -158,3 +162,26 @@ def test_a_clock_that_is_slower_decides(scripted: Scripted, tmp_path: Path, monk
     monkeypatch.setattr(found.exchange, "_attempts", 1)
     with pytest.raises(WrongAnswer, match="behind ours"):
         found.exchange.candles("BTC-USD", 60, found.span[0], 5)
+
+
+def test_a_slow_answer_is_as_old_as_its_date_and_its_way_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a minute that an exchange, 40 s behind us, was still filling from being final."""
+    exchange = Exchange("kraken", threading.Event(), tmp_path)
+    clock_s = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+    asked_us, took_s, behind_s = 1_795_000_000_000_000, 50, 40
+
+    def fetch(*_: object, **__: object) -> list[list[object]]:
+        clock_s[0] += took_s
+        sent_at = asked_us / 1e6 - behind_s + took_s  # by the exchange's clock, later than when we asked
+        exchange._api.last_response_headers = {"Date": formatdate(sent_at, usegmt=True)}
+        exchange._api.last_json_response = []
+        return []
+
+    monkeypatch.setattr(exchange._api, "fetch_ohlcv", fetch)
+    monkeypatch.setattr("producers.exchange_candles.exchange.now_us", lambda: asked_us)
+    monkeypatch.setattr("producers.exchange_candles.exchange.abandonable", lambda call, *_: call())
+    monkeypatch.setattr(exchange._limit, "wait", lambda _: None)
+    answer = exchange.candles("BTC-USD", 60, asked_us - 600_000_000, 10)
+    assert answer.at_us == asked_us - behind_s * 1_000_000
+    assert exchange.now_us() == answer.at_us

@@ -13,7 +13,7 @@ import pytest
 from judge.venue_check import points
 from pipeline.core.settings import PROJECT
 from simulator.testing import Simulator, running_simulator
-from simulator.venues.oanda.rest import ACCOUNT, TOKEN
+from simulator.venues.oanda.listing import ACCOUNT, TOKEN
 from tests.venue_help import query, running, until
 from venues.registry import adapters
 
@@ -33,8 +33,6 @@ def oanda(env: Env, simulator: Simulator) -> dict[str, str]:
     return env(
         **simulator.environment(),
         OANDA_ENABLED="true",
-        OANDA_TOKEN=TOKEN,
-        OANDA_ACCOUNT=ACCOUNT,
         OANDA_PRODUCT_IDS="EUR/USD,XAU/USD",
     )
 

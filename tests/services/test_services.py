@@ -25,6 +25,13 @@ def test_each_test_has_its_own_migrated_database(services: Instance, database_ur
     assert database_url not in (services.database_url(), services.database_url("market_data"))
 
 
+def test_the_broker_maps_its_class_archive(services: Instance) -> None:
+    """The JVM ignores an archive that does not fit, in silence: each start then takes half as long again."""
+    process = services.broker.process
+    assert process is not None
+    assert "/classes.jsa" in Path(f"/proc/{process.pid}/maps").read_text()
+
+
 def test_everything_listens_on_loopback_only(services: Instance) -> None:
     """Prevents a broker or database that the network can reach."""
     heads = [service.process for service in (services.broker, services.database)]

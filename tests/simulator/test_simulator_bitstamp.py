@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from simulator.testing import Simulator, running_simulator
-from simulator.venues.bitstamp.ids import tape_id
 from tests.simulator_client import Client, connect, get, shape
 
 DOCUMENTED = {
@@ -67,8 +66,11 @@ def test_a_frame_has_the_documented_shape_and_rest_tells_the_same(simulator: Sim
     ids = [trade["data"]["id"] for trade in trades]
     assert ids == sorted(ids)
     assert ids[-1] - ids[0] > len(ids)  # not contiguous
-    first, last = tape_id(ids[0]), tape_id(ids[-1])
-    assert [row["id"] for row in simulator.truth("bitstamp", "BTC-USD", first, last)] == [tape_id(n) for n in ids]
+    on_tape = [simulator.numbering("bitstamp", "BTC-USD").tape_id(number) for number in ids]
+    first, last = on_tape[0], on_tape[-1]
+    assert first is not None
+    assert last is not None
+    assert [row["id"] for row in simulator.truth("bitstamp", "BTC-USD", first, last)] == on_tape
 
 
 async def _answers(simulator: Simulator) -> list[Any]:

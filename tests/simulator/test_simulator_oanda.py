@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from simulator.testing import Simulator, running_simulator
-from simulator.venues.oanda.rest import ACCOUNT, TOKEN
+from simulator.venues.oanda.listing import ACCOUNT, TOKEN
 
 FIELDS = ["type", "time", "bids", "asks", "closeoutBid", "closeoutAsk", "status", "tradeable", "instrument"]
 

@@ -133,9 +133,9 @@ def test_a_wrong_setting_or_fault_is_named() -> None:
     with pytest.raises(ConfigError, match="Unknown setting sead"):
         Config.load(None, sead=3)
     board = FaultBoard(1)
-    with pytest.raises(FaultError, match="There is no fault 'explode'"):
+    with pytest.raises(FaultError, match="Unknown fault 'explode'"):
         board.add("explode", "kraken", {})
-    with pytest.raises(FaultError, match="There is no venue 'mtgox'"):
+    with pytest.raises(FaultError, match="Unknown venue 'mtgox'"):
         board.add("cut", "mtgox", {})
     with pytest.raises(FaultError, match="Unknown option secs"):
         board.add("cut", "kraken", {"secs": 3})

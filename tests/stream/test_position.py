@@ -47,7 +47,7 @@ def test_a_position_survives_being_kept() -> None:
 
 @pytest.mark.parametrize("text", ["x", "[]", '{"trades": 1}', '{"trades": {"sent_ms": "a"}}', "{" * 5000])
 def test_what_is_no_position_is_refused(text: str) -> None:
-    with pytest.raises(WrongUse, match="is not a position"):
+    with pytest.raises(WrongUse, match="is not a valid position"):
         places_of(text)
 
 

@@ -178,7 +178,7 @@ def test_asyncio_reads_the_same(bus: Bus, database_url: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("kraken", "BTC-USD", ("candles_2m",)), "'candles_2m' is not a kind of event; choose from trades, gaps"),
+        (("kraken", "BTC-USD", ("candles_2m",)), "'candles_2m' is not a valid kind of event; choose from trades, gaps"),
         (("kraken", "BTC-USD", ()), "kinds is empty"),
         (("kraken", "b@d"), "'b@d' is not a valid product id"),
         (("kra ken", "BTC-USD"), "is not a valid venue"),

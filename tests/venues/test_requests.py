@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import struct
 import subprocess
 import sys
-import shutil
 import threading
 import time
 from collections.abc import Iterator

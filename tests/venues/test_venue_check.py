@@ -13,6 +13,7 @@ from judge.venue_check import frames_of, points
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import PROJECT, venue_sections
+from tests.venues.toy_venue import ADAPTER
 from venues.registry import adapters, vendors
 
 RECORDINGS = PROJECT / "simulator" / "recordings"
@@ -53,6 +54,16 @@ def test_the_recorded_session_of_coinbase_fulfils_the_list() -> None:
     assert set(wrong) <= {"every frame is understood"}, wrong  # a channel was recorded that we do not subscribe
 
 
+def test_a_strangers_venue_fulfils_the_list() -> None:
+    """Prevents a list that holds only for the venues for which it was made."""
+    row = {"at": 1_795_726_015_158_702, "price": "87803", "size": "0.5", "taker": "buy"}
+    trades = [{"kind": "trade", "market": "BTC_USD", "trades": [{"n": n, **row}]} for n in range(1, 9)]
+    frames = [json.dumps(one).encode() for one in ({"kind": "subscribed", "market": "BTC_USD", "id": 3}, *trades)]
+    assert [what for what, wrong in points(ADAPTER, frames) if wrong] == []
+    lost = {what for what, wrong in points(ADAPTER, frames[:4] + frames[5:]) if wrong}
+    assert lost == {"trade ids are contiguous"}
+
+
 def test_what_is_wrong_is_named() -> None:
     """Prevents a list on which everything is ticked off."""
     frames = [frame for frame in frames_of(CAPTURES["kraken"]) if b'"trade_id"' in frame]
@@ -66,7 +77,7 @@ def test_what_is_wrong_is_named() -> None:
     assert wrong["subscriptions are acknowledged by product"]
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "holds no frame"), ("\n\n", "holds no frame")])
+@pytest.mark.parametrize(("content", "said"), [("", "contains no frame"), ("\n\n", "contains no frame")])
 def test_a_capture_without_frames_is_refused(tmp_path: Path, content: str, said: str) -> None:
     """Prevents a list that holds because nothing was looked at."""
     capture = tmp_path / "capture"
@@ -87,4 +98,4 @@ def test_the_command_answers_in_sentences(python: str, env: Callable[..., dict[s
     assert "every point holds" in good.stdout
     unknown = check("nowhere", str(CAPTURES["kraken"]))
     assert unknown.returncode == 2
-    assert "There is no venue nowhere" in unknown.stderr
+    assert "Unknown venue nowhere" in unknown.stderr

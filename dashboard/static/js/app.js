@@ -1,6 +1,6 @@
 // Which page is shown (by the address behind #), the keys, the badge of problems.
 
-import { ask, el } from './dom.js';
+import { ask, el, parts } from './dom.js';
 import { toggleTheme } from './theme.js';
 import * as chart from './chart_page.js';
 import * as complete from './complete_page.js';
@@ -11,28 +11,28 @@ const main = document.getElementById('main');
 let leave = () => {};
 let shown = null;
 
-export function parts() {
-  const [page, ...rest] = location.hash.replace(/^#\//, '').split('/').map(decodeURIComponent);
-  return [page in pages ? page : 'chart', rest];
-}
+const place = () => {
+  const [page, ...rest] = parts();
+  return [page in pages ? page : 'chart', ...rest];
+};
 
 async function route() {
-  const [page, rest] = parts();
+  const [page, rest, search] = place();
   for (const link of document.querySelectorAll('nav a')) {
     if (link.dataset.page === page) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  if (shown === page && pages[page].update?.(rest)) return;
+  if (shown === page && pages[page].update?.(rest, search)) return;
   leave();
   shown = page;
   main.replaceChildren();
   main.className = page;
   try {
-    leave = await pages[page].show(main, rest);
+    leave = await pages[page].show(main, rest, search);
   } catch (error) {
     leave = () => {};
     main.replaceChildren(el('p.empty', {}, `This page has no data: ${error.message}. It tries again in a moment.`));
-    setTimeout(() => { if (parts()[0] === page) { shown = null; route(); } }, 3000);
+    setTimeout(() => { if (place()[0] === page) { shown = null; route(); } }, 3000);
   }
 }
 

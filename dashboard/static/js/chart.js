@@ -1,9 +1,10 @@
 // The candlestick chart: data in, drawing, scrolling back, gaps. Knows nothing of where the data comes from.
 
 import {
-  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, createChart,
+  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, PriceScaleMode, createChart,
 } from '/vendor/lightweight-charts.mjs';
-import { decimals } from './format.js';
+import { decimals } from './decimal.js';
+import { Overlays } from './overlays.js';
 import { Spans } from './spans.js';
 import { colour, onTheme } from './theme.js';
 
@@ -29,6 +30,7 @@ export class Chart {
       if (range && this.times.length && range.from < 60) onMore();
     });
     this.chart.subscribeCrosshairMove((move) => onHover(this.rows.get(move.time) ?? null));
+    this.overlays = new Overlays(this);
     this.stopTheme = onTheme(() => this.paint());
     this.paint();
   }
@@ -53,11 +55,24 @@ export class Chart {
     this.candles.applyOptions({
       upColor: up, borderUpColor: up, wickUpColor: up, downColor: down, borderDownColor: down, wickDownColor: down,
     });
+    this.overlays.paint();
     if (this.times.length) this.draw();
   }
 
   oldest() { return this.times[0]; }
   newest() { return this.times.at(-1); }
+  // The candles, ascending; the last `most` of them.
+  candleRows(most = Infinity) {
+    const found = [];
+    for (let i = this.times.length - 1; i >= 0 && found.length < most; i -= 1) {
+      const row = this.rows.get(this.times[i]);
+      if (row) found.push(row);
+    }
+    return found.reverse();
+  }
+
+  setLog(on) { this.chart.priceScale('right').applyOptions({ mode: on ? PriceScaleMode.Logarithmic : PriceScaleMode.Normal }); }
+
   last() { return this.rows.get(this.newest()) ?? null; }
 
   // Begin anew with the candles of another instrument or time frame.
@@ -97,6 +112,8 @@ export class Chart {
     const late = newest !== undefined && row[0] < newest;
     this.candles.update(bar(row), late);
     this.volume.update(this.column(row), late);
+    if (late) this.overlays.draw();
+    else this.overlays.update();
   }
 
   setGaps(gaps) {
@@ -114,12 +131,14 @@ export class Chart {
     this.candles.setData(times.map((time) => (this.rows.has(time) ? bar(this.rows.get(time)) : { time })));
     this.volume.setData(times.map((time) => (this.rows.has(time) ? this.column(this.rows.get(time)) : { time })));
     this.spans.set(this.gaps.map((gap) => this.place(gap)).filter(Boolean));
+    this.overlays.draw();
   }
 
   // Slots inside of gaps that have no candle: so that a hole in the data is a hole on the screen.
   blanks() {
     const made = [];
-    const [oldest, newest] = [Math.min(...this.rows.keys()), Math.max(...this.rows.keys())];
+    let [oldest, newest] = [Infinity, -Infinity];
+    for (const time of this.rows.keys()) [oldest, newest] = [Math.min(oldest, time), Math.max(newest, time)];
     for (const gap of this.gaps) {
       if (gap.state === 'explained') continue;
       let time = Math.floor(gap.from_s / this.width) * this.width;
@@ -152,6 +171,11 @@ export class Chart {
     const scale = this.chart.timeScale();
     const range = scale.getVisibleLogicalRange();
     if (range) scale.setVisibleLogicalRange({ from: range.to - (range.to - range.from) * factor, to: range.to });
+  }
+
+  toOldest() {
+    const range = this.chart.timeScale().getVisibleLogicalRange();
+    if (range) this.chart.timeScale().setVisibleLogicalRange({ from: 0, to: range.to - range.from });
   }
 
   toNewest() { this.chart.timeScale().scrollToRealTime(); }

@@ -1,14 +1,20 @@
-// The page of the chart: which instrument and time frame, history, the live stream, the list of gaps.
-
+// The page of the chart: which instrument and time frame, history, the live stream.
 import { Chart } from './chart.js';
-import { ask, el, toast } from './dom.js';
+import { Comparison } from './compare.js';
+import { ask, el, parts, toast } from './dom.js';
+import { feedState, troubleOf } from './feed_state.js';
 import * as f from './format.js';
+import { GapList } from './gap_list.js';
+import { session } from './indicators.js';
+import { Legend } from './legend.js';
+import { Picker } from './picker.js';
+import { SWITCHES, Tools } from './tools.js';
+import { START, format, parse, toggled } from './view.js';
 
 const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
 const PAGE = 600; // candles of one request
+const QUOTE_S = 60; // an older bid and ask is none
 const LOADED_AGAIN = 5000; // the most that one repair loads again
-// Where no gaps does not mean that nothing is missing.
-const NO_GAPS = { sampled: 'Samples: somebody listened all the time.', null: 'Nothing shows whether it is complete.' };
 let page = null;
 
 const name = (one) => `${one.venue}/${one.product_id}`;
@@ -17,45 +23,60 @@ class Page {
   constructor(main, instruments) {
     this.instruments = instruments;
     this.main = main;
-    const venues = [...new Set(instruments.map((one) => one.venue))];
-    this.select = el('select', { 'aria-label': 'Instrument', onchange: () => this.go(this.select.value, this.frame) },
-      venues.map((venue) => el('optgroup', { label: venue }, instruments.filter((one) => one.venue === venue)
-        .map((one) => el('option', { value: name(one) }, `${one.product_id} · ${venue}`)))));
+    this.picker = new Picker(instruments, (one) => this.go(name(one), this.frame));
     this.buttons = Object.keys(FRAMES).map((frame, i) => el('button', {
       type: 'button', 'data-frame': frame, title: `Key ${i + 1}`, onclick: () => this.go(name(this.one), frame),
     }, frame));
     this.link = el('span.link', { id: 'live', role: 'status' }, 'connecting');
-    this.price = el('div.price', { id: 'price' });
-    this.legend = el('dl.legend', { id: 'legend', 'aria-label': 'Candle' });
+    this.legend = new Legend();
+    this.tools = new Tools((names) => this.flip(names), (venue) => this.look({ ...this.view, with: toggled(this.view.with, venue) }));
     this.box = el('div.box', { id: 'chart', role: 'img', 'aria-label': 'Candlestick chart', tabindex: '0' });
     this.empty = el('p.empty', { hidden: true }, 'Nothing is stored of this instrument yet.');
     this.away = el('p.away', { id: 'away', role: 'status', hidden: true });
     this.note = el('p.note', { id: 'note' });
-    this.gapList = el('ul.gaps', { id: 'gaps' });
-    this.gapHead = el('h2', { id: 'gap-head' }, 'Gaps');
-    main.append(
-      el('div.bar', {}, this.select, el('div.frames', { role: 'group', 'aria-label': 'Time frame' }, this.buttons), this.link),
-      this.away,
-      el('div.read', {}, this.price, this.legend),
-      el('div.frame', {}, this.box, this.empty),
-      this.note,
-      el('section.card', { 'aria-labelledby': 'gap-head' }, this.gapHead, this.gapList),
-    );
+    this.gaps = new GapList();
+    main.append(el('div.bar', {}, this.picker.box, el('div.frames', { role: 'group', 'aria-label': 'Time frame' }, this.buttons), this.link), this.tools.box, this.away, this.legend.box,
+      el('div.frame', {}, this.box, this.empty), this.note, this.gaps.card);
     this.chart = new Chart(this.box, { onMore: () => this.more(), onHover: (row) => this.say(row) });
+    this.comparison = new Comparison(this.chart, this.chart.overlays, (text, quiet) => { if (text && !quiet) toast(text, 'bad'); this.say(this.hovered); });
   }
 
-  go(instrument, frame) { location.hash = `#/chart/${instrument.split('/').map(encodeURIComponent).join('/')}/${frame}`; }
+  go(instrument, frame) { location.hash = `#/chart/${instrument.split('/').map(encodeURIComponent).join('/')}/${frame}?${format(this.view ?? START)}`; }
+
+  // Switch lines on or off; the address follows, so that it can be copied.
+  flip(names) { this.look({ ...this.view, view: toggled(this.view.view.filter((one) => one !== 'plain'), ...names) }); }
+
+  look(view) {
+    const before = this.view;
+    this.view = view;
+    history.replaceState(null, '', `#/chart/${name(this.one).split('/').map(encodeURIComponent).join('/')}/${this.frame}?${format(view)}`);
+    localStorage.setItem('chart', JSON.stringify([this.one.venue, this.one.product_id, this.frame, format(view)]));
+    const venues = this.instruments.filter((one) => one.product_id === this.one.product_id && one.venue !== this.one.venue).map((one) => one.venue);
+    this.tools.show(view, [...venues, 'consensus']);
+    this.chart.setLog(view.view.includes('log'));
+    this.chart.overlays.show(view.view);
+    this.chart.overlays.quote(view.view.includes('quotes') ? this.quote : null);
+    const others = view.with.filter((venue) => venue === 'consensus' || venues.includes(venue));
+    if (before !== view) this.comparison.show(this.one, this.frame, others);
+    this.say(this.hovered);
+    this.whole();
+  }
+
+  // VWAP needs its session from the beginning.
+  whole() {
+    if (!this.view.view.includes('vwap') || !this.hasMore || !this.chart.times.length) return;
+    if (session(this.chart.newest(), this.width) < this.chart.oldest()) this.more();
+  }
 
   query() { return { venue: this.one.venue, product: this.one.product_id, frame: this.frame }; }
 
-  async open(one, frame) {
+  async open(one, frame, view) {
     this.close();
     const mine = (this.opened = {});
-    this.heard = Date.now();
+    [this.newest_us, this.skew_ms, this.quote, this.trouble, this.hovered] = [null, 0, null, '', null];
     [this.one, this.frame, this.width] = [one, frame, FRAMES[frame]];
-    localStorage.setItem('chart', JSON.stringify([one.venue, one.product_id, frame]));
     document.title = `${one.product_id} ${frame} · Market data`;
-    this.select.value = name(one);
+    this.picker.choose(one);
     for (const button of this.buttons) button.setAttribute('aria-pressed', button.dataset.frame === frame);
     this.note.textContent = {
       trades: 'Candles of trades, times in UTC.',
@@ -70,13 +91,17 @@ class Page {
     this.chart.start(candles, this.width);
     for (const row of this.early.values()) this.chart.update(row);
     this.early = null;
-    this.say(null);
+    this.chart.overlays.draw(!more);
+    this.look(view);
+    if (!more) this.note.textContent += ` Nothing older is stored: ${candles.length ? `the first is of ${f.at(candles[0][0])}` : 'nothing came yet'}.`;
     this.loadGaps();
   }
 
   close() {
     this.opened = null;
     this.stream?.close();
+    this.comparison.stop();
+    this.chart.overlays.clear();
     this.early = new Map();
   }
 
@@ -86,10 +111,11 @@ class Page {
     const on = (event, act) => stream.addEventListener(event, (message) => {
       if (this.opened === mine) act(JSON.parse(message.data));
     });
-    on('candle', ({ candle, received_at_us }) => this.take(candle, received_at_us));
+    on('candle', ({ candle, received_at_us, ...times }) => { this.time(times); this.take(candle, received_at_us); });
+    on('quote', (quote) => this.takeQuote(quote));
     on('changed', ({ from, to }) => this.reload(from, to));
     on('gap', (gap) => this.gap(gap));
-    on('state', ({ live, why }) => this.state(why ? 'waiting for the database' : live ? 'live' : 'waiting for the broker', live && !why ? 'up' : 'down', why));
+    on('state', ({ live, why, ...times }) => { this.time(times); this.state(why ? 'waiting for the database' : live ? 'live' : 'waiting for the broker', live && !why ? 'up' : 'down', why); });
     stream.onerror = () => { if (this.opened === mine) this.state('reconnecting', 'down'); };
     let opened = false;
     stream.onopen = () => { // after an interruption: what was missed
@@ -106,13 +132,31 @@ class Page {
     this.tick();
   }
 
-  // Each second: a live product that has been silent says so, and so does what only has a past.
+  // The newest tick's time, and the clock that it is compared with: a browser's may be another.
+  time({ newest_us, now_us }) {
+    this.newest_us = newest_us || this.newest_us;
+    this.skew_ms = now_us / 1000 - Date.now();
+  }
+
+  takeQuote(quote) {
+    this.quote = quote;
+    this.skew_ms = quote.now_us / 1000 - Date.now();
+    if (this.early) return;
+    if (this.view.view.includes('quotes')) this.chart.overlays.quote(quote);
+    if (!this.hovered) this.say(null);
+  }
+
+  // Each second: how old the newest tick is.
   tick() {
-    let [text, kind] = [this.linkText, this.linkKind];
-    const silent = (Date.now() - (this.heard ?? Date.now())) / 1000;
-    const past = this.chart.times.length && Date.now() / 1000 - this.chart.newest() - this.width > 86400;
-    if (kind === 'up' && past) [text, kind] = ['history', ''];
-    else if (kind === 'up' && silent > 15) [text, kind] = [`live, nothing for ${f.age(silent)}`, 'quiet'];
+    const now_s = (Date.now() + this.skew_ms) / 1000;
+    const since = (at_us) => (at_us ? now_s - at_us / 1e6 : null);
+    if (since(this.quote?.received_at_us) > QUOTE_S) {
+      this.chart.overlays.quote((this.quote = null));
+    }
+    const [text, kind] = feedState({
+      link: { text: this.linkText, kind: this.linkKind }, newest_s: since(this.newest_us), quote_s: since(this.quote?.received_at_us),
+      trouble: this.trouble, unit: this.one.kind === 'trades' ? 'trade' : 'quote', now_s,
+    });
     if (this.link.textContent !== text) this.link.textContent = text;
     this.link.className = `link ${kind}`;
   }
@@ -120,7 +164,6 @@ class Page {
   take(candle, received_at_us) {
     if (this.early) { this.early.set(candle[0], candle); return; }
     this.empty.hidden = true;
-    this.heard = Date.now();
     this.chart.update(candle);
     if (!this.hovered) this.say(null);
     if (received_at_us) {
@@ -139,13 +182,16 @@ class Page {
       const { candles, more } = await ask('candles', { ...this.query(), before: this.chart.oldest(), limit: PAGE });
       if (this.opened !== mine) return;
       this.hasMore = more;
+      this.chart.overlays.complete = !more;
       this.chart.merge(candles);
+      this.comparison.again();
       await this.loadGaps();
     } catch (error) {
       toast(`Older candles did not come: ${error.message}`, 'bad');
     } finally {
       this.loading = false;
     }
+    if (this.opened === mine) this.whole();
   }
 
   // Load a span again that a repair or a load has changed, as far as it is on the chart.
@@ -179,39 +225,17 @@ class Page {
       ask('state').catch(() => null)]);
     if (this.opened !== mine) return;
     if (JSON.stringify(gaps) !== JSON.stringify(this.chart.gaps)) this.chart.setGaps(gaps);
-    const shown = gaps.filter((gap) => gap.state !== 'partial').slice(0, 50);
-    const open = gaps.filter((gap) => gap.state === 'missing').length;
-    const claim = state?.instruments.find((one) => one.venue === this.one.venue && one.product_id === this.one.product_id && one.kind === this.one.kind);
-    const doubt = !state ? 'nobody could be asked' : claim?.unknown ? claim.complete : '';
-    this.gapHead.textContent = `Gaps${open ? `: ${open} open` : ''}${doubt ? `: ${doubt}` : ''}`;
-    this.gapHead.className = doubt ? 'warn' : '';
-    const unit = this.one.kind === 'trades' ? 'trades' : 'hours';
-    this.gapList.replaceChildren(...shown.map((gap) => el(`li.${gap.state}`, {},
-      el('i', { 'aria-hidden': true }),
-      el('span', {}, gap.state === 'missing' ? 'missing' : this.one.proof === 'sampled' ? 'missed' : 'explained'),
-      el('span', {}, gap.count ? `${f.count(gap.count)} ${gap.count === 1 ? unit.slice(0, -1) : unit}` : ''),
-      el('time', {}, `${f.at(gap.from_s)}${this.one.kind === 'trades' ? `:${f.clock(gap.from_s).slice(-2)}` : ''} – ${f.day(gap.from_s) === f.day(gap.to_s) ? f.clock(gap.to_s) : f.at(gap.to_s)}`),
-      el('span.why', {}, f.reason(gap.reason)))));
-    if (!shown.length) this.gapList.append(el('li.none', {}, doubt ? 'None is known of.' : NO_GAPS[this.one.proof] ?? 'None: everything in this span is stored or never existed.'));
+    this.trouble = troubleOf(state, this.one);
+    this.gaps.show(gaps, this.one, state);
   }
 
   // The legend: the candle under the pointer, otherwise the newest.
   say(hovered) {
     this.hovered = hovered;
-    const row = hovered ?? this.chart.last();
     const newest = this.chart.last();
-    if (!row) { this.legend.replaceChildren(); this.price.replaceChildren(); return; }
-    const places = this.chart.places ?? 0;
-    const [time, open, high, low, close, volume, vwap, ticks] = row;
-    const parts = [['', f.at(time)], ['O', f.price(open, places)], ['H', f.price(high, places)], ['L', f.price(low, places)],
-      ['C', f.price(close, places)], ['Vol', f.amount(volume)]];
-    if (vwap) parts.push(['VWAP', f.price(Number(vwap).toFixed(Math.min(8, places + 1)))]);
-    parts.push([this.one.kind === 'trades' ? 'Trades' : 'Quotes', f.count(ticks)]);
-    this.legend.replaceChildren(...parts.map(([label, text]) => el('div', {}, el('dt', {}, label), el('dd', {}, text))));
-    this.legend.dataset.candle = JSON.stringify(row);
-    const move = (Number(newest[4]) / Number(newest[1]) - 1) * 100;
-    this.price.replaceChildren(el('b', {}, f.price(newest[4], places)),
-      el(`span.${move >= 0 ? 'up' : 'down'}`, {}, `${move >= 0 ? '+' : '−'}${Math.abs(move).toFixed(2)} % in this ${this.frame}`));
+    const row = hovered ?? newest;
+    const lines = row ? this.chart.overlays.at(row[0]) : [];
+    this.legend.show({ row, newest, lines, quote: this.quote, places: this.chart.places ?? 0, one: this.one, frame: this.frame });
   }
 
   step(by) {
@@ -221,19 +245,19 @@ class Page {
   }
 }
 
-function wanted(instruments, rest) {
+function wanted(instruments, rest, search) {
   const saved = JSON.parse(localStorage.getItem('chart') ?? 'null') ?? [];
   const [venue, product, frame] = rest.length ? rest : saved;
   const find = (v, p) => instruments.find((one) => one.venue === v && one.product_id === p);
   const one = find(venue, product) ?? instruments.find((i) => i.kind === 'trades' && i.product_id.startsWith('BTC-')) ?? instruments[0];
-  return [one, frame in FRAMES ? frame : '1m'];
+  return [one, frame in FRAMES ? frame : '1m', parse(search) ?? parse(saved[3]) ?? START];
 }
 
-export async function show(main, rest) {
+export async function show(main, rest, search) {
   const instruments = await ask('instruments');
   if (!instruments.length) throw new Error('nothing is stored yet; live trades appear within seconds of the start');
   page = new Page(main, instruments);
-  await page.open(...wanted(instruments, rest));
+  await page.open(...wanted(instruments, rest, search));
   const again = setInterval(refresh, 20000);
   const second = setInterval(() => page?.tick(), 1000);
   return () => { clearInterval(again); clearInterval(second); page.close(); page.chart.remove(); page = null; };
@@ -250,24 +274,26 @@ async function refresh() {
   page.chart.remove();
   main.replaceChildren();
   page = new Page(main, found);
-  const [, ...rest] = location.hash.replace(/^#\//, '').split('/').map(decodeURIComponent);
-  await page.open(...wanted(found, rest));
+  const [, rest, search] = parts();
+  await page.open(...wanted(found, rest, search));
 }
 
-export function update(rest) {
+export function update(rest, search) {
   if (!page) return false;
-  page.open(...wanted(page.instruments, rest)).catch((error) => toast(error.message, 'bad'));
+  page.open(...wanted(page.instruments, rest, search)).catch((error) => toast(error.message, 'bad'));
   return true;
 }
 
 export function key(pressed) {
   if (!page) return false;
   const frames = Object.keys(FRAMES);
+  const { chart } = page;
   const acts = {
-    ArrowLeft: () => page.chart.scroll(-10), ArrowRight: () => page.chart.scroll(10), '+': () => page.chart.zoom(0.8),
-    '=': () => page.chart.zoom(0.8), '-': () => page.chart.zoom(1.25), End: () => page.chart.toNewest(),
-    '[': () => page.step(-1), ']': () => page.step(1),
+    ArrowLeft: () => chart.scroll(-10), ArrowRight: () => chart.scroll(10), '+': () => chart.zoom(0.8), '=': () => chart.zoom(0.8),
+    '-': () => chart.zoom(1.25), End: () => chart.toNewest(), Home: () => chart.toOldest(),
+    '/': () => page.picker.field.focus(), '[': () => page.step(-1), ']': () => page.step(1),
   };
+  for (const [, names, letter] of SWITCHES) acts[letter] = () => page.flip(names);
   if (/^[1-8]$/.test(pressed)) acts[pressed] = () => page.go(name(page.one), frames[pressed - 1]);
   acts[pressed]?.();
   return pressed in acts;

@@ -5,7 +5,7 @@ import * as f from './format.js';
 
 const STATES = {
   complete: 'complete', repaired: 'complete after a repair', explained: 'complete but for what never existed',
-  lost: 'some of it cannot be had', partial: 'still running', unknown: 'not known: the venue could not be asked',
+  lost: 'some data cannot be fetched', partial: 'still running', unknown: 'not known: the venue could not be asked',
   missing: 'something is missing', sampled: 'samples, never complete', unproven: 'nothing shows whether it is complete',
   empty: 'nothing',
 };
@@ -32,8 +32,23 @@ function words(day, { kind, proof }) {
   return `${day.day}: ${STATES[day.state]}. ${parts.join(', ')}`;
 }
 
+// The command that brings more of it; null where a venue has no history to load.
+function load({ venue, product_id }) {
+  if (venue === 'dukascopy') return `python -m producers.dukascopy --instruments ${product_id.replace('-', '')} --from DAY --to DAY`;
+  return ['kraken', 'coinbase', 'binance', 'bitstamp'].includes(venue) ? `python -m producers.${venue} --historical --last-n-days 7` : null;
+}
+const WORDS_FROM = 9; // weeks of room that a sentence needs
+
+// What stands where no day can be: in the weeks before the first one.
+function before(days, weeks, one) {
+  if (weeks < WORDS_FROM) return null;
+  const command = load(one);
+  return el('p.before', { style: `width: ${((weeks / WEEKS) * 100).toFixed(2)}%` }, el('span', {},
+    `Nothing before ${days[0]?.day ?? 'today'} was recorded or asked for.`, command ? [' To load older data: ', el('code', {}, command)] : ''));
+}
+
 // 26 weeks up to `end`, a column a week, Monday on top.
-function strip(days, instrument, end, say) {
+function strip(days, instrument, end, one, say) {
   const known = new Map(days.map((day) => [day.day, day]));
   const last = new Date(`${end}T00:00:00Z`);
   const first = new Date(last);
@@ -45,7 +60,7 @@ function strip(days, instrument, end, say) {
     cells.push(day
       ? el('button.day', { type: 'button', 'data-state': day.state, 'data-tier': day.tier, title: text, 'aria-label': text, onclick: () => say(text),
         onfocus: () => say(text), onmouseenter: () => say(text) })
-      : el('span.day', { 'data-state': 'none' }));
+      : el('span.day', { 'data-state': days.length && iso(date) > days[0].day ? 'none' : 'before' }));
   }
   const months = [];
   for (let week = 0; week < WEEKS; week += 1) {
@@ -57,7 +72,12 @@ function strip(days, instrument, end, say) {
     months.push(el('span', {}, begins
       ? date.toLocaleString('en', { month: 'short', timeZone: 'UTC', ...(date.getUTCMonth() ? {} : { year: '2-digit' }) }) : ''));
   }
-  return el('div.strip', {}, el('div.months', { 'aria-hidden': true }, months), el('div.days', {}, cells));
+  const begun = days[0] && new Date(`${days[0].day}T00:00:00Z`);
+  const weeks = begun ? Math.floor((begun - first) / (7 * 86_400_000)) : WEEKS;
+  // days before the six months shown may hold more
+  const young = one.first_at === null || !begun || one.first_at >= first / 1000;
+  return el('div.strip', {}, el('div.months', { 'aria-hidden': true }, months),
+    el('div.days', {}, cells, young ? before(days, weeks, one) : null));
 }
 
 function summary(one) {
@@ -71,16 +91,24 @@ function summary(one) {
   return el('ul.facts', {}, made);
 }
 
+// The words of a card are brought up to date; its squares are drawn with it.
+function renew(cards, state) {
+  for (const one of state.instruments) {
+    const facts = cards.get(`${key(one)} ${one.kind}`)?.querySelector('.facts');
+    facts?.replaceWith(summary(one));
+  }
+}
+
 async function fill(card, one, instrument, tickers) {
   const line = el('p.say', { role: 'status' }, one.last_at === null ? 'Nothing is stored yet.' : `${f.day(one.first_at)} to ${f.at(one.last_at)} UTC`);
   card.append(el('h2', {}, el('a', { href: `#/chart/${one.venue}/${one.product_id}/1h` }, one.product_id), el('span', {}, ` ${one.venue} · ${one.kind}`)),
     summary(one));
-  if (tickers) card.append(el('p.say', {}, `and ${f.count(tickers.rows)} tickers, which are samples`,
-    tickers.explained ? `; nobody listened ${tickers.explained === 1 ? 'once' : `${f.count(tickers.explained)} times`}` : ''));
+  const missed = tickers?.explained ? `; nobody listened ${tickers.explained === 1 ? 'once' : `${f.count(tickers.explained)} times`}` : '';
+  card.append(el('p.say', {}, tickers ? `and ${f.count(tickers.rows)} tickers, which are samples${missed}` : ''));
   if (instrument.kind === one.kind) {
     const days = await ask('days', { venue: one.venue, product: one.product_id });
     const end = days.at(-1)?.day ?? f.day(one.last_at);
-    card.append(strip(days, instrument, end, (text) => { line.textContent = text; }));
+    card.append(strip(days, instrument, end, one, (text) => { line.textContent = text; }));
   }
   card.append(line);
 }
@@ -98,14 +126,28 @@ export async function show(main) {
     ['both', 'files'].map((name) => el('li', {}, el('span.day', { 'data-state': 'complete', 'data-tier': name }), TIERS[name]))),
   );
   const grid = el('div.cards', {});
-  main.append(grid);
+  const away = el('p.away', { role: 'status', hidden: true });
+  const cards = new Map();
+  main.append(away, grid);
   const samples = new Map(state.instruments.filter((one) => one.kind === 'tickers').map((one) => [key(one), one]));
   const whole = new Set(state.instruments.filter((one) => one.kind !== 'tickers').map(key));
   for (const one of state.instruments) {
     if (one.kind === 'tickers' && whole.has(key(one))) continue; // a line on the card of the same instrument
     const card = el('section.card', { 'data-instrument': key(one), 'data-kind': one.kind });
     grid.append(card);
+    cards.set(`${key(one)} ${one.kind}`, card);
     fill(card, one, kinds.get(key(one)) ?? {}, one.kind === 'tickers' ? null : samples.get(key(one))).catch((error) => card.append(el('p.bad', {}, error.message)));
   }
-  return () => {};
+  // A page that stays open must not go on saying what was true an hour ago.
+  const again = setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      renew(cards, await ask('state'));
+      away.hidden = true;
+    } catch (error) {
+      away.textContent = `What is below may be old: ${error.message}`;
+      away.hidden = false;
+    }
+  }, 5000);
+  return () => clearInterval(again);
 }

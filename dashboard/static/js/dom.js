@@ -28,3 +28,10 @@ export function toast(text, kind = '') {
   while (toasts.children.length > 3) toasts.firstChild.remove();
   setTimeout(() => shown.remove(), 6000);
 }
+
+// The address behind #: the page's name, its parts, and what stands behind "?".
+export function parts() {
+  const [path, search = ''] = location.hash.replace(/^#\//, '').split('?');
+  const [page, ...rest] = path.split('/').map(decodeURIComponent);
+  return [page, rest, search];
+}

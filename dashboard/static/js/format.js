@@ -20,8 +20,6 @@ export function price(text, decimals = 0) {
   return head.replace(/\B(?=(\d{3})+$)/g, ',') + (rest ? `.${rest}` : '');
 }
 
-export const decimals = (text) => (text.split('.')[1] ?? '').length;
-
 // "12.35", "1.2M": for volumes, where the eye wants the size of it.
 export function amount(text) {
   const n = Number(text);

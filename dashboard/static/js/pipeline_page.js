@@ -72,10 +72,13 @@ async function refresh() {
   const [state, dead] = await Promise.allSettled([ask('state'), ask('dead-letters')]);
   if (!boxes) return;
   if (state.status === 'rejected') {
-    boxes.verdict.replaceChildren(el('p.bad', {}, state.reason.message));
+    boxes.verdict.className = 'verdict bad';
+    boxes.verdict.replaceChildren(el('b', {}, 'The state cannot be had; what is below is old'), el('ul', {}, el('li', {}, state.reason.message)));
+    boxes.main.classList.add('old');
     return;
   }
   const { ok, problems } = state.value;
+  boxes.main.classList.remove('old');
   boxes.verdict.className = `verdict ${ok ? 'good' : 'bad'}`;
   boxes.verdict.replaceChildren(el('b', {}, ok ? 'All well' : problems.length === 1 ? 'One thing needs a look' : `${problems.length} things need a look`),
     el('ul', {}, problems.map((text) => el('li', {}, text))));
@@ -94,7 +97,7 @@ async function refresh() {
 export async function show(main) {
   document.title = 'Pipeline · Market data';
   boxes = {
-    verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
+    main, verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
     table: el('table.stack', { id: 'instruments' }), products: el('ul.letters', { id: 'products' }),
     candles: el('table.stack', { id: 'exchange-candles' }), letters: el('div', { id: 'letters' }),
     archive: el('table.stack', { id: 'archive' }),

@@ -1,1 +1,1 @@
-"""Binance, spot: candles only."""
+"""Binance spot: stream, REST and public archive."""

@@ -15,7 +15,6 @@ from aiohttp import web
 from simulator.market import SECOND_NS
 from simulator.rest import Policy
 from simulator.tape import Tape, fixed
-from simulator.venues.bitstamp.ids import trade_id
 from simulator.world import World
 
 PREFIX = "/bitstamp"
@@ -61,7 +60,7 @@ class BitstampRest:
                 "amount": fixed(row.quantity, product.quantity_decimals),
                 "date": str(row.ts_ns // SECOND_NS),
                 "price": fixed(row.price, product.price_decimals),
-                "tid": str(trade_id(self.world, product.symbol, row.trade_id)),
+                "tid": str(self.world.trade_id(product, row.trade_id)),
                 "type": "0" if row.buy else "1",
             }
             for row in reversed(tape.trades(first, tape.last_id_at(until_ns)).rows())

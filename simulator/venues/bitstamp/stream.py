@@ -19,7 +19,6 @@ from typing import Any
 from simulator.market import SECOND_NS
 from simulator.stream import Connection, FrameSource, StreamVenue
 from simulator.tape import Trade, fixed
-from simulator.venues.bitstamp.ids import trade_id
 from simulator.world import World
 
 TRADES, BOOK = "live_trades", "order_book"
@@ -35,7 +34,7 @@ def trade_frame(world: World, source: FrameSource, trade: Trade) -> str:
     product = source.tape.product
     price, amount = fixed(trade.price, product.price_decimals), fixed(trade.quantity, product.quantity_decimals)
     data = {
-        "id": trade_id(world, product.symbol, trade.trade_id),
+        "id": world.trade_id(product, trade.trade_id),
         "timestamp": str(trade.ts_ns // SECOND_NS),
         "amount": float(amount),
         "amount_str": amount,

@@ -1,4 +1,4 @@
-"""What of it runs."""
+"""The running parts of the venue."""
 
 from __future__ import annotations
 

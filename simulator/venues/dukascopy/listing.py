@@ -1,4 +1,4 @@
-"""How it lists products, and where it is found."""
+"""How the venue lists products, and its paths."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from simulator.rest import Policy
+from simulator.venues.oanda.listing import ACCOUNT, TOKEN
 
 PREFIX = "/oanda/rest"
-TOKEN, ACCOUNT = "simulated-token", "101-001-1234567-001"  # the only ones that it knows
 
 
 def refused(status: int, text: str) -> web.Response:

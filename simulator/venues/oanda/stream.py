@@ -20,7 +20,8 @@ from simulator.market import SECOND_NS
 from simulator.stream import Connection, FrameSource, StreamVenue
 from simulator.tape import fixed
 from simulator.times import rfc3339_ns
-from simulator.venues.oanda.rest import ACCOUNT, authorized, refused
+from simulator.venues.oanda.listing import ACCOUNT
+from simulator.venues.oanda.rest import authorized, refused
 from simulator.world import World
 
 CHANNEL = "pricing"
@@ -100,7 +101,7 @@ class OandaStream(StreamVenue):
         self._prepare()
         now_ns = self.world.now_ns()
         for name in connection.subscribed[CHANNEL]:
-            connection.send_data(price_line(self.sources[name], now_ns), CHANNEL, name)
+            connection.send_data(price_line(self.sources[name], now_ns), CHANNEL, name, now_ns)
         try:
             await connection.pump()
         finally:
@@ -124,4 +125,4 @@ class OandaStream(StreamVenue):
                 quote = self.sources[name].tape.bid_ask(now_ns)
                 if self._last.get((connection, name)) != quote:
                     self._last[connection, name] = quote
-                    connection.send_data(price_line(self.sources[name], now_ns), CHANNEL, name)
+                    connection.send_data(price_line(self.sources[name], now_ns), CHANNEL, name, now_ns)
