@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from judge import cluster_run, schedule
+from judge import cluster_run, old_days, schedule
 from judge.check import Verdict, first_ids, judge
 from judge.claims import OLDER_S, Detector
 from judge.inject import Striker
@@ -78,6 +78,7 @@ def main(
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     stop = Stop().listen()
     products = {venue: [{"symbol": s, "rate": RATE} for s in symbols] for venue, symbols in SYMBOLS.items()}
+    products[old_days.VENUE].append({"symbol": old_days.SYMBOL, "rate": old_days.RATE})
     began = time.monotonic()
     with running_simulator(seed=seed, products=products, clock_offset_s=-3600.0) as simulator:
         stage = Stage(simulator, seconds * LOAD_SHARE)
@@ -94,7 +95,7 @@ def main(
                 count = faults if faults is not None else round(8 * minutes)
                 planned = schedule.make(seed, seconds, count, disk=stage.disk.there, longest_s=longest, without=without)
             striker = Striker(stage, say)
-            truth = Truth(simulator, stage.database_url, first, OLDER_S)
+            truth = Truth(simulator, stage.database_url, first, OLDER_S, stage.old)
             detector = Detector(
                 truth,
                 stage.database_url,
@@ -114,7 +115,7 @@ def main(
             detector.close()
             verdict.differences += detector.verdict()
             well = not verdict.differences
-            _tell(verdict, striker, detector, seed, seconds, planned, report)
+            _tell(verdict, stage, striker, detector, seed, seconds, planned, report)
         finally:
             if detector is not None:
                 detector.close()
@@ -124,6 +125,7 @@ def main(
 
 def _tell(
     verdict: Verdict,
+    stage: Stage,
     striker: Striker,
     detector: Detector,
     seed: int,
@@ -137,6 +139,10 @@ def _tell(
     )
     checked = ", ".join(f"{who} {count:,}" for who, count in sorted(detector.claims.checked.items()))
     say(f"{sum(detector.claims.checked.values()):,} claims checked ({checked}), {detector.claims.told} of them lies")
+    say(
+        f"{verdict.archived_trades:,} trades and {verdict.archived_quotes:,} quotes read from files alone;"
+        f" {stage.old.claims:,} of the claims were about them"
+    )
     if verdict.settled_s is not None:
         say(f"everything was there {verdict.settled_s:.0f} s after the last fault")
     if verdict.differences:
@@ -149,13 +155,17 @@ def _tell(
         say(f"again with: scripts/judge --replay {file}")
     else:
         say(
-            "kept: tables = tape, nothing doubled, candles and ledger true, dead letters only what was poisoned, no lie"
+            "kept: tables and files = tape, nothing doubled or in both, no file without a row of the ledger,"
+            " candles and ledger true, dead letters only what was poisoned, no lie"
         )
     if report or verdict.differences:
         data = schedule.as_json(seed, seconds, planned) | {
             "differences": verdict.differences,
             "trades": verdict.trades,
             "quotes": verdict.quotes,
+            "archived_trades": verdict.archived_trades,
+            "archived_quotes": verdict.archived_quotes,
+            "claims_on_archived_days": stage.old.claims,
             "samples": verdict.samples,
             "settled_s": verdict.settled_s,
             "struck": striker.struck,

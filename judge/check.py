@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,11 +14,17 @@ from typing import Any
 import numpy as np
 import psycopg
 import pulsar
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import schemas
-from judge import samples
+from judge import recorded, samples
 from judge.inject import Striker
+from judge.old_days import KEY as OLD
+from judge.old_days import QUOTES
 from judge.testbed import Stage
+from pipeline.archive.audit import audit
+from pipeline.core.settings import PROJECT
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.verify import verify
@@ -24,7 +32,6 @@ from simulator.venues import listings
 from venues.adapter import Proof
 from venues.registry import adapters
 
-QUOTES = {"EUR-USD": 136_741, "BTC-USD": 14_716}
 _STORED = """
     SELECT trade_id, (extract(epoch FROM ts) * 1000000)::bigint, price, quantity, taker_side::text
     FROM trades JOIN instruments USING (instrument_id)
@@ -43,6 +50,8 @@ class Verdict:
     letters: int = 0
     hostile: int = 0  # of the letters
     settled_s: float | None = None
+    archived_trades: int = 0  # as read from the files
+    archived_quotes: int = 0
     differences: list[str] = field(default_factory=list)
 
 
@@ -57,7 +66,11 @@ def first_ids(stage: Stage) -> Bound:
             "SELECT venue, product_id, lower(ids) FROM trade_coverage JOIN instruments USING (instrument_id)"
             " WHERE NOT isempty(ids)"
         ).fetchall()
-    return {(venue, product): _first_on_tape(stage, venue, product, low) for venue, product, low in rows}
+    return {
+        (venue, product): _first_on_tape(stage, venue, product, low)
+        for venue, product, low in rows
+        if (venue, product) != OLD
+    }
 
 
 def _first_on_tape(stage: Stage, venue: str, product: str, low: int) -> int:
@@ -75,7 +88,7 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
     while True:
         try:
             with connect(stage) as conn:
-                open_ = _open(conn, stage, first, last)
+                open_ = _open(conn, stage, first, last) + stage.old.unsettled(conn)
         except psycopg.Error as error:
             open_ = [f"database: {error}".strip()]
         if not open_:
@@ -88,8 +101,9 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
         time.sleep(1)
     try:
         _look(stage, first, last, striker, verdict)
+        _both_tiers(stage, verdict)
         _letters(stage, striker, verdict)
-    except (psycopg.Error, pulsar.PulsarException) as error:  # a pipeline that is down is a finding too
+    except (psycopg.Error, pulsar.PulsarException, OSError) as error:  # a pipeline that is down is a finding too
         verdict.differences.append(f"cannot be checked: {type(error).__name__}: {error}".strip())
     return verdict
 
@@ -107,6 +121,33 @@ def _look(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Ve
             wrong = [text for text in found.wrong if not (high and _beyond(text, high))]
             verdict.differences += [f"verify {found.venue} {found.product_id} {found.kind}: {w}" for w in wrong]
             verdict.quotes += int(found.rows) if found.kind == "quotes" else 0
+
+
+def _both_tiers(stage: Stage, verdict: Verdict) -> None:
+    """What `pipeline.read` gives of days that the archive took, against tape and recording; every file by itself."""
+    old = stage.old
+    reading = "trades", *OLD, f"{old.start:%Y-%m-%d}", f"{old.end:%Y-%m-%d}"
+    rows = _read(stage, *reading)
+    verdict.archived_trades = len(rows)
+    verdict.differences += old.differences(rows)
+    for product in QUOTES:
+        read = _read(stage, "quotes", "dukascopy", product, "2019-01-01", "2024-01-01")
+        verdict.archived_quotes += len(read)
+        verdict.differences += recorded.differences(product, read)
+    with connect(stage) as conn:
+        verdict.differences += old.doubled(conn)
+        for one in audit(conn, stage.old.storage):
+            verdict.differences += [f"{one.path}: {text}" for text in one.wrong]
+
+
+def _read(stage: Stage, *what: str) -> pa.Table:
+    """Rows as any user reads them, in a process with the pipeline's settings."""
+    file = stage.folder / "read.parquet"
+    command = [sys.executable, "-m", "judge.reading", *what, str(file)]
+    done = subprocess.run(command, cwd=PROJECT, env=stage.asking_environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"{' '.join(what)} cannot be read: {done.stderr.strip()[-500:]}")
+    return pq.read_table(file)
 
 
 def _beyond(text: str, high: int) -> bool:

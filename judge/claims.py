@@ -9,8 +9,9 @@
 | `holes` | signed ids do not exist at the venue |
 | `completeness` of samples | anything: nobody can know |
 
-A claim about a product is a lie while an id of it that came onto the tape more than a minute ago is not in the table
-`trades` and was not skipped by the venue itself. An explanation is one when the tape has an id of it.
+A claim about a product is a lie while an id of it that came onto the tape more than a minute ago is stored nowhere,
+neither in the table `trades` nor in a file of the archive, and was not skipped by the venue itself. An explanation is
+one when the tape has an id of it.
 """
 
 from __future__ import annotations

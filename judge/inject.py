@@ -96,6 +96,8 @@ class Striker:
     def _kill(self, fault: Fault) -> bool:
         return self._stage.signal(fault.target, signal.SIGKILL)
 
+    _kill_tier = _kill
+
     def _freeze(self, fault: Fault) -> bool:
         frozen = self._stage.process(fault.target)
         for process in frozen:

@@ -34,10 +34,10 @@ def claims(conn: Connection) -> list[str]:
 
 
 def stored_products(conn: Connection) -> list[int]:
-    """Of how many products trades are stored, and of how many samples."""
+    """Of how many products live trades are stored, and of how many samples."""
     if query.scalar(conn, "SELECT to_regclass('trade_coverage')") is None:
         return [0, 0]
-    trades = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE NOT isempty(ids)")
+    trades = query.scalar(conn, "SELECT count(*) FROM trade_coverage WHERE live_from IS NOT NULL AND NOT isempty(ids)")
     samples = query.scalar(
         conn,
         "SELECT count(DISTINCT instrument_id) FROM quote_candle_1h JOIN instruments USING (instrument_id)"

@@ -18,6 +18,7 @@ VENUES = tuple(adapters())
 TRADING = tuple(name for name, one in adapters().items() if one.proof is not Proof.SAMPLED)
 SAMPLED = tuple(name for name, one in adapters().items() if one.proof is Proof.SAMPLED)
 FEEDING = ("trades-writer", "quotes-writer", "gap-filler", *VENUES)
+TIERS = ("archive", "retention")  # what moves rows from the tables into files
 PROGRAMS = (*FEEDING, "watchdog", "dashboard", *LOADS)
 SERVICES = ("broker", "database")
 PATHS = ("database", "broker", "venues")
@@ -47,6 +48,7 @@ SKEWS_S = (-31 * 86_400, -2 * 86_400, -3690, -120, 120, 3600, 31 * 86_400)
 # Relative frequency of each kind.
 _WEIGHTS = {
     "kill": 26,
+    "kill_tier": 16,
     "freeze": 14,
     "freeze_for_ever": 3,
     "kill_supervisord": 3,
@@ -118,10 +120,12 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
     venue = dice.choice(VENUES)
     if kind == "kill":
         return Fault(at_s, kind, dice.choice((*PROGRAMS, *SERVICES, *SERVICES)))
+    if kind == "kill_tier":
+        return Fault(at_s, kind, dice.choice(TIERS))
     if kind == "freeze":
-        return Fault(at_s, kind, dice.choice((*FEEDING, "watchdog", *SERVICES)), lasts)
+        return Fault(at_s, kind, dice.choice((*FEEDING, *TIERS, "watchdog", *SERVICES)), lasts)
     if kind == "freeze_for_ever":
-        return Fault(at_s, kind, dice.choice((*FEEDING, *SERVICES)))
+        return Fault(at_s, kind, dice.choice((*FEEDING, *TIERS, *SERVICES)))
     if kind in ("cut", "stall"):
         return Fault(at_s, kind, dice.choice(PATHS), lasts if kind == "stall" else 0.0)
     if kind == "stream":
@@ -149,7 +153,7 @@ def _fault(dice: random.Random, at_s: float, kind: str, lasts: float) -> Fault:
             at_s, kind, dice.choice(TOPICS), 0.0, {"seed": dice.randrange(1 << 30), "count": dice.randint(1, 10)}
         )
     if kind == "skew":
-        target = dice.choice(("all", "all", *FEEDING))
+        target = dice.choice(("all", "all", "archive", *FEEDING))
         return Fault(at_s, kind, target, lasts, {"by_s": dice.choice(SKEWS_S)})
     if kind == "ignore":
         how = dice.choice(IGNORING)

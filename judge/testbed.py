@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
 import os
@@ -22,20 +21,23 @@ import psycopg
 import pulsar
 from supervisor.xmlrpc import SupervisorTransport
 
+from judge import programs
+from judge.old_days import KEY, LOAD, RETENTION_DAYS, OldDays
 from judge.proxy import Proxy
 from judge.samples import stored_products
 from judge.schedule import FEEDING, LOADS, SAMPLED, TRADING, VENUES
-from judge.small_disk import SmallDisk
+from judge.small_disk import SmallDisk, copied
 from pipeline.core.settings import PROJECT, prefixes
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
+from simulator.market import Product
 from simulator.testing import Simulator, urls
 
 LOADED_HOURS = 26  # those that the simulator has recorded
-OFF = ("dukascopy", "exchange-candles", "retention")
-SKEWED = (*FEEDING, "dashboard", *LOADS)  # programs whose clock can be shifted
+OFF = ("dukascopy", "exchange-candles")
+SKEWED = (*FEEDING, "archive", "dashboard", *LOADS)  # programs whose clock can be shifted
 
 
 class Stage:
@@ -49,6 +51,7 @@ class Stage:
         self._load_s = load_s
         self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
         self.log = self.folder / "log"
+        self.old = OldDays(simulator, self.folder / "data" / "archive")
         pulsar, admin, database, self.dashboard_port = free_ports(4)
         self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
         self._database = Database(self.folder / "data" / "database", database)
@@ -80,6 +83,12 @@ class Stage:
         """What the broker's admin interface wants to see."""
         return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
 
+    @property
+    def _live(self) -> list[Product]:
+        """The products that are followed live."""
+        products = [product for venue in VENUES for product in self.simulator.config.products_of(venue)]
+        return [product for product in products if (product.venue, product.canonical) != KEY]
+
     def newest_id(self, venue: str, product: str) -> int:
         """The venue's own id of the newest trade; some number where it has no such product."""
         newest = self.simulator.now().get((venue, product))
@@ -98,7 +107,7 @@ class Stage:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
         base = self.metrics_base
         symbols = {
-            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.canonical for p in self.simulator.config.products_of(venue))
+            f"{venue.upper()}_PRODUCT_IDS": ",".join(p.canonical for p in self._live if p.venue == venue)
             for venue in VENUES
         } | {f"{venue.upper()}_ENABLED": "true" for venue in VENUES}
         return (
@@ -122,6 +131,10 @@ class Stage:
                 "DUKASCOPY_MAX_RATE": f"{LOADED_HOURS / self._load_s:.4f}",
                 "DUKASCOPY_EMPTY_CONFIRM_SECONDS": "5",
                 "GAP_FILLER_CONFIRM_SECONDS": "20",
+                "ARCHIVE_AFTER_HOURS": "0",
+                "ARCHIVE_POLL_SECONDS": "1",
+                "DATABASE_RETENTION_DAYS": str(RETENTION_DAYS),
+                "DATABASE_RETENTION_POLL_SECONDS": "1",
                 "LIMITS_MIN_FREE_DISK_GB": "0",
                 "LOG_FORMAT": "json",
                 "PYTHONPATH": str(PROJECT),
@@ -130,9 +143,6 @@ class Stage:
 
     def _write_conf(self) -> Path:
         """As the demonstration's, but the programs reach database and broker through the proxies."""
-        file = conf.write(self.folder, without=OFF, extra=LOADS)
-        parser = configparser.RawConfigParser()
-        parser.read(file)
         through = {
             # who has an address set says himself who comes: superuser, so that the programs can migrate
             "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
@@ -140,15 +150,8 @@ class Stage:
             "PULSAR_ADMIN_URL": self.admin_url,
             "PULSAR_TOKEN_FILE": str(self._broker.token_file),
         }
-        for section in parser.sections():
-            name = section.partition("program:")[2]
-            if name and name not in ("broker", "database", "watchdog"):
-                own = {"PIPELINE_CLOCK_FILE": self._clock(name)} if name in SKEWED else {}
-                both = (through | own).items()
-                parser[section]["environment"] = ",".join(f'{key}="{value}"' for key, value in both)
-        with file.open("w") as stream:
-            parser.write(stream)
-        return file
+        clocks = {name: str(self._clock(name)) for name in SKEWED}
+        return programs.write(self.folder, OFF, through, clocks, self.old.load_command())
 
     def _clock(self, program: str) -> Path:
         return self.folder / f"clock-{program}"
@@ -217,15 +220,15 @@ class Stage:
         with self._database_down() as data:
             copy = self.folder / "backup"
             shutil.rmtree(copy, ignore_errors=True)
-            _copy(data, copy)
+            copied(data, copy)
 
     def restore_database(self) -> None:
         """Restore the copy. What was loaded since is loaded again, as after any restore."""
         with self._database_down() as data:
             self.disk.empty()
             shutil.rmtree(data)
-            _copy(self.folder / "backup", data)
-        for name in [s["name"] for s in self.states() if s["name"] in LOADS and s["statename"] == "EXITED"]:
+            copied(self.folder / "backup", data)
+        for name in [s["name"] for s in self.states() if s["name"] in (*LOADS, LOAD) and s["statename"] == "EXITED"]:
             with contextlib.suppress(OSError, RpcError):
                 self._supervisor().startProcess(f"programs:{name}", False)
 
@@ -250,12 +253,12 @@ class Stage:
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until something of every product of every venue is stored."""
-        counts = [sum(len(self.simulator.config.products_of(one)) for one in venues) for venues in (TRADING, SAMPLED)]
+        """Until something of every live product of every venue is stored, and the old days are asked for."""
+        counts = [sum(one.venue in venues for one in self._live) for venues in (TRADING, SAMPLED)]
 
         def arrived() -> bool:
             with contextlib.suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2) as conn:
-                return stored_products(conn) == counts
+                return stored_products(conn) == counts and self.old.asked(conn)
             return False
 
         def ended() -> bool:
@@ -292,9 +295,3 @@ class Stage:
         file = self.folder / name
         file.write_text(json.dumps(data, indent=1))
         return file
-
-
-def _copy(source: Path, target: Path) -> None:
-    done = subprocess.run(["cp", "-a", str(source), str(target)], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr.strip()[-200:])

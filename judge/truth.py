@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import psycopg
 
+from judge.old_days import KEY as OLD
+from judge.old_days import OldDays
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from simulator.testing import Simulator
@@ -23,14 +25,24 @@ _STORED = """
 
 
 class Truth:
-    """When each of its ids came onto the tape, and which of those that are `older_s` old are not in the table `trades`.
+    """When each of its ids came onto the tape, and which of those that are `older_s` old are not stored: of live
+    products in the table `trades`, of the old days in table or files.
 
     The ledger is not asked: it is what is being checked. `first`: ids before were not asked for. Thread-safe.
     """
 
-    def __init__(self, simulator: Simulator, database_url: str, first: Mapping[Key, int], older_s: float) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        database_url: str,
+        first: Mapping[Key, int],
+        older_s: float,
+        old: OldDays | None = None,
+    ) -> None:
         self._simulator, self._url, self._older_s = simulator, database_url, older_s
         self._first = dict(first)
+        self._old = old
+        self._began_s = time.monotonic()
         self._numbering = {key: simulator.numbering(*key) for key in first}
         self._seen_s: list[float] = []  # of each sample
         self._newest: list[dict[Key, int]] = []
@@ -42,7 +54,7 @@ class Truth:
 
     @property
     def products(self) -> list[Key]:
-        return sorted(self._first)
+        return sorted([*self._first, *([OLD] if self._old else [])])
 
     def sample(self) -> None:
         """Record the newest ids, once a second: an id counts as published at the first sample that has it."""
@@ -66,7 +78,9 @@ class Truth:
             self._stored_to.clear()
 
     def unstored(self, key: Key, moment_s: float) -> list[int]:
-        """Return ids that were old at `moment_s` and are not stored now, hence not then either."""
+        """Return ids that were old at `moment_s` and are stored nowhere now, hence not then either."""
+        if self._old is not None and key == OLD:
+            return self._unstored_old(self._old, moment_s)
         with self._lock:
             low, high = max(self._first[key], self._stored_to.get(key, 0) + 1), self.old_id(key, moment_s)
         if low > high:
@@ -92,6 +106,16 @@ class Truth:
             missing = [i for i in range(low, high + 1) if i not in stored and not self.skipped(key, i)]
             self._stored_to[key] = missing[0] - 1 if missing else high
         return missing
+
+    def _unstored_old(self, old: OldDays, moment_s: float) -> list[int]:
+        """Those of the old days, which were asked for before we began. A database that does not answer says nothing."""
+        if moment_s < self._began_s + self._older_s:
+            return []
+        try:
+            return old.unstored(self._connection())
+        except psycopg.Error:
+            self._own.conn = None
+            return []
 
     def skipped(self, key: Key, trade_id: int) -> bool:
         """Whether the venue itself skipped this id."""

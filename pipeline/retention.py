@@ -1,4 +1,4 @@
-"""`python -m pipeline.retention`: drop ticks older than `DATABASE_RETENTION_DAYS`, once an hour.
+"""`python -m pipeline.retention`: drop ticks older than `DATABASE_RETENTION_DAYS`, by default once an hour.
 
 Complete chunks are dropped (`drop_chunks`, available in both editions of TimescaleDB), and only those of which the
 archive has every row: each file is read and compared with the ledger first. What is not archived is kept and reported.
@@ -28,8 +28,6 @@ from pipeline.core.settings import OWNER_ROLE, ArchiveSettings, DatabaseSettings
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.migrate import database_when_ready
 
-EVERY_S = 3600.0
-
 
 def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: bool = False) -> tuple[int, list[str]]:
     """Drop chunks entirely older than `days`; returns how many, and why others are kept."""
@@ -49,7 +47,7 @@ def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: 
 @click.command()
 @program("retention")
 def main() -> int:
-    """Drop old ticks once an hour; runs until stopped."""
+    """Drop old ticks every `DATABASE_RETENTION_POLL_SECONDS`; runs until stopped."""
     settings = load(DatabaseSettings)
     if settings.retention_days == 0:
         get_logger().info(events.DISABLED, text="DATABASE_RETENTION_DAYS is 0: every tick is kept")
@@ -66,7 +64,7 @@ def main() -> int:
     database_when_ready(settings, stop)
     while not stop.is_set():
         _once(settings, stop, last)
-        stop.wait(60 if last["why"] else EVERY_S)
+        stop.wait(min(60.0, settings.retention_poll_seconds) if last["why"] else settings.retention_poll_seconds)
     return 0
 
 

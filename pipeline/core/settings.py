@@ -106,6 +106,7 @@ class DatabaseSettings(Section):
     port: t.Port = 5433
     memory: t.Size = Field("1g", description="Memory for the private database.")
     retention_days: t.Days = Field(0, ge=0, description="Drop ticks older than this; 0: keep forever.")
+    retention_poll_seconds: t.Seconds = Field(3600, ge=1, description="Seconds between two looks for what is to go.")
     retention_without_archive: bool = Field(False, description="Also drop ticks that are not archived.")
 
     @property

@@ -45,7 +45,9 @@ def test_short_run_of_the_whole_pipeline(python: str, tmp_path: Path) -> None:
     told = json.loads(report.read_text())
     assert told["differences"] == []
     assert told["trades"] > 0
-    assert told["quotes"] == 136_741 + 14_716
+    assert told["quotes"] == told["archived_quotes"] == 136_741 + 14_716
+    assert told["archived_trades"] > 0
+    assert told["claims_on_archived_days"] > 0
     assert told["lies"] == []
     assert set(told["claims"]) >= {"completeness", "status", "dashboard", "gap-filler"}
 
