@@ -34,28 +34,35 @@ from tests.fresh_database import fresh_database
 
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
-# Files that take longest, so that none of them is begun last while the other worker has nothing left to do.
+# Files that take longest, so that none of them is begun last while other workers have nothing left to do.
 LONGEST = (
     "exchange_candles",
+    "trade_repair",
     "judge",
     "supervision",
-    "trade_repair",
     "live_faults",
-    "dukascopy_load",
-    "exchange_candles_faults",
     "live_producers",
-    "secure_services",
-    "dukascopy_feeds",
+    "trade_windows",
+    "exchange_candles_faults",
+    "read_tiers",
+    "kills",
     "dukascopy_truth",
-    "dashboard_page",
-    "services",
     "dukascopy_empty",
-    "setup",
     "dukascopy_follow",
     "silent_stop",
-    "dukascopy_kill",
-    "writer_poison",
+    "oanda",
+    "binance",
     "writer_faults",
+    "direct_kills",
+    "dukascopy_kill",
+    "dukascopy_feeds",
+    "dukascopy_load",
+    "stream_faults",
+    "neighbours",
+    "setup",
+    "secure_services",
+    "watchdog",
+    "journal",
 )
 
 

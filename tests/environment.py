@@ -11,12 +11,18 @@ Environment = Callable[..., dict[str, str]]
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 MEASURED = {"COVERAGE_PROCESS_CONFIG": os.environ.get("COVERAGE_PROCESS_CONFIG", "")}  # as this session is
 UNMEASURED_FILES = (
+    "direct_kills",
     "dukascopy_empty",
+    "dukascopy_kill",
     "dukascopy_load",
     "dukascopy_truth",
     "exchange_candles_faults",
+    "hostile_venue",
+    "kills",
     "live_faults",
     "settings",
     "silent_stop",
     "whole",
+    "writer_faults",
+    "wrong_words",
 )
