@@ -1,9 +1,9 @@
 """A real broker and a real database for every test.
 
 `services` is one private pair for the whole session (started on first use, ended with it, also after Ctrl-C; with
-`pytest -n` each worker has its own), or the running one in `TEST_SERVICES_DIR` (`python -m pipeline.services.dev start
-FOLDER`). Each test has its own Pulsar tenant and its own database, so nothing leaks from one to the next. Tests that
-hurt the services use `fault_services`, a pair of their own module.
+`pytest -n` each worker has a database of its own, and all share the broker), or the running one in `TEST_SERVICES_DIR`
+(`python -m pipeline.services.dev start FOLDER`). Each test has its own Pulsar tenant and its own database, so nothing
+leaks from one to the next. Tests that hurt the services use `fault_services`, a pair of their own module.
 """
 
 from __future__ import annotations
@@ -31,44 +31,38 @@ from pipeline.services.processes import free_ports
 from simulator.testing import Simulator
 from tests.environment import MEASURED, UNMEASURED, UNMEASURED_FILES, Environment
 from tests.fresh_database import fresh_database
+from tests.order import LONGEST
 
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
-# Files that take longest, so that none of them is begun last while other workers have nothing left to do.
-LONGEST = (
-    "exchange_candles",
-    "trade_repair",
-    "judge",
-    "supervision",
-    "live_faults",
-    "live_producers",
-    "trade_windows",
-    "exchange_candles_faults",
-    "read_tiers",
-    "kills",
-    "dukascopy_truth",
-    "dukascopy_empty",
-    "dukascopy_follow",
-    "silent_stop",
-    "oanda",
-    "binance",
-    "writer_faults",
-    "direct_kills",
-    "dukascopy_kill",
-    "dukascopy_feeds",
-    "dukascopy_load",
-    "stream_faults",
-    "neighbours",
-    "setup",
-    "secure_services",
-    "watchdog",
-    "journal",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the broker that all workers share. One for each would cost 40 s of processor time a worker: 10 s until
+    its code is compiled, the rest for doing nothing."""
+    workers = getattr(config.option, "numprocesses", None)
+    if not workers or hasattr(config, "workerinput") or "TEST_SERVICES_DIR" in os.environ:
+        return
+    folder = _fresh_folder()
+    broker = Instance.at(folder, die_with_parent=True, memory="768m").broker
+    broker.start(wait=False)
+    os.environ["TEST_BROKER_DIR"] = str(folder)
+
+    def end() -> None:
+        broker.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    config.add_cleanup(end)
+
+
+def _shared() -> Instance | None:
+    """The instance whose broker all workers share."""
+    return Instance.at(Path(folder)) if (folder := os.environ.get("TEST_BROKER_DIR")) else None
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +71,7 @@ def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     They have one key, so that what a test sets for `services` is right for the pair that it may hurt too.
     """
-    if kept := os.environ.get("TEST_SERVICES_DIR"):
+    if kept := os.environ.get("TEST_SERVICES_DIR") or os.environ.get("TEST_BROKER_DIR"):
         return Instance.at(Path(kept)).pulsar_token
     return credentials.broker_token(tmp_path_factory.mktemp("token"))[1]
 
@@ -122,7 +116,7 @@ def services(tmp_path_factory: pytest.TempPathFactory, broker_token: Path) -> It
         instance.start()
         yield instance
         return
-    yield from _private(broker_token)
+    yield from _private(broker_token, _shared())
 
 
 @pytest.fixture(scope="module")
@@ -132,20 +126,27 @@ def fault_services(broker_token: Path) -> Iterator[Instance]:
     yield from _private(broker_token)
 
 
-def _private(broker_token: Path) -> Iterator[Instance]:
-    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-", dir=_fast_disk()))
+def _private(broker_token: Path, shared: Instance | None = None) -> Iterator[Instance]:
+    folder = _fresh_folder()
     key = broker_token.with_name("token.key").read_bytes()
     credentials.kept(folder / "broker" / "token.key", lambda: key)
     instance = Instance.at(folder, die_with_parent=True, memory="384m")
+    if shared is not None:
+        instance.broker = shared.broker
     try:
         instance.start()
         yield instance
     finally:
-        instance.broker.thaw()
         instance.database.thaw()
-        instance.broker.kill()  # nothing of it is looked at again; an orderly stop takes seconds
+        if shared is None:
+            instance.broker.thaw()
+            instance.broker.kill()  # nothing of it is looked at again; an orderly stop takes seconds
         instance.database.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fresh_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-", dir=_fast_disk()))
 
 
 def _fast_disk() -> Path | None:
