@@ -142,7 +142,9 @@ SELECT w.instrument_id,
        CASE WHEN w.live_from < upper(w.proven) THEN w.asked + tstzmultirange(tstzrange(w.live_from, upper(w.proven)))
             ELSE w.asked END AS times,
        w.proven, w.live_from IS NOT NULL AS live,
-       CASE WHEN w.live_from < upper(w.proven) THEN upper(w.proven) END AS checked_at
+       -- The end of the proof is by the venue's clock, which may be ahead, the check by ours: the earlier one counts.
+       CASE WHEN w.live_from < upper(w.proven) AND w.checked_at IS NOT NULL
+            THEN least(upper(w.proven), w.checked_at) END AS checked_at
 FROM trade_windows w JOIN instruments i USING (instrument_id)
 WHERE i.proof IN ('time windows', 'sequence per connection');
 

@@ -79,15 +79,22 @@ def unknown_ids(conn: Connection, instrument_id: int, ids: Collection[int]) -> s
 
 def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequence[Span]) -> None:
     """Time in which the venue showed what is stored, without the seconds in which it showed more. The latter also
-    takes back what was proven before."""
+    takes back what was proven before.
+
+    The product was checked now, by the database's clock, if the proof reaches further than before, and never if it
+    ends earlier.
+    """
     first, end = covered or (0, 0)
     conn.execute(
         """
-        UPDATE trade_windows SET proven = proven
-            + tstzmultirange(tstzrange(%(from)s, %(to)s))
-            - (SELECT coalesce(range_agg(tstzrange(a, b)), '{}')
-               FROM unnest(%(lost_from)s::timestamptz[], %(lost_to)s::timestamptz[]) AS s(a, b))
-        WHERE instrument_id = %(instrument)s
+        UPDATE trade_windows w SET proven = n.proven,
+            checked_at = CASE WHEN upper(n.proven) > coalesce(upper(w.proven), '-infinity') THEN now()
+                              WHEN upper(n.proven) = upper(w.proven) THEN w.checked_at END
+        FROM (SELECT proven + tstzmultirange(tstzrange(%(from)s, %(to)s))
+                  - (SELECT coalesce(range_agg(tstzrange(a, b)), '{}')
+                     FROM unnest(%(lost_from)s::timestamptz[], %(lost_to)s::timestamptz[]) AS s(a, b)) AS proven
+              FROM trade_windows WHERE instrument_id = %(instrument)s FOR UPDATE) n
+        WHERE w.instrument_id = %(instrument)s
         """,
         {
             "instrument": instrument_id,

@@ -150,7 +150,7 @@ def test_live_trades_that_are_proven_by_time_are_known_up_to_the_last_comparison
     put(conn, "elsewhere", [1, 7])
     conn.execute(
         "INSERT INTO trade_windows VALUES (%s, DEFAULT, now() - INTERVAL '1 hour',"
-        " tstzmultirange(tstzrange(now() - INTERVAL '1 hour', now() - INTERVAL '5 s')))",
+        " tstzmultirange(tstzrange(now() - INTERVAL '1 hour', now() - INTERVAL '5 s')), now())",
         (one,),
     )
     (found,) = claims(conn).values()
@@ -161,7 +161,10 @@ def test_live_trades_that_are_proven_by_time_are_known_up_to_the_last_comparison
     )
     (found,) = claims(conn).values()
     assert (found[1], round(float(found[2]), 3)) == (60, 0.983)
-    conn.execute("UPDATE trade_windows SET proven = proven - tstzmultirange(tstzrange(now() - INTERVAL '2 min', NULL))")
+    conn.execute(  # by the clock of a venue that is an hour ahead
+        "UPDATE trade_windows SET checked_at = now() - INTERVAL '2 min',"
+        " proven = proven + tstzmultirange(tstzrange(now() - INTERVAL '1 min', now() + INTERVAL '1 hour'))"
+    )
     (found,) = claims(conn).values()
     assert (found[1], found[2]) == (60, None)
     assert found[3].startswith("not known since ")

@@ -59,13 +59,17 @@ def test_a_live_span_begins_with_the_first_streamed_trade_and_grows_by_what_is_p
     windows.prove(conn, one.instrument_id, (newest, NOW_US), [])
     assert begun(conn).open_us == NOW_US
     assert conn.execute("SELECT missing, share_complete FROM completeness").fetchone() == (0, 1)
+    checked = "SELECT checked_at > now() - INTERVAL '1 min' FROM trade_windows"
     windows.prove(conn, one.instrument_id, None, [lost])  # a later answer shows more
+    assert conn.execute(checked).fetchone() == (True,)
     assert conn.execute("SELECT missing FROM completeness").fetchone() == (1,)
     known = _Product(clock_us=NOW_US)  # at monotonic 0
     assert unproven_s(begun(conn), known, 5.0) == (NOW_US - lost[0]) / 1e6 + 5  # whatever was proven after it
     assert unproven_s(begun(conn), _Product(), 5.0) == float("inf")
     (moved,) = windows.live(conn, VENUES, NOW_US - 2 * MINUTE_US)
     assert (moved.live_us, moved.open_us) == (start, NOW_US)  # REST reaches no further back
+    windows.prove(conn, one.instrument_id, None, [(NOW_US - 1_000_000, NOW_US)])  # it showed more of the end
+    assert conn.execute(checked).fetchone() == (None,)
 
 
 def test_what_is_not_streamed_any_more_ends_and_begins_again(conn: Any) -> None:
