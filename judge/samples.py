@@ -50,11 +50,13 @@ def stored_products(conn: Connection) -> list[int]:
 def differences(conn: Connection, simulator: Simulator, restored: Sequence[Span]) -> tuple[int, list[str]]:
     """How many stored samples were compared, and what is wrong. `restored`: times (ns) of which rows may be gone."""
     compared, wrong = 0, [f"a claim about samples: {text}" for text in claims(conn)]
+    # Stored rows are read before what was sent: meanwhile more is sent, and stored.
+    kept = {key: conn.execute(_STORED, key).fetchall() for key in simulator.sent()}
     for (venue, product), sent_ns in sorted(simulator.sent().items()):
         name = f"{venue} {product}"
         tape = simulator.tape(venue, product)
         prices, unit = {at // 1000: tape.bid_ask(at) for at in sent_ns}, 10**tape.product.price_decimals
-        rows = conn.execute(_STORED, (venue, product)).fetchall()
+        rows = kept.get((venue, product), [])
         missed = conn.execute(_MISSED, (venue, product)).fetchall()
         compared += len(rows)
         stored = [at_us for at_us, *_ in rows]
