@@ -28,6 +28,7 @@ from pipeline.core.settings import PROJECT
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.verify import verify
+from simulator.numbering import Numbering
 from simulator.venues import listings
 from venues.adapter import Proof
 from venues.registry import adapters
@@ -187,10 +188,18 @@ def _open(conn: Connection, stage: Stage, first: Bound, last: Bound) -> list[str
     return found
 
 
+def _stored(
+    conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int
+) -> tuple[Numbering, list[tuple[Any, ...]]]:
+    """The product's stored trades of these ids of the tape, by the venue's ids, and how the two follow from each
+    other."""
+    of = stage.simulator.numbering(venue, product)
+    return of, conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+
+
 def _open_windows(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int) -> Iterator[str]:
     """Of trades whose ids show nothing: those of the tape that are not stored, and time that is not proven."""
-    of = stage.simulator.numbering(venue, product)
-    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    of, rows = _stored(conn, stage, venue, product, low, high)
     on_tape = stage.simulator.tape(venue, product).trades(low, high).ids.tolist()
     if lost := set(on_tape) - {of.tape_id(row[0]) for row in rows}:
         yield f"{venue} {product} misses {len(lost)} trades, first {min(lost)}"
@@ -201,8 +210,7 @@ def _open_windows(conn: Connection, stage: Stage, venue: str, product: str, low:
 
 def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
     """Every column of every trade against the tape; the first difference is told."""
-    of = stage.simulator.numbering(venue, product)
-    rows = conn.execute(_STORED, (venue, product, of.trade_id(low), of.trade_id(high))).fetchall()
+    of, rows = _stored(conn, stage, venue, product, low, high)
     if strange := [row[0] for row in rows if of.tape_id(row[0]) is None]:
         verdict.differences.append(f"{venue} {product}: {len(strange)} ids of another product, first {strange[0]}")
     stored = [(number, *row[1:]) for row in rows if (number := of.tape_id(row[0])) is not None]

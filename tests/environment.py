@@ -23,6 +23,5 @@ UNMEASURED_FILES = (
     "settings",
     "silent_stop",
     "whole",
-    "writer_faults",
     "wrong_words",
 )

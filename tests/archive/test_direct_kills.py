@@ -18,7 +18,7 @@ from pipeline.archive.storage import Folder
 from pipeline.core.settings import PROJECT
 from pipeline.verify import verify
 from tests.archive_help import EURUSD_DAY, EURUSD_QUOTES, RECORDINGS, archive_all, archive_in
-from tests.environment import UNMEASURED, Environment
+from tests.environment import Environment
 from tests.venue_help import running, until
 
 DAYS = 10
@@ -35,9 +35,7 @@ def test_a_load_whose_writer_is_killed_ends_exact(env: Environment, database_url
         target.mkdir(parents=True)
         for file in (RECORDINGS / "dukascopy/bi5/EURUSD/2019/01/04").glob("*h_ticks.bi5"):
             shutil.copy(file, target)
-    environment = env(
-        ARCHIVE_PATH=tmp_path / "archive", ARCHIVE_DIRECT_DAYS=30, LIMITS_MIN_FREE_DISK_GB=0, **UNMEASURED
-    )
+    environment = env(ARCHIVE_PATH=tmp_path / "archive", ARCHIVE_DIRECT_DAYS=30, LIMITS_MIN_FREE_DISK_GB=0)
     load = [sys.executable, "-m", "producers.dukascopy", "--feed", str(tmp_path / "bi5"), "--instruments", "EURUSD"]
     load += ["--from", f"{days[0]:%Y-%m-%d}", "--to", f"{days[-1] + timedelta(days=1):%Y-%m-%d}"]
     with (

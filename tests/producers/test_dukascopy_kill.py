@@ -14,7 +14,6 @@ from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
 from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 from tests.dukascopy_help import load, rows, states, us, vendor, warm, writer
-from tests.environment import UNMEASURED
 from tests.venue_help import running, until
 
 Environment = Callable[..., dict[str, str]]
@@ -37,7 +36,7 @@ def test_a_month_killed_ten_times_ends_exact(env: Environment, database_url: str
     made = {bi5.hour_path("EURUSD", hour_us): _quotes(number) for number, hour_us in enumerate(open_hours)}
     bodies = {path: encode_bi5(quotes) for path, quotes in made.items()}
     with vendor(bodies.get) as feed:
-        environment = env(DUKASCOPY_BI5_URL=feed.url, DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=200, **UNMEASURED)
+        environment = env(DUKASCOPY_BI5_URL=feed.url, DUKASCOPY_FEED="bi5", DUKASCOPY_MAX_RATE=200)
         cached = Path(environment["STATE_DIR"]) / "dukascopy" / "bi5"
         flags = ("--instruments", "EURUSD", "--from", "2019-02-01", "--to", "2019-03-01")
         warm(environment, "bi5", 200)

@@ -9,7 +9,7 @@ import { session } from './indicators.js';
 import { Legend } from './legend.js';
 import { Picker } from './picker.js';
 import { SWITCHES, Tools } from './tools.js';
-import { START, format, parse, toggled } from './view.js';
+import { START, address, format, parse, toggled } from './view.js';
 
 const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
 const PAGE = 600; // candles of one request
@@ -41,7 +41,7 @@ class Page {
     this.comparison = new Comparison(this.chart, this.chart.overlays, (text, quiet) => { if (text && !quiet) toast(text, 'bad'); this.say(this.hovered); });
   }
 
-  go(instrument, frame) { location.hash = `#/chart/${instrument.split('/').map(encodeURIComponent).join('/')}/${frame}?${format(this.view ?? START)}`; }
+  go(instrument, frame) { location.hash = address(instrument, frame, this.view ?? START); }
 
   // Switch lines on or off; the address follows, so that it can be copied.
   flip(names) { this.look({ ...this.view, view: toggled(this.view.view.filter((one) => one !== 'plain'), ...names) }); }
@@ -49,7 +49,7 @@ class Page {
   look(view) {
     const before = this.view;
     this.view = view;
-    history.replaceState(null, '', `#/chart/${name(this.one).split('/').map(encodeURIComponent).join('/')}/${this.frame}?${format(view)}`);
+    history.replaceState(null, '', address(name(this.one), this.frame, view));
     localStorage.setItem('chart', JSON.stringify([this.one.venue, this.one.product_id, this.frame, format(view)]));
     const venues = this.instruments.filter((one) => one.product_id === this.one.product_id && one.venue !== this.one.venue).map((one) => one.venue);
     this.tools.show(view, [...venues, 'consensus']);

@@ -32,10 +32,11 @@ function words(day, { kind, proof }) {
   return `${day.day}: ${STATES[day.state]}. ${parts.join(', ')}`;
 }
 
-// The command that brings more of it; null where a venue has no history to load.
-function load({ venue, product_id }) {
-  if (venue === 'dukascopy') return `python -m producers.dukascopy --instruments ${product_id.replace('-', '')} --from DAY --to DAY`;
-  return ['kraken', 'coinbase', 'binance', 'bitstamp'].includes(venue) ? `python -m producers.${venue} --historical --last-n-days 7` : null;
+// The command that brings more of it; null where a venue has no history to load: it is sampled, or nobody knows it.
+function load({ venue, product_id, proof }) {
+  if (proof === null || proof === 'sampled') return null;
+  return proof === 'hours' ? `python -m producers.${venue} --instruments ${product_id.replace('-', '')} --from DAY --to DAY`
+    : `python -m producers.${venue} --historical --last-n-days 7`;
 }
 const WORDS_FROM = 9; // weeks of room that a sentence needs
 

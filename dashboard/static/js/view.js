@@ -20,3 +20,6 @@ export function toggled(names, ...some) {
   const on = some.every((one) => names.includes(one));
   return on ? names.filter((one) => !some.includes(one)) : [...names.filter((one) => !some.includes(one)), ...some];
 }
+
+// The address behind #: `instrument` as venue/product.
+export const address = (instrument, frame, view) => `#/chart/${instrument.split('/').map(encodeURIComponent).join('/')}/${frame}?${format(view)}`;
