@@ -29,12 +29,16 @@ from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
 from simulator.testing import Simulator
+from tests import environment
 from tests.environment import MEASURED, UNMEASURED, UNMEASURED_FILES, Environment
 from tests.fresh_database import fresh_database
 from tests.order import LONGEST
 
 FOLDERS = "market-data-tests-"
 FAST_DISK_NEEDS = 6 << 30
+
+
+environment.keep_in_python()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

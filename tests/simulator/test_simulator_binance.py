@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from simulator.testing import Simulator, running_simulator
-from tests.simulator_client import connect, get, shape
+from tests.simulator_client import Client, connect, get, shape
 
 BUSY = {"binance": [{"symbol": "BTCUSDT", "rate": 20.0}, {"symbol": "ETHUSDT", "rate": 0.2}]}
 # As on developers.binance.com.
@@ -87,13 +87,18 @@ def test_any_symbol_is_acknowledged_and_milliseconds_are_the_default(simulator: 
     asyncio.run(run())
 
 
+async def send_too_much(client: Client) -> None:
+    """The end of the connection is seen while sending, or afterwards."""
+    for number in range(10):
+        await client.send(method="SUBSCRIBE", params=[], id=number)
+    await client.until(lambda frame: False)
+
+
 def test_who_sends_too_much_is_disconnected(simulator: Simulator) -> None:
     async def run() -> None:
         async with connect(simulator.environment()["BINANCE_WS_URL"]) as client:
-            for number in range(10):
-                await client.send(method="SUBSCRIBE", params=[], id=number)
             with pytest.raises(ConnectionError):
-                await client.until(lambda frame: False)
+                await send_too_much(client)
 
     asyncio.run(run())
 
