@@ -15,7 +15,6 @@ from typing import Any
 import click
 import psycopg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.archive import catalog
@@ -27,6 +26,7 @@ from pipeline.core.errors import Unavailable
 from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
+from pipeline.core.progress import Progress
 from pipeline.core.runtime import Stop, now_us, program
 from pipeline.core.settings import OWNER_ROLE, ArchiveSettings, DatabaseSettings, load
 from pipeline.core.times import from_us
@@ -151,14 +151,13 @@ def round_of(
         if one.waits_for:
             done.waiting[one.waits_for] = done.waiting.get(one.waits_for, 0) + 1
     ready = [one for one in found if not one.waits_for]
-    with _progress(bar) as progress:
-        task = progress.add_task("archiving", total=sum(one.rows for one in ready), spans="")
+    with Progress("rows", "rows", bars=bar) as progress:
+        progress.expect("archiving", sum(one.rows for one in ready))
         for one in ready:
             if stop.is_set():
                 break
-            progress.update(task, spans=str(one.span))
             _archive(archive, one, done)
-            progress.update(task, advance=one.rows)
+            progress.advance("archiving", one.rows)
     done.at = from_us(now_us())
     return done
 
@@ -182,18 +181,6 @@ def _archive(archive: Archive, one: Due, done: Round) -> None:
         get_logger().info(
             events.ARCHIVED, span=str(one.span), rows=made.written.rows, bytes=made.written.bytes, again=one.again
         )
-
-
-def _progress(shown: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[spans]}"),
-        disable=not shown,
-    )
 
 
 def _reported(done: Round) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
+from pipeline.core.progress import Progress
 from pipeline.core.runtime import Stop, now_us, program
 from pipeline.core.settings import (
     CommonSettings,
@@ -33,7 +34,6 @@ from producers.dukascopy.follow import Following
 from producers.dukascopy.instruments import Instrument, catalogue, chosen
 from producers.dukascopy.loader import Loader
 from producers.dukascopy.piece import Means
-from producers.dukascopy.progress import Lines, shown
 from venues.dukascopy.settings import DukascopySettings
 
 # How long a load waits while nothing is stored, see `Loader`.
@@ -132,7 +132,7 @@ def _run(
     means = Means(
         feed,
         Backpressure(stop, [state_dir]),
-        Lines() if follow else shown(),
+        Progress("hours", "quotes", bars=False if follow else None),
         stop,
         # Measured: two threads on a folder deliver hours out of order, and the database needs 8 % more for its indexes.
         workers=1 if feed.free else settings.connections,
@@ -155,8 +155,8 @@ def _run(
         if follow:
             following.run()
             return 0
-        jobs = load_all(loader, wanted, request, stop)
-        means.shown.close()
+        with means.progress:
+            jobs = load_all(loader, wanted, request, stop)
         left = report_open(jobs, to_stderr=True)
         return 1 if left or stop.is_set() else 0
     finally:

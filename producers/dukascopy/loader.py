@@ -118,7 +118,7 @@ class Loader:
 
     def load(self, job: Job) -> Job:
         """Load everything available now. Raises `Unavailable` only if stopped before it started."""
-        self.means.shown.begin(job.instrument.product_id, job.hours)
+        self.means.progress.expect(job.instrument.product_id, job.hours)
         try:
             for span in job.spans:
                 for start in range(0, len(span), WINDOW):
@@ -169,7 +169,7 @@ class Loader:
             self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
             plan = self._plan(job, window, known)
-            self.means.shown.begin(
+            self.means.progress.expect(
                 name, -len((plan.accounted | plan.waiting.keys()) - job.accounted - job.waiting.keys())
             )
             job.waiting |= plan.waiting

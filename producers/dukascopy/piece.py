@@ -13,6 +13,7 @@ from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.progress import Progress
 from pipeline.core.stopping import Stopped
 from pipeline.core.times import HOUR_US, us_to_iso
 from pipeline.database.ledger import Hour
@@ -23,7 +24,6 @@ from producers.dukascopy.instruments import VENUE
 from producers.dukascopy.job import Job, Sent
 from producers.dukascopy.looks import Looks
 from producers.dukascopy.plan import Open, Plan
-from producers.dukascopy.progress import Shown
 from producers.dukascopy.quotes import NO_QUOTES
 from schemas.columns import checksum, encode_quote_hour
 from schemas.records import HourHeader
@@ -38,7 +38,7 @@ class Means:
 
     feed: Feed
     backpressure: Backpressure
-    shown: Shown
+    progress: Progress
     stop: threading.Event
     workers: int
     confirm_us: int
@@ -256,4 +256,4 @@ class Piece:
             self._job.quotes += len(quotes)
         metrics.HOURS.labels(VENUE, instrument.product_id, found.status).inc()
         metrics.QUOTES.labels(VENUE, instrument.product_id).inc(len(quotes))
-        self._means.shown.hour(instrument.product_id, len(quotes))
+        self._means.progress.advance(instrument.product_id, 1, len(quotes))

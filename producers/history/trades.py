@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import click
 import psycopg
@@ -21,6 +22,7 @@ from pipeline.broker.publisher import Publisher
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.progress import Progress, Task
 from pipeline.core.retry import retry
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
@@ -28,7 +30,6 @@ from pipeline.core.stopping import ENDED_EARLY, Stopped
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
-from producers.history.progress import LoadProgress
 from producers.history.request import Request, estimate, id_span
 from venues import id_ranges
 from venues.id_ranges import IdRange
@@ -109,13 +110,17 @@ class _Load:
         self._ledger().ask_ids(venue, product, self._filler.asset_class, proof_of(venue), *span)
         missing = self._missing(product, span)
         asked = span[1] - span[0] + 1
-        with LoadProgress(f"{self._source.venue} {product}", asked, asked - id_ranges.size(missing)) as progress:
+        with Progress("trades", "trades") as progress:
+            name = f"{venue} {product}"
+            task = progress.expect(name, asked, already=asked - id_ranges.size(missing))
             try:
-                open_ids = self._fetch(product, span, missing, progress)
+                open_ids = self._fetch(product, span, missing, lambda rows: progress.advance(name, rows))
                 self._flush(product)
             except (Stopped, Unavailable):
                 if self._stop.is_set():
-                    self._say_stopped(product, asked, progress)
+                    self._say_stopped(product, task)
+                    if progress.on_terminal:
+                        click.echo(f"{product}: {task.rows:,} trades loaded of {task.total:,}; {ENDED_EARLY}", err=True)
                 raise
         self._log.info(
             events.LOAD_DONE,
@@ -124,7 +129,7 @@ class _Load:
             first_id=span[0],
             last_id=span[1],
             open=id_ranges.size(open_ids),
-            rows_per_s=round(progress.rate),
+            rows_per_s=round(task.rows_per_s),
         )
         for first, last in open_ids:
             click.echo(
@@ -140,21 +145,21 @@ class _Load:
             )
         return 1 if open_ids or lost else 0
 
-    def _say_stopped(self, product: str, asked: int, progress: LoadProgress) -> None:
+    def _say_stopped(self, product: str, task: Task) -> None:
         """What came before the stop; it is published or in the publisher's hands, which are emptied before the end."""
         self._log.info(
             events.LOAD_DONE,
             product=product,
-            trades=asked,
-            loaded=progress.came,
-            open=max(0, asked - progress.done),
-            rows_per_s=round(progress.rate),
+            trades=task.total,
+            loaded=task.rows,
+            open=max(0, task.total - task.done),
+            rows_per_s=round(task.rows_per_s),
             text=ENDED_EARLY,
         )
-        if progress.on_terminal:
-            click.echo(f"{product}: {progress.came:,} trades loaded of {asked:,}; {ENDED_EARLY}", err=True)
 
-    def _fetch(self, product: str, span: IdRange, missing: list[IdRange], progress: LoadProgress) -> list[IdRange]:
+    def _fetch(
+        self, product: str, span: IdRange, missing: list[IdRange], on_rows: Callable[[int], None]
+    ) -> list[IdRange]:
         """Fetch until nothing is missing; returns the ranges still missing."""
         given: list[IdRange] = []  # published; not requested again in this run
         waits: list[tuple[IdRange, float]] = []  # seen once, and when to check again
@@ -177,7 +182,7 @@ class _Load:
                 cluster = id_ranges.newest_cluster(ready, ONE_WALK)
                 before_us = self._before_us(product, cluster[0][0])
                 filled = self._filler.fill(
-                    product, cluster, before_us, self._request.to_us, budget_s=PIECE_S, on_rows=progress.add
+                    product, cluster, before_us, self._request.to_us, budget_s=PIECE_S, on_rows=on_rows
                 )
                 came = id_ranges.merged([*filled.published, *filled.explained])
                 given = id_ranges.merged([*given, *came])

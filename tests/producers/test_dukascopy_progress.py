@@ -67,7 +67,7 @@ def test_a_log_gets_lines_instead(env: Environment) -> None:
     assert "\x1b" not in done.stdout
     lines = [line for text in done.stdout.splitlines() if (line := json.loads(text))["event"] == "load.progress"]
     assert {line["program"] for line in lines} == {"dukascopy"}  # they come from worker threads
-    assert [line["product"] for line in lines] == ["EUR-USD"] * len(lines)
-    assert lines[0]["hours_done"] < lines[-1]["hours_done"] == lines[-1]["hours"] == 24
-    assert (lines[-1]["quotes"], lines[-1]["seconds_left"]) == (136_741, 0)
-    assert all(line["quotes_per_s"] > 0 for line in lines)
+    assert [line["load"] for line in lines] == ["EUR-USD"] * len(lines)
+    assert lines[0]["done"] < lines[-1]["done"] == lines[-1]["total"] == 24
+    assert (lines[-1]["rows"], lines[-1]["seconds_left"]) == (136_741, 0)
+    assert all(line["rows_per_s"] > 0 for line in lines)
