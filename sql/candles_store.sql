@@ -1,7 +1,7 @@
--- Store the staged candles that go before what is stored: final before running, then the later as_of; the values
--- decide a tie, so that the result is the same in whatever order the messages came. Final candles that are news are
--- left in touched_consensus. The products are locked, so nothing changes between the look and the insert.
--- LATERAL with LIMIT keeps to the index, whatever the planner thinks of the table's size.
+-- Store the staged candles that outrank the stored ones: final before running, then the later as_of; the values break
+-- a tie, so that the result does not depend on the order of the messages. New final candles are left in
+-- touched_consensus. The products are locked, so nothing changes between the look and the insert.
+-- LATERAL with LIMIT makes the planner use the index, whatever it believes about the table's size.
 WITH best AS MATERIALIZED (
     SELECT DISTINCT ON (instrument_id, granularity_s, bucket)
            instrument_id, granularity_s, bucket, open, high, low, close, volume, final = 1 AS final, as_of

@@ -1,4 +1,4 @@
--- The quorum of the run that began last holds; a run of a single exchange only feeds a consensus of several.
+-- The quorum of the latest run applies; a run with a single exchange only contributes to a consensus of several.
 INSERT INTO consensus_quorum AS q (product_id, granularity_s, exchanges, required, as_of)
 VALUES (%(product_id)s, %(granularity_s)s, %(exchanges)s, %(required)s,
         TIMESTAMPTZ 'epoch' + %(as_of_us)s * INTERVAL '1 microsecond')

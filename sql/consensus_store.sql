@@ -1,12 +1,12 @@
 -- The consensus of the buckets in a slice of touched_consensus, recomputed from the stored candles.
 --
--- Taken is who has a final candle, or whose own trades we have: then those, where the ledger has every id of the bucket
--- and its two neighbours; an exchange counts once. A high below a low is put right by taking the greatest and the least
--- of the four prices. From three exchanges on, one is left out whose open, high, low or close is further from the
--- median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal data)
--- and than a hundredth: prices of healthy venues lie within a thousandth, and their median deviation may be next to nothing.
--- Weights are the volumes; where all are zero, all are equal. Prices are rounded to the finest decimals in use at any of
--- the exchanges in this bucket, at least to cents.
+-- An exchange takes part once: with our own trades of it, if the ledger has every id of the bucket and its two
+-- neighbours, otherwise with its final candle. A high below a low is corrected by taking the greatest and the least of
+-- the four prices. With three exchanges or more, one is left out if its open, high, low or close is further from the
+-- median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal data) and
+-- than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation may be almost zero.
+-- Weights are the volumes, or equal if all are zero. Prices are rounded to the finest decimals in use at any of the
+-- exchanges in this bucket, at least to cents.
 WITH wanted AS MATERIALIZED (
     SELECT DISTINCT consensus_id, bucket FROM touched_consensus WHERE n BETWEEN %(first)s AND %(last)s
 ), seats AS MATERIALIZED (
@@ -47,7 +47,7 @@ WITH wanted AS MATERIALIZED (
     WHERE NOT EXISTS (
         SELECT FROM traded t WHERE t.consensus_id = w.consensus_id AND t.bucket = w.bucket AND t.bit = s.bit)
 ), doubtful AS MATERIALIZED (
-    -- Where all prices lie within a hundredth nobody can be left out, so medians are computed for few buckets only.
+    -- If all prices lie within 1 %, none can be left out, so medians are computed for few buckets only.
     SELECT consensus_id, bucket FROM present GROUP BY 1, 2
     HAVING count(*) >= 3 AND (
         max(open) - min(open) > 0.01 * min(open) OR max(high) - min(high) > 0.01 * min(high)

@@ -1,4 +1,4 @@
--- Buckets that our own trades complete, though the consensus was made without them.
+-- Buckets that our own trades complete now, although the consensus was computed without them.
 INSERT INTO touched_consensus (consensus_id, bucket)
 SELECT DISTINCT q.consensus_id, time_bucket(q.granularity_s * INTERVAL '1 second', m.bucket)
 FROM consensus_quorum q

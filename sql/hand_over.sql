@@ -1,4 +1,4 @@
--- Give the database's owner what a superuser made here before there was one. Chunks follow their hypertable.
+-- Hand objects that a superuser created here over to the database's owner. Chunks follow their hypertable.
 DO $hand_over$
 DECLARE
     owner name := (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database());

@@ -1,6 +1,6 @@
--- A head as its witness tells it, on the database's clock. The first head of an instrument begins its live span: at what the
--- stream showed first, after what is stored already. With it comes how far the venue's clock is from ours, where that was
--- measured.
+-- Store a head as its witness reports it, by the database's clock. The first head of an instrument begins its live span:
+-- at the first id that the stream showed, after what is stored already. The offset between the venue's clock and ours
+-- comes with it, if it was measured.
 WITH live AS (
     UPDATE trade_coverage SET live_from = %(from_id)s
     WHERE instrument_id = %(instrument)s AND live_from IS NULL

@@ -1,4 +1,4 @@
--- An explanation never covers what is stored: ids of staged trades are removed from holes.
+-- An explanation never covers a stored trade: remove the ids of staged trades from the holes.
 WITH batch AS MATERIALIZED (
     SELECT instrument_id, min(trade_id) AS low, max(trade_id) AS high FROM staged_trades GROUP BY 1
 ), wrong AS (

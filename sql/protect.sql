@@ -1,10 +1,10 @@
--- What PostgreSQL and TimescaleDB let everybody do and nobody needs here. Run at every start, because an update of the
--- extension grants its new functions to everybody again; does nothing where there is nothing to take. It needs a
--- superuser: where the pipeline comes as none, `scripts/doctor` says that somebody has to run it (psql -f).
+-- Revoke what PostgreSQL and TimescaleDB allow everybody and nobody needs here. Runs at every start, because an update of
+-- the extension grants its new functions to everybody again. It needs a superuser: if the pipeline does not connect as
+-- one, `scripts/doctor` says that somebody has to run it (psql -f).
 --
--- The extension's functions: TimescaleDB 2.19 lets whoever may only read drop a chunk through
--- _timescaledb_functions.drop_chunk. What may change anything is declared volatile, so of these only the ones named here,
--- which measure, show or convert, stay with everybody; the tables' owner has them all.
+-- The extension's functions: TimescaleDB 2.19 lets a role that may only read drop a chunk through
+-- _timescaledb_functions.drop_chunk. Functions that can change something are declared volatile, so of these everybody
+-- keeps only the ones named here, which measure, show or convert; the tables' owner keeps them all.
 DO $protect$
 DECLARE
     one record;

@@ -1,5 +1,5 @@
--- Spans that the archive works on or holds, of which hours were stored or replaced. Where the rows are in a file only, it is
--- not to be read for these hours any more. By ctid, so that the index is used without statistics.
+-- Mark the spans of the archive in which hours were stored or replaced. If the rows are in a file only, the file is no
+-- longer read for these hours. By ctid, so that the index is used without statistics.
 UPDATE archive_spans span SET
     changes = changes + 1,
     replaced = CASE WHEN in_tables THEN replaced ELSE replaced + (

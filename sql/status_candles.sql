@@ -1,4 +1,4 @@
--- Candles of exchanges: how many are covered by answers, the newest final one and how long ago it closed.
+-- Candles of exchanges: how many are covered by answers, the newest final one, and how long ago it closed.
 SELECT i.venue, i.product_id, s.granularity_s,
        (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint FROM unnest(range_agg(s.covered)) r) / s.granularity_s
            AS covered,

@@ -1,4 +1,4 @@
--- Since 0 means: since the last ticker that is stored before this one, if there is one.
+-- `since` 0 stands for the last ticker stored before this one, if there is one.
 INSERT INTO holes (instrument_id, from_ts, to_ts, reason, confirmed_at)
 SELECT %(instrument)s, missed.since, missed.until, 'not_listening', TIMESTAMPTZ 'epoch' + %(now)s * INTERVAL '1 microsecond'
 FROM (

@@ -1,5 +1,5 @@
 -- Store the staged tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The
--- instruments are locked before, so two writers cannot both find a key new.
+-- instruments are locked first, so two writers cannot both find a key new.
 WITH fresh AS MATERIALIZED (
     SELECT DISTINCT ON (s.instrument_id, s.ts, s.seq) s.*
     FROM staged_tickers s

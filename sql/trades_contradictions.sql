@@ -1,6 +1,6 @@
--- Staged trades whose id is stored with another price, quantity or time (more than 2 us apart: a venue's two ways of
--- telling one trade's time differ by that). Of trades that are proven by time windows REST may tell the second only
--- (Bitstamp). An id that retention dropped is no contradiction.
+-- Staged trades whose id is stored with another price, quantity or time. Times may differ by 2 us, as a venue's stream and
+-- REST do; for trades proven by time windows by a second, because REST may give whole seconds only (Bitstamp). An id that
+-- retention dropped is no contradiction.
 SELECT s.row, t.ts, t.price, t.quantity
 FROM staged_trades s
 JOIN instruments i USING (instrument_id)

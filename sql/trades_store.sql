@@ -1,5 +1,5 @@
 -- Store the staged trades that the ledger does not contain, with their candles and the ledger itself, in one statement.
--- The coverage rows are locked before (sql/trades_lock.sql), so this statement's snapshot sees the last writer's work.
+-- The coverage rows are locked first (sql/trades_lock.sql), so this statement's snapshot sees what other writers committed.
 WITH fresh AS MATERIALIZED (
     SELECT DISTINCT ON (s.instrument_id, s.trade_id) s.*
     FROM staged_trades s JOIN trade_coverage c USING (instrument_id)

@@ -1,7 +1,7 @@
--- Views for people. This file is run whole whenever its text changed, so every statement is repeatable.
+-- Views for people. The whole file runs whenever its text changes, so every statement is repeatable.
 
--- Candles of every time frame: made from the one-minute candles, from one hour on from the hourly ones, so that a day
--- costs 24 rows. A condition on bucket, venue or product_id reaches the tables' index.
+-- Candles of every time frame: built from the one-minute candles, from 1h on from the hourly ones, so that a day costs
+-- 24 rows. A condition on bucket, venue or product_id uses the tables' index.
 DO $views$
 DECLARE
     frame record;
@@ -73,8 +73,8 @@ UNION ALL
 SELECT q.ts, i.venue || ' quotes', i.product_id, NULL, NULL, NULL, q.bid, q.ask
 FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%';
 
--- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are (also) in the
--- tables, and who reads both takes them from there.
+-- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are in the tables
+-- too, and whoever reads both tiers takes them from there.
 DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked,
     archive_only, archived;
 CREATE VIEW archived AS
@@ -85,8 +85,8 @@ JOIN archive_spans s USING (instrument_id, kind, from_ts)
 JOIN instruments i USING (instrument_id)
 WHERE f.ended_at IS NULL;
 
--- The time of which the rows are to be read from files: what the tables have of it came later, besides, and is in no file
--- yet. Hours of quotes that were replaced since are not part of it.
+-- The time for which rows are read from files; rows of it in the tables came later and are in no file yet. Hours of quotes
+-- that were replaced since are not part of it.
 CREATE VIEW archive_only AS
 SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
 FROM (
@@ -95,17 +95,17 @@ FROM (
     FROM archive_spans JOIN instruments USING (instrument_id) WHERE NOT in_tables GROUP BY 1, 2, 3, 4
 ) spans;
 
--- What shows of one kind of data that nothing is missing, by what is known of its instrument: NULL where nothing does. Trades
--- are not proven by hours, hours of quotes not by ids, and tickers are samples of any venue.
+-- How the completeness of one kind of data is proven, given its instrument; NULL if it cannot be. Trades are not proven by
+-- hours, quotes not by ids, and tickers are samples at any venue.
 CREATE OR REPLACE FUNCTION proof_of(kind text, proof text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE kind WHEN 'trades' THEN nullif(proof, 'hours')
                      WHEN 'quotes' THEN CASE WHEN proof IN ('hours', 'sampled') THEN proof END
                      ELSE 'sampled' END
 $$;
 
--- The trade ids that are accounted for: those loads were told to bring, and from the first of the live stream on what the
--- venue is known to have. What a venue has shown within the last 10 s may still be on its way. A stored id above
--- what the venue has confirmed within the last minute says nothing about those below it: it may be an error.
+-- The trade ids that must be accounted for: those that loads were told to bring, and from the first id of the live stream on
+-- all that the venue is known to have. Ids that the venue showed within the last 10 s may still be on their way. A stored
+-- id above what the venue confirmed within the last minute says nothing about those below it: it may be an error.
 CREATE VIEW trade_asked AS
 SELECT c.instrument_id,
        CASE WHEN c.live_from IS NULL AND isempty(c.asked) THEN int8multirange(range_merge(c.ids))  -- nobody said
@@ -121,8 +121,7 @@ CROSS JOIN LATERAL (
                    THEN c.ids * int8multirange(int8range(NULL, h.newest_id, '[]')) ELSE c.ids END) - 1) AS id
 ) upto;
 
--- Asked ids that are neither stored nor explained by somebody who looked at the venue. Ids that do not follow each other
--- by the venue's rules say nothing.
+-- Asked ids that are neither stored nor explained by a signed finding. Only for venues whose ids are contiguous.
 CREATE VIEW trade_gaps AS
 SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS first_id, upper(gap) - 1 AS last_id,
        upper(gap) - lower(gap) AS missing
@@ -135,14 +134,13 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap
 WHERE i.proof = 'contiguous ids';
 
--- The same of trades that are proven by time: what loads were told to bring, and the live stream up to the last moment that
--- is proven.
+-- The same for trades proven by time: what loads were told to bring, and the live stream up to the last proven moment.
 CREATE VIEW trade_time_asked AS
 SELECT w.instrument_id,
        CASE WHEN w.live_from < upper(w.proven) THEN w.asked + tstzmultirange(tstzrange(w.live_from, upper(w.proven)))
             ELSE w.asked END AS times,
        w.proven, w.live_from IS NOT NULL AS live,
-       -- The end of the proof is by the venue's clock, which may be ahead, the check by ours: the earlier one counts.
+       -- The proof ends by the venue's clock, which may be ahead, the check is by ours: the earlier one counts.
        CASE WHEN w.live_from < upper(w.proven) AND w.checked_at IS NOT NULL
             THEN least(upper(w.proven), w.checked_at) END AS checked_at
 FROM trade_windows w JOIN instruments i USING (instrument_id)
@@ -158,13 +156,13 @@ CROSS JOIN LATERAL (
 ) explained
 CROSS JOIN LATERAL unnest(a.times - a.proven - explained.times) AS gap;
 
--- Time in which nobody listened to what is sampled: it never comes again.
+-- Time in which no stream of samples was received; such samples cannot be fetched later.
 CREATE VIEW missed_time AS
 SELECT i.instrument_id, i.venue, i.product_id, h.from_ts, h.to_ts
 FROM holes h JOIN instruments i USING (instrument_id) WHERE h.reason = 'not_listening';
 
--- The hours of quotes that are accounted for: those loads were told to bring, and where somebody follows, every hour that
--- ended two hours ago (the vendor publishes an hour up to an hour after its end).
+-- The hours of quotes that must be accounted for: those that loads were told to bring, and for followed instruments every
+-- hour that ended two hours ago (the vendor publishes an hour up to an hour after its end).
 CREATE VIEW quote_asked AS
 SELECT k.instrument_id, r.follow_from IS NOT NULL AS follows,
        CASE WHEN r.follow_from IS NOT NULL AND r.follow_from < upto.hour

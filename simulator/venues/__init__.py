@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @cache
 def listings() -> dict[str, Listing]:
-    """By name."""
+    """Return how each venue lists products, by the venue's name."""
     names = sorted(file.parent.name for file in Path(__file__).parent.glob("*/listing.py"))
     return {name: import_module(f"simulator.venues.{name}.listing").LISTING for name in names}
 
 
 @cache
 def sites() -> dict[str, Site]:
-    """By name."""
+    """Return what runs for each venue, by its name."""
     return {name: import_module(f"simulator.venues.{name}.site").SITE for name in listings()}
 
 
 def trading() -> list[str]:
-    """Names of those that trade."""
+    """Return the names of the venues that trade."""
     return [name for name, listing in listings().items() if listing.decimals]

@@ -1,5 +1,5 @@
--- The hours of a day of quotes by what the ledger says of them, with how many quotes they have and how many the vendor
--- corrected later. NULL: nobody asked for the hour, or it is not there yet.
+-- The hours of a day of quotes by their state in the ledger, with the number of quotes and of later corrections by the
+-- vendor. State NULL: the hour was not asked for, or is not loaded yet.
 SELECT q.state::text AS state, count(*) AS hours, coalesce(sum(q.ticks), 0)::bigint AS rows,
        count(*) FILTER (WHERE q.revision > 0) AS corrected
 FROM generate_series(%(from)s::timestamptz, %(from)s + INTERVAL '23 hours', INTERVAL '1 hour') AS hour

@@ -1,5 +1,5 @@
--- Of a day of trades that are proven by time: which times are neither proven nor explained, and how many seconds are
--- explained, by reason.
+-- For a day of trades proven by time windows: the times that are neither proven nor explained, and the explained seconds by
+-- reason.
 WITH day AS (
     SELECT tstzmultirange(tstzrange(%(from)s, %(to)s)) AS times,
            coalesce((SELECT proven FROM trade_windows WHERE instrument_id = %(instrument)s), '{}') AS proven

@@ -1,6 +1,6 @@
--- Of the ids from the one before a day's first trade to the one after its last: which are neither stored nor explained, and
--- how many between the two are explained, by reason. No trade need follow where the venue said after the day's end that
--- there was none.
+-- Between the id before a day's first trade and the id after its last: the ids that are neither stored nor explained, and
+-- the number of explained ids by reason. No trade need follow if the venue confirmed after the day's end that there was
+-- none.
 WITH asked AS (
     SELECT c.ids AS stored,
            int8multirange(int8range(greatest(%(first)s - 1, 1),

@@ -1,4 +1,4 @@
--- Months of candles that are over, have rows and are in no file yet or changed since, and whether all of them are final.
+-- Past months with candles that are in no file yet or changed since, and whether all candles are final.
 WITH spans AS (
     SELECT instrument_id, min(bucket) AS first, max(bucket) AS last FROM exchange_candles GROUP BY 1
 ), months AS (

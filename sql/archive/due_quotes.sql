@@ -1,5 +1,5 @@
--- Days of quotes and tickers that are over, have rows and are in no file yet or changed since, and whether each hour that was asked for
--- is accounted for. Tickers are samples: of them nothing is missing.
+-- Past days with quotes or tickers that are in no file yet or changed since, and whether each hour that was asked for is
+-- accounted for. Tickers are samples, so none is ever missing.
 WITH days AS (
     SELECT c.instrument_id, time_bucket('1 day', c.bucket) AS day, sum(c.ticks)::bigint AS rows
     FROM quote_candle_1h c

@@ -1,6 +1,6 @@
--- Days of trades that are over, have rows and are in no file yet or changed since, and whether nothing is missing in them. A gap lies
--- between the times of its neighbours, an hour more on either side, because times do not strictly follow the ids; a
--- neighbour that is only in the archive is found there by its id. Too early costs nothing but another version later.
+-- Past days with trades that are in no file yet or changed since, and whether nothing is missing in them. A gap lies
+-- between the times of its neighbours, plus an hour on either side, because times do not strictly follow ids; a neighbour
+-- that is only in the archive is found there by its id. Archiving too early costs only another version later.
 WITH days AS (
     SELECT c.instrument_id, time_bucket('1 day', c.bucket) AS day, sum(c.ticks)::bigint AS rows
     FROM trade_candle_1h c
@@ -20,8 +20,8 @@ WITH days AS (
     UNION ALL
     SELECT instrument_id, from_ts, to_ts FROM trade_time_gaps  -- of what is proven by time
 ), known AS (
-    -- Up to here what is stored is all there is: the newest trade, or the moment for which the venue said so. What is
-    -- sampled, and what nobody can prove, is never known to be whole.
+    -- What is stored is complete up to here: the newest trade, or the moment for which the venue confirmed it. Samples,
+    -- and trades without a proof, are never known to be complete.
     SELECT c.instrument_id,
            CASE WHEN i.proof IN ('time windows', 'sequence per connection')
                 THEN CASE WHEN w.live THEN coalesce(w.checked_at, '-infinity') ELSE 'infinity' END

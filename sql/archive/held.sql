@@ -1,5 +1,5 @@
--- What keeps a chunk of a table: hours with rows (by the candles, which are kept in the rows' own transaction) of days that
--- are in no span, and spans that changed since they were archived, are pinned, or reach into time that is kept.
+-- What retention must not drop: hours with rows (known from the candles, which are stored in the rows' transaction) of days
+-- that are in no span, and spans that changed since they were archived, are pinned, or reach into the time to keep.
 SELECT i.venue, i.product_id, min(h.day) AS day, 'not archived' AS why
 FROM (
     SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM {candles}

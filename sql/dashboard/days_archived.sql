@@ -1,4 +1,4 @@
--- Days whose rows are in a file that is up to date, or in a file only.
+-- Days whose rows are in an up-to-date file, or in a file only.
 SELECT day::date AS day, in_tables
 FROM archived
 CROSS JOIN LATERAL generate_series(greatest(from_ts, %(from)s), least(to_ts, %(to)s) - INTERVAL '1 day', INTERVAL '1 day') AS day

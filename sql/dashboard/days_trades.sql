@@ -1,5 +1,5 @@
--- Trades of each day, and how many of them came by a repair. These are counted by reading all: a million in 0.6 s
--- while 16 processes want the same two cores. Of days further back it is not known (NULL).
+-- Trades of each day, and how many of them were repaired. Repaired ones are counted by reading all trades (a million in
+-- 0.6 s while 16 processes compete for two cores), so for older days the number is unknown (NULL).
 WITH days AS (
     SELECT time_bucket('1 day', bucket) AS day, sum(ticks) AS rows FROM trade_candle_1h
     WHERE instrument_id = %(id)s AND bucket >= %(from)s AND bucket < %(to)s GROUP BY 1

@@ -1,4 +1,4 @@
--- Time in which trades are not proven, or which somebody who looked at the venue has explained; missing ones first.
+-- Time in which trades are missing or explained; missing time first.
 WITH spans AS (
     SELECT from_ts, to_ts, 'missing' AS state, 'not proven' AS reason FROM trade_time_gaps WHERE instrument_id = %(id)s
     UNION ALL

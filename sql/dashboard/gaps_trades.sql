@@ -1,4 +1,4 @@
--- Trades that are missing or explained, as the time between the stored neighbours; missing ones first. Where none is stored
+-- Trades that are missing or explained, as the time between their stored neighbours; missing ones first. If none is stored
 -- after them (the stream stopped), they are missing up to now.
 WITH spans AS (
     SELECT first_id, last_id, 'missing' AS state, 'asked for again' AS reason

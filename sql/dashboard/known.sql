@@ -1,5 +1,5 @@
--- Whether an instrument is streamed or followed, up to when the venue has confirmed what is counted, and whether that is
--- long enough ago for it not to be known any more.
+-- Whether an instrument is live, up to when the venue has confirmed the counts, and whether that is too long ago to
+-- know them now.
 SELECT a.live, a.checked_at AS proven_until,
        a.live AND NOT coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS unknown
 FROM trade_asked a JOIN instruments i USING (instrument_id)

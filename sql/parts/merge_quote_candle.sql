@@ -1,4 +1,4 @@
--- Quotes into a stored candle `c`. Open and close belong to the least and the greatest (ts, seq).
+-- Merge quotes into a stored candle `c`. Open and close belong to the least and the greatest (ts, seq).
 open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.open ELSE c.open END,
 ask_open = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.ask_open ELSE c.ask_open END,
 first_seq = CASE WHEN (excluded.first_ts, excluded.first_seq) < (c.first_ts, c.first_seq) THEN excluded.first_seq ELSE c.first_seq END,

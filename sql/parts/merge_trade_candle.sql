@@ -1,4 +1,4 @@
--- Ticks into a stored candle `c`. Open and close belong to the least and the greatest id.
+-- Merge trades into a stored candle `c`. Open and close belong to the least and the greatest id.
 open = CASE WHEN excluded.first_id < c.first_id THEN excluded.open ELSE c.open END,
 close = CASE WHEN excluded.last_id > c.last_id THEN excluded.close ELSE c.close END,
 high = greatest(c.high, excluded.high), low = least(c.low, excluded.low),

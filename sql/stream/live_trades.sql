@@ -1,4 +1,4 @@
--- The stored candles of some moments and the ids that they are made of, of one snapshot. See parts/candles_of_moments.
+-- The stored candles of some moments and the ids in them, from one snapshot. See parts/candles_of_moments.
 SELECT v.ids AS covered, v.top, c.bucket, c.open, c.high, c.low, c.close, c.volume, c.turnover, c.ticks,
        c.bucket AS first_ts, c.first_id AS first, c.bucket AS last_ts, c.last_id AS last
 FROM (

@@ -33,7 +33,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 @lru_cache(maxsize=8)
 def packed(tape: Tape, name: str, first: int, last: int, holes: tuple[tuple[int, int], ...]) -> bytes:
-    """The file with the trades `first..last`, without those in `holes` (ns, the end excluded)."""
+    """Return the zip with trades `first` to `last`, without those in `holes` (times in ns, the end excluded)."""
     lines = []
     for trade in tape.trades(first, last).rows():
         if any(start <= trade.ts_ns < end for start, end in holes):
@@ -49,7 +49,7 @@ def packed(tape: Tape, name: str, first: int, last: int, holes: tuple[tuple[int,
 
 
 class BinanceArchive:
-    """The handler."""
+    """HTTP handler of the archive."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -38,13 +38,13 @@ def error(code: int, text: str, status: int = 400) -> web.Response:
 
 
 def policy() -> Policy:
-    """1,200 requests a minute, which is what 6,000 of weight give for long answers."""
+    """Allow 1,200 requests a minute: what a weight of 6,000 gives for long answers."""
     refusal = "Too much request weight used; current limit is 6000 request weight per 1 MINUTE."
     return Policy("binance", PREFIX, lambda: error(-1003, refusal, 429), rate=20.0, burst=100.0)
 
 
 class BinanceRest:
-    """The handlers."""
+    """HTTP handlers of the REST API."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -89,7 +89,7 @@ class BinanceRest:
         return web.json_response(head | {"symbols": symbols})
 
     async def exchange_info(self, request: web.Request) -> web.Response:
-        """All markets, or those that `symbol` or `symbols` names; one of them that there is not refuses them all."""
+        """Return all markets, or those named by `symbol` or `symbols`; one unknown name refuses the request."""
         query, markets = request.query, {p.symbol: self._market(p) for p in self.world.products("binance")}
         try:
             asked = (
@@ -107,7 +107,7 @@ class BinanceRest:
         return self._info([])
 
     async def klines(self, request: web.Request) -> web.Response:
-        """Oldest first; with startTime the first `limit` candles from there, without it the latest."""
+        """Return candles, oldest first: with startTime the first `limit` from there, otherwise the latest."""
         query = request.query
         tape = self.world.tape("binance", query.get("symbol", ""))
         if tape is None:

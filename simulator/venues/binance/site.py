@@ -1,4 +1,4 @@
-"""The running parts of the venue."""
+"""What runs for this venue."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MAX_PER_S = 5.0
 
 
 def trade_frame(tape: Tape, trade: Trade, event: int, at: int) -> str:
-    """`event` and `at` are times in the connection's unit."""
+    """Return a trade frame; `event` and `at` are times in the connection's unit."""
     price, quantity, _ = price_and_sizes(tape, trade)
     maker = "false" if trade.buy else "true"
     return (
@@ -40,7 +40,7 @@ def trade_frame(tape: Tape, trade: Trade, event: int, at: int) -> str:
 
 
 def book_ticker_frame(source: FrameSource, now_ns: int) -> str:
-    """Best bid and ask at a time; `u` counts the moves of the tape's quotes."""
+    """Return best bid and ask at a time; `u` counts the moves of the tape's quotes."""
     tape, product = source.tape, source.tape.product
     scale = 10 ** (8 - product.price_decimals)
     bid, ask = (fixed(price * scale, 8) for price in tape.bid_ask(now_ns))
@@ -50,7 +50,7 @@ def book_ticker_frame(source: FrameSource, now_ns: int) -> str:
 
 
 def mini_ticker_frame(source: FrameSource, now_ns: int, event: int) -> str:
-    """The figures over a day are plausible only."""
+    """Return a mini ticker; its 24-hour figures are merely plausible."""
     tape, product = source.tape, source.tape.product
     scale = 10 ** (8 - product.price_decimals)
     last, before = source.last_price * scale, tape.bid_ask(now_ns - 86_400 * SECOND_NS)[0] * scale
@@ -70,7 +70,7 @@ def mini_ticker_frame(source: FrameSource, now_ns: int, event: int) -> str:
 
 
 class BinanceStream(StreamVenue):
-    """The endpoint. Who sends more than five messages a second, pongs included, is disconnected."""
+    """WebSocket endpoint. A client that sends more than five messages a second, pongs included, is disconnected."""
 
     venue = "binance"
     connects_allowed = (1.0, 300.0)
@@ -184,7 +184,7 @@ class BinanceStream(StreamVenue):
                     connection.send_data(frame, "bookTicker", symbol)
 
     def _say_goodbye(self, listeners: list[Connection], now_ns: int, notice_s: float) -> None:
-        """As after 24 hours: announced, then closed with the protocol's own goodbye."""
+        """Announce the end as the venue does after 24 hours, then close with a close frame."""
 
         async def end(connection: Connection) -> None:
             await asyncio.sleep(notice_s)

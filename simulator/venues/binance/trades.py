@@ -27,7 +27,7 @@ WEIGHTS = {"trades": 25, "historicalTrades": 25, "aggTrades": 4}
 
 
 def price_and_sizes(tape: Tape, trade: Trade) -> tuple[str, str, str]:
-    """Price, quantity and quote quantity, eight decimals each as the venue writes them."""
+    """Return price, quantity and quote quantity, each with eight decimals as the venue writes them."""
     product = tape.product
     price = trade.price * 10 ** (8 - product.price_decimals)
     quantity = trade.quantity * 10 ** (8 - product.quantity_decimals)
@@ -35,7 +35,7 @@ def price_and_sizes(tape: Tape, trade: Trade) -> tuple[str, str, str]:
 
 
 def last_ids(tape: Tape, first: int, newest: int, count: int) -> list[Trade]:
-    """Up to `count` trades from `first` on; a hole shortens what a range of ids holds, so more is read."""
+    """Return up to `count` trades from id `first` on, reading past holes."""
     wanted = count
     while len(found := tape.trades(first, min(newest, first + wanted - 1))) < count and first + wanted <= newest:
         wanted += count
@@ -43,7 +43,7 @@ def last_ids(tape: Tape, first: int, newest: int, count: int) -> list[Trade]:
 
 
 class BinanceTrades:
-    """The handlers."""
+    """HTTP handlers of the trades."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -66,7 +66,7 @@ class BinanceTrades:
         return ts_ns // (NS_OF_US if unit == "MICROSECOND" else NS_OF_MS)
 
     async def trades(self, request: web.Request) -> web.Response:
-        """The newest; `historicalTrades` also from an id on."""
+        """Return the newest trades; `historicalTrades` also those from an id on."""
         query, historical = request.query, request.path.endswith("historicalTrades")
         if historical and self.world.config.binance_key_wanted and "X-MBX-APIKEY" not in request.headers:
             return error(-2014, "API-key format invalid.", 401)
@@ -98,7 +98,7 @@ class BinanceTrades:
         return self._answer(request, elements)
 
     async def aggregates(self, request: web.Request) -> web.Response:
-        """From `startTime` on, or the newest."""
+        """Return aggregate trades from `startTime` on, or the newest."""
         query = request.query
         tape = self.world.tape("binance", query.get("symbol", ""))
         if tape is None:

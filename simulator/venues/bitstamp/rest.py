@@ -22,7 +22,7 @@ REACHES_S = {"minute": 60, "hour": 3600, "day": 86_400}
 
 
 def policy() -> Policy:
-    """10,000 requests in 10 minutes."""
+    """Allow 10,000 requests in 10 minutes."""
 
     def refusal() -> web.Response:
         return web.json_response({"reason": "Rate limit exceeded", "status": "error", "code": "400.002"}, status=429)
@@ -31,7 +31,7 @@ def policy() -> Policy:
 
 
 class BitstampRest:
-    """The handlers."""
+    """HTTP handlers of the REST API."""
 
     def __init__(self, world: World) -> None:
         self.world = world

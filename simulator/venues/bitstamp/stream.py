@@ -30,7 +30,7 @@ def _frame(event: str, channel: str, data: Any) -> str:
 
 
 def trade_frame(world: World, source: FrameSource, trade: Trade) -> str:
-    """One trade."""
+    """Return the frame of one trade."""
     product = source.tape.product
     price, amount = fixed(trade.price, product.price_decimals), fixed(trade.quantity, product.quantity_decimals)
     data = {
@@ -49,7 +49,7 @@ def trade_frame(world: World, source: FrameSource, trade: Trade) -> str:
 
 
 def book_frame(source: FrameSource, now_ns: int) -> str:
-    """The book at a time."""
+    """Return the frame of the order book at a time."""
     tape, product = source.tape, source.tape.product
     (bid, ask), sizes = tape.bid_ask(now_ns), tape.bid_ask_quantity(now_ns)
     size_texts = [fixed(size, product.quantity_decimals) for size in sizes]
@@ -62,7 +62,7 @@ def book_frame(source: FrameSource, now_ns: int) -> str:
 
 
 class BitstampStream(StreamVenue):
-    """The endpoint."""
+    """WebSocket endpoint."""
 
     venue = "bitstamp"
     connects_allowed = (1.0, 300.0)
@@ -128,7 +128,7 @@ class BitstampStream(StreamVenue):
         return symbol in connection.subscribed.get(channel, ()) and not connection.muted(channel, symbol)
 
     def _ask_to_reconnect(self, listeners: list[Connection]) -> None:
-        """Who does not go by itself is disconnected a second later."""
+        """Ask the client to reconnect and disconnect it a second later."""
 
         async def end(connection: Connection) -> None:
             await asyncio.sleep(1.0)

@@ -47,7 +47,7 @@ def policy(config: Config) -> Policy:
 
 
 class CoinbaseApi:
-    """The handlers."""
+    """HTTP handlers of the Advanced Trade REST API."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -101,7 +101,7 @@ class CoinbaseApi:
         return web.json_response(self._product(self._tape(request).product))
 
     async def candles(self, request: web.Request) -> web.Response:
-        """Newest first, both ends included, at most 350."""
+        """Return at most 350 candles, newest first, both ends included."""
         tape, query = self._tape(request), request.query
         until_ns = self.world.visible_until_ns("coinbase", tape.product.symbol)
         width_s = WIDTHS_S.get(query.get("granularity", ""))
@@ -130,7 +130,7 @@ class CoinbaseApi:
         return web.json_response({"candles": rows[: int(query.get("limit", MAX_CANDLES))]})
 
     async def ticker(self, request: web.Request) -> web.Response:
-        """The latest trades, newest first, maker's side."""
+        """Return the latest trades, newest first, with the maker's side."""
         tape = self._tape(request)
         product, until_ns = tape.product, self.world.visible_until_ns("coinbase", tape.product.symbol)
         last = tape.last_id_at(until_ns)

@@ -38,7 +38,7 @@ def policy(config: Config) -> Policy:
 
 
 def trade_json(product: Product, trade: Trade) -> dict[str, Any]:
-    """`side` is the maker's; prices and sizes are written with eight decimals."""
+    """Return a trade: `side` is the maker's, prices and sizes have eight decimals."""
     price = fixed(trade.price * 10 ** (8 - product.price_decimals), 8)
     return {
         "trade_id": trade.trade_id,
@@ -50,7 +50,7 @@ def trade_json(product: Product, trade: Trade) -> dict[str, Any]:
 
 
 def moment_s(text: str) -> float:
-    """Unix seconds or an ISO time; ValueError for anything else."""
+    """Parse Unix seconds or an ISO time. Raises `ValueError` for anything else."""
     try:
         return float(text)
     except ValueError:
@@ -59,7 +59,7 @@ def moment_s(text: str) -> float:
 
 
 class CoinbaseRest:
-    """The handlers. A request without a User-Agent is refused."""
+    """HTTP handlers of the REST API. A request without a User-Agent is refused."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -115,7 +115,7 @@ class CoinbaseRest:
         return web.json_response(self._product_json(self._tape(request).product))
 
     async def trades(self, request: web.Request) -> web.Response:
-        """Newest first. `after=X`: older than X; `before=X`: newer than X, of which the newest page."""
+        """Return trades, newest first. `after=X`: older than X; `before=X`: the newest page of those newer than X."""
         tape = self._tape(request)
         newest = tape.last_id_at(self.world.visible_until_ns("coinbase", tape.product.symbol))
         try:
@@ -158,7 +158,7 @@ class CoinbaseRest:
         return web.json_response(fields)
 
     async def candles(self, request: web.Request) -> web.Response:
-        """Rows `[time, low, high, open, close, volume]`, newest first; buckets without trades are missing."""
+        """Return rows `[time, low, high, open, close, volume]`, newest first; buckets without trades are missing."""
         tape = self._tape(request)
         until_ns = self.world.visible_until_ns("coinbase", tape.product.symbol)
         now_s = until_ns // SECOND_NS

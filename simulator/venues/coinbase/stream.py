@@ -32,7 +32,7 @@ _BUSY_TRADES_PER_S = 20.0
 
 
 def trade_json(tape: Tape, trade: Trade) -> str:
-    """One element of `trades`; `side` is the resting order's, the opposite of the taker's."""
+    """Return one element of `trades`; `side` is the resting order's, the opposite of the taker's."""
     product = tape.product
     return (
         f'{{"product_id":"{product.symbol}","trade_id":"{trade.trade_id}",'
@@ -43,13 +43,13 @@ def trade_json(tape: Tape, trade: Trade) -> str:
 
 
 def trades_event(tape: Tape, trades: list[Trade], kind: str) -> str:
-    """An event with the trades given oldest first, written newest first."""
+    """Return an event with `trades`, given oldest first, written newest first."""
     elements = ",".join(trade_json(tape, trade) for trade in reversed(trades))
     return f'{{"type":"{kind}","trades":[{elements}]}}'
 
 
 def ticker_event(source: FrameSource, now_ns: int, kind: str) -> str:
-    """Price and quotes are the tape's; the figures over a day and a year are plausible only."""
+    """Return a ticker: price and quotes are the tape's, figures over a day and a year are merely plausible."""
     tape, product = source.tape, source.tape.product
     decimals = product.price_decimals
     bid, ask = tape.bid_ask(now_ns)
@@ -76,7 +76,7 @@ def ticker_event(source: FrameSource, now_ns: int, kind: str) -> str:
 
 
 def candles_event(tape: Tape, now_ns: int, kind: str, count: int) -> str:
-    """The latest five-minute candles, oldest first, the running one last."""
+    """Return the latest five-minute candles, oldest first, the running one last."""
     product = tape.product
     newest_s = now_ns // SECOND_NS // CANDLE_S * CANDLE_S
     elements = []
@@ -95,7 +95,7 @@ def candles_event(tape: Tape, now_ns: int, kind: str, count: int) -> str:
 
 
 class CoinbaseStream(StreamVenue):
-    """The endpoint. `sequence_num` counts all frames of a connection, also those that a fault then takes away."""
+    """WebSocket endpoint. `sequence_num` counts all frames of a connection, also those that a fault then drops."""
 
     venue = "coinbase"
     connects_allowed = (8.0, 8.0)

@@ -12,7 +12,7 @@ MAX_LIFE_S = 120
 
 
 class TokenError(Exception):
-    """The token is refused; the text is what the venue answers."""
+    """The token is refused; the text is the venue's answer."""
 
 
 def _part(text: str) -> dict[str, Any]:
@@ -23,15 +23,15 @@ def _part(text: str) -> dict[str, Any]:
 
 
 class Tokens:
-    """Every token must be well formed, in its 120 s, new, and signed by the key where one is given."""
+    """Checks tokens: well formed, within their 120 s, not used before, and signed by the key if one is given."""
 
     def __init__(self, public_key: str) -> None:
-        """`public_key` is PEM text or the path of a PEM file; empty: signatures are not looked at."""
+        """`public_key` is PEM text or the path of a PEM file; if empty, signatures are not verified."""
         self._key = Path(public_key).read_text() if public_key and "BEGIN" not in public_key else public_key
         self._seen: dict[str, float] = {}
 
     def check(self, token: str) -> None:
-        """TokenError unless the venue would take this token."""
+        """Raise `TokenError` unless the venue would accept this token."""
         now = time.time()
         try:
             header, claims = (_part(part) for part in token.split(".")[:2])

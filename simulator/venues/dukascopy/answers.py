@@ -26,7 +26,7 @@ WIDTHS_MS = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 
 
 def _number(value: float) -> str:
-    """A float the way the vendor's Java writes it: 1.0E-5, 0.1, 1800000.0."""
+    """Format a float as the vendor's Java does: 1.0E-5, 0.1, 1800000.0."""
     if value and abs(value) < 1e-3:
         digits, _, exponent = f"{value:e}".partition("e")
         return f"{float(digits)}E{int(exponent)}"
@@ -42,7 +42,7 @@ def _body(fields: dict[str, str]) -> str:
 
 
 def ticks_json(quotes: Quotes, start_ms: int, factor: int) -> str:
-    """`start_ms` is what the quotes' milliseconds count from."""
+    """Return an answer of ticks; `start_ms` is what the quotes' milliseconds count from."""
     decimals = len(str(factor)) - 1
     none = len(quotes.ms) == 0
     volumes = (np.round(column * 1e6, 2).tolist() for column in (quotes.ask_volume, quotes.bid_volume))
@@ -64,7 +64,7 @@ def ticks_json(quotes: Quotes, start_ms: int, factor: int) -> str:
 
 
 def candles_json(times_ms: Int, prices: Int, volumes: Any, start_ms: int, width_ms: int, factor: int) -> str:
-    """Candles of one side; periods without a quote are left out, the time deltas (in periods) tell."""
+    """Return candles of one side. Periods without a quote are left out, which the time deltas (in periods) show."""
     decimals = len(str(factor)) - 1
     if not len(times_ms):
         names = ("open", "high", "low", "close")
@@ -90,7 +90,7 @@ def candles_json(times_ms: Int, prices: Int, volumes: Any, start_ms: int, width_
 
 
 class DukascopyJson:
-    """The handlers; the hours are those of the bi5 feed."""
+    """HTTP handlers of the JSON API; the hours are those of the bi5 feed."""
 
     def __init__(self, files: DukascopyFiles) -> None:
         self.files, self.world = files, files.world
@@ -139,7 +139,7 @@ class DukascopyJson:
         return self._answer(ticks_json(decode_bi5(content), start_ms, price_factor(symbol)))
 
     def _running(self, request: web.Request) -> tuple[str, int, Quotes]:
-        """The quotes from `?from=` to now; `ms` counts from there."""
+        """Return the quotes from `?from=` to now; `ms` counts from there."""
         symbol = self._symbol(request.match_info["code"])
         now_ms = self.world.now_ns() // 1_000_000
         try:
@@ -208,7 +208,7 @@ class DukascopyJson:
         return symbol in INVENTED or (self.files.folder / symbol).is_dir()
 
     def _description(self, symbol: str) -> dict[str, Any]:
-        """The recorded description, or the recorded one of its class under another name."""
+        """Return the recorded description, or a recorded one of the same asset class under this name."""
         base, quote = symbol[:-3], symbol[-3:]
         factor = price_factor(symbol)
         for code in (f"{base}-{quote}", "BTC-USD" if factor == 10 else "EUR-USD"):

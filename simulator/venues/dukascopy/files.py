@@ -20,12 +20,12 @@ _CANDLES = re.compile(r"^[A-Z0-9]+/\d{4}(/\d\d){0,2}/(BID|ASK)_candles_(min|hour
 
 
 def policy() -> Policy:
-    """No published limit: the `throttle` fault sets one."""
+    """Allow everything: no limit is published. The `throttle` fault sets one."""
     return Policy("dukascopy", PREFIX, lambda: web.Response(status=503, text="Service Unavailable"))
 
 
 class DukascopyFiles:
-    """The hours this vendor has: recorded ones, and invented ones of the recent past where configured."""
+    """The vendor's hours: recorded ones, and invented ones of the recent past where configured."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -35,7 +35,7 @@ class DukascopyFiles:
         return [web.get(PREFIX + "/datafeed/{path:.+}", self.file)]
 
     def hour_bytes(self, symbol: str, hour: datetime) -> bytes | None:
-        """The hour's bi5 file; zero bytes where the vendor has no quote in it; None where it has no file."""
+        """Return the hour's bi5 file: zero bytes if it has no quote, None if there is no file."""
         name = f"{symbol}/{hour.year:04d}/{hour.month - 1:02d}/{hour.day:02d}/{hour.hour:02d}h_ticks.bi5"
         path = self.folder / name
         content = path.read_bytes() if path.is_file() else self._invented(symbol, hour)

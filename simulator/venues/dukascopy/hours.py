@@ -28,7 +28,7 @@ INVENTED: dict[str, tuple[int, float, float, bool]] = {
 
 @dataclass(frozen=True)
 class Quotes:
-    """Milliseconds inside the hour, prices as the vendor's integers, volumes in millions of units."""
+    """One quote: milliseconds into the hour, prices as the vendor's integers, volumes in millions of units."""
 
     ms: Int
     ask: Int
@@ -38,14 +38,14 @@ class Quotes:
 
 
 def decode_bi5(content: bytes) -> Quotes:
-    """The quotes of a bi5 hour; none for zero bytes."""
+    """Decode the quotes of a bi5 hour; zero bytes give none."""
     rows = np.frombuffer(lzma.decompress(content) if content else b"", dtype=_RECORD)
     ms, ask, bid = (rows[name].astype(np.int64) for name in ("ms", "ask", "bid"))
     return Quotes(ms, ask, bid, rows["ask_volume"].astype(np.float64), rows["bid_volume"].astype(np.float64))
 
 
 def encode_bi5(quotes: Quotes) -> bytes:
-    """The bi5 bytes, with the size in the header as the vendor writes it."""
+    """Encode quotes as bi5, with the size in the header as the vendor writes it."""
     rows = np.empty(len(quotes.ms), dtype=_RECORD)
     for name in _RECORD.names or ():
         rows[name] = getattr(quotes, name)
@@ -56,7 +56,7 @@ def encode_bi5(quotes: Quotes) -> bytes:
 
 
 def price_factor(symbol: str) -> int:
-    """By how much a price is multiplied to become the vendor's integer."""
+    """Return the factor from a price to the vendor's integer."""
     if symbol in INVENTED:
         return INVENTED[symbol][0]
     if symbol.endswith("JPY") or "CMD" in symbol or "IDX" in symbol or symbol[:3] in ("XAU", "XAG"):
@@ -65,7 +65,7 @@ def price_factor(symbol: str) -> int:
 
 
 def _closed(hour: datetime) -> bool:
-    """The foreign exchange week runs from Sunday to Friday 17:00 in New York."""
+    """Return whether forex trades: its week runs from Sunday to Friday 17:00 in New York."""
     there = hour.astimezone(ZoneInfo("America/New_York"))
     monday_based = there.weekday() + there.hour / 24
     return 4 + 17 / 24 <= monday_based < 6 + 17 / 24
@@ -73,7 +73,7 @@ def _closed(hour: datetime) -> bool:
 
 @lru_cache(maxsize=512)
 def invent_hour(seed: int, symbol: str, start_s: int) -> bytes | None:
-    """A plausible hour, always the same for the same arguments; None: the market is closed or the symbol unknown."""
+    """Invent a plausible hour, the same for the same arguments. None if the market is closed or the symbol unknown."""
     if symbol not in INVENTED:
         return None
     factor, level, rate, weekends = INVENTED[symbol]

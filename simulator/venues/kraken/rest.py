@@ -28,7 +28,7 @@ _OTHER_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 
 
 def names(product: Product) -> dict[str, str]:
-    """The venue's spellings: BTC/USD is XXBTZUSD (canonical), XBTUSD (altname), XBT/USD (wsname)."""
+    """Return the venue's spellings: BTC/USD is XXBTZUSD (canonical), XBTUSD (altname) and XBT/USD (wsname)."""
     base, quote = _OTHER_NAMES.get(product.base, product.base), product.quote
     long_base = f"X{base}" if base in _X_NAMES else base
     long_quote = f"Z{quote}" if quote in ("USD", "EUR", "GBP", "JPY", "CAD") else quote
@@ -39,7 +39,7 @@ def names(product: Product) -> dict[str, str]:
 
 
 def asset_class(product: Product) -> str:
-    """Tokenized stocks have a small letter in their name (AAPLx); who does not ask for that class sees none."""
+    """Return the class: a tokenized stock has a small letter in its name (AAPLx) and is listed only on request."""
     return "tokenized_asset" if product.base != product.base.upper() else "currency"
 
 
@@ -69,7 +69,7 @@ def policy(config: Config) -> Policy:
 
 
 def since_ns(text: str) -> int:
-    """A cursor as the venue takes it: ns, or seconds when it is that small. ValueError for anything else."""
+    """Parse a cursor as the venue does: ns, or seconds if it is that small. Raises `ValueError` otherwise."""
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -92,7 +92,7 @@ def trade_row(product: Product, trade: Trade) -> list[Any]:
 
 
 class KrakenRest:
-    """The handlers."""
+    """HTTP handlers of the REST API."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -141,7 +141,7 @@ class KrakenRest:
         return answer(result)
 
     async def ohlc(self, request: web.Request) -> web.Response:
-        """The last 720 candles at most, whatever `since` says (unless `kraken_ohlc_history`), with the running one."""
+        """Return at most the last 720 candles, whatever `since` says (unless `kraken_ohlc_history`), oldest first."""
         tape = self._tape(request.query.get("pair", ""), request.query.get("asset_class"))
         if tape is None:
             return answer(error="EQuery:Unknown asset pair")

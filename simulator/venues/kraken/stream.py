@@ -24,7 +24,7 @@ PRIVATE = "Private data and trading are unavailable on this endpoint. Try ws-aut
 
 
 def trade_json(tape: Tape, trade: Trade) -> str:
-    """One element of `data`."""
+    """Return one element of `data`."""
     product = tape.product
     return (
         f'{{"symbol":"{product.symbol}","side":"{"buy" if trade.buy else "sell"}",'
@@ -40,7 +40,7 @@ def trade_frame(tape: Tape, trades: list[Trade], kind: str) -> str:
 
 
 def ticker_frame(source: FrameSource, now_ns: int, kind: str) -> str:
-    """Bid, ask and last are the tape's; the 24 h figures are plausible only, made from the day's two ends."""
+    """Return a ticker: bid, ask and last are the tape's, the 24-hour figures are merely plausible."""
     tape, product = source.tape, source.tape.product
     decimals, last = product.price_decimals, source.last_price
     bid, ask = tape.bid_ask(now_ns)
@@ -65,7 +65,7 @@ def ticker_frame(source: FrameSource, now_ns: int, kind: str) -> str:
 
 
 class KrakenStream(StreamVenue):
-    """The endpoint. Ticker frames follow trades (`event_trigger` trades) or every move of bid and ask (bbo)."""
+    """WebSocket endpoint. Ticker frames follow trades (`event_trigger` trades) or each move of bid and ask (bbo)."""
 
     venue = "kraken"
     connects_allowed = (150 / 600, 150.0)
@@ -181,7 +181,7 @@ class KrakenStream(StreamVenue):
             connection.send_data(self._snapshot(of, tape, result), of, tape.product.symbol)
 
     def _snapshot(self, channel: str, tape: Tape, options: dict[str, Any]) -> str:
-        """The latest 50 trades; they end where the stream of updates goes on."""
+        """Return the latest 50 trades, up to where the stream of updates goes on."""
         now_ns = self.world.now_ns()
         if channel == "ticker":
             return ticker_frame(self.sources[tape.product.symbol], now_ns, "snapshot")
