@@ -19,7 +19,10 @@ export class Tools {
 
   // `view`: what is on, see view.js; `venues`: names to offer.
   show(view, venues) {
-    this.switches.forEach((button, i) => button.setAttribute('aria-pressed', SWITCHES[i][1].every((one) => view.view.includes(one))));
+    this.switches.forEach((button, i) => {
+      const on = SWITCHES[i][1].filter((one) => view.view.includes(one)).length;
+      button.setAttribute('aria-pressed', on === SWITCHES[i][1].length ? 'true' : on ? 'mixed' : 'false');
+    });
     const focused = this.others.contains(document.activeElement) ? document.activeElement.dataset.with : null;
     this.others.replaceChildren(el('span', {}, 'Compare'), ...venues.map((venue) => el('button', {
       type: 'button', 'data-with': venue, 'aria-pressed': String(view.with.includes(venue)), onclick: () => this.onCompare(venue),
