@@ -13,13 +13,15 @@ from pipeline.core.settings import PROJECT
 
 FOLDER = PROJECT / "sql"
 _INCLUDE = re.compile(r"^ *-- include: (\S+)\n", re.MULTILINE)
+_COMMENT = re.compile(r"^ *--.*\n| +-- .*$", re.MULTILINE)
 
 
 @cache
 def statement(name: str) -> str:
-    """Return the text of `sql/<name>.sql` with its includes."""
+    """Return the text of `sql/<name>.sql` with its includes, without comments: a % in them would be taken for a
+    parameter, and the database would read them at each call."""
     text = (FOLDER / f"{name}.sql").read_text(encoding="utf-8")
-    return _INCLUDE.sub(lambda found: statement(found[1]), text)
+    return _COMMENT.sub("", _INCLUDE.sub(lambda found: statement(found[1]), text))
 
 
 def migrations() -> list[tuple[int, str, str]]:

@@ -11,7 +11,7 @@ PARTS = sorted(name for name in NAMES if name.startswith("parts/"))
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_statement_includes_stands_in_it(name: str) -> None:
     text = statement(name)
-    assert "-- include:" not in text
+    assert "--" not in text.replace("'--'", "")  # nor a comment: a % in it would be taken for a parameter
     for part in PARTS:
         times = (FOLDER / f"{name}.sql").read_text().count(f"-- include: {part}\n")
         assert text.count(statement(part)) == times + (name == part)

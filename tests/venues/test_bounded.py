@@ -76,7 +76,7 @@ def with_body(encoding: str, body: bytes) -> bytes:
     return OK + f"Content-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-BOMB = gzip.compress(bytes(300 * 1024 * 1024))  # 300 kB
+BOMB = gzip.compress(bytes(1 << 20)) * 300  # 300 kB
 FLOODS = {
     "body": endlessly(OK + b"\r\n", b"x" * 65536),
     "chunks": endlessly(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"),
