@@ -32,7 +32,7 @@ def exchanges_wanted(
         for venue in venues
     ]
     for exchange in made:
-        offered = sorted(seconds for seconds in exchange.granularities() if seconds % MONTH_S)
+        offered = [seconds for seconds in exchange.granularities() if seconds % MONTH_S]
         if granularity_s not in offered:
             minutes = ", ".join(f"{s // 60}" for s in offered if s % 60 == 0)
             raise WrongUse(

@@ -57,7 +57,7 @@ class Walk:
         begin, end = span
         needed = pages.calls_needed(begin, end, self._width // 1_000_000, self._exchange.page_size)
         if needed >= pages.COARSE_FROM_PAGES and self._book.coarse_fits:
-            self._coarse_us = pages.coarse_us(self._width, sorted(self._exchange.granularities()))
+            self._coarse_us = pages.coarse_us(self._width, self._exchange.granularities())
         cursor = begin
         while cursor < end and not self._stop.is_set():
             if self.calls >= self._most():

@@ -234,7 +234,7 @@ class Worker:
         message = CandlesMessage(
             venue=self.venue,
             product_id=product_id,
-            asset_class="crypto",
+            asset_class=self.exchange.asset_class(product_id),
             origin="history",
             received_at_us=now_us(),
             as_of_us=at_us,

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core.errors import Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
+from producers.exchange_candles.ccxt_source import CcxtSource
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import without
 from producers.exchange_candles.looks import Answer, Look, Memory, look_of
@@ -167,6 +168,8 @@ def test_a_clock_that_is_slower_decides(scripted: Scripted, tmp_path: Path, monk
 def test_a_slow_answer_is_as_old_as_its_date_and_its_way_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a minute that an exchange, 40 s behind us, was still filling from being final."""
     exchange = Exchange("kraken", threading.Event(), tmp_path)
+    source = exchange.source
+    assert isinstance(source, CcxtSource)
     clock_s = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
     asked_us, took_s, behind_s = 1_795_000_000_000_000, 50, 40
@@ -174,11 +177,11 @@ def test_a_slow_answer_is_as_old_as_its_date_and_its_way_allow(tmp_path: Path, m
     def fetch(*_: object, **__: object) -> list[list[object]]:
         clock_s[0] += took_s
         sent_at = asked_us / 1e6 - behind_s + took_s  # by the exchange's clock, later than when we asked
-        exchange._api.last_response_headers = {"Date": formatdate(sent_at, usegmt=True)}
-        exchange._api.last_json_response = []
+        source.api.last_response_headers = {"Date": formatdate(sent_at, usegmt=True)}
+        source.api.last_json_response = []
         return []
 
-    monkeypatch.setattr(exchange._api, "fetch_ohlcv", fetch)
+    monkeypatch.setattr(source.api, "fetch_ohlcv", fetch)
     monkeypatch.setattr("producers.exchange_candles.exchange.now_us", lambda: asked_us)
     monkeypatch.setattr("producers.exchange_candles.exchange.abandonable", lambda call, *_: call())
     monkeypatch.setattr(exchange._limit, "wait", lambda _: None)

@@ -63,7 +63,7 @@ class Client:
         def attempt() -> T:
             limit.wait(self._stop)
             try:
-                answer = abandonable(lambda: self._ask(path, params), self._stop, f"GET {path}")
+                answer = abandonable(lambda: self.ask(path, params), self._stop, f"GET {path}")
                 made = understand(answer)
             except PipelineError as error:
                 metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
@@ -77,7 +77,8 @@ class Client:
 
         return asking(path, attempt, self._attempts, self._stop, self._log)
 
-    def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
+    def ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
+        """Request `path` once, for whoever waits and retries by itself."""
         url = f"{self._base}/{path}"
         sent_us = now_us()
         try:
