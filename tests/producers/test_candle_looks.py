@@ -72,6 +72,17 @@ def test_minutes_without_a_trade_are_proven_and_not_asked_for_ever(
     assert found.spans == [found.span], found.book.aside.named()
 
 
+def test_a_silent_end_is_proven(scripted: Scripted, tmp_path: Path) -> None:
+    """Prevents a weekend, or a thin pair's last hour, from being a problem until somebody trades again."""
+    found = Found(scripted, tmp_path)
+    scripted.rows = [row for row in scripted.rows if row[0] * 1000 < found.span[1] - 60 * MIN]
+    found.walk()
+    assert found.spans == [found.span]
+    assert found.lies() == []
+    assert found.book.aside.named() == []
+    assert scripted.calls <= 12
+
+
 def test_a_pair_that_never_traded_is_proven_empty(scripted: Scripted, tmp_path: Path) -> None:
     """Prevents it from stopping those behind it."""
     scripted.rows = []
