@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ from producers.exchange_candles.names import with_own_candles
 from producers.exchange_candles.rows import read_rows
 from venues.candle_source import CandleSource
 from venues.registry import adapter_of
+from venues.rest.date_clock import date_us
 from venues.rest.rate_limit import RateLimit
 
 T = TypeVar("T")
@@ -108,11 +108,8 @@ class Exchange:
         `Date` has whole seconds and tells when the answer was sent. What is in it may be older by all the time that the
         answer took: by that much our clock may be ahead of the exchange's and the two still look equal.
         """
-        try:
-            sent_s = None if date is None else parsedate_to_datetime(date).timestamp()
-        except (TypeError, ValueError, OverflowError):
-            sent_s = None
-        behind = 0 if sent_s is None else max(0, asked_us - int(sent_s * 1e6) + took_us)
+        sent_us = date_us(date)
+        behind = 0 if sent_us is None else max(0, asked_us - sent_us + took_us)
         if behind > CLOCKS_APART_US + took_us:
             raise WrongAnswer(f"{self.venue}: its clock is {behind / 1e6:.0f} s behind ours; is ours right?")
         self.behind_us = behind

@@ -14,10 +14,10 @@ from pathlib import Path
 from pipeline.core.errors import Refused, WrongAnswer
 from pipeline.core.runtime import now_us
 from venues.binance import parse
-from venues.binance.archive import Archive, DayFiles
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import Listing, symbol_of
 from venues.rest.client import Answer, Client
+from venues.rest.daily_files import Archive, DayFiles
 from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
 
@@ -47,7 +47,11 @@ class BinanceRest:
         self._limit = RateLimit(state_dir, "binance", settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
         self.listing = Listing(self._client, self._limit)
-        self._archive = Archive(settings.archive_url, state_dir, stop) if settings.archive else None
+        self._archive = (
+            Archive(self.venue, settings.archive_url, parse.archive_path, parse.archive_row, state_dir, stop)
+            if settings.archive
+            else None
+        )
 
     def prepare(self, products: Sequence[str]) -> None:
         """See `Source`: which of them Binance lists. One that it does not is refused when it is asked for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from pipeline.core.errors import Refused
@@ -13,6 +12,7 @@ from venues.bitstamp import parse
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
 from venues.rest.client import Answer, Client
+from venues.rest.date_clock import date_us
 from venues.rest.rate_limit import MARGIN, RateLimit
 from venues.trade_windows import Recent
 
@@ -55,8 +55,4 @@ class BitstampRest:
 
 
 def _recent(answer: Answer) -> Recent:
-    try:
-        at_us = round(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()) * 1_000_000
-    except (TypeError, ValueError, OverflowError):
-        at_us = None
-    return Recent(parse.rest_trades(answer.body), at_us)
+    return Recent(parse.rest_trades(answer.body), date_us(answer.headers.get("Date")))

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.core.errors import BadData, WrongAnswer
 from pipeline.core.times import iso_to_us, us_to_iso
 from venues.candle_source import GivenCandles, Units
-from venues.events import parse_frame, parse_json
+from venues.events import READING, parse_frame, parse_json
 from venues.oanda.settings import OandaSettings, authorization
 from venues.oanda.symbols import instrument_of
 from venues.rest.client import Client
@@ -33,7 +33,6 @@ GRANULARITIES = {
 }
 # Days and weeks as ours; by default the venue's begin at 17:00 in New York.
 ALIGNED: dict[str, str | int] = {"dailyAlignment": 0, "alignmentTimezone": "UTC", "weeklyAlignment": "Monday"}
-_READING = (BadData, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class OandaCandles:
@@ -54,7 +53,7 @@ class OandaCandles:
         body = self._client.ask(f"v3/accounts/{self._account}/instruments", {}).body
         try:
             self._instruments = {str(one["name"]) for one in parse_json(body)["instruments"]}
-        except _READING as error:
+        except READING as error:
             raise WrongAnswer(f"OANDA's list of instruments cannot be read: {type(error).__name__}") from None
 
     @property
@@ -84,7 +83,7 @@ def read_candles(body: bytes, instrument: str, granularity: str, date: str | Non
     try:
         message = parse_frame(body)
         given, candles = (message["instrument"], message["granularity"]), list(message["candles"])
-    except _READING as error:
+    except READING as error:
         raise WrongAnswer(f"OANDA's candles cannot be read: {type(error).__name__}: {error}"[:300]) from None
     if given != (instrument, granularity):
         raise WrongAnswer(f"OANDA gave candles of {str(given)[:100]}, not of {instrument} {granularity}")
@@ -98,6 +97,6 @@ def read_candles(body: bytes, instrument: str, granularity: str, date: str | Non
             if not candle["complete"]:
                 running.append(at_us)
             pairs.append(([at_us // 1000, mid["o"], mid["h"], mid["l"], mid["c"], candle["volume"]], candle))
-        except _READING as error:
+        except READING as error:
             pairs.append((error, candle))
     return GivenCandles(pairs, date, min(running, default=None))

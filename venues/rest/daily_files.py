@@ -1,13 +1,7 @@
-"""Binance's public archive: a zip of each day's trades, there from the next day on.
+"""A venue's public archive of trades: a zip of each day, with a checksum beside it.
 
-github.com/binance/binance-public-data describes it::
-
-    https://data.binance.vision/data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2024-12-31.zip
-    https://data.binance.vision/data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2024-12-31.zip.CHECKSUM
-
-The second holds the SHA-256 of the first, as `sha256sum` writes it. Some files have holes of hours (issue 106 there),
-some never matched their checksum (issue 405). A file that does not match is not used; of one that does, only trades
-that follow each other by id are.
+The checksum's file holds the SHA-256 of the zip, as `sha256sum` writes it. A file that does not match is not used; of
+one that does, only trades that follow each other by id are. So an archive never says that an id does not exist.
 """
 
 from __future__ import annotations
@@ -19,22 +13,18 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
-import requests
-
 from pipeline.core import events
-from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongAnswer
+from pipeline.core.errors import PipelineError, Refused, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from schemas.records import TradeRow
-from venues.binance import parse
-from venues.rest.bounded import BoundedSession
-from venues.rest.client import TIMEOUT_S, mapped
+from venues.rest.client import Answer, Client
 
 ATTEMPTS = 4
 ROWS = 1000  # at once, as many as a page of REST
@@ -51,40 +41,52 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, Ru
 
 
 class Archive:
-    """Fetches daily files into `state_dir` and verifies them; keeps the newest one of each symbol."""
+    """Fetches daily files into `state_dir` and verifies them; keeps the newest one of each symbol.
 
-    def __init__(self, url: str, state_dir: Path, stop: threading.Event) -> None:
-        self._url, self._folder, self._stop = url, state_dir / "binance-archive", stop
-        self._log = get_logger().bind(venue="binance")
-        self._session = BoundedSession()
-        self._session.headers["User-Agent"] = "market-data-pipeline"
-        self._session.headers["Accept-Encoding"] = "identity"  # a range of bytes is of the file itself
+    `path_of(symbol, day)` is the zip's path, that of its checksum has `.CHECKSUM` behind it. `read` gives the trade of
+    a line, None where it is none.
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        url: str,
+        path_of: Callable[[str, date], str],
+        read: Callable[[bytes], TradeRow | None],
+        state_dir: Path,
+        stop: threading.Event,
+    ) -> None:
+        self._path_of, self._read, self._stop = path_of, read, stop
+        self._folder = state_dir / f"{venue}-archive"
+        self._log = get_logger().bind(venue=venue)
+        # A range of bytes is of the file itself.
+        self._client = Client(venue, url, stop, headers={"Accept-Encoding": "identity", "Accept": "*/*"})
         self._without: dict[str, float] = {}  # files that are not there or cannot be used, and since when
 
     def file(self, symbol: str, day: int) -> Path | None:
         """The verified file of a day (since 1970); None where there is none, which is said where it is a surprise."""
-        name = f"{symbol}-trades-{datetime.fromtimestamp(day * DAY_S, UTC):%Y-%m-%d}.zip"
-        file = self._folder / name
-        now = time.monotonic()
+        path = self._path_of(symbol, datetime.fromtimestamp(day * DAY_S, UTC).date())
+        name = path.rpartition("/")[2]
+        file, now = self._folder / name, time.monotonic()
         if now - self._without.get(name, -AGAIN_S) < AGAIN_S or (day + 1) * DAY_S * 1_000_000 > now_us():
             return None
         if file.exists():
             return file
         try:
-            self._fetch(f"data/spot/daily/trades/{symbol}/{name}", file)
+            self._fetch(path, file)
         except (PipelineError, OSError) as error:
             self._without[name] = now
             log = self._log.info if isinstance(error, Refused) else self._log.warning
             log(events.REQUEST_FAILED, request=name, error=str(error), text="its trades are asked of REST")
             return None
-        for older in self._folder.glob(f"{symbol}-trades-*.zip"):
+        for older in self._folder.glob(f"{symbol}-*.zip"):
             if older != file:
                 older.unlink(missing_ok=True)
         return file
 
     def _fetch(self, path: str, file: Path) -> None:
         """Raises `Refused` where there is no such file, `WrongAnswer` where it does not match its checksum."""
-        checksum = _SHA256.match(self._ask(f"{path}.CHECKSUM").content)
+        checksum = _SHA256.match(self._ask(f"{path}.CHECKSUM").body)
         if checksum is None:
             raise WrongAnswer(f"{path}.CHECKSUM holds no SHA-256")
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +97,11 @@ class Archive:
                 while size < total:
                     answer = self._ask(path, {"Range": f"bytes={size}-{size + PIECE_BYTES - 1}"})
                     whole = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
-                    if not answer.content or (size and whole is None):
+                    if not answer.body or (size and whole is None):
                         raise WrongAnswer(f"{path}: no answer to a range of bytes")
-                    out.write(answer.content)
-                    digest.update(answer.content)
-                    size += len(answer.content)
+                    out.write(answer.body)
+                    digest.update(answer.body)
+                    size += len(answer.body)
                     total = int(whole[1]) if whole else size
                     if total > MAX_BYTES:
                         raise WrongAnswer(f"{path}: {total} bytes are no day of trades")
@@ -109,23 +111,40 @@ class Archive:
         finally:
             part.unlink(missing_ok=True)
 
-    def _ask(self, path: str, headers: dict[str, str] | None = None) -> requests.Response:
-        url = f"{self._url}/{path}"
-
-        def attempt() -> requests.Response:
-            try:
-                answer = abandonable(
-                    lambda: self._session.get(url, headers=headers, timeout=TIMEOUT_S), self._stop, f"GET {path}"
-                )
-            except requests.RequestException as error:
-                raise mapped(url, error) from None
-            if answer.status_code == 404:
-                raise Refused(f"{url}: there is no such file")
-            if answer.status_code not in (200, 206):
-                raise Unavailable(f"{url}: {answer.status_code}")
-            return answer
+    def _ask(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        def attempt() -> Answer:
+            return abandonable(lambda: self._client.ask(path, {}, headers), self._stop, f"GET {path}")
 
         return asking(path, attempt, ATTEMPTS, self._stop, self._log)
+
+    def rows(self, file: Path, after_id: int = -1) -> Iterator[TradeRow]:
+        """The trades of a daily file that can be stored and come after this one, ascending. A file that cannot be read
+        further ends there."""
+        newest, passed, odd = after_id, -1, 0
+        try:
+            with zipfile.ZipFile(file) as packed, packed.open(packed.namelist()[0]) as unpacked:
+                lines = io.BufferedReader(unpacked)  # type: ignore[type-var]
+                while line := lines.readline(MAX_LINE):
+                    # A walk that goes on in the middle of a day passes millions: 1.5 M lines/s, read whole 0.25 M.
+                    number = line.partition(b",")[0]
+                    if newest == after_id and number.isdigit() and passed < int(number) <= after_id:
+                        passed = int(number)
+                        continue
+                    row = self._read(line)
+                    if row is not None and row.trade_id > newest:
+                        newest = row.trade_id
+                        yield row
+                        continue
+                    odd += 1
+                    if odd > MOST_ODD:
+                        raise ValueError(f"more than {MOST_ODD} lines are no trades")
+        except _UNREADABLE as error:
+            self._log.warning(
+                events.REQUEST_FAILED,
+                request=file.name,
+                error=f"{type(error).__name__}: {error}",
+                text="its trades are asked of REST",
+            )
 
 
 class DayFiles:
@@ -142,7 +161,7 @@ class DayFiles:
         day = last.timestamp_us // 1_000_000 // DAY_S
         if day != self._day:
             file = self._archive.file(self._symbol, day)
-            self._day, self._rows = day, rows_of(file, last.trade_id) if file else iter(())
+            self._day, self._rows = day, self._archive.rows(file, last.trade_id) if file else iter(())
             self._ahead = next(self._rows, None)
         newest, rows = last.trade_id, []
         while self._ahead is not None and self._ahead.trade_id <= newest + 1:
@@ -155,34 +174,3 @@ class DayFiles:
                 rows = []
         if rows:
             yield rows
-
-
-def rows_of(file: Path, after_id: int = -1) -> Iterator[TradeRow]:
-    """The trades of a daily file that can be stored and come after this one, ascending. A file that cannot be read
-    further ends there."""
-    newest, passed, odd = after_id, -1, 0
-    try:
-        with zipfile.ZipFile(file) as packed, packed.open(packed.namelist()[0]) as unpacked:
-            lines = io.BufferedReader(unpacked)  # type: ignore[type-var]
-            while line := lines.readline(MAX_LINE):
-                # A walk that goes on in the middle of a day passes millions: 1.5 M lines/s, read whole they are 0.25 M.
-                number = line.partition(b",")[0]
-                if newest == after_id and number.isdigit() and passed < int(number) <= after_id:
-                    passed = int(number)
-                    continue
-                row = parse.archive_row(line)
-                if row is not None and row.trade_id > newest:
-                    newest = row.trade_id
-                    yield row
-                    continue
-                odd += 1
-                if odd > MOST_ODD:
-                    raise ValueError(f"more than {MOST_ODD} lines are no trades")
-    except _UNREADABLE as error:
-        get_logger().warning(
-            events.REQUEST_FAILED,
-            venue="binance",
-            request=file.name,
-            error=f"{type(error).__name__}: {error}",
-            text="its trades are asked of REST",
-        )
