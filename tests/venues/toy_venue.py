@@ -34,6 +34,7 @@ from venues.events import (
     sane_time,
     whole_number,
 )
+from venues.products import distinct
 
 
 class ToySettings(VenueSettings):
@@ -74,7 +75,7 @@ def _trades(elements: list[dict[str, Any]], product: str) -> list[Said]:
 
 
 def products_of(settings: ToySettings) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    return distinct(settings.product_ids)
 
 
 class ToyVenue:

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.core.errors import Refused
-from schemas.records import TradeRow
 from venues.bitstamp import parse
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
@@ -37,21 +35,6 @@ class BitstampRest:
         """See `WindowSource`."""
         path = f"transactions/{symbol_of(product_id)}/"
         return self._client.get(path, {"time": _NAMES[reach_s]}, self._limit, _recent)
-
-    def newest(self, product_id: str) -> list[TradeRow]:
-        """The trades of the last minute; where there are none, the newest of the last day. Ascending by id."""
-        for reach_s in self.reaches_s:
-            rows = self.recent(product_id, reach_s).page.rows
-            if rows:
-                return rows if reach_s == MINUTE else rows[-1:]
-        return []
-
-    def newest_trade(self, product_id: str) -> int:
-        """The newest trade's id. Raises `Refused` if there was no trade within a day."""
-        rows = self.newest(product_id)
-        if not rows:
-            raise Refused(f"Bitstamp has no trade of {product_id} within a day")
-        return rows[-1].trade_id
 
 
 def _recent(answer: Answer) -> Recent:

@@ -11,18 +11,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.core.errors import Refused
-from pipeline.core.products import canonical_product
 from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused, TickerFrame, VenueNotice
 from venues.oanda import parse
 from venues.oanda.settings import OandaSettings, authorization
 from venues.oanda.symbols import instrument_of
+from venues.products import distinct
 
 CHANNEL = "pricing"
 
 
 def products_of(settings: OandaSettings) -> tuple[str, ...]:
     """Return the configured products: canonical ids without duplicates."""
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    return distinct(settings.product_ids)
 
 
 @dataclass(frozen=True)
