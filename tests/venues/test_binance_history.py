@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,23 @@ def test_holes_of_the_archive_are_healed_by_rest(rest: Made, simulator: Simulato
     assert simulator.stats()["totals"]["binance"]["violations"] == 0
 
 
+def test_what_would_come_from_the_archive_is_said(rest: Made, simulator: Simulator) -> None:
+    """Prevents an estimate of hours for what is a few files, and one that counts on files that are not there."""
+    source = rest()
+    first, last = span(source, "2024-12-31T01:00", "2025-01-01T20:00")
+    planned = source.planned("BTC-USDT", [(1, 5), (first, last)])
+    assert planned is not None
+    assert (planned.trades, planned.files, planned.absent) == (last - first + 1, 2, [])
+    assert planned.bytes > 500_000
+    simulator.fault("404", "binance", count=1, endpoint="2024-12-31.zip")
+    fewer = source.planned("BTC-USDT", [(first, last)])
+    assert fewer is not None
+    assert (fewer.files, fewer.absent) == (1, [date(2024, 12, 31)])
+    assert fewer.trades == last - source.first_id_at("BTC-USDT", us("2025-01-01T00:00")) + 1
+    assert rest(archive=False).planned("BTC-USDT", [(first, last)]) is None
+    assert calls(simulator, "archive") == 4  # nothing is fetched
+
+
 def test_a_file_is_fetched_in_pieces(rest: Made, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy day has 100 MB, more than one answer may have."""
     monkeypatch.setattr("venues.rest.daily_files.PIECE_BYTES", 200_000)
@@ -123,11 +140,12 @@ def test_a_file_that_cannot_be_trusted_is_not_used(
     first, last = span(source, "2025-02-01T04:00", "2025-02-01T18:00")
     assert last - first > WORTH_A_FILE
     monkeypatch.setattr("venues.rest.daily_files.ATTEMPTS", 1)
+    struck = simulator.faults()["struck"].get(f"binance/{fault}", 0)
     simulator.fault(fault, "binance", count=count, endpoint=".zip")  # its checksum is asked for first
     with capture_logs() as logs:
         rows = walked(source, first, last)
     assert set(range(first, last + 1)) <= rows.keys()
-    assert simulator.faults()["struck"][f"binance/{fault}"] == count
+    assert simulator.faults()["struck"][f"binance/{fault}"] - struck == count
     said = [line for line in logs if line.get("text") == "its trades are asked of REST"]
     assert len(said) == 1
     assert calls(simulator, "historicalTrades") >= (last - first) // 1000

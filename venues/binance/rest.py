@@ -16,8 +16,9 @@ from pipeline.core.runtime import now_us
 from venues.binance import parse
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import Listing, symbol_of
+from venues.id_ranges import IdRange
 from venues.rest.client import Answer, Client
-from venues.rest.daily_files import Archive, DayFiles
+from venues.rest.daily_files import Archive, DayFiles, Planned
 from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
 
@@ -100,6 +101,17 @@ class BinanceRest:
         if page.ids and page.ids[0] < from_id:
             raise WrongAnswer(f"Binance: trades from {from_id} on begin with {page.ids[0]}")
         return page
+
+    def planned(self, product_id: str, missing: Sequence[IdRange]) -> Planned | None:
+        """See `WithArchive`."""
+        if self._archive is None:
+            return None
+        return self._archive.planned(
+            symbol_of(product_id),
+            [(first, last) for first, last in missing if last - first >= WORTH_A_FILE],
+            lambda number: self.page(product_id, number).rows[0].timestamp_us,
+            lambda at_us: self.first_id_at(product_id, at_us),
+        )
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None

@@ -13,9 +13,11 @@ import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, WrongAnswer
@@ -24,11 +26,12 @@ from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from schemas.records import TradeRow
+from venues.id_ranges import IdRange
 from venues.rest.client import Answer, Client
 
 ATTEMPTS = 4
 ROWS = 1000  # at once, as many as a page of REST
-DAY_S = 86_400
+DAY_US = 86_400_000_000
 # A file is fetched in pieces, so that memory and the time of one answer stay bounded.
 PIECE_BYTES = 16 << 20
 MAX_BYTES = 4 << 30  # of a file, more than ten times the largest
@@ -38,6 +41,25 @@ AGAIN_S = 3600.0  # a file that is not there, or cannot be used, may be replaced
 _SHA256 = re.compile(rb"\s*([0-9a-f]{64})\b")
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, IndexError)
+
+
+@dataclass
+class Planned:
+    """What of a load would come from an archive. `absent`: days of which it has no file."""
+
+    trades: int = 0
+    files: int = 0
+    bytes: int = 0
+    absent: list[date] = field(default_factory=list)
+
+
+@runtime_checkable
+class WithArchive(Protocol):
+    """A source of trades that takes long ranges from an archive."""
+
+    def planned(self, product_id: str, missing: Sequence[IdRange]) -> Planned | None:
+        """What of these ids would come from the archive; None where it is not used. Asks the venue; raises what a
+        load would."""
 
 
 class Archive:
@@ -65,10 +87,10 @@ class Archive:
 
     def file(self, symbol: str, day: int) -> Path | None:
         """The verified file of a day (since 1970); None where there is none, which is said where it is a surprise."""
-        path = self._path_of(symbol, datetime.fromtimestamp(day * DAY_S, UTC).date())
+        path = self._path_of(symbol, _date(day))
         name = path.rpartition("/")[2]
         file, now = self._folder / name, time.monotonic()
-        if now - self._without.get(name, -AGAIN_S) < AGAIN_S or (day + 1) * DAY_S * 1_000_000 > now_us():
+        if now - self._without.get(name, -AGAIN_S) < AGAIN_S or _running(day):
             return None
         if file.exists():
             return file
@@ -83,6 +105,42 @@ class Archive:
             if older != file:
                 older.unlink(missing_ok=True)
         return file
+
+    def planned(
+        self,
+        symbol: str,
+        wanted: Iterable[IdRange],
+        time_of: Callable[[int], int],
+        first_id_at: Callable[[int], int],
+    ) -> Planned:
+        """Which files a load of these ids would use. `time_of(id)` and `first_id_at(us)` ask REST."""
+        found, sizes = Planned(), dict[int, int | None]()
+        for first, last in wanted:
+            begin, end = (time_of(number) // DAY_US for number in (first, last))
+            for day in range(begin, end + 1):
+                if day not in sizes:
+                    sizes[day] = self._size(symbol, day)
+            absent = [day for day in range(begin, end + 1) if sizes[day] is None]
+            found.trades += last - first + 1
+            for day in absent:
+                low = first if day == begin else first_id_at(day * DAY_US)
+                high = last + 1 if day == end else first_id_at((day + 1) * DAY_US)
+                found.trades -= high - low
+        there = [size for size in sizes.values() if size is not None]
+        found.files, found.bytes = len(there), sum(there)
+        found.absent = [_date(day) for day in sorted(sizes) if sizes[day] is None and not _running(day)]
+        return found
+
+    def _size(self, symbol: str, day: int) -> int | None:
+        """Of a day's file, in bytes; None where there is none."""
+        if _running(day):
+            return None
+        try:
+            answer = self._ask(self._path_of(symbol, _date(day)), {"Range": "bytes=0-0"})
+        except Refused:
+            return None
+        whole = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
+        return int(whole[1]) if whole else len(answer.body)
 
     def _fetch(self, path: str, file: Path) -> None:
         """Raises `Refused` where there is no such file, `WrongAnswer` where it does not match its checksum."""
@@ -147,6 +205,15 @@ class Archive:
             )
 
 
+def _running(day: int) -> bool:
+    """Whether the day is not over, so that it has no file yet."""
+    return (day + 1) * DAY_US > now_us()
+
+
+def _date(day: int) -> date:
+    return datetime.fromtimestamp(day * DAY_US // 1_000_000, UTC).date()
+
+
 class DayFiles:
     """The daily files of one symbol, read forwards by one walk."""
 
@@ -158,7 +225,7 @@ class DayFiles:
 
     def following(self, last: TradeRow) -> Iterator[list[TradeRow]]:
         """Trades that follow on `last` by id without a hole, to the end of its day; up to `ROWS` at once."""
-        day = last.timestamp_us // 1_000_000 // DAY_S
+        day = last.timestamp_us // DAY_US
         if day != self._day:
             file = self._archive.file(self._symbol, day)
             self._day, self._rows = day, self._archive.rows(file, last.trade_id) if file else iter(())
