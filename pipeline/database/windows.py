@@ -65,14 +65,14 @@ def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWin
     )
 
 
-def unknown_ids(conn: Connection, instrument_id: int, ids: Collection[int]) -> set[int]:
+def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[int]) -> set[int]:
     """Those of these ids that are not stored."""
     return set(
         query.scalars(
             conn,
-            "SELECT id FROM unnest(%s::bigint[]) AS id JOIN trade_coverage ON instrument_id = %s"
-            " WHERE NOT id <@ trade_coverage.ids",
-            (list(ids), instrument_id),
+            "SELECT id FROM unnest(%s::bigint[]) AS id WHERE NOT coalesce(id <@ (SELECT c.ids FROM trade_coverage c"
+            " JOIN instruments i USING (instrument_id) WHERE i.venue = %s AND i.product_id = %s), false)",
+            (list(ids), venue, product_id),
         )
     )
 
