@@ -43,12 +43,12 @@ def estimate(source: Source, request: Request, ledger: Ledger) -> int:
     for product in request.products:
         try:
             span = id_span(source, request, product)
+            missing = ledger.missing_ids(source.venue, product, *span) if span else []
+            planned = source.planned(product, missing) if isinstance(source, WithArchive) else None
         except Refused as error:
             click.echo(f"{product}: {error}")
             continue
-        missing = ledger.missing_ids(source.venue, product, *span) if span else []
         needed = sum(-(-(last - first + 1) // source.page_rows) for first, last in missing)
-        planned = source.planned(product, missing) if isinstance(source, WithArchive) else None
         way = ""
         if planned is not None:
             # After each file REST is asked what follows.

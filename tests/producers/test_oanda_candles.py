@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.core.errors import WrongAnswer
 from pipeline.core.runtime import now_us
+from pipeline.core.settings import PROJECT
 from pipeline.core.times import iso_to_us
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.looks import look_of
@@ -71,6 +72,10 @@ def test_minutes_are_complete_a_bad_row_is_named_and_a_second_run_heals_it(progr
         (c.start_s, *(fixed(price, 5) for price in c[1:5]), c.trades) for c in expected
     ]
     assert program.rows("SELECT count(*) FROM consensus_candles_1m WHERE bucket < %s", end)[0][0] == 2400 - bad
+
+    (state,) = (row for row in program.rows((PROJECT / "sql/status_candles.sql").read_text()) if row[1] == "EUR-USD")
+    assert state[3] >= 1200
+    assert 0 < state[4] < 600
 
     program.simulator.clear()
     program.simulator.reset_stats()

@@ -109,9 +109,15 @@ class BinanceRest:
         return self._archive.planned(
             symbol_of(product_id),
             [(first, last) for first, last in missing if last - first >= WORTH_A_FILE],
-            lambda number: self.page(product_id, number).rows[0].timestamp_us,
+            lambda number: self._time_of(product_id, number),
             lambda at_us: self.first_id_at(product_id, at_us),
         )
+
+    def _time_of(self, product_id: str, number: int) -> int:
+        rows = self.page(product_id, number).rows
+        if not rows:
+            raise Refused(f"Binance shows no trade of {product_id} from {number} on")
+        return rows[0].timestamp_us
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None
