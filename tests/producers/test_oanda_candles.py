@@ -89,6 +89,7 @@ def test_minutes_are_complete_a_bad_row_is_named_and_a_second_run_heals_it(progr
     ("change", "said"),
     [
         ({"OANDA_TOKEN": ""}, "set OANDA_TOKEN and OANDA_ACCOUNT"),
+        ({"OANDA_TOKEN": "wrong"}, "correct OANDA_TOKEN"),
         ({"EXCHANGE_CANDLES_URLS": '{"oanda": "http://127.0.0.1:1"}'}, "OANDA_REST_URL"),
     ],
 )

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongAnswer
+from pipeline.core.errors import BadData, Refused, WrongAnswer, WrongUse
 from pipeline.core.times import iso_to_us, us_to_iso
 from venues.candle_source import GivenCandles, Units
 from venues.events import READING, parse_frame, parse_json
@@ -50,7 +50,11 @@ class OandaCandles:
         return GRANULARITIES.keys()
 
     def load(self) -> None:
-        body = self._client.ask(f"v3/accounts/{self._account}/instruments", {}).body
+        """Raises `WrongUse` where the token or the account is refused."""
+        try:
+            body = self._client.ask(f"v3/accounts/{self._account}/instruments", {}).body
+        except Refused as error:
+            raise WrongUse(f"OANDA refuses the account; correct OANDA_TOKEN or OANDA_ACCOUNT ({error}).") from None
         try:
             self._instruments = {str(one["name"]) for one in parse_json(body)["instruments"]}
         except READING as error:
