@@ -66,12 +66,20 @@ def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWin
 
 
 def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[int]) -> set[int]:
-    """Those of these ids that are not stored."""
+    """Those of these ids that are not stored.
+
+    As one difference of multiranges: id by id, each comparison reads all of the coverage anew. Measured with 200,000
+    stored ranges: 16 ms for 1,000 ids instead of 4.6 s, 0.16 s for 20,000 instead of 99 s.
+    """
     return set(
         query.scalars(
             conn,
-            "SELECT id FROM unnest(%s::bigint[]) AS id WHERE NOT coalesce(id <@ (SELECT c.ids FROM trade_coverage c"
-            " JOIN instruments i USING (instrument_id) WHERE i.venue = %s AND i.product_id = %s), false)",
+            """
+            SELECT generate_series(lower(r), upper(r) - 1)
+            FROM unnest((SELECT range_agg(int8range(id, id, '[]')) FROM unnest(%s::bigint[]) AS id)
+                        - coalesce((SELECT c.ids FROM trade_coverage c JOIN instruments i USING (instrument_id)
+                                    WHERE i.venue = %s AND i.product_id = %s), '{}')) AS r
+            """,
             (list(ids), venue, product_id),
         )
     )
