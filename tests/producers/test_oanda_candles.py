@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.errors import WrongAnswer
+from pipeline.core.errors import WrongAnswer, WrongUse
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PROJECT
 from pipeline.core.times import iso_to_us
@@ -85,19 +85,19 @@ def test_minutes_are_complete_a_bad_row_is_named_and_a_second_run_heals_it(progr
     assert program.calls()["oanda"] <= 2 * bad + 6
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"OANDA_TOKEN": ""}, "set OANDA_TOKEN and OANDA_ACCOUNT"),
-        ({"OANDA_TOKEN": "wrong"}, "correct OANDA_TOKEN"),
-        ({"EXCHANGE_CANDLES_URLS": '{"oanda": "http://127.0.0.1:1"}'}, "OANDA_REST_URL"),
-    ],
-)
-def test_what_is_missing_is_one_sentence(program: Candles, change: dict[str, str], said: str) -> None:
-    program.env |= change
+def test_a_refused_token_is_one_sentence(program: Candles) -> None:
+    """Prevents "try again later" for what only another token helps."""
+    program.env["OANDA_TOKEN"] = "wrong"
     result = program.run("--run-mode=dry", *OANDA)
-    assert (result.returncode, said in result.stderr) == (2, True), result.stderr
+    assert (result.returncode, "correct OANDA_TOKEN" in result.stderr) == (2, True), result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_without_a_token_or_with_another_address_it_says_which_setting(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="set OANDA_TOKEN and OANDA_ACCOUNT"):
+        Exchange("oanda", threading.Event(), tmp_path)
+    with pytest.raises(WrongUse, match="OANDA_REST_URL"):
+        Exchange("oanda", threading.Event(), tmp_path, base_url="http://127.0.0.1:1")
 
 
 def answer(*minutes: str, granularity: str = "M1", **last: Any) -> bytes:
