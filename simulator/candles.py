@@ -62,9 +62,9 @@ def _whole(tape: Tape, version: int, hour: int, width_s: int) -> tuple[Candle, .
 
 def candles(tape: Tape, from_s: int, to_s: int, width_s: int, until_ns: int) -> list[Candle]:
     """The candles that begin in [from_s, to_s), of trades up to `until_ns`; a bucket without a trade is missing."""
-    from_s = -(-from_s // width_s) * width_s
+    from_s, to_s = (-(-at_s // width_s) * width_s for at_s in (from_s, to_s))  # the last one is whole, too
     if width_s > 60 and width_s % 60 == 0:
-        minutes = candles(tape, from_s, -(-to_s // width_s) * width_s, 60, until_ns)
+        minutes = candles(tape, from_s, to_s, 60, until_ns)
         grouped = groupby(minutes, lambda minute: minute.start_s // width_s * width_s)
         return [_joined(start_s, list(parts)) for start_s, parts in grouped]
     if 3600 % width_s:

@@ -1,7 +1,9 @@
--- Candles of exchanges: how many are covered by answers, the newest final one, and how long ago it closed.
+-- Candles of exchanges: how many are covered by answers and up to how long ago, the newest final one and how long ago it
+-- closed. Nobody trades at weekends, or in a thin pair for an hour: then the latter says nothing.
 SELECT i.venue, i.product_id, s.granularity_s,
        (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint FROM unnest(range_agg(s.covered)) r) / s.granularity_s
            AS covered,
+       extract(epoch FROM now() - upper(range_agg(s.covered)))::float8 AS behind_s,
        newest.bucket AS newest_at, (extract(epoch FROM now() - newest.bucket) - s.granularity_s)::float8 AS age_s
 FROM exchange_candle_state s
 JOIN instruments i USING (instrument_id)

@@ -17,7 +17,7 @@ Row = tuple[Any, ...]
 VENUES = ("binance", "coinbase", "kraken")
 # Of a simulator: all of Kraken's candles, where the real one gives the newest 720, as fast as they are asked for.
 HISTORY: dict[str, Any] = {"kraken_ohlc_history": True, "kraken_rest_rate": 1000, "kraken_rest_burst": 1000}
-CANDLE_CALLS = {"binance": "klines", "coinbase": "candles", "kraken": "OHLC"}
+CANDLE_CALLS = {"binance": "klines", "coinbase": "candles", "kraken": "OHLC", "oanda": "candles"}
 
 
 class Candles:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 import structlog
@@ -39,6 +40,9 @@ FAST_DISK_NEEDS = 6 << 30
 
 
 environment.keep_in_python()
+# No limit of time: a property that takes long on a busy machine is not false.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from producers.exchange_candles.book import Book, Results
+from producers.exchange_candles.ccxt_source import CcxtSource
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import common, merged
 from producers.exchange_candles.looks import Memory
@@ -119,7 +120,8 @@ class Found:
         self.exchange = Exchange("binance", threading.Event(), tmp_path, base_url=scripted.url)
         self.exchange.load_markets(1)
         self.exchange._limit.interval_s = 0.001
-        self.exchange._api.enableRateLimit = False
+        assert isinstance(self.exchange.source, CcxtSource)
+        self.exchange.source.api.enableRateLimit = False
         self.final: dict[int, Values] = {}
         self.spans: list[tuple[int, int]] = []
         self.young: dict[int, Values] = {}

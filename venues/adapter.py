@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pipeline.core.products import AssetClass
 from pipeline.core.settings import VenueSettings
+from venues.candle_source import CandleRest
 from venues.trade_walk import Source
 from venues.trade_windows import WindowRest
 from venues.venue import Venue
@@ -63,6 +64,8 @@ class Adapter(Vendor, Generic[S]):
     """Trades by id: of a venue whose ids are contiguous."""
     recent: WindowRest[S] | None = None
     """The newest trades: of a venue that is proven by time windows."""
+    candles: CandleRest[S] | None = None
+    """Candles by REST, of a venue that ccxt does not know: `producers.exchange_candles` takes them from here."""
     asset_class: Callable[[str], AssetClass] = lambda product_id: "crypto"
     """Of a product."""
     alive: Callable[[S], str]

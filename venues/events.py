@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pipeline.core.errors import BadData
+from pipeline.core.errors import BadData, WrongUse
 from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
 from schemas.records import CandleRow, Quote, TradeRow
@@ -21,6 +21,9 @@ MAX_COMMAS = 50_000
 MAX_BAD_ELEMENTS = 20
 MAX_DETAIL = 500
 MAX_DIGITS = 64  # of a decimal; the longest seen from a venue have some 30
+
+# What reading a foreign value raises.
+READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SCIENTIFIC = re.compile(r"-?[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,2}")

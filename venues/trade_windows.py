@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from pipeline.core.errors import Refused
 from pipeline.core.settings import VenueSettings
 from schemas.records import TradeRow
 from venues.rest.page import Page
@@ -53,6 +54,23 @@ class WindowRest(Protocol[S_contra]):
     def __call__(
         self, settings: S_contra, state_dir: Path, stop: threading.Event, *, attempts: int = 6
     ) -> WindowSource: ...
+
+
+def newest(source: WindowSource, product_id: str) -> list[TradeRow]:
+    """The trades within the shortest reach; where there are none, the newest one within a longer. Ascending by id."""
+    for reach_s in source.reaches_s:
+        rows = source.recent(product_id, reach_s).page.rows
+        if rows:
+            return rows if reach_s == source.reaches_s[0] else rows[-1:]
+    return []
+
+
+def newest_trade(source: WindowSource, product_id: str) -> int:
+    """The newest trade's id. Raises `Refused` if there was none as far back as the venue can be asked."""
+    rows = newest(source, product_id)
+    if not rows:
+        raise Refused(f"{source.venue} shows no trade of {product_id} within {source.reaches_s[-1]} s")
+    return rows[-1].trade_id
 
 
 @dataclass(frozen=True)

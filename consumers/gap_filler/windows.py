@@ -190,7 +190,7 @@ class Windows:
         recent = self._sources[one.venue].recent(one.product_id, reach_s)
         known.clock_us = (now_us() if recent.at_us is None else recent.at_us) - round(time.monotonic() * SECOND_US)
         conn, page = self._session.connection(), recent.page
-        unknown = ledger.unknown_ids(conn, one.instrument_id, page.ids)
+        unknown = ledger.unknown_ids(conn, *key, page.ids)
         self._repairs.letters.send(*key, [bad for bad in page.bad if bad.trade_id in unknown])
         result = compare(recent, unknown, one.live_us, one.newest_us, self._young_us)
         ledger.prove(conn, one.instrument_id, result.covered, result.lost)

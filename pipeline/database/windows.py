@@ -65,14 +65,22 @@ def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWin
     )
 
 
-def unknown_ids(conn: Connection, instrument_id: int, ids: Collection[int]) -> set[int]:
-    """Those of these ids that are not stored."""
+def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[int]) -> set[int]:
+    """Those of these ids that are not stored.
+
+    As one difference of multiranges: id by id, each comparison reads all of the coverage anew. Measured with 200,000
+    stored ranges: 16 ms for 1,000 ids instead of 4.6 s, 0.16 s for 20,000 instead of 99 s.
+    """
     return set(
         query.scalars(
             conn,
-            "SELECT id FROM unnest(%s::bigint[]) AS id JOIN trade_coverage ON instrument_id = %s"
-            " WHERE NOT id <@ trade_coverage.ids",
-            (list(ids), instrument_id),
+            """
+            SELECT generate_series(lower(r), upper(r) - 1)
+            FROM unnest((SELECT range_agg(int8range(id, id, '[]')) FROM unnest(%s::bigint[]) AS id)
+                        - coalesce((SELECT c.ids FROM trade_coverage c JOIN instruments i USING (instrument_id)
+                                    WHERE i.venue = %s AND i.product_id = %s), '{}')) AS r
+            """,
+            (list(ids), venue, product_id),
         )
     )
 

@@ -105,12 +105,13 @@ class ProductState:
 
 @dataclass
 class CandleState:
-    """Candles of one exchange and product: the newest final one, and how many are covered."""
+    """Candles of one exchange and product: the newest final one, how many are covered, and up to how long ago."""
 
     venue: str
     product_id: str
     granularity_s: int
     covered: int
+    behind_s: float | None
     newest_at: Any
     age_s: float | None
 

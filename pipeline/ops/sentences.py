@@ -52,7 +52,8 @@ def silent(stored: Sequence[collect.InstrumentState], candles: Sequence[collect.
             found.append(f"{one.venue} {one.product_id}: the newest ticker is {one.age_s:.0f} s old")
     if BY_NAME["exchange-candles"].enabled:
         for candle in candles:
-            if candle.age_s is not None and candle.age_s > CANDLES_WITHIN * candle.granularity_s + CANDLES_WITHIN_S:
+            late_s = CANDLES_WITHIN * candle.granularity_s + CANDLES_WITHIN_S
+            if candle.behind_s is not None and candle.behind_s > late_s:
                 name = f"{candle.venue} {candle.product_id}"
-                found.append(f"{name}: the newest final candle is {candle.age_s / 60:.0f} min old")
+                found.append(f"{name}: its candles are final up to {candle.behind_s / 60:.0f} min ago only")
     return found

@@ -1,4 +1,4 @@
-"""`python -m producers.exchange_candles`: publish candles of any exchange known to ccxt, for a quorum consensus."""
+"""`python -m producers.exchange_candles`: publish candles of OANDA and of exchanges known to ccxt, with a consensus."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVELS = {-2: "ERROR", -1: "WARNING", 0: "INFO"}
 
 # `--run_mode` is accepted for `--run-mode`.
 @click.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})
-@click.option("--exchanges", metavar="LIST", help="Comma list of ccxt's names [EXCHANGE_CANDLES_EXCHANGES].")
+@click.option("--exchanges", metavar="LIST", help="Comma list of ccxt's names, and oanda [EXCHANGE_CANDLES_EXCHANGES].")
 @click.option("--symbols", metavar="LIST", help="Comma list; otherwise the file, otherwise the table watchlist.")
 @click.option("--symbols-file", type=click.Path(path_type=Path), help="One symbol per line; # starts a comment.")
 @click.option("--candle-granularity-minutes", type=int, help="1, 5, 60, 1440 ...; must be offered by all exchanges.")

@@ -67,7 +67,7 @@ class Letters:
         # A source instead of a topic: it was never a message, so there is nothing to send again.
         letter: dict[str, object] = {
             "source": SOURCE,
-            "topic": f"ccxt {venue} {product_id}",
+            "topic": f"candles of {venue} {product_id}",
             "message_id": "",
             "row": None,
             "reason": refused.reason,

@@ -1,5 +1,5 @@
-"""Names of exchanges. A venue has its ccxt name; former names and other interfaces to the same order book are aliases,
-so that an exchange counts once."""
+"""Names of exchanges: those of ccxt, and of venues that have candles in their own folder. Former names and other
+interfaces to the same order book are aliases, so that an exchange counts once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import ccxt
 
 from pipeline.core.errors import WrongUse
+from venues.registry import adapters
 
 ALIASES = {
     "coinbasepro": "coinbase",
@@ -25,8 +26,11 @@ ALIASES = {
     "hitbtc3": "hitbtc",
     "crypto.com": "cryptocom",
 }
-# Calls per second. ccxt's figure is for signed requests; public ones are limited to 10 per second and IP address.
-CALLS_PER_S = {"coinbase": 8.0}
+
+
+def with_own_candles() -> frozenset[str]:
+    """Venues whose candles come from their own folder, because ccxt does not know them."""
+    return frozenset(name for name, adapter in adapters().items() if adapter.candles is not None)
 
 
 def exchanges_of(names: Iterable[str], where: str = "--exchanges") -> tuple[str, ...]:
@@ -35,8 +39,9 @@ def exchanges_of(names: Iterable[str], where: str = "--exchanges") -> tuple[str,
     for name in names:
         wish = name.strip().lower()
         venue = ALIASES.get(wish, wish)
-        if venue not in ccxt.exchanges:
-            near = difflib.get_close_matches(venue, [*ccxt.exchanges, *ALIASES], n=1)
+        known = [*ccxt.exchanges, *with_own_candles()]
+        if venue not in known:
+            near = difflib.get_close_matches(venue, [*known, *ALIASES], n=1)
             hint = f"did you mean {near[0]}?" if near else "see ccxt's list of exchanges."
             raise WrongUse(f"{where}: unknown exchange {name!r}; {hint}")
         if venue not in made:

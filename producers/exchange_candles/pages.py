@@ -7,12 +7,20 @@ from producers.exchange_candles.rows import floor_us
 
 # Coarser candles are requested, as a second look, if they save at least this many calls.
 COARSE_FROM_PAGES = 3
+# Limit of calls, MOST_PER_CALL * n + MOST_MORE for an interval of n pages, for exchanges that return next to nothing.
+MOST_PER_CALL, MOST_MORE = 6, 20
+LEAST_PAGE = 10
 
 
 def calls_needed(from_us: int, to_us: int, granularity_s: int, page_size: int) -> int:
     """Return the calls needed to fetch `[from_us, to_us)` once with full pages."""
     candles = -(-(to_us - from_us) // (granularity_s * 1_000_000))
     return -(-candles // page_size)
+
+
+def most_calls(from_us: int, to_us: int, granularity_s: int, page_size: int) -> int:
+    """Return the limit of calls for `[from_us, to_us)`, however little an exchange returns."""
+    return MOST_PER_CALL * calls_needed(from_us, to_us, granularity_s, max(LEAST_PAGE, page_size)) + MOST_MORE
 
 
 def coarse_us(width_us: int, offered_s: list[int]) -> int | None:

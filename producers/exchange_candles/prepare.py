@@ -32,7 +32,7 @@ def exchanges_wanted(
         for venue in venues
     ]
     for exchange in made:
-        offered = sorted(seconds for seconds in exchange.granularities() if seconds % MONTH_S)
+        offered = [seconds for seconds in exchange.granularities() if seconds % MONTH_S]
         if granularity_s not in offered:
             minutes = ", ".join(f"{s // 60}" for s in offered if s % 60 == 0)
             raise WrongUse(
@@ -52,9 +52,15 @@ def together(calls: Sequence[Callable[[], Any]]) -> None:
 
 
 def load_markets(exchanges: Sequence[Exchange]) -> None:
+    """Ask all that did not answer yet. One that does not answer is logged; raises `WrongUse` for a setting that one
+    refuses."""
+    wrong: list[WrongUse] = []
+
     def one(exchange: Exchange) -> None:
         try:
             exchange.load_markets(ATTEMPTS_AGAIN)
+        except WrongUse as error:
+            wrong.append(error)
         except PipelineError as error:
             get_logger().error(
                 events.EXCHANGE_DOWN,
@@ -66,6 +72,8 @@ def load_markets(exchanges: Sequence[Exchange]) -> None:
             pass
 
     together([lambda e=exchange: one(e) for exchange in exchanges if not exchange.loaded])  # type: ignore[misc]
+    if wrong:
+        raise wrong[0]
 
 
 def check(products: Sequence[str], exchanges: Sequence[Exchange], required: int) -> tuple[str, ...]:

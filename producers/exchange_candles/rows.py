@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import BadData
 from pipeline.core.times import END_US, OLDEST_US
+from venues.candle_source import Units
 from venues.floats import without_noise
 
 Values = tuple[str, str, str, str, str]  # open, high, low, close, volume, as published
@@ -37,14 +38,6 @@ class Rows:
     refused: list[Refused] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Units:
-    """The market's step sizes, where the exchange publishes them."""
-
-    price: Decimal | None = None
-    volume: Decimal | None = None
-
-
 def floor_us(moment_us: int, width_us: int) -> int:
     """Return the start of the candle that contains this time."""
     origin = MONDAY_US if width_us % WEEK_US == 0 else 0
@@ -59,7 +52,7 @@ def same(one: Values | None, other: Values | None) -> bool:
 
 
 def read_rows(pairs: Iterable[tuple[Any, Any]], width_us: int, units: Units) -> Rows:
-    """Parse rows given as (ccxt's result, raw row); ccxt's result may be the exception it raised."""
+    """Parse rows given as (made row, row as it came), see `GivenCandles`."""
     rows = Rows()
     twice: set[int] = set()
     for made, raw in pairs:

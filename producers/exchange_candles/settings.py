@@ -12,7 +12,7 @@ from pipeline.core.settings import Section
 
 
 class ExchangeCandlesSettings(Section):
-    """Candles of many exchanges through ccxt."""
+    """Candles of many exchanges through ccxt, and of OANDA."""
 
     model_config = SettingsConfigDict(env_prefix="EXCHANGE_CANDLES_")
     enabled: bool = False

@@ -19,9 +19,6 @@ from producers.exchange_candles.rows import Rows, Values, floor_us
 
 # How many candles before the interval to look for a row that proves its start.
 EARLIER = 60
-# Limit of calls, MOST_PER_CALL * n + MOST_MORE for an interval of n pages, for exchanges that return next to nothing.
-MOST_PER_CALL, MOST_MORE = 6, 20
-LEAST_PAGE = 10
 # Extra candles requested around a page, to prove what lies between: two before and two after.
 MARGINS = 4
 SHORT = 0.9
@@ -57,10 +54,10 @@ class Walk:
         begin, end = span
         needed = pages.calls_needed(begin, end, self._width // 1_000_000, self._exchange.page_size)
         if needed >= pages.COARSE_FROM_PAGES and self._book.coarse_fits:
-            self._coarse_us = pages.coarse_us(self._width, sorted(self._exchange.granularities()))
+            self._coarse_us = pages.coarse_us(self._width, self._exchange.granularities())
         cursor = begin
         while cursor < end and not self._stop.is_set():
-            if self.calls >= self._most():
+            if self.calls >= pages.most_calls(begin, end, self._width // 1_000_000, self._exchange.page_size):
                 self._aside.put((cursor, end), "it returns too few candles per call")
                 break
             following = self._page(cursor)
@@ -70,12 +67,6 @@ class Walk:
             self._ask_coarse()
             self._look_again(cursor)
         self._set_aside()
-
-    def _most(self) -> int:
-        """Return the limit of calls for this interval, given the actual page size."""
-        size = max(LEAST_PAGE, self._exchange.page_size)
-        needed = pages.calls_needed(*self._span, self._width // 1_000_000, size)
-        return MOST_PER_CALL * needed + MOST_MORE
 
     def _page(self, cursor: int) -> int | None:
         """Fetch one page from `cursor`; returns the next cursor, or None if nothing can be known yet."""
@@ -142,9 +133,16 @@ class Walk:
         return end
 
     def _tried(self, since: int, limit: int, wanted: Interval) -> Look | None:
-        """Call `_look`; returns None if it failed once. Raises `Unavailable` at the second consecutive failure."""
+        """Call `_look`; returns None if it failed once. Raises `Unavailable` at the second consecutive failure.
+
+        Where the candles end before `wanted`, as at weekends, only an answer that begins there can say that none
+        follow: it is empty.
+        """
         try:
             look = self._look(since, limit, wanted)
+            rows, quiet_us = self._answer.rows, look.at_us - QUIET_US - self._width
+            if rows.good and not rows.refused and max(rows.good) < wanted[0] < quiet_us:
+                look = self._look(wanted[0], limit - (wanted[0] - since) // self._width, wanted)
         except Unavailable as error:
             self._failed += 1
             if self._failed > 1:

@@ -20,7 +20,7 @@ from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
 from pipeline.core import events
-from pipeline.core.errors import PipelineError, Refused, Unavailable
+from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.runtime import now_us
@@ -92,7 +92,7 @@ class Worker:
                 self.last_answer = time.monotonic()
         except Stopped:
             pass
-        except (Unavailable, Refused) as error:
+        except PipelineError as error:
             if not self._stop.is_set():
                 outcome.problems.append(f"{self.venue}: {error}")
                 self._log.error(events.EXCHANGE_DOWN, error=str(error), kind=type(error).__name__)
@@ -234,7 +234,7 @@ class Worker:
         message = CandlesMessage(
             venue=self.venue,
             product_id=product_id,
-            asset_class="crypto",
+            asset_class=self.exchange.asset_class(product_id),
             origin="history",
             received_at_us=now_us(),
             as_of_us=at_us,

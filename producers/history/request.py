@@ -12,7 +12,10 @@ from pipeline.core.times import us_to_iso
 from pipeline.database.ledger import Ledger
 from venues import id_ranges
 from venues.id_ranges import IdRange
+from venues.rest.daily_files import Planned, WithArchive
 from venues.trade_walk import Source
+
+SHOWN = 5  # items of a list shown to users
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,34 @@ def estimate(source: Source, request: Request, ledger: Ledger) -> int:
     for product in request.products:
         try:
             span = id_span(source, request, product)
+            missing = ledger.missing_ids(source.venue, product, *span) if span else []
+            planned = source.planned(product, missing) if isinstance(source, WithArchive) else None
         except Refused as error:
             click.echo(f"{product}: {error}")
             continue
-        missing = ledger.missing_ids(source.venue, product, *span) if span else []
         needed = sum(-(-(last - first + 1) // source.page_rows) for first, last in missing)
+        way = ""
+        if planned is not None:
+            # After each file REST is asked what follows.
+            needed = max(0, needed - planned.trades // source.page_rows) + planned.files
+            way = f", {_from_archive(planned)}, {id_ranges.size(missing) - planned.trades:,} by REST"
         calls += needed
         asked = span[1] - span[0] + 1 if span else 0
         click.echo(
-            f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing, about {needed:,} calls,"
+            f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing{way}, about {needed:,} calls,"
             f" {_duration(needed / source.calls_per_s)}"
         )
     click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
     return 0
+
+
+def _from_archive(planned: Planned) -> str:
+    megabytes = -(-planned.bytes // 1_000_000)
+    text = f"{planned.trades:,} of them from {planned.files} files of the public archive ({megabytes:,} MB"
+    if planned.absent:
+        more = f" and {len(planned.absent) - SHOWN} more days" if len(planned.absent) > SHOWN else ""
+        text += f"; it has none of {', '.join(map(str, planned.absent[:SHOWN]))}{more}"
+    return f"{text})"
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, load
 from producers.history.options import history_options, request_of
+from producers.history.recent import run_recent
 from producers.history.request import describe
 from producers.history.trades import run_load
 from producers.live.program import run_live
@@ -33,10 +34,16 @@ def command_of(name: str) -> click.Command:
         stop = Stop().listen()
         by_setting = getattr(settings, "live_or_historical", "live") == "historical"
         if (historical or by_setting) and not live:
-            if adapter.rest is None:
-                raise WrongUse(f"{adapter.title} has no history that could be loaded; start it without --historical.")
+            if adapter.rest is None and adapter.recent is None:
+                other = "start it without --historical."
+                if adapter.candles is not None:
+                    other = f"its candles have: python -m producers.exchange_candles --exchanges={name} --symbols=..."
+                raise WrongUse(f"{adapter.title}'s prices have no history that could be loaded; {other}")
             request = request_of(adapter.products(settings), settings.last_n_days, **options)
             get_logger().info(events.STARTED, mode="historical", **describe(request))
+            if adapter.recent is not None:
+                return run_recent(adapter.recent(settings, state_dir, stop), request, stop)
+            assert adapter.rest is not None
             source = adapter.rest(settings, state_dir, stop)
             source.prepare(request.products)
             return run_load(source, request, stop)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from judge.venue_check import points
+from pipeline.core.errors import WrongUse
+from pipeline.core.runtime import now_us
+from pipeline.core.settings import PROJECT
+from producers.history.recent import reach_of
+from producers.history.request import Request
 from simulator.config import Config
 from simulator.testing import Simulator, running_simulator
 from tests.simulator_client import connect
 from tests.venue_help import Running, published, query, running, stored_ids, until
+from venues.bitstamp.rest import BitstampRest
+from venues.bitstamp.settings import BitstampSettings
 from venues.registry import adapters
 
 Env = Callable[..., dict[str, str]]
@@ -119,6 +130,32 @@ def test_a_product_that_hardly_trades_is_proven_and_a_stop_is_seen(
               " proven - tstzmultirange(tstzrange(now() - INTERVAL '61 s', NULL)) RETURNING 1")  # fmt: skip
         missing, share, *_ = claim(settings, "SOL-USD")
         assert (missing == 0, share) == (False, None)
+
+
+def test_history_is_what_rest_still_shows(settings: dict[str, str], simulator: Simulator, tmp_path: Path) -> None:
+    """Prevents a command that refuses what the venue has, and a load whose end nobody stored."""
+
+    def load(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "producers.bitstamp", "--historical", *args]
+        return subprocess.run(command, env=settings, cwd=PROJECT, capture_output=True, text=True, timeout=200)
+
+    rest = BitstampRest(BitstampSettings(), tmp_path, threading.Event())
+    week_us = 7 * 86_400_000_000
+    with pytest.raises(WrongUse, match="the last 24 hours only"):
+        reach_of(rest, Request(("BTC-USD",), now_us() - week_us, now_us()))
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    span = ("--from", f"{start:%Y-%m-%dT%H:%M:%S}", "--to", f"{start + timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}")
+    with running("consumers.trades", settings, tmp_path):
+        done = load(*span)
+        assert done.returncode == 0, done.stderr + done.stdout[-2000:]
+        ids = tape_ids(settings)
+        assert len(ids) > 3000
+        assert ids == [row["id"] for row in simulator.truth("bitstamp", "BTC-USD", ids[0], ids[-1])]
+    again = load(*span, "--dry-run")
+    assert again.returncode == 0, again.stderr
+    assert f"shows {len(ids):,} trades" in again.stdout
+    assert " 0 are missing; nothing was loaded" in again.stdout
+    assert query(settings, "SELECT origin FROM trades GROUP BY 1") == [("history",)]
 
 
 async def _capture(url: str, trades: int) -> list[bytes]:

@@ -48,7 +48,9 @@ def test_a_live_span_begins_with_the_first_streamed_trade_and_grows_by_what_is_p
     put(conn, {10: start, 70: newest})
     one = begun(conn)
     assert (one.live_us, one.open_us, one.newest_us) == (start, start, newest)
-    assert windows.unknown_ids(conn, one.instrument_id, [5, 6, 10, 70, 71]) == {6, 71}
+    assert windows.unknown_ids(conn, one.venue, one.product_id, [5, 6, 10, 70, 71]) == {6, 71}
+    assert windows.unknown_ids(conn, one.venue, "ETH-USD", [5, 6]) == {5, 6}  # nothing of it is stored
+    assert windows.unknown_ids(conn, one.venue, one.product_id, []) == set()
     lost = (start + MINUTE_US, start + MINUTE_US + 1_000_000)
     windows.prove(conn, one.instrument_id, (start, newest), [lost])
     one = begun(conn)

@@ -44,7 +44,7 @@ def test_every_field_of_every_schema_with_any_value(rig: Rig) -> None:
 
 
 @given(st.randoms(use_true_random=False), st.lists(st.binary(max_size=300), max_size=5))
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_fields_at_once_and_any_bytes(rig: Rig, rng: random.Random, raw: list[bytes]) -> None:
     for name in NAMES:
         schema = schemas.definition(name)

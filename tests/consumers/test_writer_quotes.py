@@ -232,7 +232,7 @@ TICKERS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), st.integers(
 
 
 @given(TICKERS, st.randoms(use_true_random=False), st.integers(1, 4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tickers_in_any_order_and_number_give_the_same_candles(conn: Any, made: Any, rng: Any, batches: int) -> None:
     for table in ("quotes", "quote_candle_1m", "quote_candle_1h"):
         conn.execute("DELETE FROM " + table)

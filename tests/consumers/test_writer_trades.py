@@ -140,7 +140,7 @@ FRAMES = st.lists(st.lists(TICK, min_size=1, max_size=8), min_size=1, max_size=1
 
 
 @given(FRAMES, st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_any_batches_any_repetition_give_the_same_candles(
     conn: Any, frames: Any, rng: Any, batches: int
 ) -> None:

@@ -59,6 +59,16 @@ def test_what_cannot_be_proven_is_never_complete() -> None:
     ]
 
 
+def test_candles_of_a_closed_market_are_not_late(in_env: Callable[..., None]) -> None:
+    """Prevents a weekend from being a problem, and an exchange that no longer answers from being none."""
+    in_env(EXCHANGE_CANDLES_ENABLED="true")
+    asleep = collect.CandleState("oanda", "EUR-USD", 60, 100, 90.0, None, 90_000.0)
+    assert sentences.silent([], [asleep]) == []
+    assert sentences.silent([], [replace(asleep, behind_s=1200.0)]) == [
+        "oanda EUR-USD: its candles are final up to 20 min ago only"
+    ]
+
+
 def test_ages_are_short() -> None:
     """Prevents ages that nobody can compare."""
     assert [status.age(s) for s in (None, -1, 0.44, 12, 600, 7300, 864_000)] == [

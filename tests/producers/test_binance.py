@@ -105,6 +105,10 @@ def test_a_load_from_an_archive_with_a_hole_is_complete(
     """The archive's 608 missing minutes would pass for a quiet morning."""
     span = ("--products", "BTC-USDT", "--from", "2024-12-31T04:00", "--to", "2025-01-01T12:00")
     command = [sys.executable, "-m", "producers.binance", "--historical", *span]
+    guess = subprocess.run(
+        [*command, "--dry-run"], env=binance, cwd=PROJECT, capture_output=True, text=True, timeout=300
+    )
+    assert " from 2 files of the public archive (" in guess.stdout
     with running("consumers.trades", binance, tmp_path):
         done = subprocess.run(command, env=binance, cwd=PROJECT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr + done.stdout[-2000:]

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core.errors import Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
+from producers.exchange_candles.ccxt_source import CcxtSource
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import without
 from producers.exchange_candles.looks import Answer, Look, Memory, look_of
@@ -69,6 +70,17 @@ def test_minutes_without_a_trade_are_proven_and_not_asked_for_ever(
     found.walk()
     assert found.lies() == []
     assert found.spans == [found.span], found.book.aside.named()
+
+
+def test_a_silent_end_is_proven(scripted: Scripted, tmp_path: Path) -> None:
+    """Prevents a weekend, or a thin pair's last hour, from being a problem until somebody trades again."""
+    found = Found(scripted, tmp_path)
+    scripted.rows = [row for row in scripted.rows if row[0] * 1000 < found.span[1] - 60 * MIN]
+    found.walk()
+    assert found.spans == [found.span]
+    assert found.lies() == []
+    assert found.book.aside.named() == []
+    assert scripted.calls <= 12
 
 
 def test_a_pair_that_never_traded_is_proven_empty(scripted: Scripted, tmp_path: Path) -> None:
@@ -167,6 +179,8 @@ def test_a_clock_that_is_slower_decides(scripted: Scripted, tmp_path: Path, monk
 def test_a_slow_answer_is_as_old_as_its_date_and_its_way_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a minute that an exchange, 40 s behind us, was still filling from being final."""
     exchange = Exchange("kraken", threading.Event(), tmp_path)
+    source = exchange.source
+    assert isinstance(source, CcxtSource)
     clock_s = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
     asked_us, took_s, behind_s = 1_795_000_000_000_000, 50, 40
@@ -174,11 +188,11 @@ def test_a_slow_answer_is_as_old_as_its_date_and_its_way_allow(tmp_path: Path, m
     def fetch(*_: object, **__: object) -> list[list[object]]:
         clock_s[0] += took_s
         sent_at = asked_us / 1e6 - behind_s + took_s  # by the exchange's clock, later than when we asked
-        exchange._api.last_response_headers = {"Date": formatdate(sent_at, usegmt=True)}
-        exchange._api.last_json_response = []
+        source.api.last_response_headers = {"Date": formatdate(sent_at, usegmt=True)}
+        source.api.last_json_response = []
         return []
 
-    monkeypatch.setattr(exchange._api, "fetch_ohlcv", fetch)
+    monkeypatch.setattr(source.api, "fetch_ohlcv", fetch)
     monkeypatch.setattr("producers.exchange_candles.exchange.now_us", lambda: asked_us)
     monkeypatch.setattr("producers.exchange_candles.exchange.abandonable", lambda call, *_: call())
     monkeypatch.setattr(exchange._limit, "wait", lambda _: None)

@@ -22,6 +22,7 @@ import pytest
 
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.services.processes import free_ports
+from producers.exchange_candles.ccxt_source import CcxtSource
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.symbols import read_symbols
 from simulator.candles import candles
@@ -141,8 +142,8 @@ def test_bad_rows_are_letters_and_cost_themselves(program: Candles) -> None:
     assert program.rows(covered, start, start + timedelta(hours=3)) == stored  # no state over what is not there
     found = letters(program)
     assert {(one["topic"], one["reason"]) for one in found} == {
-        ("ccxt binance BTC-USD", "price"),
-        ("ccxt coinbase BTC-USD", "bucket"),
+        ("candles of binance BTC-USD", "price"),
+        ("candles of coinbase BTC-USD", "bucket"),
     }
     program.simulator.clear()
     again = program.run(f"--backfill-start-date={start.isoformat()}")
@@ -284,7 +285,9 @@ def test_ccxt_is_bounded(tmp_path: Path, kind: str) -> None:
         exchange = Exchange(
             "kraken", threading.Event(), tmp_path, base_url=f"http://127.0.0.1:{server.getsockname()[1]}"
         )
-        exchange._session.whole_s = 1.0 if kind == "drip" else 60.0
+        source = exchange.source
+        assert isinstance(source, CcxtSource)
+        source.session.whole_s = 1.0 if kind == "drip" else 60.0
         with pytest.raises(Unavailable) as caught:
             exchange.load_markets(1)
         says = {
@@ -294,4 +297,4 @@ def test_ccxt_is_bounded(tmp_path: Path, kind: str) -> None:
             "redirect": "redirects are not followed",
         }
         assert says[kind] in str(caught.value)
-        assert sent[0] < 2 * exchange._session.max_bytes
+        assert sent[0] < 2 * source.session.max_bytes

@@ -116,6 +116,7 @@ def test_history_is_refused_in_one_sentence(oanda: dict[str, str]) -> None:
     command = [sys.executable, "-m", "producers.oanda", "--historical"]
     done = subprocess.run(command, env=oanda, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, "no history that could be loaded" in done.stderr) == (2, True), done.stderr
+    assert "python -m producers.exchange_candles --exchanges=oanda" in done.stderr
 
 
 def test_a_capture_of_the_simulator_fulfils_the_acceptance_list(

@@ -100,3 +100,11 @@ def test_kraken_gives_720_candles_unless_told_otherwise(simulator: Simulator) ->
         rows = exchange(running, "kraken").fetch_ohlcv("BTC/USD", "1m", since=since)
         assert rows[0][0] == since
         assert len(rows) >= 719
+
+
+def test_the_last_candle_of_a_window_is_whole(simulator: Simulator) -> None:
+    """Prevents two answers that differ in a candle only because one of them ends with it."""
+    tape, now_ns = simulator.tape("coinbase", "BTC-USD"), simulator.now_ns()
+    minute_s = now_ns // 10**9 // 60 * 60 - 60  # of the running hour, which is not kept
+    wide = candles(tape, minute_s - 120, minute_s + 60, 60, now_ns)
+    assert candles(tape, minute_s - 120, minute_s + 1, 60, now_ns) == wide

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from pipeline.core.errors import Refused
 from schemas.records import TradeRow
 from simulator.testing import Simulator, running_simulator
-from venues.binance.archive import rows_of
+from venues.binance.parse import archive_path, archive_row
 from venues.binance.rest import WORTH_A_FILE, BinanceRest
 from venues.binance.settings import BinanceSettings
+from venues.rest.daily_files import Archive
 from venues.trade_walk import Source
 
 # 608 minutes, as the hole of binance-public-data#106; the days lie on both sides of the change of the unit of time.
@@ -103,9 +104,26 @@ def test_holes_of_the_archive_are_healed_by_rest(rest: Made, simulator: Simulato
     assert simulator.stats()["totals"]["binance"]["violations"] == 0
 
 
+def test_what_would_come_from_the_archive_is_said(rest: Made, simulator: Simulator) -> None:
+    """Prevents an estimate of hours for what is a few files, and one that counts on files that are not there."""
+    source = rest()
+    first, last = span(source, "2024-12-31T01:00", "2025-01-01T20:00")
+    planned = source.planned("BTC-USDT", [(1, 5), (first, last)])
+    assert planned is not None
+    assert (planned.trades, planned.files, planned.absent) == (last - first + 1, 2, [])
+    assert planned.bytes > 500_000
+    simulator.fault("404", "binance", count=1, endpoint="2024-12-31.zip")
+    fewer = source.planned("BTC-USDT", [(first, last)])
+    assert fewer is not None
+    assert (fewer.files, fewer.absent) == (1, [date(2024, 12, 31)])
+    assert fewer.trades == last - source.first_id_at("BTC-USDT", us("2025-01-01T00:00")) + 1
+    assert rest(archive=False).planned("BTC-USDT", [(first, last)]) is None
+    assert calls(simulator, "archive") == 4  # nothing is fetched
+
+
 def test_a_file_is_fetched_in_pieces(rest: Made, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy day has 100 MB, more than one answer may have."""
-    monkeypatch.setattr("venues.binance.archive.PIECE_BYTES", 200_000)
+    monkeypatch.setattr("venues.rest.daily_files.PIECE_BYTES", 200_000)
     source = rest()
     first, last = span(source, "2025-03-01T00:00", "2025-03-01T23:59", "ETH-USDT")
     assert set(range(first, last + 1)) <= walked(source, first, last, "ETH-USDT").keys()
@@ -114,16 +132,20 @@ def test_a_file_is_fetched_in_pieces(rest: Made, simulator: Simulator, monkeypat
 
 
 @pytest.mark.parametrize(("fault", "count"), [("truncated-body", 2), ("404", 1), ("html", 1)])
-def test_a_file_that_cannot_be_trusted_is_not_used(rest: Made, simulator: Simulator, fault: str, count: int) -> None:
+def test_a_file_that_cannot_be_trusted_is_not_used(
+    rest: Made, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, fault: str, count: int
+) -> None:
     """A damaged file, one whose checksum is another one (binance-public-data#405), or none: REST has the trades too."""
     source = rest()
     first, last = span(source, "2025-02-01T04:00", "2025-02-01T18:00")
     assert last - first > WORTH_A_FILE
+    monkeypatch.setattr("venues.rest.daily_files.ATTEMPTS", 1)
+    struck = simulator.faults()["struck"].get(f"binance/{fault}", 0)
     simulator.fault(fault, "binance", count=count, endpoint=".zip")  # its checksum is asked for first
     with capture_logs() as logs:
         rows = walked(source, first, last)
     assert set(range(first, last + 1)) <= rows.keys()
-    assert simulator.faults()["struck"][f"binance/{fault}"] == count
+    assert simulator.faults()["struck"][f"binance/{fault}"] - struck == count
     said = [line for line in logs if line.get("text") == "its trades are asked of REST"]
     assert len(said) == 1
     assert calls(simulator, "historicalTrades") >= (last - first) // 1000
@@ -131,12 +153,13 @@ def test_a_file_that_cannot_be_trusted_is_not_used(rest: Made, simulator: Simula
 
 def test_a_file_that_is_none_of_trades_ends_and_what_is_not_later_is_left_out(tmp_path: Path) -> None:
     """A file of a gigabyte of the same line would be read to its end for nothing."""
+    archive = Archive("binance", "http://127.0.0.1:1", archive_path, archive_row, tmp_path, threading.Event())
 
     def rows(name: str, *lines: str, after: int = -1) -> list[int]:
         file = tmp_path / name
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
             packed.writestr("x.csv", "".join(lines))
-        return [row.trade_id for row in rows_of(file, after)]
+        return [row.trade_id for row in archive.rows(file, after)]
 
     line = "{},4.0,12.0,48.0,1735689600123456,False,True\n".format
     heading = "id,price,qty,quote_qty,time,is_buyer_maker,is_best_match\n"
@@ -146,7 +169,7 @@ def test_a_file_that_is_none_of_trades_ends_and_what_is_not_later_is_left_out(tm
     assert rows("low", *[line(5)] * 5000, line(9), after=8) == []
     assert rows("long", line(5), "9" * 1_000_000, line(6)) == [5]
     (tmp_path / "none").write_bytes(b"no zip")
-    assert list(rows_of(tmp_path / "none")) == []
+    assert list(archive.rows(tmp_path / "none")) == []
 
 
 def test_without_the_archive_all_comes_by_rest(rest: Made, simulator: Simulator) -> None:

@@ -16,12 +16,13 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
-from pipeline.core.errors import BadData, Refused, WrongUse
+from pipeline.core.errors import Refused
 from pipeline.core.products import canonical_product
 from pipeline.core.settings import VenueSettings
 from schemas.records import TradeRow
 from venues.adapter import Adapter, Proof
 from venues.events import (
+    READING,
     Acknowledged,
     BadElements,
     Said,
@@ -33,8 +34,7 @@ from venues.events import (
     sane_time,
     whole_number,
 )
-
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+from venues.products import distinct
 
 
 class ToySettings(VenueSettings):
@@ -57,7 +57,7 @@ def read(frame: bytes) -> list[Said]:
         if message["kind"] == "subscribed":
             return [Acknowledged("trade", product, message["id"])]
         return _trades(message["trades"], product) if message["kind"] == "trade" else []
-    except _READING as error:
+    except READING as error:
         return [explained(error, frame)]
 
 
@@ -68,14 +68,14 @@ def _trades(elements: list[dict[str, Any]], product: str) -> list[Said]:
             at_us = sane_time(whole_number(element["at"]))
             price, size = decimal_text(element["price"]), decimal_text(element["size"])
             rows.append(TradeRow(whole_number(element["n"]), at_us, price, size, element["taker"]))
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     said: list[Said] = [VenueTime(rows[-1].timestamp_us), TradeFrame(product, rows)] if rows else []
     return said + bad.all()
 
 
 def products_of(settings: ToySettings) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    return distinct(settings.product_ids)
 
 
 class ToyVenue:

@@ -27,13 +27,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.errors import BadData, WrongAnswer
 from pipeline.core.products import TakerSide, canonical_product
 from schemas.records import Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
+    READING,
     Acknowledged,
     Said,
     SubscriptionRefused,
@@ -44,13 +46,11 @@ from venues.events import (
     decimal_text,
     explained,
     parse_frame,
-    parse_json,
     sane_time,
     whole_number,
 )
-from venues.rest.page import Page, problem_of, read_page
+from venues.rest.page import Page, elements_of, problem_of, read_page
 
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 # The buyer was the maker: the taker sold.
 _TAKER: dict[Any, TakerSide] = {True: "sell", False: "buy"}
 _TAKER_TEXT: dict[bytes, TakerSide] = {b"True": "sell", b"true": "sell", b"False": "buy", b"false": "buy"}
@@ -83,7 +83,7 @@ def read(frame: bytes, asked: Asked) -> list[Said]:
         if "result" in message or "error" in message or "code" in message:
             return _answer(message, asked)
         return []
-    except _READING as error:
+    except READING as error:
         return [explained(error, frame)]
 
 
@@ -136,7 +136,7 @@ def _answer(message: dict[str, Any], asked: Asked) -> list[Said]:
 
 def rest_trades(body: bytes) -> Page:
     """A page ascending by id. Raises `WrongAnswer`."""
-    return read_page(_elements(body), _rest_row, lambda element: whole_number(element["id"]))
+    return read_page(elements_of(body, "Binance trades"), _rest_row, lambda element: whole_number(element["id"]))
 
 
 def _rest_row(element: dict[str, Any]) -> TradeRow:
@@ -151,21 +151,17 @@ def _rest_row(element: dict[str, Any]) -> TradeRow:
 
 def first_of_aggregates(body: bytes) -> int | None:
     """The id of the first trade in an answer of `aggTrades`; None where it is empty. Raises `WrongAnswer`."""
-    elements = _elements(body)
+    elements = elements_of(body, "Binance aggTrades")
     try:
         return whole_number(elements[0]["f"]) if elements else None
-    except _READING as error:
+    except READING as error:
         raise WrongAnswer(f"Binance aggTrades has an unknown shape: {type(error).__name__}: {error}") from None
 
 
-def _elements(body: bytes) -> list[Any]:
-    try:
-        elements = parse_json(body)
-    except BadData as error:
-        raise WrongAnswer(f"Binance trades: {error}") from None
-    if not isinstance(elements, list):
-        raise WrongAnswer(f"Binance trades: {str(elements)[:200]}")
-    return elements
+def archive_path(symbol: str, day: date) -> str:
+    """Of a daily file of the public archive, there from the next day on (github.com/binance/binance-public-data). Some
+    have holes of hours (issue 106 there), some never matched their checksum (issue 405)."""
+    return f"data/spot/daily/trades/{symbol}/{symbol}-trades-{day:%Y-%m-%d}.zip"
 
 
 def archive_row(line: bytes) -> TradeRow | None:
@@ -179,6 +175,6 @@ def archive_row(line: bytes) -> TradeRow | None:
             quantity=decimal_text(quantity.decode()),
             taker_side=_TAKER_TEXT.get(maker.strip(), "unknown"),
         )
-    except _READING:
+    except READING:
         return None
     return row if problem_of(row) is None else None

@@ -14,10 +14,11 @@ from pathlib import Path
 from pipeline.core.errors import Refused, WrongAnswer
 from pipeline.core.runtime import now_us
 from venues.binance import parse
-from venues.binance.archive import Archive, DayFiles
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import Listing, symbol_of
+from venues.id_ranges import IdRange
 from venues.rest.client import Answer, Client
+from venues.rest.daily_files import Archive, DayFiles, Planned
 from venues.rest.page import Page
 from venues.rest.rate_limit import MARGIN, RateLimit
 
@@ -47,7 +48,11 @@ class BinanceRest:
         self._limit = RateLimit(state_dir, "binance", settings.rest_rate)
         self.calls_per_s = settings.rest_rate / MARGIN
         self.listing = Listing(self._client, self._limit)
-        self._archive = Archive(settings.archive_url, state_dir, stop) if settings.archive else None
+        self._archive = (
+            Archive(self.venue, settings.archive_url, parse.archive_path, parse.archive_row, state_dir, stop)
+            if settings.archive
+            else None
+        )
 
     def prepare(self, products: Sequence[str]) -> None:
         """See `Source`: which of them Binance lists. One that it does not is refused when it is asked for."""
@@ -96,6 +101,23 @@ class BinanceRest:
         if page.ids and page.ids[0] < from_id:
             raise WrongAnswer(f"Binance: trades from {from_id} on begin with {page.ids[0]}")
         return page
+
+    def planned(self, product_id: str, missing: Sequence[IdRange]) -> Planned | None:
+        """See `WithArchive`."""
+        if self._archive is None:
+            return None
+        return self._archive.planned(
+            symbol_of(product_id),
+            [(first, last) for first, last in missing if last - first >= WORTH_A_FILE],
+            lambda number: self._time_of(product_id, number),
+            lambda at_us: self.first_id_at(product_id, at_us),
+        )
+
+    def _time_of(self, product_id: str, number: int) -> int:
+        rows = self.page(product_id, number).rows
+        if not rows:
+            raise Refused(f"Binance shows no trade of {product_id} from {number} on")
+        return rows[0].timestamp_us
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None

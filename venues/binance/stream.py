@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.core.errors import WrongUse
-from pipeline.core.products import canonical_product
 from venues.binance import parse
 from venues.binance.rest import BinanceRest
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import symbol_of
 from venues.events import Acknowledged, Said, SubscriptionRefused, TickerFrame, TradeFrame
+from venues.products import by_symbol, distinct
 from venues.snapshots import Snapshots
 
 NAMESPACES = {"trade": "trades", "bookTicker": "tickers"}
@@ -29,12 +28,8 @@ SNAPSHOT_TRADES = 500
 
 def products_of(settings: BinanceSettings) -> tuple[str, ...]:
     """The configured products, canonical, each once. Raises `WrongUse` for two that Binance writes alike."""
-    products = tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
-    by_symbol: dict[str, str] = {}
-    for product in products:
-        other = by_symbol.setdefault(symbol_of(product), product)
-        if other != product:
-            raise WrongUse(f"BINANCE_PRODUCT_IDS: {other} and {product} are both {symbol_of(product)}; name one.")
+    products = distinct(settings.product_ids)
+    by_symbol(products, symbol_of, "BINANCE_PRODUCT_IDS")
     return products
 
 
@@ -59,7 +54,7 @@ class BinanceVenue:
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
-        self._asked = parse.Asked({symbol_of(product): product for product in self.products})
+        self._asked = parse.Asked(by_symbol(self.products, symbol_of, "BINANCE_PRODUCT_IDS"))
         # A question about a silence is answered now or not at all; it will be asked again.
         self._rest = BinanceRest(settings, state_dir, stop, attempts=2)
         self._snapshots = Snapshots(self.name, lambda product: self._rest.newest(product, SNAPSHOT_TRADES).rows)

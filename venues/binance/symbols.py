@@ -15,18 +15,15 @@ import threading
 import time
 from collections.abc import Iterable
 
-from pipeline.core import events
-from pipeline.core.errors import BadData, PipelineError, Refused, WrongAnswer, WrongUse
-from pipeline.core.log import get_logger
+from pipeline.core.errors import BadData, Refused, WrongAnswer, WrongUse
 from pipeline.core.products import canonical_product
-from pipeline.core.stopping import Stopped
 from venues.events import parse_json
 from venues.rest.client import Answer, Client
+from venues.rest.in_background import InBackground
 from venues.rest.rate_limit import RateLimit
 
 INVALID_SYMBOL = "-1121"
 AGAIN_S = 600.0  # what is not listed may be, some day
-PATIENCE_S = 3.0
 AT_ONCE = 100  # they stand in the address
 
 
@@ -43,7 +40,7 @@ class Listing:
         self._listed: dict[str, str | None] = {}  # symbol -> product; None: there is no such symbol
         self._absent_at: dict[str, float] = {}
         self._learning = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._background = InBackground("binance", "exchangeInfo")
 
     def listed_as(self, product_id: str) -> str | None:
         """The product that the symbol of this one stands for; None where there is none. As far as is known: asks
@@ -82,19 +79,7 @@ class Listing:
     def learn_soon(self, products: Iterable[str]) -> None:
         """The same in the background, waited for as long as a live stream may wait for REST. Never raises."""
         wanted = tuple(products)
-
-        def learn() -> None:
-            try:
-                self.learn(wanted)
-            except PipelineError as error:  # the stream goes on without; REST answers to nothing of it
-                get_logger().warning(events.REQUEST_FAILED, venue="binance", request="exchangeInfo", error=str(error))
-            except Stopped:
-                return
-
-        if self._thread is None or not self._thread.is_alive():  # else it was waited for already
-            self._thread = threading.Thread(target=learn, name="binance-listing", daemon=True)
-            self._thread.start()
-            self._thread.join(PATIENCE_S)
+        self._background.run(lambda: self.learn(wanted))
 
     def _ask(self, symbols: list[str]) -> dict[str, str] | None:
         """The listed ones with their products; None where one of them is not listed."""

@@ -21,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.errors import BadData
 from pipeline.core.products import TakerSide, canonical_product
 from schemas.records import Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
+    READING,
     Acknowledged,
     Said,
     TickerFrame,
@@ -35,14 +36,12 @@ from venues.events import (
     decimal_text,
     explained,
     parse_frame,
-    parse_json,
     sane_time,
     whole_number,
 )
-from venues.rest.page import Page, read_page
+from venues.rest.page import Page, elements_of, read_page
 
 TRADES, BOOK = "live_trades", "order_book"
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 _TAKER: dict[str, TakerSide] = {"0": "buy", "1": "sell"}
 
 
@@ -62,7 +61,7 @@ def read(frame: bytes, products: Mapping[str, str]) -> list[Said]:
         if event == "bts:error":
             return [VenueNotice("error", str(message["data"]["message"])[:MAX_DETAIL])]
         return []
-    except _READING as error:
+    except READING as error:
         return [explained(error, frame)]
 
 
@@ -107,13 +106,9 @@ def _microseconds(value: Any) -> int:
 
 def rest_trades(body: bytes) -> Page:
     """Parse an answer of `transactions`; returns it ascending by id. Raises `WrongAnswer`."""
-    try:
-        elements = parse_json(body)
-    except BadData as error:
-        raise WrongAnswer(f"Bitstamp transactions: {error}") from None
-    if not isinstance(elements, list):
-        raise WrongAnswer(f"Bitstamp transactions: {str(elements)[:200]}")
-    return read_page(elements, _rest_row, lambda element: whole_number(element["tid"]))
+    return read_page(
+        elements_of(body, "Bitstamp transactions"), _rest_row, lambda element: whole_number(element["tid"])
+    )
 
 
 def _rest_row(element: dict[str, Any]) -> TradeRow:

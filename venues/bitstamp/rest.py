@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from pipeline.core.errors import Refused
-from schemas.records import TradeRow
 from venues.bitstamp import parse
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
 from venues.rest.client import Answer, Client
+from venues.rest.date_clock import date_us
 from venues.rest.rate_limit import MARGIN, RateLimit
 from venues.trade_windows import Recent
 
@@ -38,25 +36,6 @@ class BitstampRest:
         path = f"transactions/{symbol_of(product_id)}/"
         return self._client.get(path, {"time": _NAMES[reach_s]}, self._limit, _recent)
 
-    def newest(self, product_id: str) -> list[TradeRow]:
-        """The trades of the last minute; where there are none, the newest of the last day. Ascending by id."""
-        for reach_s in self.reaches_s:
-            rows = self.recent(product_id, reach_s).page.rows
-            if rows:
-                return rows if reach_s == MINUTE else rows[-1:]
-        return []
-
-    def newest_trade(self, product_id: str) -> int:
-        """The newest trade's id. Raises `Refused` if there was no trade within a day."""
-        rows = self.newest(product_id)
-        if not rows:
-            raise Refused(f"Bitstamp has no trade of {product_id} within a day")
-        return rows[-1].trade_id
-
 
 def _recent(answer: Answer) -> Recent:
-    try:
-        at_us = round(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()) * 1_000_000
-    except (TypeError, ValueError, OverflowError):
-        at_us = None
-    return Recent(parse.rest_trades(answer.body), at_us)
+    return Recent(parse.rest_trades(answer.body), date_us(answer.headers.get("Date")))

@@ -20,7 +20,7 @@ class BitstampSettings(VenueSettings):
 
     enabled: bool = False
     product_ids: t.Products = ("BTC/USD",)
-    last_n_days: t.Days = Field(1, gt=0, description="Bitstamp's REST reaches back one day and cannot be loaded from.")
+    last_n_days: t.Days = Field(1, gt=0, description="At most 1: REST shows no older trades.")
     ws_url: t.WebSocketUrl = "wss://ws.bitstamp.net"
     rest_url: t.HttpUrl = "https://www.bitstamp.net/api/v2"
     ws_timeout: t.Seconds = Field(30, gt=0, description="Seconds without any frame after which to reconnect.")

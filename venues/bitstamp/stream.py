@@ -10,14 +10,18 @@ from pathlib import Path
 from venues.bitstamp import parse
 from venues.bitstamp.rest import BitstampRest
 from venues.bitstamp.settings import BitstampSettings
-from venues.bitstamp.symbols import by_symbol, canonical, symbol_of
+from venues.bitstamp.symbols import symbol_of
 from venues.events import Acknowledged, Said
+from venues.products import by_symbol, distinct
 from venues.snapshots import Snapshots
+from venues.trade_windows import newest, newest_trade
 
 
 def products_of(settings: BitstampSettings) -> tuple[str, ...]:
-    """Return the configured products: canonical ids without duplicates. Raises `WrongUse`."""
-    return canonical(settings.product_ids)
+    """The configured products, canonical, each once. Raises `WrongUse` for two that Bitstamp writes alike."""
+    products = distinct(settings.product_ids)
+    by_symbol(products, symbol_of, "BITSTAMP_PRODUCT_IDS")
+    return products
 
 
 class BitstampVenue:
@@ -40,10 +44,10 @@ class BitstampVenue:
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.ws_timeout
         self.quiet_s = settings.quiet_seconds
-        self._by_symbol = by_symbol(self.products)
+        self._by_symbol = by_symbol(self.products, symbol_of, "BITSTAMP_PRODUCT_IDS")
         # Few attempts: a silent product is checked again soon anyway.
         self._rest = BitstampRest(settings, state_dir, stop, attempts=2)
-        self._snapshots = Snapshots(self.name, self._rest.newest)
+        self._snapshots = Snapshots(self.name, lambda product: newest(self._rest, product))
 
     def opened(self) -> list[str]:
         return []  # no state per connection
@@ -62,7 +66,7 @@ class BitstampVenue:
         return [*self._snapshots.take(), *said]
 
     def newest_trade(self, product_id: str) -> int:
-        return self._rest.newest_trade(product_id)
+        return newest_trade(self._rest, product_id)
 
 
 def _text(event: str, channel: str, product: str) -> str:

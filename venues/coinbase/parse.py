@@ -30,12 +30,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.errors import BadData
 from pipeline.core.products import TakerSide, canonical_product
 from pipeline.core.times import iso_to_us
 from schemas.records import CandleRow, Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
+    READING,
     Acknowledged,
     BadElements,
     CandleFrame,
@@ -48,15 +49,13 @@ from venues.events import (
     decimal_text,
     explained,
     parse_frame,
-    parse_json,
     sane_time,
     whole_number,
 )
-from venues.rest.page import Page, read_page
+from venues.rest.page import Page, elements_of, read_page
 
 CANDLE_S = 300
 _TAKER: dict[Any, TakerSide] = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 _PRODUCT = re.compile(r"\b[A-Z0-9]{1,20}-[A-Z0-9]{2,10}\b")
 _TICKER_EXTRAS = (
     ("last", "price"),
@@ -93,10 +92,10 @@ def read(frame: bytes) -> Message:
         for event in message["events"]:
             try:
                 said += reader(event, at_us, bad)
-            except _READING as error:
+            except READING as error:
                 bad.add(error, event)
         return Message(sequence, at_us, said + bad.all())
-    except _READING as error:
+    except READING as error:
         return Message(None, None, [explained(error, frame)])
 
 
@@ -104,7 +103,7 @@ def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any],
     """Parse a field of the envelope. The events do not depend on it: a bad one is reported and None returned."""
     try:
         return understand(message[name])
-    except _READING as error:
+    except READING as error:
         bad.add(error, {key: value for key, value in message.items() if key != "events"})
         return None
 
@@ -124,7 +123,7 @@ def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list
     for element in reversed(event["trades"]):
         try:
             by_product.setdefault(_product_of(element["product_id"]), []).append(trade_row(element))
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     snapshot = event.get("type") == "snapshot"
     return [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
@@ -153,7 +152,7 @@ def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
             product = _product_of(element["product_id"])
             quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
             said.append(TickerFrame(product, at_us, quote, event.get("type") == "snapshot"))
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     return said
 
@@ -172,7 +171,7 @@ def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
                 volume=decimal_text(element["volume"]),
             )
             by_product.setdefault(_product_of(element["product_id"]), []).append(row)
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     said: list[Said] = []
     for product, rows in by_product.items():
@@ -197,7 +196,7 @@ def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -
         for product in products if channel != "heartbeats" else ():
             try:
                 said.append(Acknowledged(channel, _product_of(product)))
-            except _READING as error:
+            except READING as error:
                 bad.add(error, product)
     return said
 
@@ -222,10 +221,4 @@ _CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Sa
 
 def rest_trades(body: bytes) -> Page:
     """Parse a page of REST trades; returns it ascending by id. Raises `WrongAnswer`."""
-    try:
-        elements = parse_json(body)
-    except BadData as error:
-        raise WrongAnswer(f"Coinbase trades: {error}") from None
-    if not isinstance(elements, list):
-        raise WrongAnswer(f"Coinbase trades: {str(elements)[:200]}")
-    return read_page(elements, trade_row, lambda element: whole_number(element["trade_id"]))
+    return read_page(elements_of(body, "Coinbase trades"), trade_row, lambda element: whole_number(element["trade_id"]))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
-from pipeline.core.products import canonical_product
 from pipeline.core.runtime import now_us
 from venues.coinbase import parse
 from venues.coinbase.candles import CandleBook
@@ -18,6 +17,7 @@ from venues.coinbase.rest import CoinbaseRest
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.token import tokens_of
 from venues.events import CandleFrame, FramesLost, Said, VenueNotice
+from venues.products import distinct
 
 BELIEVED_US = 86_400_000_000
 BELIEVED_FRAMES = 1_000_000
@@ -26,7 +26,7 @@ NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candle
 
 def products_of(settings: CoinbaseSettings) -> tuple[str, ...]:
     """Return the configured products without duplicates; Coinbase uses canonical ids."""
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    return distinct(settings.product_ids)
 
 
 class CoinbaseVenue:

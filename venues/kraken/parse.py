@@ -32,12 +32,13 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from pipeline.core.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.products import TakerSide
 from pipeline.core.times import iso_to_us, seconds_to_us
 from schemas.records import Quote, TradeRow
 from venues.events import (
     MAX_DETAIL,
+    READING,
     Acknowledged,
     BadElements,
     Said,
@@ -58,7 +59,6 @@ from venues.rest.page import Page, read_page
 
 _SIDES: dict[Any, TakerSide] = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
 _NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 def read(frame: bytes) -> list[Said]:
@@ -77,7 +77,7 @@ def read(frame: bytes) -> list[Said]:
         if "Error" in message or "error" in message:
             return [VenueNotice("error", str(message.get("Error") or message.get("error"))[:MAX_DETAIL])]
         return []
-    except _READING as error:
+    except READING as error:
         return [explained(error, frame)]
 
 
@@ -95,7 +95,7 @@ def _trades(message: dict[str, Any]) -> list[Said]:
                 taker_side=_SIDES.get(element["side"], "unknown"),
             )
             by_product.setdefault(product_of(element["symbol"]), []).append(row)
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     snapshot = message.get("type") == "snapshot"
     return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad.all()]
@@ -112,7 +112,7 @@ def _tickers(message: dict[str, Any]) -> list[Said]:
             product = product_of(element["symbol"])
             quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
             said.append(TickerFrame(product, _ticker_time(element, bad), quote, snapshot))
-        except _READING as error:
+        except READING as error:
             bad.add(error, element)
     return said + bad.all()
 
@@ -168,7 +168,7 @@ def _product_in(symbol: Any, reason: str) -> str | None:
         try:
             if text:
                 return product_of(text)
-        except _READING:
+        except READING:
             continue
     return None
 

@@ -26,6 +26,7 @@ from pipeline.core.products import canonical_product
 from pipeline.core.stopping import Stopped
 from venues.kraken.symbols import ALIASES, rest_pair, websocket_symbol
 from venues.rest.client import Answer, Client
+from venues.rest.in_background import PATIENCE_S, InBackground
 from venues.rest.rate_limit import RateLimit
 
 # Tokenized stocks are listed only in answers to requests for this class.
@@ -33,7 +34,6 @@ CLASSES = ("currency", "tokenized_asset")
 MOST_PAIRS = 20_000  # Kraken has some 1,500
 # Minimum time between two requests for the list, also for a pair that is not in it or a request that failed.
 AGAIN_S = 600.0
-PATIENCE_S = 3.0
 _ALTNAME = re.compile(r"[A-Za-z0-9./_-]{1,40}", re.ASCII)
 _NEW = {"XBT": "BTC", "XDG": "DOGE"}
 
@@ -67,7 +67,7 @@ class Spelling:
         self._known: dict[str, Spelled] = {}
         self._again_at = 0.0
         self._learning = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._background = InBackground("kraken", "AssetPairs")
         self._log = get_logger().bind(venue="kraken")
 
     def of(self, product_id: str) -> Spelled:
@@ -105,10 +105,7 @@ class Spelling:
         self._read()
         if all(product in self._known for product in wanted) or time.monotonic() < self._again_at:
             return
-        if self._thread is None or not self._thread.is_alive():  # otherwise an earlier call has already waited for it
-            self._thread = threading.Thread(target=self.learn, args=(wanted,), name="kraken-pairs", daemon=True)
-            self._thread.start()
-            self._thread.join(patience_s)
+        self._background.run(lambda: self.learn(wanted), patience_s)
 
     def _read(self) -> None:
         """Read the copy on disk if it has changed. A damaged one is ignored."""

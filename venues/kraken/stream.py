@@ -12,6 +12,7 @@ from venues.kraken import parse
 from venues.kraken.rest import KrakenRest
 from venues.kraken.settings import KrakenSettings
 from venues.kraken.symbols import product_of
+from venues.products import distinct
 
 SYMBOLS_PER_REQUEST = 50
 NAMESPACES = {"trade": "trades", "ticker": "tickers"}
@@ -19,7 +20,7 @@ NAMESPACES = {"trade": "trades", "ticker": "tickers"}
 
 def products_of(settings: KrakenSettings) -> tuple[str, ...]:
     """Return the configured products: canonical ids without duplicates."""
-    return tuple(dict.fromkeys(product_of(text) for text in settings.product_ids))
+    return distinct(settings.product_ids, product_of)
 
 
 class KrakenVenue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from venues.adapter import Adapter, Proof
+from venues.oanda.candles import OandaCandles
 from venues.oanda.settings import OandaSettings
 from venues.oanda.stream import OandaVenue, products_of
 from venues.oanda.symbols import asset_class_of
@@ -14,6 +15,7 @@ ADAPTER = Adapter(
     settings=OandaSettings,
     products=products_of,
     stream=OandaVenue,
+    candles=OandaCandles,
     asset_class=asset_class_of,
     alive=lambda settings: f"{settings.rest_url}/v3/accounts",
 )

@@ -17,13 +17,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongUse
+from pipeline.core.errors import BadData
 from pipeline.core.times import iso_to_us
 from schemas.records import Quote
-from venues.events import MAX_DETAIL, Said, TickerFrame, VenueTime, decimal_text, explained, parse_frame, sane_time
+from venues.events import (
+    MAX_DETAIL,
+    READING,
+    Said,
+    TickerFrame,
+    VenueTime,
+    decimal_text,
+    explained,
+    parse_frame,
+    sane_time,
+)
 from venues.oanda.symbols import product_of
-
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def read(line: bytes) -> list[Said] | Status:
         if message["type"] == "HEARTBEAT":
             return [VenueTime(_time_us(message))]
         return _price(message) if message["type"] == "PRICE" else []
-    except _READING as error:
+    except READING as error:
         return [explained(error, line)]
 
 
@@ -52,7 +60,7 @@ def _status(message: dict[str, Any]) -> Status:
     if type(status) is not int:
         raise BadData("shape", f"a status is a number, not {type(status).__name__}")
     reason = str(message.get("reason", ""))
-    with suppress(*_READING):  # else a page of something in between: as it is
+    with suppress(*READING):  # else a page of something in between: as it is
         reason = str(parse_frame(reason.encode())["errorMessage"])
     return Status(status == 200, "" if status == 200 else f"{status} {reason}"[:MAX_DETAIL])
 

@@ -8,11 +8,12 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
+from pipeline.core.errors import WrongUse
 from pipeline.core.settings import VenueSettings
 
 
 class OandaSettings(VenueSettings):
-    """OANDA v20: the pricing stream of an account. The addresses are those of practice accounts."""
+    """OANDA v20: the pricing stream of an account, and candles. The addresses are those of practice accounts."""
 
     model_config = SettingsConfigDict(env_prefix="OANDA_")
     metrics_offset: ClassVar[int] = 14
@@ -24,7 +25,7 @@ class OandaSettings(VenueSettings):
         None, pattern=r"^[0-9A-Za-z-]{0,64}$", description="The account, such as 101-004-1234567-001."
     )
     product_ids: t.Products = ("EUR/USD",)
-    last_n_days: t.Days = Field(1, gt=0, description="OANDA's prices are samples and cannot be loaded.")
+    last_n_days: t.Days = Field(1, gt=0, description="Unused: OANDA's prices are samples and cannot be loaded.")
     stream_url: t.HttpUrl = "https://stream-fxpractice.oanda.com"
     rest_url: t.HttpUrl = "https://api-fxpractice.oanda.com"
     rest_rate: t.Rate = Field(1.0, description="REST requests per second.")
@@ -34,3 +35,10 @@ class OandaSettings(VenueSettings):
 
 
 SETTINGS = OandaSettings
+
+
+def authorization(settings: OandaSettings) -> dict[str, str]:
+    """The headers of every request. Raises `WrongUse` without a token and an account."""
+    if settings.token is None or not settings.account:
+        raise WrongUse("OANDA serves its customers only: set OANDA_TOKEN and OANDA_ACCOUNT.")
+    return {"Authorization": f"Bearer {settings.token.get_secret_value()}", "Accept-Datetime-Format": "RFC3339"}

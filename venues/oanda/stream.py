@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.core.errors import Refused, WrongUse
-from pipeline.core.products import canonical_product
+from pipeline.core.errors import Refused
 from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused, TickerFrame, VenueNotice
 from venues.oanda import parse
-from venues.oanda.settings import OandaSettings
+from venues.oanda.settings import OandaSettings, authorization
 from venues.oanda.symbols import instrument_of
+from venues.products import distinct
 
 CHANNEL = "pricing"
 
 
 def products_of(settings: OandaSettings) -> tuple[str, ...]:
     """Return the configured products: canonical ids without duplicates."""
-    return tuple(dict.fromkeys(canonical_product(text) for text in settings.product_ids))
+    return distinct(settings.product_ids)
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,13 @@ class OandaVenue:
     channels: tuple[str, ...] = (CHANNEL,)
 
     def __init__(self, settings: OandaSettings, state_dir: Path, stop: threading.Event) -> None:
-        if settings.token is None or not settings.account:
-            raise WrongUse("OANDA streams to its customers only: set OANDA_TOKEN and OANDA_ACCOUNT.")
+        self._headers = authorization(settings)
         self.url = settings.stream_url
         self.products = products_of(settings)
         self.spaces = {"tickers": CHANNEL}
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.stream_timeout
-        self._token, self._account = settings.token, settings.account
+        self._account = settings.account
         self._running: tuple[str, ...] = ()
         self._asked: deque[_Request] = deque()
         self._first: set[str] = set()  # of which the price in force at the beginning has not come yet
@@ -79,10 +78,7 @@ class OandaVenue:
         return json.dumps(
             {
                 "target": f"/v3/accounts/{self._account}/pricing/stream?instruments={names}",
-                "headers": {
-                    "Authorization": f"Bearer {self._token.get_secret_value()}",
-                    "Accept-Datetime-Format": "RFC3339",
-                },
+                "headers": self._headers,
             }
         )
 

@@ -63,7 +63,7 @@ class Client:
         def attempt() -> T:
             limit.wait(self._stop)
             try:
-                answer = abandonable(lambda: self._ask(path, params), self._stop, f"GET {path}")
+                answer = abandonable(lambda: self.ask(path, params), self._stop, f"GET {path}")
                 made = understand(answer)
             except PipelineError as error:
                 metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
@@ -77,11 +77,12 @@ class Client:
 
         return asking(path, attempt, self._attempts, self._stop, self._log)
 
-    def _ask(self, path: str, params: Mapping[str, str | int]) -> Answer:
+    def ask(self, path: str, params: Mapping[str, str | int], headers: Mapping[str, str] | None = None) -> Answer:
+        """Request `path` once, for whoever waits and retries by itself. Raises `Refused`, `Unavailable` and others."""
         url = f"{self._base}/{path}"
         sent_us = now_us()
         try:
-            response = self._session.get(url, params=params, timeout=TIMEOUT_S)
+            response = self._session.get(url, params=params, headers=headers, timeout=TIMEOUT_S)
         except requests.RequestException as error:
             raise mapped(url, error) from None
         self.clock.note(response.headers.get("Date"), sent_us, now_us())
@@ -114,7 +115,8 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
     """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
         raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After")))
-    html = body.lstrip()[:1] == b"<" or "html" in headers.get("Content-Type", "")
+    # a range of a file's bytes may begin with anything
+    html = (status != 206 and body.lstrip()[:1] == b"<") or "html" in headers.get("Content-Type", "")
     # a 403 page comes from the firewall in front of the venue
     if status >= 500 or status == 408 or (status == 403 and html):
         raise Unavailable(f"{url}: {status}")

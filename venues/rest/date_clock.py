@@ -15,6 +15,14 @@ KEPT = 60
 AGREES_US = 10 * SECOND_US
 
 
+def date_us(date: str | None) -> int | None:
+    """A `Date` header in µs; None where there is none, or it is none."""
+    try:
+        return round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 class DateClock:
     """Estimates the offset. Thread-safe."""
 
@@ -24,9 +32,8 @@ class DateClock:
 
     def note(self, date: str | None, sent_us: int, received_us: int) -> None:
         """Add the `Date` header of one answer; an invalid date is ignored."""
-        try:
-            at_us = round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
-        except (TypeError, ValueError, OverflowError):
+        at_us = date_us(date)
+        if at_us is None:
             return
         low, high = at_us - received_us, at_us + SECOND_US - sent_us
         with self._lock:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.core.errors import BadData, WrongAnswer, WrongUse
+from pipeline.core.errors import BadData, WrongAnswer
 from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
 from schemas.records import TradeRow
+from venues.events import READING, parse_json
 
 _STORABLE = re.compile(r"\d{1,16}(\.\d{1,18})?", re.ASCII)
-_READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ class Page:
         return sorted({*(row.trade_id for row in self.rows), *(one.trade_id for one in self.bad)})
 
 
+def elements_of(body: bytes, what: str) -> list[Any]:
+    """Parse an answer that is a list. Raises `WrongAnswer`."""
+    try:
+        elements = parse_json(body)
+    except BadData as error:
+        raise WrongAnswer(f"{what}: {error}") from None
+    if not isinstance(elements, list):
+        raise WrongAnswer(f"{what}: {str(elements)[:200]}")
+    return elements
+
+
 def read_page(elements: Iterable[Any], read: Callable[[Any], TradeRow], id_of: Callable[[Any], int]) -> Page:
     """Parse each element on its own with the venue's functions `read` and `id_of`, which may raise on bad input.
 
@@ -61,12 +72,12 @@ def read_page(elements: Iterable[Any], read: Callable[[Any], TradeRow], id_of: C
                 rows.append(row)
                 continue
             reason, detail = problem
-        except _READING as error:
+        except READING as error:
             reason = error.reason if isinstance(error, BadData) else "shape"
             detail = f"{type(error).__name__}: {error}"[:500]
         try:
             number = id_of(element)
-        except _READING:
+        except READING:
             number = -1
         if 0 <= number < MAX_ID:
             bad.append(BadRow(number, reason, detail, json.dumps(element, default=str).encode()[:100_000]))

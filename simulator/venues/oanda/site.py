@@ -8,6 +8,6 @@ from simulator.venues.oanda.stream import OandaStream
 
 SITE = Site(
     policies=lambda config: [policy()],
-    parts=lambda world: [OandaRest()],
+    parts=lambda world: [OandaRest(world)],
     stream=OandaStream,
 )
