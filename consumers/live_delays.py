@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
 from consumers.sink import MessageSlice
 from pipeline.core.times import from_us
-from pipeline.database.connection import Connection
 from pipeline.database.copy import Ints
-from pipeline.database.sql import statement
 from schemas.trade_columns import Flags
 
 UP_TO_MS = np.unique(np.concatenate([[0.0], np.ceil(2.0 ** (np.arange(8 * 30) / 8))])).astype(np.int64)
@@ -30,16 +29,14 @@ class LiveDelays:
     up_to_ms: list[int]
     trades: list[int]
 
-    def store(self, conn: Connection, ids: dict[tuple[str, str], int]) -> None:
-        """Add them to what is counted, in the caller's transaction."""
-        if self.names:
-            values = {
-                "instrument": [ids[name] for name in self.names],
-                "day": [(from_us(0) + timedelta(days=day)).date() for day in self.day],
-                "up_to_ms": self.up_to_ms,
-                "trades": self.trades,
-            }
-            conn.execute(statement("live_delays_store"), values)
+    def values(self, ids: dict[tuple[str, str], int]) -> dict[str, Any]:
+        """Return the parameters of sql/trades_store.sql, which adds them to what is counted."""
+        return {
+            "delay_of": [ids[name] for name in self.names],
+            "delay_day": [(from_us(0) + timedelta(days=day)).date() for day in self.day],
+            "delay_up_to_ms": self.up_to_ms,
+            "delay_trades": self.trades,
+        }
 
 
 def live_delays(parts: Sequence[MessageSlice], whose: Ints, timestamp_us: Ints, good: Flags) -> LiveDelays:

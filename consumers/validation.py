@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,7 @@ class Decimals:
         good[list(self.problem)] = False
         return good
 
-    def column(self, chosen: npt.NDArray[np.bool_]) -> Split:
+    def column(self, chosen: npt.NDArray[Any]) -> Split:
         """Return the chosen values as a `numeric` column."""
         return Split(self.whole[chosen], self.fraction[chosen], self.decimals[chosen])
 
