@@ -15,7 +15,7 @@ from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message
-from consumers.trade_block import MessageTrades, TradeBlock
+from consumers.trade_block import Parts
 from consumers.trade_rows import TradeRows, encode
 from consumers.validation import time_ok
 from pipeline.core.errors import BadData
@@ -26,7 +26,6 @@ from pipeline.database.copy import rows as copy_rows
 from pipeline.database.sql import statement
 from schemas.records import Hole, TradeRow, TradesMessage, decode_as
 
-_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS)}
 _COPY = """
     COPY trades (instrument_id, trade_id, ts, price, quantity, taker_side, origin) FROM STDIN (FORMAT BINARY)
 """
@@ -46,20 +45,17 @@ class PreparedTrades:
         self.letters = DeadLetters()
         self._findings: list[Finding] = []
         self._decoded: tuple[int, list[TradeRow]] | None = None
-        taken: list[tuple[TradeBlock, int, int]] = []
         for part in parts:
-            made: MessageTrades = part.record
-            first, end = min(part.first, made.count), min(part.end, made.count)
-            taken.append((made.block, made.first + first, made.first + end))
-            if made.holes:
+            if part.record.holes:
                 self._find(part)
-        self._trades = TradeBlock.joined(taken)
-        self._whose = np.repeat(np.arange(len(parts)), [end - first for _, first, end in taken])  # row -> part
-        keys = {part.record.names[:2]: Key(*part.record.names) for part in parts}
+        self._columns = Parts.of(parts)
+        self._trades = self._columns.trades
+        self._whose = np.repeat(np.arange(len(parts)), self._columns.count)  # row -> part
+        keys = {names[:2]: Key(*names) for names in self._columns.names}
         self._keys = [keys[name] for name in sorted(keys)]
         self._check()
         self.rows = int(self._good.sum())
-        self._delays = live_delays(parts, self._whose, self._trades.timestamp_us, self._good)
+        self._delays = live_delays(self._columns, self._whose, self._good)
         self._order()
         # Encoded in the reading thread: in the storing thread every numpy call waits for the GIL (60 ms instead of 14).
         self._ids = instruments.known({key.name for key in self._keys})
@@ -70,13 +66,13 @@ class PreparedTrades:
         """Order the good rows by instrument and id. Of several with one id the first counts, the others are compared
         with it."""
         place = {key.name: number for number, key in enumerate(self._keys)}
-        key = np.array([place[part.record.names[:2]] for part in self._parts], dtype=np.int64)[self._whose]
-        origin = np.array([_ORIGIN[part.record.origin] for part in self._parts], dtype=np.int64)[self._whose]
+        places = np.array([place[names[:2]] for names in self._columns.names], dtype=np.int64)
+        key = places[self._columns.name][self._whose]
         rows = np.flatnonzero(self._good)
         rows = rows[np.lexsort((self._trades.trade_id[rows], key[rows]))]  # stable
         repeated = np.zeros(len(rows), dtype=bool)
         repeated[1:] = (np.diff(key[rows]) == 0) & (np.diff(self._trades.trade_id[rows]) == 0)
-        self._key, self._origin = key, origin
+        self._key, self._origin = key, self._columns.origin[self._whose]
         self._fresh, self._repeated = rows[~repeated], rows[repeated]
 
     def _find(self, part: MessageSlice) -> None:
@@ -111,8 +107,8 @@ class PreparedTrades:
         ok = time_ok(self._trades.timestamp_us, fields.latest_us("live"))
         if ok.all():
             return ok
-        latest = np.array([fields.latest_us(part.record.origin) for part in self._parts], dtype=np.int64)
-        return time_ok(self._trades.timestamp_us, latest[self._whose])
+        latest = np.array([fields.latest_us(origin) for origin in ORIGINS], dtype=np.int64)
+        return time_ok(self._trades.timestamp_us, latest[self._columns.origin[self._whose]])
 
     def refuse(self, reason: str, detail: str) -> None:
         for row in np.flatnonzero(self._good).tolist():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consumers.trade_block import TradeBlock
+from consumers.trade_block import TradeList
 from consumers.validation import Decimals
 from pipeline.core.products import ORIGINS, TAKER_SIDES
 from pipeline.database.arrays import Array
@@ -35,7 +35,7 @@ class TradeRows:
     """Parameters of sql/trades_store.sql: candles, and the ranges of ids."""
 
 
-def encode(trades: TradeBlock, chosen: Ints, instrument: Ints, origin: Ints) -> TradeRows:
+def encode(trades: TradeList, chosen: Ints, instrument: Ints, origin: Ints) -> TradeRows:
     """Encode the rows `chosen` of `trades`, at least one; `instrument` and `origin` (in `ORIGINS`) are theirs."""
     trade_id, ts = trades.trade_id[chosen], trades.timestamp_us[chosen]
     price, quantity = _Exact.of(trades.price, chosen), _Exact.of(trades.quantity, chosen)

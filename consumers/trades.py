@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import repeat
 
 import click
 import numpy as np
@@ -23,10 +24,11 @@ from consumers.trade_block import MessageTrades, TradeBlock
 from consumers.validation import check_address
 from consumers.writer import run
 from pipeline.core.errors import BadData
-from pipeline.core.products import ORIGINS
 from pipeline.core.runtime import program
 from schemas.records import TradesMessage, decode_as
 from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
+
+_NO_NAMES = ("", "", "")  # of messages that are read one by one
 
 
 class Trades:
@@ -46,29 +48,30 @@ class Trades:
         record = decode_as(TradesMessage, message.data, message.layout)
         check_address(message.topic, record.venue, record.product_id, record.asset_class)
         fields.check("trades", record)
-        names = record.venue, record.product_id, record.asset_class
-        block = TradeBlock.of_rows(record.trades)
-        made = MessageTrades(names, record.origin, record.received_at_us, block, 0, len(record.trades), record.holes)
-        return made, made.rows
+        rows = len(record.trades) + len(record.holes)
+        return MessageTrades(TradeBlock.of_record(record), 0, record.holes), rows
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
         """See `Sink.read_all`. Plain messages are decoded all at once, the others one by one."""
         if len(messages) < LEAST_MESSAGES:
             return read_each(self.read, messages, letters)
         columns = read_columns([message.data if message.layout is None else b"" for message in messages])
-        block = TradeBlock.of_columns(columns)
-        plain = (columns.plain & fields.TIME.good(columns.received_at_us)).tolist()
-        first = (np.cumsum(columns.count) - columns.count).tolist()
-        numbers = columns.origin.tolist(), columns.received_at_us.tolist(), first, columns.count.tolist()
-        found = zip(messages, plain, columns.names, *numbers, strict=True)
-        parts: list[MessageSlice] = []
-        for message, good, header, origin, received_us, row, count in found:
-            if good and (names := _names(message.topic, header)):
-                made = MessageTrades(names, ORIGINS[origin], received_us, block, row, count)
-                parts.append(MessageSlice(message, made, 0, count))
-            else:
-                parts += read_each(self.read, [message], letters)
-        return parts
+        # Few names for thousands of messages: the work on each message is left to functions in C.
+        headers = list(zip([message.topic for message in messages], columns.names, strict=True))
+        place = {header: number for number, header in enumerate(dict.fromkeys(headers))}
+        found = [_names(topic, header) if header else None for topic, header in place]
+        name = np.array([place[header] for header in headers])
+        known = np.array([names is not None for names in found])
+        block = TradeBlock.of_columns(columns, [names or _NO_NAMES for names in found], name)
+        plain = columns.plain & fields.TIME.good(columns.received_at_us) & known[name]
+        records = map(MessageTrades, repeat(block), range(len(messages)))
+        parts = list(map(MessageSlice, messages, records, repeat(0), columns.count.tolist()))
+        if plain.all():
+            return parts
+        mixed: list[MessageSlice] = []
+        for part, good in zip(parts, plain.tolist(), strict=True):
+            mixed += [part] if good else read_each(self.read, [part.message], letters)
+        return mixed
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)

@@ -92,14 +92,15 @@ class Decimals:
         return cls(whole, rest * _POWERS[FRACTION_DIGITS - value.decimals], value.decimals)
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[Decimals, slice]]) -> Self:
-        """Concatenate slices of columns."""
+    def joined(cls, parts: Sequence[tuple[Decimals, Ints]]) -> Self:
+        """Concatenate the given rows of columns."""
         problem: dict[int, str] = {}
         first = 0
         for part, rows in parts:
-            for i in [i for i in part.problem if rows.start <= i < rows.stop]:
-                problem[first + i - rows.start] = part.problem[i]
-            first += rows.stop - rows.start
+            for i, row in enumerate(rows.tolist()) if part.problem else ():
+                if row in part.problem:
+                    problem[first + i] = part.problem[row]
+            first += len(rows)
         return cls(
             np.concatenate([part.whole[rows] for part, rows in parts]),
             np.concatenate([part.fraction[rows] for part, rows in parts]),
