@@ -13,7 +13,6 @@ from consumers import fields
 from consumers.instruments import Instruments
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import (
-    USUAL_BATCH_BYTES,
     DeadLetters,
     MessageSlice,
     hold_nothing,
@@ -28,6 +27,8 @@ from pipeline.core.runtime import program
 from schemas.records import TradesMessage, decode_as
 from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
 
+# Some 6,000 trades. With twice as many the writer needs 17 MB more, and the database 0.3 us less for each.
+BATCH_BYTES = 256 << 10
 _NO_NAMES = ("", "", "")  # of messages that are read one by one
 
 
@@ -37,7 +38,7 @@ class Trades:
     namespace = "trades"
     schema = "trades"
     divisible = True
-    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
+    batch_bytes, patience_s = BATCH_BYTES, 0.0
     hold = staticmethod(hold_nothing)
 
     def __init__(self) -> None:
