@@ -43,7 +43,7 @@ class TradeList:
 
     @classmethod
     def of_rows(cls, rows: Sequence[TradeRow]) -> Self:
-        """From a message that was decoded by itself. Raises `OverflowError` for a number beyond int64."""
+        """Raises `OverflowError` for a number beyond int64."""
         return cls(
             np.fromiter((row.trade_id for row in rows), np.int64, len(rows)),
             np.fromiter((row.timestamp_us for row in rows), np.int64, len(rows)),
@@ -75,7 +75,7 @@ class TradeBlock:
     """Row of the message's first trade."""
     count: Ints
     names: list[Names]
-    """Those that occur; `name` is an index in it."""
+    """`name` is an index in it."""
     name: Ints
     origin: Ints
     """Index in `ORIGINS`."""
@@ -88,17 +88,18 @@ class TradeBlock:
         return cls(trades, first, columns.count, names, name, columns.origin, columns.received_at_us)
 
     @classmethod
-    def of_record(cls, record: TradesMessage) -> Self:
-        """A single message."""
-        zero = np.zeros(1, dtype=np.int64)
+    def of_records(cls, records: Sequence[TradesMessage]) -> Self:
+        """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
+        count = np.array([len(record.trades) for record in records])
+        names = [(record.venue, record.product_id, record.asset_class) for record in records]
         return cls(
-            TradeList.of_rows(record.trades),
-            zero,
-            np.array([len(record.trades)]),
-            [(record.venue, record.product_id, record.asset_class)],
-            zero,
-            np.array([_ORIGIN[record.origin]]),
-            np.array([record.received_at_us]),
+            TradeList.of_rows([row for record in records for row in record.trades]),
+            np.cumsum(count) - count,
+            count,
+            names,
+            np.arange(len(records)),
+            np.array([_ORIGIN[record.origin] for record in records]),
+            np.array([record.received_at_us for record in records]),
         )
 
 

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from consumers.trade_block import TradeList
 from consumers.validation import Decimals
 from pipeline.core.products import ORIGINS, TAKER_SIDES
-from pipeline.database.arrays import Array
+from pipeline.database.arrays import Array, parameters
 from pipeline.database.copy import FRACTION_DIGITS, Field, Int4, Int8, Ints, Scaled, Time, Word, rows
 
 MINUTE_US = 60_000_000
-_LIVE = [number for number, origin in enumerate(ORIGINS) if origin in ("live", "snapshot")]
+_IS_LIVE = np.array([origin in ("live", "snapshot") for origin in ORIGINS])
 _NONE = np.iinfo(np.int64).max  # as in trades_store.sql
 _MOST_INT64 = 10**18
 
@@ -101,14 +101,16 @@ def _runs(instrument: Ints, trade_id: Ints, ts: Ints, origin: Ints) -> dict[str,
     """Return ranges of ids that follow each other, each with its latest time and its first live id."""
     first = _starts(np.diff(instrument) != 0, np.diff(trade_id) != 1)
     last = np.r_[first[1:], len(trade_id)] - 1
-    live = np.where(np.isin(origin, _LIVE), trade_id, _NONE)
-    return {
-        "run_of": Array.of(Int4(instrument[first])),
-        "run_low": Array.of(Int8(trade_id[first])),
-        "run_high": Array.of(Int8(trade_id[last] + 1)),
-        "run_last_ts": Array.of(Time(np.maximum.reduceat(ts, first))),
-        "run_live_from": Array.of(Int8(np.minimum.reduceat(live, first))),
-    }
+    live = np.where(_IS_LIVE[origin], trade_id, _NONE)
+    return parameters(
+        {
+            "run_of": Int4(instrument[first]),
+            "run_low": Int8(trade_id[first]),
+            "run_high": Int8(trade_id[last] + 1),
+            "run_last_ts": Time(np.maximum.reduceat(ts, first)),
+            "run_live_from": Int8(np.minimum.reduceat(live, first)),
+        }
+    )
 
 
 def _minutes(instrument: Ints, trade_id: Ints, ts: Ints, price: _Exact, quantity: _Exact) -> dict[str, Array]:
@@ -132,4 +134,4 @@ def _minutes(instrument: Ints, trade_id: Ints, ts: Ints, price: _Exact, quantity
         "first_id": Int8(trade_id[first]),
         "last_id": Int8(trade_id[last]),
     }
-    return {name: Array.of(field) for name, field in fields.items()}
+    return parameters(fields)

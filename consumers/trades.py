@@ -46,16 +46,27 @@ class Trades:
 
     def read(self, message: Message) -> tuple[MessageTrades, int]:
         """See `Sink.read`."""
-        record = decode_as(TradesMessage, message.data, message.layout)
-        check_address(message.topic, record.venue, record.product_id, record.asset_class)
-        fields.check("trades", record)
-        rows = len(record.trades) + len(record.holes)
-        return MessageTrades(TradeBlock.of_record(record), 0, record.holes), rows
+        record, rows = _decoded(message)
+        return MessageTrades(TradeBlock.of_records([record]), 0, record.holes), rows
+
+    def _read_each(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
+        """Decode messages one by one, and put them into one block."""
+        refused = DeadLetters()
+        parts = read_each(_decoded, messages, refused)
+        records: list[TradesMessage] = [part.record for part in parts]
+        try:
+            block = TradeBlock.of_records(records)
+        except OverflowError:  # whose number that is shows when each has a block of its own
+            return read_each(self.read, messages, letters)
+        letters.take(refused)
+        for number, (part, record) in enumerate(zip(parts, records, strict=True)):
+            part.record = MessageTrades(block, number, record.holes)
+        return parts
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
         """See `Sink.read_all`. Plain messages are decoded all at once, the others one by one."""
         if len(messages) < LEAST_MESSAGES:
-            return read_each(self.read, messages, letters)
+            return self._read_each(messages, letters)
         columns = read_columns([message.data if message.layout is None else b"" for message in messages])
         # Few names for thousands of messages: the work on each message is left to functions in C.
         headers = list(zip([message.topic for message in messages], columns.names, strict=True))
@@ -69,13 +80,21 @@ class Trades:
         parts = list(map(MessageSlice, messages, records, repeat(0), columns.count.tolist()))
         if plain.all():
             return parts
-        mixed: list[MessageSlice] = []
-        for part, good in zip(parts, plain.tolist(), strict=True):
-            mixed += [part] if good else read_each(self.read, [part.message], letters)
-        return mixed
+        others = self._read_each([m for m, good in zip(messages, plain.tolist(), strict=True) if not good], letters)
+        odd = {id(part.message): part for part in others}
+        mixed = [part if good else odd.get(id(part.message)) for part, good in zip(parts, plain.tolist(), strict=True)]
+        return [part for part in mixed if part]  # the others are letters
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedTrades:
         return PreparedTrades(parts, self.instruments)
+
+
+def _decoded(message: Message) -> tuple[TradesMessage, int]:
+    """Return the message and its number of rows. Raises `BadData` to refuse it."""
+    record = decode_as(TradesMessage, message.data, message.layout)
+    check_address(message.topic, record.venue, record.product_id, record.asset_class)
+    fields.check("trades", record)
+    return record, len(record.trades) + len(record.holes)
 
 
 @lru_cache(maxsize=10_000)  # the same few answers for millions of messages

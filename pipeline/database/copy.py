@@ -105,21 +105,30 @@ def write(copy: Copy, bodies: Iterable[memoryview]) -> None:
 
 def rows(fields: Sequence[Field]) -> memoryview:
     """Return the body of a COPY: all rows of these columns, without header and trailer."""
-    body, kept = _padded(fields)
+    body, _, kept = _padded(fields)
     return (body.reshape(-1) if kept is None else body[kept]).data
 
 
-def array(field: Field, oid: int) -> bytes:
-    """Return a column as a one-dimensional array in binary format, whose elements have the type `oid` ("arrayfuncs.c",
-    `array_recv`: dimensions, flags, type, length, lower bound, then the elements as in COPY)."""
-    elements = _padded([field])[0][:, 2:]  # without the field count
-    if not len(elements):
-        return struct.pack(">iiI", 0, 0, oid)
-    return struct.pack(">iiIii", 1, 0, oid, len(elements), 1) + elements.tobytes()
+def arrays(fields: Sequence[Field], oids: Sequence[int]) -> list[bytes]:
+    """Return columns, but no words, as one-dimensional arrays in binary format with elements of the types `oids`.
+
+    An array is dimensions, flags, type, length, lower bound, then elements as in COPY ("arrayfuncs.c", `array_recv`).
+    """
+    body, dtype, _ = _padded(fields)
+    if not len(body):
+        return [struct.pack(">iiI", 0, 0, oid) for oid in oids]
+    assert dtype.fields is not None
+    starts = [dtype.fields[f"len{i}"][1] for i in range(len(fields))]
+    return [
+        struct.pack(">iiIii", 1, 0, oid, len(body), 1) + body[:, low:high].tobytes()
+        for oid, low, high in zip(oids, starts, [*starts[1:], dtype.itemsize], strict=True)
+    ]
 
 
-def _padded(fields: Sequence[Field]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
-    """Return the bytes of each row, and which of them count: all (None), or all but what fills words up."""
+def _padded(
+    fields: Sequence[Field],
+) -> tuple[npt.NDArray[np.uint8], np.dtype[Any], npt.NDArray[np.bool_] | None]:
+    """Return the bytes of each row, their layout, and which of them count (None: all of them, no word is padded)."""
     parts = [_digits(f) if isinstance(f, Scaled | Split) else f for f in fields]
     dtype, same = _row(tuple(part.same if isinstance(part, _Digits) else part.type for part in parts))
     columns: list[tuple[str, str, npt.NDArray[Any]]] = []
@@ -143,13 +152,13 @@ def _padded(fields: Sequence[Field]) -> tuple[npt.NDArray[np.uint8], npt.NDArray
             target[low:high] = column[low:high]
     words = [(f"v{i}", part.lengths) for i, part in enumerate(parts) if isinstance(part, Word)]
     if not words:
-        return body, None
+        return body, dtype, None
     kept = np.ones(body.shape, dtype=bool)
     assert dtype.fields is not None
     for name, lengths in words:
         type_, at = dtype.fields[name][:2]
         kept[:, at : at + type_.itemsize] = np.arange(type_.itemsize) < lengths[:, np.newaxis]
-    return body, kept
+    return body, dtype, kept
 
 
 @cache
@@ -212,7 +221,8 @@ def _scaled(values: npt.NDArray[Any], scale: int, shown: Ints | None) -> _Digits
     """Split a column with one scale into as few groups as it needs: the usual case of prices and sizes."""
     fraction_groups = -(-scale // 4)
     rest: npt.NDArray[Any] = np.abs(values)
-    if not len(rest) or int(rest.max()) < 1 << 32:
+    most = int(rest.max()) if len(rest) else 0
+    if most < 1 << 32:
         rest = rest.astype(np.uint32)  # numpy divides uint32 by a constant three times as fast
     groups: list[npt.NDArray[Any]] = []
     shift = 10 ** (fraction_groups * 4 - scale)  # the last fraction group is padded with zeros
@@ -222,11 +232,13 @@ def _scaled(values: npt.NDArray[Any], scale: int, shown: Ints | None) -> _Digits
     for _ in range(max(0, fraction_groups - 1)):
         rest, group = _divided(rest, 10_000)
         groups.append(group)
+    most //= 10**scale
     whole_groups = 0
-    while whole_groups == 0 or (len(rest) and rest.max() > 0):
+    while whole_groups == 0 or most:
         rest, group = _divided(rest, 10_000)
         groups.append(group)
         whole_groups += 1
+        most //= 10_000
     return _Digits(groups[::-1], whole_groups - 1, values < 0, scale if shown is None else shown)
 
 
