@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from consumers.live_delays import live_delays
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message
 from consumers.trade_block import Parts
-from consumers.trade_rows import TradeRows, encode
+from consumers.trade_rows import TradeRows, encode, groups
 from consumers.validation import time_ok
 from pipeline.core.errors import BadData
 from pipeline.core.products import ORIGINS
+from pipeline.database.arrays import Array, parameters
 from pipeline.database.connection import Connection
 from pipeline.database.copy import Field, Int4, Int8, Ints, Time, write
 from pipeline.database.copy import rows as copy_rows
@@ -146,7 +146,7 @@ class PreparedTrades:
         ids = self._instruments.ids(conn, self._keys)
         stored = WriteResult()
         with conn.transaction():
-            known = self._known(self._instruments.lock(conn, ids, "trades_lock", *self._spans()), ids)
+            known = self._known(self._instruments.lock(conn, ids, "trades_lock", *self._ranges(ids)), ids)
             fresh = self._fresh[~known]
             if len(fresh):
                 ready = ids == self._ids and not known.any()
@@ -161,15 +161,22 @@ class PreparedTrades:
                 stored.letters += self._claims(conn, ids)
         return stored
 
-    def _spans(self) -> tuple[list[int], list[int]]:
-        """Return the least id and the one after the greatest of each key, for sql/trades_lock.sql."""
-        first = np.searchsorted(self._key[self._fresh], np.arange(len(self._keys) + 1))
-        trade_id = self._trades.trade_id[self._fresh]
-        spans = [
-            (int(trade_id[low]), int(trade_id[high - 1]) + 1) if low < high else (0, 0)
-            for low, high in pairwise(first.tolist())
-        ]
-        return [low for low, _ in spans], [high for _, high in spans]
+    def _ranges(self, ids: dict[tuple[str, str], int]) -> list[Array]:
+        """Return the ids of the batch as ranges, for sql/trades_lock.sql."""
+        key, trade_id = self._key[self._fresh], self._trades.trade_id[self._fresh]
+        none = np.zeros(0, dtype=np.int64)
+        first, last = groups(np.diff(key) != 0, np.diff(trade_id) != 1) if len(key) else (none, none)
+        instrument = self._numbers(ids)[key[first]]
+        columns: dict[str, Field] = {
+            "instrument": Int4(instrument),
+            "low": Int8(trade_id[first]),
+            "high": Int8(trade_id[last] + 1),
+        }
+        return list(parameters(columns).values())
+
+    def _numbers(self, ids: dict[tuple[str, str], int]) -> Ints:
+        """Return the instrument's id of each key."""
+        return np.array([ids[key.name] for key in self._keys], dtype=np.int64)
 
     def _known(self, locked: list[Any], ids: dict[tuple[str, str], int]) -> npt.NDArray[np.bool_]:
         """Return which rows of `_fresh` the ledger contains."""
@@ -185,18 +192,16 @@ class PreparedTrades:
         return known
 
     def _encode(self, rows: Ints, ids: dict[tuple[str, str], int]) -> TradeRows:
-        instrument = np.array([ids[key.name] for key in self._keys], dtype=np.int64)
-        return encode(self._trades, rows, instrument[self._key[rows]], self._origin[rows])
+        return encode(self._trades, rows, self._numbers(ids)[self._key[rows]], self._origin[rows])
 
     def _contradictions(self, conn: Connection, rows: Ints, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
         """Return letters for those of `rows`, whose ids are stored, that differ from what is stored."""
         conn.execute(_STAGE)
-        instrument = np.array([ids[key.name] for key in self._keys], dtype=np.int64)
         chosen = np.sort(rows)
         with conn.cursor().copy("COPY staged_trades FROM STDIN (FORMAT BINARY)") as copy:
             columns: list[Field] = [
                 Int4(chosen),
-                Int4(instrument[self._key[chosen]]),
+                Int4(self._numbers(ids)[self._key[chosen]]),
                 Int8(self._trades.trade_id[chosen]),
                 Time(self._trades.timestamp_us[chosen]),
                 self._trades.price.column(chosen),

