@@ -29,8 +29,8 @@ from pipeline.core.settings import PulsarSettings
 
 CLOSE_S = 1.0
 # Messages of one entry of the broker. A reader has one or two entries per topic in memory, 2.6 kB for each of their
-# messages. Measured with a backlog of 500,000 trades over 20 topics in messages of five: a writer of 215 MB with
-# entries of at most 500 messages (128 kB), 185 MB with 200, the broker's processor time the same within the spread.
+# messages. Measured with a backlog of 500,000 trades over 20 topics in messages of five: a writer of 210 MB with
+# entries of at most 500 messages (128 kB), 181 MB with 200, the broker's processor time the same within the spread.
 MOST_IN_ENTRY = 200
 # Errors of a single topic, which may be fixed while we run.
 _OF_THE_TOPIC = (
