@@ -20,20 +20,12 @@ from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop
 
 
-class _Handle:
-    """Stands for the client's message."""
-
-    def message_id(self) -> int:
-        return 0
-
-
 class MemorySubscription(Subscription):
     """Delivers the messages of a list as fast as they are read."""
 
     def __init__(self, messages: list[tuple[str, bytes]], *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        handle = _Handle()
-        self._messages: Iterator[Message] = iter([Message(topic, data, handle) for topic, data in messages])
+        self._messages: Iterator[Message] = iter([Message(topic, data, None) for topic, data in messages])
 
     def open(self) -> bool:
         sys.stdin.readline()

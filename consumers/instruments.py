@@ -49,13 +49,14 @@ class Instruments:
             self._known[name] = self._make(conn, wanted[name])
         return {name: self._known[name][0] for name in wanted}
 
-    def lock(self, conn: Connection, ids: Mapping[Name, int], how: str) -> list[Any]:
+    def lock(self, conn: Connection, ids: Mapping[Name, int], how: str, *values: Any) -> list[Any]:
         """Lock the rows of these instruments by the statement `how`, whose rows start with id, venue and product.
+        Its parameters are `values` and the ids.
 
         Raises `OtherDatabase` and clears the cache unless each id still belongs to that product: after a restore it may
         be another's, and trades of SOL would be stored under XAU.
         """
-        rows = conn.execute(statement(how), (sorted(ids.values()),)).fetchall()
+        rows = conn.execute(statement(how), (*values, sorted(ids.values()))).fetchall()
         if {(row[1], row[2]): row[0] for row in rows} != ids:
             self._known.clear()
             raise OtherDatabase("the instruments of this batch are not the ones in the database")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
-from consumers.sink import MessageSlice
+from consumers.trade_block import Parts
+from pipeline.core.products import ORIGINS
 from pipeline.core.times import from_us
-from pipeline.database.connection import Connection
 from pipeline.database.copy import Ints
-from pipeline.database.sql import statement
 from schemas.trade_columns import Flags
 
 UP_TO_MS = np.unique(np.concatenate([[0.0], np.ceil(2.0 ** (np.arange(8 * 30) / 8))])).astype(np.int64)
 """The ends of the steps: 0, 1, 2 and so on, from 12 ms on an eighth of a doubling apart (9 %), up to 11 days."""
+_LIVE = ORIGINS.index("live")
 _DAY_US = 86_400_000_000
 _DAYS = 1 << 20  # more than there are: product, day and step become one number
 
@@ -30,32 +30,26 @@ class LiveDelays:
     up_to_ms: list[int]
     trades: list[int]
 
-    def store(self, conn: Connection, ids: dict[tuple[str, str], int]) -> None:
-        """Add them to what is counted, in the caller's transaction."""
-        if self.names:
-            values = {
-                "instrument": [ids[name] for name in self.names],
-                "day": [(from_us(0) + timedelta(days=day)).date() for day in self.day],
-                "up_to_ms": self.up_to_ms,
-                "trades": self.trades,
-            }
-            conn.execute(statement("live_delays_store"), values)
+    def values(self, ids: dict[tuple[str, str], int]) -> dict[str, Any]:
+        """Return the parameters of sql/trades_store.sql, which adds them to what is counted."""
+        return {
+            "delay_of": [ids[name] for name in self.names],
+            "delay_day": [(from_us(0) + timedelta(days=day)).date() for day in self.day],
+            "delay_up_to_ms": self.up_to_ms,
+            "delay_trades": self.trades,
+        }
 
 
-def live_delays(parts: Sequence[MessageSlice], whose: Ints, timestamp_us: Ints, good: Flags) -> LiveDelays:
+def live_delays(parts: Parts, whose: Ints, good: Flags) -> LiveDelays:
     """Count the good trades of live messages. `whose`: the part of each trade."""
-    names = sorted({part.record.names[:2] for part in parts})
-    place = {name: number for number, name in enumerate(names)}
-    live = np.array([part.record.origin == "live" for part in parts], dtype=bool)
-    rows = np.flatnonzero(good & live[whose]) if len(whose) else whose
+    rows = np.flatnonzero(good & (parts.origin[whose] == _LIVE))
     if not len(rows):
         return LiveDelays([], [], [], [])
-    received_us = np.array([part.record.received_at_us for part in parts], dtype=np.int64)
-    product = np.array([place[part.record.names[:2]] for part in parts], dtype=np.int64)
-    part, at_us = whose[rows], timestamp_us[rows]
-    step = np.minimum(np.searchsorted(UP_TO_MS, (received_us[part] - at_us) / 1000), len(UP_TO_MS) - 1)
-    keys = (product[part] * _DAYS + at_us // _DAY_US) * len(UP_TO_MS) + step
+    part, at_us = whose[rows], parts.trades.timestamp_us[rows]
+    step = np.minimum(np.searchsorted(UP_TO_MS, (parts.received_at_us[part] - at_us) / 1000), len(UP_TO_MS) - 1)
+    keys = (parts.name[part] * _DAYS + at_us // _DAY_US) * len(UP_TO_MS) + step
     found, counts = np.unique(keys, return_counts=True)
     product, day = np.divmod(found // len(UP_TO_MS), _DAYS)
     up_to_ms = UP_TO_MS[found % len(UP_TO_MS)]
-    return LiveDelays([names[one] for one in product], day.tolist(), up_to_ms.tolist(), counts.tolist())
+    names = [parts.names[one][:2] for one in product]
+    return LiveDelays(names, day.tolist(), up_to_ms.tolist(), counts.tolist())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any
 
 import _pulsar
 import pulsar
@@ -25,8 +24,11 @@ def subscribe(
     *,
     places: int,
     batch: pulsar.ConsumerBatchReceivePolicy,
-) -> pulsar.Consumer:
-    """Create a Failover consumer from the earliest message; `places` messages per topic are queued in memory."""
+) -> _pulsar.Consumer:
+    """Create a Failover consumer from the earliest message; `places` messages per topic are queued in memory.
+
+    It is the client's own, without the wrapper, which makes an object around each message and costs 0.4 us.
+    """
     conf = _pulsar.ConsumerConfiguration()
     conf.consumer_type(pulsar.ConsumerType.Failover)
     # The broker shares topics out among consumers by a hash of their names. The client gives a pattern's consumers
@@ -38,10 +40,5 @@ def subscribe(
     conf.batch_receive_policy(batch.policy())
     # Encrypted messages are delivered as they are and become dead letters; otherwise they would block forever.
     conf.crypto_failure_action(pulsar.ConsumerCryptoFailureAction.CONSUME)
-    schema = pulsar.schema.BytesSchema()
-    conf.schema(schema.schema_info())
-    consumer: Any = pulsar.Consumer()
-    consumer._consumer = client._client.subscribe_pattern(pattern.pattern, name, conf)
-    consumer._client, consumer._schema = client, schema
-    client._consumers.append(consumer)
-    return consumer
+    conf.schema(pulsar.schema.BytesSchema().schema_info())
+    return client._client.subscribe_pattern(pattern.pattern, name, conf)

@@ -84,29 +84,43 @@ class Reader(threading.Thread):
     def _hand_over(self, messages: list[Message], *, last: bool) -> None:
         """`last`: nothing is held back for what comes next."""
         batch = Batch(self._subscription)
-        fitting = []
-        for message in messages:
-            if (length := len(message.data)) > self._most_bytes:
-                message.data = message.data[:MOST_PAYLOAD]  # as much as a dead letter holds
-                batch.letters.add(message, "size", f"{length:,} bytes, more than {self._most_bytes:,}")
-            else:
-                fitting.append(message)
+        fitting = messages
+        if max((len(message.data) for message in messages), default=0) > self._most_bytes:
+            fitting = [message for message in messages if not self._too_large(message, batch)]
         parts = [*self._held, *self._sink.read_all(fitting, batch.letters)]
         self._held = [] if last else self._sink.hold(parts)
         self._held_until = time.monotonic() + self._sink.patience_s
+        if self._held or self._waiting:
+            parts, messages = self._split(parts, messages)
+        batch.parts = parts
+        batch.messages = len(messages)
+        batch.last_of_topic = {message.topic: message for message in messages}
+        if batch.last_of_topic or batch.letters:
+            self._put(self._prepared(batch))
+
+    def _too_large(self, message: Message, batch: Batch) -> bool:
+        """Make a letter of a message that is too large."""
+        if (length := len(message.data)) <= self._most_bytes:
+            return False
+        message.data = message.data[:MOST_PAYLOAD]  # as much as a dead letter holds
+        batch.letters.add(message, "size", f"{length:,} bytes, more than {self._most_bytes:,}")
+        return True
+
+    def _split(self, parts: list[MessageSlice], messages: list[Message]) -> tuple[list[MessageSlice], list[Message]]:
+        """Return the parts that are not held, and the messages, with those that waited, that can be acknowledged.
+
+        A message is acknowledged with all before it on its topic, so from the first that is held on they all wait.
+        """
         held = {id(part.message) for part in self._held}
-        batch.parts = [part for part in parts if id(part.message) not in held]
-        # A message is acknowledged with all before it on its topic, so from the first that is held on they all wait.
         waiting: dict[str, list[Message]] = {}
+        free = []
         for message in [*self._waiting, *messages]:
             if id(message) in held or message.topic in waiting:
                 waiting.setdefault(message.topic, []).append(message)
             else:
-                batch.messages += 1
-                batch.last_of_topic[message.topic] = message
+                free.append(message)
         self._waiting = [message for topic in waiting.values() for message in topic]
-        if batch.last_of_topic or batch.letters:
-            self._put(self._prepared(batch))
+        return [part for part in parts if id(part.message) not in held], free
 
     def _put(self, ready: Ready) -> None:
         self._idle.clear()

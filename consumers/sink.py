@@ -180,8 +180,7 @@ def read_each(
     return parts
 
 
-@dataclass(slots=True)  # not frozen: see Message
-class MessageSlice:
+class MessageSlice(msgspec.Struct, gc=False):
     """Rows `first..end` (end exclusive) of a message: all of them, except while a refused batch is halved."""
 
     message: Message

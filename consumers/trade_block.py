@@ -1,4 +1,4 @@
-"""Trades of a batch as columns, for both ways of decoding."""
+"""Trades of many messages as columns: as they were decoded, and as the parts of a batch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from msgspec import Struct
 
+from consumers.sink import MessageSlice
 from consumers.validation import Decimals
-from pipeline.core.products import TAKER_SIDES
+from pipeline.core.products import ORIGINS, TAKER_SIDES
 from pipeline.database.copy import Ints
-from schemas.records import Hole, TradeRow
+from schemas.records import Hole, TradeRow, TradesMessage
 from schemas.trade_columns import TradeColumns
 
+Names = tuple[str, str, str]
+"""Venue, product and asset class."""
 _SIDE = {side: i for i, side in enumerate(TAKER_SIDES)}
+_ORIGIN = {origin: i for i, origin in enumerate(ORIGINS)}
 
 
 @dataclass(frozen=True)
-class TradeBlock:
+class TradeList:
     """Columns of trades; `side` is an index in `TAKER_SIDES`."""
 
     trade_id: Ints
@@ -38,7 +43,7 @@ class TradeBlock:
 
     @classmethod
     def of_rows(cls, rows: Sequence[TradeRow]) -> Self:
-        """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
+        """Raises `OverflowError` for a number beyond int64."""
         return cls(
             np.fromiter((row.trade_id for row in rows), np.int64, len(rows)),
             np.fromiter((row.timestamp_us for row in rows), np.int64, len(rows)),
@@ -48,39 +53,112 @@ class TradeBlock:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[TradeBlock, int, int]]) -> Self:
-        """Concatenate rows `first..end` (end exclusive) of each block."""
-        ranges: list[tuple[TradeBlock, int, int]] = []
-        for block, first, end in parts:
-            if ranges and ranges[-1][0] is block and ranges[-1][2] == first:
-                ranges[-1] = block, ranges[-1][1], end
-            elif first < end:
-                ranges.append((block, first, end))
-        if not ranges:
+    def joined(cls, parts: Sequence[tuple[TradeList, Ints]]) -> Self:
+        """Concatenate the given rows of each list."""
+        if not parts:
             return cls.of_rows([])
         return cls(
-            np.concatenate([block.trade_id[first:end] for block, first, end in ranges]),
-            np.concatenate([block.timestamp_us[first:end] for block, first, end in ranges]),
-            Decimals.joined([(block.price, slice(first, end)) for block, first, end in ranges]),
-            Decimals.joined([(block.quantity, slice(first, end)) for block, first, end in ranges]),
-            np.concatenate([block.side[first:end] for block, first, end in ranges]),
+            np.concatenate([trades.trade_id[rows] for trades, rows in parts]),
+            np.concatenate([trades.timestamp_us[rows] for trades, rows in parts]),
+            Decimals.joined([(trades.price, rows) for trades, rows in parts]),
+            Decimals.joined([(trades.quantity, rows) for trades, rows in parts]),
+            np.concatenate([trades.side[rows] for trades, rows in parts]),
         )
 
 
-@dataclass(slots=True)
-class MessageTrades:
-    """The content of a trades message: `count` rows of `block` from `first` on, then its claims about ids."""
+@dataclass(frozen=True)
+class TradeBlock:
+    """Messages that were decoded together: `trades`, and a value per message in the other columns."""
 
-    names: tuple[str, str, str]
-    """Venue, product and asset class."""
-    origin: str
-    received_at_us: int
+    trades: TradeList
+    first: Ints
+    """Row of the message's first trade."""
+    count: Ints
+    names: list[Names]
+    """`name` is an index in it."""
+    name: Ints
+    origin: Ints
+    """Index in `ORIGINS`."""
+    received_at_us: Ints
+
+    @classmethod
+    def of_columns(cls, columns: TradeColumns, names: list[Names], name: Ints) -> Self:
+        first = np.cumsum(columns.count) - columns.count
+        trades = TradeList.of_columns(columns)
+        return cls(trades, first, columns.count, names, name, columns.origin, columns.received_at_us)
+
+    @classmethod
+    def of_records(cls, records: Sequence[TradesMessage]) -> Self:
+        """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
+        count = np.array([len(record.trades) for record in records])
+        names = [(record.venue, record.product_id, record.asset_class) for record in records]
+        return cls(
+            TradeList.of_rows([row for record in records for row in record.trades]),
+            np.cumsum(count) - count,
+            count,
+            names,
+            np.arange(len(records)),
+            np.array([_ORIGIN[record.origin] for record in records]),
+            np.array([record.received_at_us for record in records]),
+        )
+
+
+class MessageTrades(Struct, gc=False):
+    """The content of a trades message: what `block` says of its message `number`, and claims about ids. Claims are
+    rows, too, numbered after the trades."""
+
     block: TradeBlock
-    first: int
-    count: int
+    number: int
     holes: Sequence[Hole] = ()
 
     @property
-    def rows(self) -> int:
-        """Number of trades and claims; claims are numbered after the trades."""
-        return self.count + len(self.holes)
+    def count(self) -> int:
+        """Number of trades."""
+        return int(self.block.count[self.number])
+
+    @property
+    def names(self) -> Names:
+        return self.block.names[int(self.block.name[self.number])]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a batch: `trades` in their order, and a value per part in the other columns, as in `TradeBlock`."""
+
+    trades: TradeList
+    count: Ints
+    names: list[Names]
+    name: Ints
+    origin: Ints
+    received_at_us: Ints
+
+    @classmethod
+    def of(cls, parts: Sequence[MessageSlice]) -> Self:
+        """Gather them. Those that follow each other in one block are handled at once."""
+        groups: list[tuple[TradeBlock, list[int], list[int], list[int]]] = []
+        block: TradeBlock | None = None
+        for part in parts:
+            record: MessageTrades = part.record
+            if record.block is not block:
+                block = record.block
+                numbers, first, end = [], [], []  # type: list[int], list[int], list[int]
+                groups.append((block, numbers, first, end))
+            numbers.append(record.number)
+            first.append(part.first)
+            end.append(part.end)
+        place: dict[Names, int] = {}
+        taken: list[tuple[TradeList, Ints]] = []
+        columns: list[tuple[Ints, ...]] = []
+        for block, *of_parts in groups:
+            number, low, high = map(np.array, of_parts)
+            low, high = (np.minimum(bound, block.count[number]) for bound in (low, high))
+            count = high - low
+            start = block.first[number] + low - (np.cumsum(count) - count)
+            taken.append((block.trades, np.repeat(start, count) + np.arange(int(count.sum()))))
+            used, name = np.unique(block.name[number], return_inverse=True)
+            places = np.array([place.setdefault(block.names[one], len(place)) for one in used])
+            columns.append((count, places[name], block.origin[number], block.received_at_us[number]))
+        if not columns:
+            columns = [(np.zeros(0, dtype=np.int64),) * 4]
+        count, name, origin, received_us = map(np.concatenate, zip(*columns, strict=True))
+        return cls(TradeList.joined(taken), count, list(place), name, origin, received_us)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -92,14 +92,15 @@ class Decimals:
         return cls(whole, rest * _POWERS[FRACTION_DIGITS - value.decimals], value.decimals)
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[Decimals, slice]]) -> Self:
-        """Concatenate slices of columns."""
+    def joined(cls, parts: Sequence[tuple[Decimals, Ints]]) -> Self:
+        """Concatenate the given rows of columns."""
         problem: dict[int, str] = {}
         first = 0
         for part, rows in parts:
-            for i in [i for i in part.problem if rows.start <= i < rows.stop]:
-                problem[first + i - rows.start] = part.problem[i]
-            first += rows.stop - rows.start
+            for i, row in enumerate(rows.tolist()) if part.problem else ():
+                if row in part.problem:
+                    problem[first + i] = part.problem[row]
+            first += len(rows)
         return cls(
             np.concatenate([part.whole[rows] for part, rows in parts]),
             np.concatenate([part.fraction[rows] for part, rows in parts]),
@@ -117,7 +118,7 @@ class Decimals:
         good[list(self.problem)] = False
         return good
 
-    def column(self, chosen: npt.NDArray[np.bool_]) -> Split:
+    def column(self, chosen: npt.NDArray[Any]) -> Split:
         """Return the chosen values as a `numeric` column."""
         return Split(self.whole[chosen], self.fraction[chosen], self.decimals[chosen])
 

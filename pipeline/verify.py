@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import click
+from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
@@ -37,9 +40,13 @@ from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
 from venues.registry import product_at
 
 CHECKS = {
-    "trades": ("trades_twice", "trades_ledger", "trades_gaps", "trades_time_gaps", "trades_candles"),
+    "trades": ("trades_ledger", "trades_gaps", "trades_time_gaps", "trades_candles"),
     "quotes": ("quotes_twice", "quotes_ledger", "quotes_candles"),
 }
+LARGE = 200_000  # rows
+PIECES = 4  # for two sessions, so that neither waits long for the other
+Task = tuple[str, dict[str, Any]]
+"""A check and its parameters."""
 
 
 @dataclass
@@ -68,8 +75,13 @@ def verify(
     product_id: str | None = None,
     from_: datetime | None = None,
     to: datetime | None = None,
+    *,
+    second: Connection | None = None,
 ) -> Iterator[Verdict]:
-    """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run."""
+    """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run.
+
+    `second`: a session that does half of the work on instruments with `LARGE` rows or more.
+    """
     span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
     found = query.rows(
         conn,
@@ -87,10 +99,53 @@ def verify(
         with conn.transaction():
             # All queries of an instrument see the same state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            for check in CHECKS[kind]:
-                values = {"instrument": verdict.instrument_id, **span}
-                verdict.wrong += query.scalars(conn, statement(f"verify/{check}"), values)
+            verdict.wrong += _found(conn, second if verdict.rows >= LARGE else None, _tasks(kind, verdict, span))
         yield verdict
+
+
+def _tasks(kind: str, verdict: Verdict, span: Mapping[str, datetime]) -> list[Task]:
+    """Return the checks of an instrument; the candles of a long time in pieces of whole hours."""
+    values = {"instrument": verdict.instrument_id, **span}
+    tasks: list[Task] = [(check, values) for check in CHECKS[kind]]
+    if verdict.rows < LARGE or verdict.first_at is None or verdict.last_at is None:
+        return tasks
+    candles, _ = tasks.pop()
+    first, last = max(verdict.first_at, span["from"]), min(verdict.last_at, span["to"])
+    steps = (first + (last - first) * number / PIECES for number in range(1, PIECES))
+    cuts = [at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for at in steps]
+    ends = [span["from"], *sorted({cut for cut in cuts if span["from"] < cut < span["to"]}), span["to"]]
+    return tasks + [(candles, {**values, "from": low, "to": high}) for low, high in pairwise(ends)]
+
+
+def _found(conn: Connection, second: Connection | None, tasks: Sequence[Task]) -> list[str]:
+    """Return what the checks find. `conn` is in a transaction; `second` sees the same state."""
+    waiting = deque(enumerate(tasks))
+    found: dict[int, list[str]] = {}
+
+    def work(session: Connection) -> None:
+        while True:
+            try:
+                number, (check, values) = waiting.popleft()
+            except IndexError:
+                return
+            found[number] = query.scalars(session, statement(f"verify/{check}"), values)
+
+    if second is None:
+        work(conn)
+    else:
+        with second.transaction(), ThreadPoolExecutor(1) as pool:
+            second.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot = query.scalar(conn, "SELECT pg_export_snapshot()")
+            second.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            other = pool.submit(work, second)
+            try:
+                work(conn)
+                other.result()
+            except BaseException:
+                waiting.clear()
+                second.cancel_safe()
+                raise
+    return [text for number in sorted(found) for text in found[number]]
 
 
 def _time(text: str | None, name: str) -> datetime | None:
@@ -113,13 +168,11 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         venue = canonical_venue(venue) if venue else None
     with told_by("--product"):
         wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
-    with connect(load(DatabaseSettings), "verify", read_only=True) as conn:
-        conn.execute("SET statement_timeout = 0")
-        conn.execute("SET work_mem = '256MB'")
+    with _session() as conn, _session() as second:
         if files:
             need_ledger(conn)
             return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
-        verdicts = list(verify(conn, venue, wanted, *span))
+        verdicts = list(verify(conn, venue, wanted, *span, second=second))
     if not verdicts:
         raise WrongUse("no stored data matches; see the view completeness.")
     if as_json:
@@ -129,6 +182,15 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     else:
         _print(verdicts)
     return int(any(v.wrong for v in verdicts))
+
+
+def _session() -> Connection:
+    """Open a session that may take long, and wait for the other one."""
+    conn = connect(load(DatabaseSettings), "verify", read_only=True)
+    conn.execute("SET statement_timeout = 0")
+    conn.execute("SET idle_in_transaction_session_timeout = 0")
+    conn.execute("SET work_mem = '256MB'")
+    return conn
 
 
 def _words(v: Verdict) -> list[str]:

@@ -54,7 +54,7 @@ class TradeColumns:
     """Messages: whether it was decoded. Otherwise its elements of the other arrays are undefined."""
 
     names: list[bytes]
-    """Messages: the bytes of venue, product and asset class, for `names_in`."""
+    """Messages: the bytes of venue, product and asset class, for `names_in`; none if it was not decoded."""
 
     origin: Ints
     """Messages: index in `ORIGINS`."""
@@ -104,6 +104,8 @@ def read_columns(messages: Sequence[bytes]) -> TradeColumns:
         rows.append(_Rows.read(cursor, chosen, number))
     end_of_trades, holes = cursor.number(), cursor.number()
     plain = cursor.good & (end_of_trades == 0) & (holes == 0) & (cursor.at == cursor.ends)
+    if not plain.all():
+        names = [header if good else b"" for header, good in zip(names, plain.tolist(), strict=True)]
     return _in_order(rows, plain, names, origin, received_at_us, np.where(plain, count, 0))
 
 

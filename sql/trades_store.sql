@@ -1,22 +1,11 @@
--- Store the staged trades that the ledger does not contain, with their candles and the ledger itself, in one statement.
--- The coverage rows are locked first (sql/trades_lock.sql), so this statement's snapshot sees what other writers committed.
-WITH fresh AS MATERIALIZED (
-    SELECT DISTINCT ON (s.instrument_id, s.trade_id) s.*
-    FROM staged_trades s JOIN trade_coverage c USING (instrument_id)
-    WHERE NOT s.trade_id <@ c.ids
-    ORDER BY s.instrument_id, s.trade_id, s.row
-), stored AS (
-    INSERT INTO trades (instrument_id, trade_id, ts, price, quantity, taker_side, origin)
-    SELECT instrument_id, trade_id, ts, price, quantity,
-           (ARRAY['buy', 'sell', 'unknown']::taker_side[])[side],
-           (ARRAY['live', 'snapshot', 'history', 'repair']::origin[])[origin]
-    FROM fresh
-), minutes AS MATERIALIZED (
-    SELECT instrument_id, time_bucket('1 minute', ts) AS bucket,
-           first(price, trade_id) AS open, max(price) AS high, min(price) AS low, last(price, trade_id) AS close,
-           sum(quantity) AS volume, sum(price * quantity) AS turnover, count(*) AS ticks,
-           min(trade_id) AS first_id, max(trade_id) AS last_id
-    FROM fresh GROUP BY 1, 2
+-- Candles and ledger of trades that the ledger did not contain and that were just copied into `trades`. Their coverage rows
+-- are locked (sql/trades_lock.sql), so this statement's snapshot sees the last writer's work.
+WITH minutes AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(instrument)s::integer[], %(bucket)s::timestamptz[], %(open)s::numeric[], %(high)s::numeric[], %(low)s::numeric[],
+        %(close)s::numeric[], %(volume)s::numeric[], %(turnover)s::numeric[], %(ticks)s::bigint[], %(first_id)s::bigint[],
+        %(last_id)s::bigint[]
+    ) AS m (instrument_id, bucket, open, high, low, close, volume, turnover, ticks, first_id, last_id)
 ), merged_minutes AS (
     INSERT INTO trade_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
     ON CONFLICT (instrument_id, bucket) DO UPDATE SET
@@ -33,11 +22,14 @@ WITH fresh AS MATERIALIZED (
         ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now(),
         live_from = coalesce(c.live_from, f.live_from)
     FROM (
-        SELECT instrument_id, range_agg(int8range(trade_id, trade_id + 1)) AS ids, count(*) AS rows, max(ts) AS last_ts,
-               min(trade_id) FILTER (WHERE origin <= 2) AS live_from  -- live or a snapshot of it
-        FROM fresh GROUP BY 1
+        SELECT instrument_id, range_agg(int8range(low, high)) AS ids, sum(high - low) AS rows, max(last_ts) AS last_ts,
+               nullif(min(live_from), 9223372036854775807) AS live_from, min(low) AS low, max(high) AS high
+        FROM unnest(%(run_of)s::integer[], %(run_low)s::bigint[], %(run_high)s::bigint[], %(run_last_ts)s::timestamptz[],
+                    %(run_live_from)s::bigint[]) AS run (instrument_id, low, high, last_ts, live_from)
+        GROUP BY 1
     ) f
     WHERE c.instrument_id = f.instrument_id
+    RETURNING c.instrument_id, c.ids, f.low, f.high
 ), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
     UPDATE archive_spans SET changes = changes + 1
     WHERE ctid = ANY (ARRAY(
@@ -47,5 +39,18 @@ WITH fresh AS MATERIALIZED (
             WHERE a.instrument_id = d.instrument_id AND a.kind = 'trades' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
         ) s
         WHERE s.from_ts <= d.day))
+), delays AS (
+    INSERT INTO live_delays AS d (instrument_id, day, up_to_ms, trades)
+    SELECT * FROM unnest(
+        %(delay_of)s::integer[], %(delay_day)s::date[], %(delay_up_to_ms)s::integer[], %(delay_trades)s::bigint[])
+    ON CONFLICT (instrument_id, day, up_to_ms) DO UPDATE SET trades = d.trades + excluded.trades
+), wrong AS (  -- an explanation never covers what is stored
+    DELETE FROM holes h USING covered c
+    WHERE h.instrument_id = c.instrument_id AND h.first_id < c.high AND h.last_id >= c.low
+      AND int8range(h.first_id, h.last_id, '[]') && c.ids
+    RETURNING h.*, c.ids
 )
-SELECT count(*) FROM fresh
+INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at, signed_at)
+SELECT instrument_id, lower(piece), upper(piece) - 1, reason, confirmed_at, signed_at
+FROM wrong CROSS JOIN LATERAL unnest(int8multirange(int8range(first_id, last_id, '[]')) - ids) AS piece
+ON CONFLICT (instrument_id, first_id, last_id, reason) WHERE first_id IS NOT NULL DO NOTHING

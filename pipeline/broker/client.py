@@ -28,6 +28,10 @@ from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PulsarSettings
 
 CLOSE_S = 1.0
+# Messages of one entry of the broker. A reader has one or two entries per topic in memory, 2.6 kB for each of their
+# messages. Measured with a backlog of 500,000 trades over 20 topics in messages of five: a writer of 210 MB with
+# entries of at most 500 messages (128 kB), 181 MB with 200, the broker's processor time the same within the spread.
+MOST_IN_ENTRY = 200
 # Errors of a single topic, which may be fixed while we run.
 _OF_THE_TOPIC = (
     pulsar.TopicTerminated,
@@ -127,7 +131,13 @@ class Bus:
             publisher = WholePublisher(connect, topic, _encoder(record_schema.encode), name, *shared)
         else:
             # A live trade waits for its batch at most 2 ms.
-            once = partial(connect, name, batching_enabled=True, batching_max_publish_delay_ms=2)
+            once = partial(
+                connect,
+                name,
+                batching_enabled=True,
+                batching_max_publish_delay_ms=2,
+                batching_max_messages=MOST_IN_ENTRY,
+            )
             publisher = Publisher(once, topic, _encoder(record_schema.encode), *shared)
         self._opener.start()
         if lazy:

@@ -46,6 +46,7 @@ LAST = "(SELECT max(hour) FROM quote_hours)"
         ("DELETE FROM trades WHERE trade_id = 7", "the ledger contains 199 ids, 198 rows are stored"),
         ("DELETE FROM trades WHERE trade_id = 199", "the ledger contains 199 ids, 198 rows are stored"),
         (COPY.format("trade_id, ts + '1 us'"), "id 9 is stored 2 times"),
+        (COPY.format("trade_id, ts + '1 hour'"), "id 9 is stored 2 times"),
         (COPY.format("500, ts"), "rows are stored that the ledger does not contain: {[500,501)}"),
         ("UPDATE trade_coverage SET rows = rows + 1", "the ledger counts 200 rows, its ids are 199"),
         (
@@ -66,6 +67,19 @@ LAST = "(SELECT max(hour) FROM quote_hours)"
 def test_damage_is_found(conn: Any, damage: str, found: str) -> None:
     conn.execute(damage)
     assert any(found in text for text in wrong(conn)), wrong(conn)
+
+
+def test_two_sessions_find_what_one_finds(conn: Any, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents candles that are in none of the pieces of time, or in two."""
+    conn.execute("UPDATE quote_candle_1m SET ticks = 7")
+    conn.execute("UPDATE quote_candle_1h SET open = 7")
+    conn.execute("UPDATE trades SET price = 7 WHERE trade_id = 100")
+    alone = wrong(conn)
+    monkeypatch.setattr("pipeline.verify.LARGE", 1)
+    with psycopg.connect(database_url, autocommit=True) as second:
+        together = [f"{v.kind}: {text}" for v in verify(conn, second=second) for text in v.wrong]
+    assert len(alone) == 6 + 3 + 2
+    assert sorted(together) == sorted(alone)
 
 
 def test_the_command_says_so_and_ends_with_1(
