@@ -16,7 +16,6 @@ from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
 from consumers.sink import (
-    USUAL_BATCH_BYTES,
     DeadLetter,
     DeadLetters,
     MessageSlice,
@@ -52,7 +51,6 @@ class Trades:
     namespace = "trades"
     schema = "trades"
     divisible = True
-    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
     hold = staticmethod(hold_nothing)
 
     def __init__(self) -> None:
