@@ -26,8 +26,9 @@ from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import clear_left_behind, remove
 from pipeline.archive.layout import LAYOUTS, Span
 from pipeline.archive.open import open_storage
-from pipeline.archive.rows import decimals, ints
+from pipeline.archive.rows import ints
 from pipeline.archive.storage import Storage
+from pipeline.archive.wide import narrow
 from pipeline.core import events
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
@@ -162,10 +163,11 @@ def _table(hours: Sequence[Candidate]) -> pa.Table | None:
     for name in LAYOUTS["quotes"].named("decimal"):
         scale = headers[0].size_scale if name.endswith("size") else headers[0].price_scale
         values = np.concatenate([getattr(one.columns, name) for one in hours])
-        type_ = files.decimal_type(int(values.max()) // 10**scale, scale)
+        largest = max(int(values.max()), -int(values.min()))
+        type_ = files.decimal_type(largest // 10**scale, scale)
         if type_.precision > 18:
             return None
-        columns[name] = decimals(values, None, type_)
+        columns[name] = narrow(values, type_)
     return pa.table(columns)
 
 
@@ -180,7 +182,7 @@ def _write(storage: Storage, day: _Day) -> str | None:
         storage.keep(work, day.begun.path)
         # Compared with the rows themselves, which are at hand: a second hash costs thirty times as much.
         found = pa.concat_tables(files.read(storage.open(day.begun.path), day.rows.column_names))
-        if not all(found[name].equals(day.rows[name]) for name in day.rows.column_names):
+        if not found.cast(day.rows.schema).equals(day.rows):
             return f"{day.begun.path} differs from what was written"
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.archive.rows import decimals
-from pipeline.archive.wide import BLOCK, products, scaled_integers
+from pipeline.archive.wide import BLOCK, narrow, products, scaled_integers
 
 EDGES = [0, 1, -1, 2**32 - 1, 2**32, -(2**32), 2**62, -(2**62), 2**63 - 1, -(2**63) + 1]
 
@@ -41,3 +41,15 @@ def test_scaled_integers_are_those_of_the_slice_and_none_of_what_may_be_wider() 
     assert found.tolist() == [350, 110]
     assert scaled_integers(made.cast(pa.decimal128(38, 18))) is None
     assert scaled_integers(pa.array([1])) is None
+
+
+def test_narrow_decimals_hold_the_same_values() -> None:
+    for values, type_ in (
+        (np.array([-999_999_999, 0, 999_999_999]), pa.decimal128(9, 5)),
+        (np.array([-(10**18) + 1, 7, 10**18 - 1]), pa.decimal128(18, 8)),
+    ):
+        made = narrow(values, type_)
+        assert made.cast(type_).equals(decimals(values, None, type_))
+        found = scaled_integers(made[1:])
+        assert found is not None
+        assert found.tolist() == values[1:].tolist()
