@@ -25,18 +25,18 @@ from consumers.sink import MessageSlice
 from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import clear_left_behind, remove
 from pipeline.archive.layout import LAYOUTS, Span
-from pipeline.archive.open import open_storage
+from pipeline.archive.open import check_place, open_storage
 from pipeline.archive.rows import ints
 from pipeline.archive.storage import Storage
 from pipeline.archive.wide import narrow
 from pipeline.core import events
+from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import ArchiveSettings, load
-from pipeline.core.times import HOUR_US, from_us
+from pipeline.core.times import DAY_US, from_us
 from pipeline.database.connection import Connection
 
-DAY_US = 24 * HOUR_US
 LEAST_ROWS = 2_000  # per day; instruments with fewer get a file per month
 FINAL = ("present", "confirmed_empty", "closed")
 HELD_BYTES = 16 << 20  # of unfinished days: seven of a busy pair
@@ -102,14 +102,10 @@ class Direct:
     ) -> Iterator[Days]:
         """Context manager: write the complete days of a batch; files not committed inside the context are removed."""
         days = self._whole_days(hours, ids) if self.days else []
-        if not days:
+        storage = self._opened(conn) if days else None
+        if storage is None:
             yield Days()
             return
-        if self._storage is None:
-            self._storage = open_storage(self._settings)
-            with suppress(OSError):  # the archive's sweep does it then
-                clear_left_behind(conn, self._storage)
-        storage = self._storage
         # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
         catalog.lock_writing(conn)
         try:
@@ -130,6 +126,20 @@ class Direct:
         finally:
             with suppress(psycopg.Error):  # a lost connection holds no lock
                 catalog.unlock_writing(conn)
+
+    def _opened(self, conn: Connection) -> Storage | None:
+        """Return the storage; None if the catalog's files are elsewhere: readers would not find those written here."""
+        if self._storage is None:
+            storage = open_storage(self._settings)
+            try:
+                check_place(conn, storage)
+            except (WrongUse, OSError) as error:
+                get_logger().warning(events.ARCHIVE_FAILED, error=str(error))
+                return None
+            self._storage = storage
+            with suppress(OSError):  # the archive's sweep does it then
+                clear_left_behind(conn, storage)
+        return self._storage
 
     def _whole_days(self, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]) -> list[_Day]:
         groups: dict[tuple[str, str, int], list[Name]] = defaultdict(list)

@@ -107,6 +107,18 @@ def test_a_day_that_comes_again_changes_nothing(conn: Any, tmp_path: Path) -> No
     assert len(list((tmp_path / "archive").rglob("*.parquet"))) == 1
 
 
+def test_nothing_is_written_where_readers_do_not_look(
+    conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody changed ARCHIVE_PATH and did not move the files."""
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "elsewhere"))
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY + timedelta(days=1))) == (EURUSD_QUOTES, [])
+    assert in_table(conn) == EURUSD_QUOTES
+    assert not (tmp_path / "elsewhere").exists()
+    assert ledger.left_behind(conn) == []
+
+
 def test_a_full_disk_sends_the_day_into_the_table(conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
