@@ -9,17 +9,18 @@ from pathlib import Path
 
 import click
 
-from bench import drain, history, live, load, plain, views
+from bench import archive, drain, history, live, load, plain, views
 from bench.environment import Figures, Ground, ground
 from pipeline.core.errors import PipelineError
 
-PARTS = ("history", "load", "plain", "live", "drain", "soak", "views")
+PARTS = ("history", "load", "archive", "plain", "live", "drain", "soak", "views")
 
 
 def _measures(data: Path | None, rounds: int, seconds: float, minutes: float) -> dict[str, Callable[[Ground], Figures]]:
     return {
         "history": lambda g: history.measure(g, data, rounds),
         "load": lambda g: load.measure(g, rounds),
+        "archive": archive.measure,
         "plain": plain.measure,
         "live": lambda g: live.measure(g, seconds),
         "drain": drain.measure,
@@ -43,8 +44,9 @@ def main(parts: tuple[str, ...], data: Path | None, rounds: int, seconds: float,
     """Measure PARTS (all by default) with a private, durable broker and database.
 
     history: bi5 files through Pulsar to committed rows, next to the writer fed from memory. load: the producer of these
-    alone, and its memory over a year of hours. plain: simpler ways to store the same
-    trades. live: latency from frame to row. drain: a backlog of a million trades. soak: memory. views: query times.
+    alone, and its memory over a year of hours. archive: such a year straight into the archive, and read from there.
+    plain: simpler ways to store the same trades. live: latency from frame to row. drain: a backlog of a million trades.
+    soak: memory. views: query times.
     """
     figures: dict[str, Figures] = {}
     measures = _measures(data, rounds, seconds, minutes)

@@ -32,6 +32,7 @@ class Run:
     quotes: int
     seconds: float
     writer_cpu: float
+    writer_mb: float
 
     @property
     def rate(self) -> float:
@@ -108,7 +109,7 @@ def through_pulsar(place: Place, data: Path, **settings: str) -> Run:
     if not quotes:
         raise RuntimeError(f"nothing was loaded:\n{tail(producers[0].log)}")
     until(lambda: writer.metric(_STORED) == quotes, 30, "the writer counts other rows", writer.log)
-    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds())
+    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds(), writer.peak_mb())
 
 
 def messages_of(place: Place) -> list[tuple[str, bytes]]:
@@ -138,7 +139,7 @@ def from_memory(place: Place, messages: Path, quotes: int) -> Run:
     began = time.time()
     writer.go()
     until(lambda: writer.metric(_STORED) == quotes, 600, "the load did not arrive", writer.log, pause=0.1)
-    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds())
+    return Run(quotes, writer.metric(_LAST) - began, writer.cpu_seconds(), writer.peak_mb())
 
 
 def measure(ground: Ground, data: Path | None, rounds: int) -> Figures:

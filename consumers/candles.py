@@ -11,7 +11,7 @@ from msgspec import structs
 
 from consumers import consensus, fields
 from consumers.instruments import Instruments, Key
-from consumers.sink import USUAL_BATCH_BYTES, DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
+from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from consumers.writer import run
@@ -40,7 +40,6 @@ class Candles:
     namespace = "candles"
     schema = "candles"
     divisible = True
-    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
     hold = staticmethod(hold_nothing)
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,25 +21,25 @@ import psycopg
 import pyarrow as pa
 
 from consumers.hour_state import Candidate, Name
-from consumers.sink import USUAL_BATCH_BYTES, MessageSlice
+from consumers.sink import MessageSlice
 from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import clear_left_behind, remove
 from pipeline.archive.layout import LAYOUTS, Span
-from pipeline.archive.open import open_storage
-from pipeline.archive.rows import decimals, ints
+from pipeline.archive.open import check_place, open_storage
+from pipeline.archive.rows import ints
 from pipeline.archive.storage import Storage
+from pipeline.archive.wide import narrow
 from pipeline.core import events
+from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import ArchiveSettings, load
-from pipeline.core.times import HOUR_US, from_us
+from pipeline.core.times import DAY_US, from_us
 from pipeline.database.connection import Connection
 
-DAY_US = 24 * HOUR_US
 LEAST_ROWS = 2_000  # per day; instruments with fewer get a file per month
 FINAL = ("present", "confirmed_empty", "closed")
-BATCH_BYTES = 6 << 20  # some three days of a busy pair
-PATIENCE_S = 0.5
+HELD_BYTES = 16 << 20  # of unfinished days: seven of a busy pair
 
 
 @dataclass
@@ -82,11 +81,6 @@ class Direct:
         self._settings = settings
         self._storage: Storage | None = None
 
-    @property
-    def batch(self) -> tuple[int, float]:
-        """Bytes of a batch, and seconds to wait for it to become full."""
-        return (BATCH_BYTES, PATIENCE_S) if self.days else (USUAL_BATCH_BYTES, 0.0)
-
     def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
         """Of each topic the hours of its last day, from the first on, while the day is not whole."""
         topics: dict[str, list[MessageSlice]] = defaultdict(list)
@@ -100,7 +94,7 @@ class Direct:
             first = next(number for number, hour in enumerate(hours) if hour // DAY_US == day)
             if (day + 1) * DAY_US <= before_us and len({hour for hour in hours if hour // DAY_US == day}) < 24:
                 held += inside[first:]
-        return held if sum(len(part.message.data) for part in held) < BATCH_BYTES else []
+        return held if sum(len(part.message.data) for part in held) < HELD_BYTES else []
 
     @contextmanager
     def written(
@@ -108,14 +102,10 @@ class Direct:
     ) -> Iterator[Days]:
         """Context manager: write the complete days of a batch; files not committed inside the context are removed."""
         days = self._whole_days(hours, ids) if self.days else []
-        if not days:
+        storage = self._opened(conn) if days else None
+        if storage is None:
             yield Days()
             return
-        if self._storage is None:
-            self._storage = open_storage(self._settings)
-            with suppress(OSError):  # the archive's sweep does it then
-                clear_left_behind(conn, self._storage)
-        storage = self._storage
         # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
         catalog.lock_writing(conn)
         try:
@@ -123,7 +113,10 @@ class Direct:
             for day in days:
                 day.begun = begun.get(day.span)
             made = Days([day for day in days if day.begun])
-            _write(storage, made.days)
+            for day in made.days:
+                if (error := _write(storage, day)) is not None:  # the day is stored as usual
+                    day.written = None
+                    get_logger().warning(events.ARCHIVE_FAILED, span=str(day.span), error=error)
             yield made
             for day in made.days:
                 if day.begun and not made.committed.issuperset(day.hours):
@@ -133,6 +126,20 @@ class Direct:
         finally:
             with suppress(psycopg.Error):  # a lost connection holds no lock
                 catalog.unlock_writing(conn)
+
+    def _opened(self, conn: Connection) -> Storage | None:
+        """Return the storage; None if the catalog's files are elsewhere: readers would not find those written here."""
+        if self._storage is None:
+            storage = open_storage(self._settings)
+            try:
+                check_place(conn, storage)
+            except (WrongUse, OSError) as error:
+                get_logger().warning(events.ARCHIVE_FAILED, error=str(error))
+                return None
+            self._storage = storage
+            with suppress(OSError):  # the archive's sweep does it then
+                clear_left_behind(conn, storage)
+        return self._storage
 
     def _whole_days(self, hours: Mapping[Name, Candidate], ids: dict[tuple[str, str], int]) -> list[_Day]:
         groups: dict[tuple[str, str, int], list[Name]] = defaultdict(list)
@@ -165,24 +172,17 @@ def _table(hours: Sequence[Candidate]) -> pa.Table | None:
     }
     for name in LAYOUTS["quotes"].named("decimal"):
         scale = headers[0].size_scale if name.endswith("size") else headers[0].price_scale
-        values = np.concatenate([getattr(one.columns, name) for one in hours]).astype(np.int64)
-        type_ = files.decimal_type(int(values.max()) // 10**scale, scale)
+        values = np.concatenate([getattr(one.columns, name) for one in hours])
+        largest = max(int(values.max()), -int(values.min()))
+        type_ = files.decimal_type(largest // 10**scale, scale)
         if type_.precision > 18:
             return None
-        columns[name] = decimals(values, None, type_)
+        columns[name] = narrow(values, type_)
     return pa.table(columns)
 
 
-def _write(storage: Storage, days: list[_Day]) -> None:
-    """Write all files, two in parallel: encoding and hashing release the GIL. A failed day is stored as usual."""
-    with ThreadPoolExecutor(2) as pool:
-        for day, error in zip(days, pool.map(lambda day: _write_one(storage, day), days), strict=True):
-            if error is not None:
-                day.written = None
-                get_logger().warning(events.ARCHIVE_FAILED, span=str(day.span), error=error)
-
-
-def _write_one(storage: Storage, day: _Day) -> str | None:
+def _write(storage: Storage, day: _Day) -> str | None:
+    """Write, read back and compare a day's file. Returns what went wrong, or None."""
     assert day.begun is not None  # only these are written
     work = storage.work / day.begun.path.rpartition("/")[2]
     types = {name: day.rows.schema.field(name).type for name in day.span.layout.named("decimal")}
@@ -192,7 +192,7 @@ def _write_one(storage: Storage, day: _Day) -> str | None:
         storage.keep(work, day.begun.path)
         # Compared with the rows themselves, which are at hand: a second hash costs thirty times as much.
         found = pa.concat_tables(files.read(storage.open(day.begun.path), day.rows.column_names))
-        if not all(found[name].equals(day.rows[name]) for name in day.rows.column_names):
+        if not found.cast(day.rows.schema).equals(day.rows):
             return f"{day.begun.path} differs from what was written"
     except (OSError, ValueError, pa.ArrowException) as error:
         return f"{type(error).__name__}: {error}"

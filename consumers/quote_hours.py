@@ -52,7 +52,6 @@ class Hours:
         self.instruments = instruments or Instruments()
         self._confirm_s = load(DukascopySettings).empty_confirm_seconds
         self._direct = Direct()
-        self.batch_bytes, self.patience_s = self._direct.batch
         self.hold = self._direct.hold
 
     def read(self, message: Message) -> tuple[QuoteHour, int]:

@@ -15,10 +15,6 @@ from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
 from pipeline.database.connection import Connection
 
-# A batch is handed over when the database is idle, at the latest with this many bytes. Measured with hours of quotes, 5
-# k, 30 k (some 500 kB) and 100 k rows did not differ beyond the spread (348, 327, 406 k quotes/s on a busy machine);
-# larger batches need memory: three are in progress.
-USUAL_BATCH_BYTES = 512 << 10
 # Rows of one message with a letter each; the others share one: a message of 1 MB can have 150,000 bad rows.
 MOST_LETTERS = 100
 # Bytes of a letter's payload. The broker's limit is 5 MB, and a refused hour may be larger.
@@ -136,10 +132,6 @@ class Sink(Protocol):
     schema: str
     divisible: bool
     """Whether a message may be stored in parts if the database refuses one of its rows."""
-    batch_bytes: int
-    """A batch is handed over at the latest with so many."""
-    patience_s: float
-    """How long a batch that is not full waits for more while the database is idle."""
 
     def read(self, message: Message) -> tuple[Any, int]:
         """Return the decoded message and its number of rows. Raises `BadData` to refuse the whole message."""
@@ -150,7 +142,7 @@ class Sink(Protocol):
         ...
 
     def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
-        """What is better stored with what comes next, within `patience_s`: of each topic the last parts, or none."""
+        """What is better stored with what comes next, if it comes soon: of each topic the last parts, or none."""
         ...
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:

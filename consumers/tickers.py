@@ -8,7 +8,7 @@ import numpy as np
 
 from consumers import fields
 from consumers.instruments import Instruments, Key
-from consumers.sink import USUAL_BATCH_BYTES, DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
+from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, check_address, time_ok
 from pipeline.core.runtime import now_us
@@ -33,7 +33,6 @@ class Tickers:
     namespace = "tickers"
     schema = "ticker"
     divisible = True
-    batch_bytes, patience_s = USUAL_BATCH_BYTES, 0.0
     hold = staticmethod(hold_nothing)
 
     def __init__(self, instruments: Instruments | None = None) -> None:

@@ -12,12 +12,7 @@ import numpy as np
 from consumers import fields
 from consumers.instruments import Instruments
 from consumers.prepared_trades import PreparedTrades
-from consumers.sink import (
-    DeadLetters,
-    MessageSlice,
-    hold_nothing,
-    read_each,
-)
+from consumers.sink import DeadLetters, MessageSlice, hold_nothing, read_each
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
 from consumers.validation import check_address
@@ -27,8 +22,6 @@ from pipeline.core.runtime import program
 from schemas.records import TradesMessage, decode_as
 from schemas.trade_columns import LEAST_MESSAGES, names_in, read_columns
 
-# Some 6,000 trades. With twice as many the writer needs 16 MB more, and the database 0.3 us less for each.
-BATCH_BYTES = 256 << 10
 _NO_NAMES = ("", "", "")  # of messages that are read one by one
 
 
@@ -38,7 +31,6 @@ class Trades:
     namespace = "trades"
     schema = "trades"
     divisible = True
-    batch_bytes, patience_s = BATCH_BYTES, 0.0
     hold = staticmethod(hold_nothing)
 
     def __init__(self) -> None:

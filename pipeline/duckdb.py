@@ -47,7 +47,9 @@ def connect() -> Any:
     with connect_database(settings, "duckdb", read_only=True) as conn:
         need_ledger(conn)
         if catalog.data_path(conn) is None:
-            raise WrongUse("nothing is archived yet: python -m consumers.archive --once archives what is due.")
+            raise WrongUse(
+                "the archive is not set up yet: python -m consumers.archive --once does it, and archives what is due."
+            )
     made: Any = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     made.execute("SET TimeZone = 'UTC'")
     archive = load(ArchiveSettings)

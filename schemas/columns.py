@@ -3,7 +3,7 @@
 The bytes are those of any Avro encoder for `quotes.avsc` (a test compares with fastavro): an Avro array is a count, the
 items and a zero, all of them zigzag varints (Avro specification, "Binary Encoding"), so the five columns at the end of
 the record are one sequence of varints that numpy handles at once. Measured on one core: fastavro encodes 11 M values/s
-and decodes 7 M (to and from lists of Python ints), this 68 M and 64 M (hours of 2,600 quotes).
+and decodes 7 M (to and from lists of Python ints), this 68 M and 80 M (hours of 2,600 to 5,700 quotes).
 """
 
 from __future__ import annotations
@@ -140,21 +140,36 @@ def _columns(tail: npt.NDArray[np.uint8], count: int) -> list[Column] | None:
     longest = int(lengths.max())
     if longest > 8:
         return None
-    # The word that ends with each varint; its lowest bytes belong to the previous one.
+    # The word that begins with each varint, without the bytes of the next one and the continuation bits.
     word = _word(longest)
-    size = np.dtype(word).itemsize
-    padded = np.concatenate([np.zeros(size - 1, dtype=np.uint8), tail])
-    words = np.ndarray(len(tail), dtype=word, buffer=padded, strides=(1,)).take(ends)
-    words >>= (8 * (size - lengths)).astype(word)
-    zigzag = words & word(0x7F)
-    for i in range(1, longest):
-        zigzag |= (words >> word(i)) & word(0x7F << 7 * i)
-    values = (zigzag >> word(1)).astype(np.int64)
-    values ^= -(zigzag & word(1)).astype(np.int64)
+    padded = np.concatenate([tail, np.zeros(word().itemsize - 1, dtype=np.uint8)])
+    words = np.ndarray(len(tail), dtype=word, buffer=padded, strides=(1,)).take(ends + 1 - lengths)
+    words &= _MASKS[word].take(lengths)
+    # Twice (thrice) two groups of 7, 14 (28) bits become one: a pass for each byte took a quarter longer in all.
+    bits = 7
+    while bits < 7 * word().itemsize:
+        high = words >> word(bits // 7)
+        words &= word(_LOWER[bits] & _ALL[word])
+        words |= high & word(_LOWER[bits] << bits & _ALL[word])
+        bits *= 2
+    negative = words & word(1)
+    words >>= word(1)
+    words ^= np.negative(negative)
+    values = words.view(f"i{word().itemsize}").astype(np.int64)
     table = values.reshape(len(COLUMNS), count + 2)
     if (table[:, 0] != count).any() or table[:, -1].any():
         return None
     return [table[i, 1:-1] for i in range(len(COLUMNS))]
+
+
+_ALL: dict[Any, int] = {np.uint32: (1 << 32) - 1, np.uint64: (1 << 64) - 1}
+_MASKS = {
+    word: np.array([0x7F7F7F7F7F7F7F7F & (1 << 8 * length) - 1 for length in range(word().itemsize + 1)], dtype=word)
+    for word in _ALL
+}
+"""By length of the varint: the bits of its groups in a word."""
+_LOWER = {7: 0x007F007F007F007F, 14: 0x00003FFF00003FFF, 28: 0x0FFFFFFF}
+"""By bits of a group: those of every other group."""
 
 
 def _word(length: int) -> Any:

@@ -1,8 +1,9 @@
 """Parquet files: written row group by row group, read back piece by piece.
 
-zstd 6; times and trade ids are delta-encoded, everything else dictionary-encoded. The encoding matters more than the
-codec. Measured on the recorded EURUSD day: 8.1 bytes per quote with all columns plain, 7.9 delta-encoded throughout,
-5.39 like this. zstd 9 gives the same size, zstd 3 5.70, and zstd 15 5.07 in three times the time, read half as fast.
+Times and trade ids are delta-encoded, everything else dictionary-encoded. The encoding matters more than the codec.
+Measured on the recorded EURUSD day, with zstd 6: 8.1 bytes per quote with all columns plain, 7.9 delta-encoded
+throughout, 5.39 like this (242 ns a quote). zstd 9 gives the same size, zstd 3 5.70, and zstd 15 5.07 in three times
+the time, read half as fast. With a level for each column, as here, 5.47 (178 ns).
 """
 
 from __future__ import annotations
@@ -12,21 +13,27 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.archive.hash import RowsHash
 from pipeline.archive.layout import Kind, Layout, Span
+from pipeline.archive.wide import scaled_integers
 
 ROW_GROUP = 196_608
 """Rows per row group, which are in memory at once: some 60 bytes per row, and a few copies."""
 METADATA = b"market_data"
 """Key of the file's own metadata: JSON with venue, product_id, kind, from, to, revision."""
+# Of zstd; 5 for the others. With 6 times take 2 % less in twice the time, sizes 0.6 % less in 1.7 times the time.
+_LEVELS = {"ts": 4, "bid_size": 1, "ask_size": 1}
 DELTA = ("ts", "bucket", "as_of", "trade_id")
+_NAME = pa.dictionary(pa.int8(), pa.string())
 _TYPES = {"text": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "boolean": pa.bool_(), "side": pa.string()}
 _TYPES |= {"time": pa.timestamp("us", tz="UTC"), "origin": pa.string()}
 
@@ -92,12 +99,15 @@ def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iter
     digest = RowsHash(layout)
     about_file = story(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, revision)
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Measured on that day: 242 ns a quote instead of 268, since the two texts need not be compared row by row.
+    as_text = [schema.field(name).with_type(_NAME) for name in ("venue", "product_id")]
+    schema = pa.schema([*as_text, *list(schema)[len(as_text) :]])
     with file.open("xb") as opened:
         with pq.ParquetWriter(
             opened,
             schema,
             compression="zstd",
-            compression_level=6,
+            compression_level={column.name: _LEVELS.get(column.name, 5) for column in layout.all_columns},
             use_dictionary=[column.name for column in layout.all_columns if column.name not in DELTA],
             column_encoding={name: "DELTA_BINARY_PACKED" for name in DELTA if name in schema.names},
             store_decimal_as_integer=True,
@@ -107,7 +117,8 @@ def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iter
             for piece in pieces:
                 digest.update(piece)
                 about.add(piece)
-                names = [pa.repeat(name, len(piece)) for name in (span.venue, span.product_id)]
+                places = pa.array(np.zeros(len(piece), dtype=np.int8))
+                names = [pa.DictionaryArray.from_arrays(places, [name]) for name in (span.venue, span.product_id)]
                 columns = [*names, *(piece[column.name] for column in layout.columns)]
                 writer.write_table(pa.table(columns, schema=writer.schema), row_group_size=ROW_GROUP)
         opened.flush()
@@ -143,6 +154,16 @@ class _Ranges:
 
     def add(self, piece: pa.Table) -> None:
         for name in self._names:
-            found = pc.min_max(piece[name]).as_py()
-            self.smallest[name] = min(found["min"], self.smallest.get(name, found["min"]))
-            self.largest[name] = max(found["max"], self.largest.get(name, found["max"]))
+            smallest, largest = _extremes(piece[name])
+            self.smallest[name] = min(smallest, self.smallest.get(name, smallest))
+            self.largest[name] = max(largest, self.largest.get(name, largest))
+
+
+def _extremes(column: pa.ChunkedArray) -> tuple[Any, Any]:
+    """Return the smallest and largest value. Arrow takes 7 ns for each decimal, numpy 1 for each integer."""
+    if pa.types.is_decimal(column.type) and (integers := scaled_integers(column.combine_chunks())) is not None:
+        extremes = int(integers.min()), int(integers.max())
+        smallest, largest = (Decimal(value).scaleb(-column.type.scale) for value in extremes)
+        return smallest, largest
+    found = pc.min_max(column).as_py()
+    return found["min"], found["max"]

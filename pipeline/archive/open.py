@@ -30,13 +30,19 @@ def need_ledger(conn: Connection) -> None:
 
 def settle(conn: Connection, storage: Storage) -> None:
     """Record the files' location in the catalog if there is none yet. Raises `WrongUse` if they are elsewhere."""
+    check_place(conn, storage)
+    if catalog.data_path(conn) != storage.address:
+        catalog.set_data_path(conn, storage.address)
+
+
+def check_place(conn: Connection, storage: Storage) -> None:
+    """Raise `WrongUse` if the catalog's files are not in this storage."""
     known = catalog.data_path(conn)
     if known == storage.address:
         return
     newest = query.scalar(conn, "SELECT path FROM archive_files WHERE ended_at IS NULL ORDER BY file_id DESC LIMIT 1")
     if newest is not None and not storage.has(newest):
         raise WrongUse(
-            f"the archive's files are in {known} and not in {storage.address}: move them there first, or"
-            " set ARCHIVE_PATH to where they are."
+            f"the archive's files are in {known or 'another place'} and not in {storage.address}:"
+            " move them there first, or set ARCHIVE_PATH to where they are."
         )
-    catalog.set_data_path(conn, storage.address)

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from pipeline.archive.files import ROW_GROUP, decimal_type, schema_of
 from pipeline.archive.layout import DECIMALS, WORDS, Column, Span
+from pipeline.archive.wide import products
 from pipeline.database.connection import Connection
 
 Ints = npt.NDArray[np.int64]
@@ -135,25 +136,14 @@ def ints(values: Ints) -> pa.Array:
 
 
 def decimals(values: Ints, fraction: Ints | None, type_: pa.DataType) -> pa.Array:
-    """Return a decimal column from integers: scaled ones, or integer parts below 10^16 and fractions of 18 decimals."""
-    halves = np.empty((len(values), 2), dtype="<i8")  # of a 128-bit integer, the low one first
+    """Return a decimal column from integers: scaled ones, or integer parts and fractions of 18 decimals (same sign)."""
     if fraction is None:
+        halves = np.empty((len(values), 2), dtype="<i8")
         halves[:, 0], halves[:, 1] = values, values >> 63
     else:
-        _times_10_to_18(values, fraction, halves)
+        halves = products(values, 10**DECIMALS)
+        before = halves[:, 0].view(np.uint64)
+        total = before + fraction.view(np.uint64)
+        halves[:, 1] += (fraction >> 63) + (total < before)
+        halves[:, 0] = total.view(np.int64)
     return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(halves)])
-
-
-def _times_10_to_18(whole: Ints, fraction: Ints, halves: Ints) -> None:
-    """Compute whole x 10^18 + fraction as 128-bit integers, in limbs of 32 bits; both must be non-negative."""
-    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    low, high = whole.astype(np.uint64) & mask, whole.astype(np.uint64) >> shift
-    unit_low, unit_high = np.uint64(10**18 & 0xFFFFFFFF), np.uint64(10**18 >> 32)
-    first = low * unit_low
-    middle = high * unit_low + (first >> shift)  # below 2^22 x 2^32 + 2^32: no overflow
-    other = low * unit_high + (middle & mask)
-    product_low = (other << shift) | (first & mask)
-    product_high = high * unit_high + (middle >> shift) + (other >> shift)
-    total = product_low + fraction.astype(np.uint64)
-    halves[:, 0] = total.view(np.int64)
-    halves[:, 1] = (product_high + (total < product_low)).view(np.int64)

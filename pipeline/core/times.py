@@ -10,6 +10,7 @@ from pipeline.core.errors import BadData
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_MS, HOUR_US = 3_600_000, 3_600_000_000
+DAY_US = 24 * HOUR_US
 # Times of data lie in [OLDEST_US, END_US): 2000, because no venue here is older, to 2100.
 OLDEST_US, END_US = 946_684_800_000_000, 4_102_444_800_000_000
 _MICROSECOND = timedelta(microseconds=1)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.archive.wide import scaled_integers
 from pipeline.core.errors import WrongUse
 from pipeline.core.products import TAKER_SIDES
 
@@ -75,16 +76,10 @@ def floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _nearest(chunk: pa.Array) -> pa.Array:
-    type_ = chunk.type
-    if type_.precision <= 18:  # so it fits into the lower half of its 128 bits
-        halves = np.frombuffer(chunk.buffers()[1], "<i8", 2 * len(chunk), 16 * chunk.offset) if len(chunk) else _NONE
-        values = halves[::2]
-        if not len(values) or max(-int(values.min()), int(values.max())) <= _LARGEST:
-            return pa.array(values / 10.0**type_.scale)  # both exact, so the quotient is rounded once
+    values = scaled_integers(chunk) if len(chunk) else None
+    if values is not None and max(-int(values.min()), int(values.max())) <= _LARGEST:
+        return pa.array(values / 10.0**chunk.type.scale)  # both exact, so the quotient is rounded once
     return chunk.cast(pa.string()).cast(pa.float64())
-
-
-_NONE = np.empty(0, np.int64)
 
 
 def _array(column: pa.ChunkedArray) -> Array:

@@ -16,7 +16,7 @@ from pipeline.core.retry import retry
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.stopping import Stopped
-from pipeline.core.times import HOUR_US, from_us
+from pipeline.core.times import DAY_US, from_us
 from pipeline.database.connection import Connection, connect
 from producers.dukascopy.command import Request
 from producers.dukascopy.feeds.feed import Feed
@@ -24,7 +24,6 @@ from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE, Instrument
 from schemas.columns import Column
 
-DAY_US = 24 * HOUR_US
 SHOWN = 10
 # Our candles by minute of the day: prices as integers of the instrument's scale, volume in hundredths of a unit.
 _OURS = """

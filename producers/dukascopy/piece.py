@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.publisher import Publisher
@@ -15,7 +16,7 @@ from pipeline.core.errors import BadData, PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.progress import Progress
 from pipeline.core.stopping import Stopped
-from pipeline.core.times import HOUR_US, us_to_iso
+from pipeline.core.times import DAY_US, HOUR_US, us_to_iso
 from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
 from producers.dukascopy.feeds.feed import Feed, Fetched, reason
@@ -29,7 +30,7 @@ from schemas.columns import checksum, encode_quote_hour
 from schemas.records import HourHeader
 from venues.market_hours import EMPTY_FINAL_AFTER_US
 
-PIECE_S = 20.0
+PIECE_S, MORE_S = 20.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Piece:
         self._looks = looks
         self._feed, self._stop = means.feed, means.stop
         self._lock = threading.Lock()
+        # By time: a day of which the closed hours come by themselves cannot go straight into the archive.
         self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
-            [(h, self._closed) for h in plan.closed]
-            + [(h, self._ask) for h in plan.ask]
+            sorted([*((h, self._closed) for h in plan.closed), *((h, self._ask) for h in plan.ask)], key=itemgetter(0))
             + [(h, self._running) for h in plan.running]
         )
         self._tries: dict[int, int] = {}
@@ -72,7 +73,7 @@ class Piece:
         self.finished = False
 
     def run(self) -> None:
-        """Fetch and publish until everything is done, `PIECE_S` has passed, or the process stops."""
+        """Fetch and publish until everything is done, `PIECE_S` and the day have passed, or the process stops."""
         count = min(self._means.workers, len(self._queue))
         threads = [threading.Thread(target=self._worker, name=f"hours-{i}", daemon=True) for i in range(count)]
         for thread in threads:
@@ -87,8 +88,10 @@ class Piece:
 
     def _next(self) -> tuple[int, Callable[[int], None]] | None:
         """Return the next hour; None if there is none and none can be retried."""
-        while not self._stop.is_set() and self._job.error is None and time.monotonic() < self._until:
+        while not self._stop.is_set() and self._job.error is None:
             with self._lock:
+                if self._is_over():
+                    return None
                 if self._queue:
                     self._busy += 1
                     return self._queue.popleft()
@@ -96,6 +99,11 @@ class Piece:
                     return None
             self._stop.wait(0.02)
         return None
+
+    def _is_over(self) -> bool:
+        """Whether its time is over. A day that was begun is finished, within limits: the writer waits for all of it."""
+        late_s = time.monotonic() - self._until
+        return late_s >= (MORE_S if self._queue and self._queue[0][0] % DAY_US else 0.0)
 
     def _worker(self) -> None:
         while (item := self._next()) is not None:

@@ -20,7 +20,6 @@ from pipeline.archive import catalog, files, ledger
 from pipeline.archive.archive import Archive
 from pipeline.archive.layout import Span, day_of
 from pipeline.archive.storage import Folder
-from pipeline.core.settings import ArchiveSettings, load
 from pipeline.verify import verify
 from tests.archive_help import (
     EURUSD_DAY,
@@ -108,6 +107,18 @@ def test_a_day_that_comes_again_changes_nothing(conn: Any, tmp_path: Path) -> No
     assert len(list((tmp_path / "archive").rglob("*.parquet"))) == 1
 
 
+def test_nothing_is_written_where_readers_do_not_look(
+    conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody changed ARCHIVE_PATH and did not move the files."""
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY)) == (EURUSD_QUOTES, [])
+    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "elsewhere"))
+    assert store(Hours(), conn, eurusd_messages(EURUSD_DAY + timedelta(days=1))) == (EURUSD_QUOTES, [])
+    assert in_table(conn) == EURUSD_QUOTES
+    assert not (tmp_path / "elsewhere").exists()
+    assert ledger.left_behind(conn) == []
+
+
 def test_a_full_disk_sends_the_day_into_the_table(conn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -161,13 +172,6 @@ def test_a_sweep_leaves_files_alone_that_a_writer_is_about_to_commit(
     assert conn.execute("SELECT rows, in_tables FROM archived").fetchall() == [(EURUSD_QUOTES, False)]
 
 
-def test_batches_are_large_enough_for_days_only_where_days_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Hours().batch_bytes > 5_000_000
-    monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "0")
-    assert load(ArchiveSettings).direct_days == 0
-    assert Hours().batch_bytes < 1_000_000
-
-
 class Fed:
     """A subscription that gives what it was fed, one message at a time."""
 
@@ -214,8 +218,6 @@ def batches(messages: list[Message], sink: Hours) -> list[Batch]:
 def test_a_batch_ends_with_a_day_and_what_is_left_of_one_waits_no_longer_than_it_must() -> None:
     """A day that two batches have halves of goes through the table."""
     sink = Hours()
-    day = len(b"".join(message.data for message in eurusd_messages()))
-    sink.batch_bytes = day * 5 // 4  # a day and six hours
     messages = [message for n in range(3) for message in eurusd_messages(EURUSD_DAY + timedelta(days=n))]
     messages += eurusd_messages(EURUSD_DAY + timedelta(days=3))[:5]
     found = batches(messages, sink)
@@ -228,10 +230,11 @@ def test_a_batch_ends_with_a_day_and_what_is_left_of_one_waits_no_longer_than_it
 def test_a_refused_message_behind_one_that_is_held_is_acknowledged_with_it() -> None:
     messages = eurusd_messages()
     broken = Message(messages[0].topic, b"no hour at all", None)
-    early, late = batches([*messages[:24], *eurusd_messages(EURUSD_DAY + timedelta(days=1))[:2], broken], Hours())
-    assert early.last_of_topic == {messages[0].topic: messages[23]}
-    assert late.last_of_topic == {messages[0].topic: broken}
-    assert (len(list(early.letters)), len(late.parts), late.messages) == (1, 2, 3)
+    found = batches([*messages[:24], *eurusd_messages(EURUSD_DAY + timedelta(days=1))[:2], broken], Hours())
+    topic = messages[0].topic
+    assert [batch.last_of_topic for batch in found if batch.last_of_topic] == [{topic: messages[23]}, {topic: broken}]
+    assert sum(len(list(batch.letters)) for batch in found) == 1
+    assert (len(found[-1].parts), found[-1].messages) == (2, 3)
 
 
 def test_a_writer_that_starts_again_clears_what_it_left_and_takes_the_day_up(conn: Any, tmp_path: Path) -> None:

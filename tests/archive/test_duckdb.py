@@ -107,7 +107,7 @@ def test_statements_are_run_and_shown(
 ) -> None:
     empty = run("-c", "SELECT 1")
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
-    assert "nothing is archived yet" in empty.stderr
+    assert "the archive is not set up yet" in empty.stderr
     store_kraken_trades(conn)
     archive_all(conn, archive_in(conn, tmp_path / "archive"))
     one = "SELECT venue, trade_id, price FROM trades ORDER BY trade_id LIMIT 1"
