@@ -31,7 +31,7 @@ from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
 from simulator.testing import Simulator
 from tests import environment
-from tests.environment import MEASURED, UNMEASURED, UNMEASURED_FILES, Environment
+from tests.environment import MEASURED, MEASURED_FILES, UNMEASURED, Environment
 from tests.fresh_database import fresh_database
 from tests.order import LONGEST
 
@@ -205,7 +205,7 @@ def env(
 
     def make(**overrides: object) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
-        kept |= UNMEASURED if request.path.stem.removeprefix("test_") in UNMEASURED_FILES else MEASURED
+        kept |= MEASURED if request.path.stem.removeprefix("test_") in MEASURED_FILES else UNMEASURED
         return kept | {
             "PULSAR_URL": services.pulsar_url,
             "PULSAR_ADMIN_URL": services.pulsar_admin_url,
