@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from consumers.trade_block import Parts
+from consumers.trade_block import TradeBlock
 from pipeline.core.products import ORIGINS
-from pipeline.core.times import from_us
+from pipeline.core.times import DAY_US, from_us
 from pipeline.database.copy import Ints
 from schemas.trade_columns import Flags
 
 UP_TO_MS = np.unique(np.concatenate([[0.0], np.ceil(2.0 ** (np.arange(8 * 30) / 8))])).astype(np.int64)
 """The ends of the steps: 0, 1, 2 and so on, from 12 ms on an eighth of a doubling apart (9 %), up to 11 days."""
 _LIVE = ORIGINS.index("live")
-_DAY_US = 86_400_000_000
 _DAYS = 1 << 20  # more than there are: product, day and step become one number
 
 
@@ -40,14 +39,14 @@ class LiveDelays:
         }
 
 
-def live_delays(parts: Parts, whose: Ints, good: Flags) -> LiveDelays:
+def live_delays(parts: TradeBlock, whose: Ints, good: Flags) -> LiveDelays:
     """Count the good trades of live messages. `whose`: the part of each trade."""
     rows = np.flatnonzero(good & (parts.origin[whose] == _LIVE))
     if not len(rows):
         return LiveDelays([], [], [], [])
     part, at_us = whose[rows], parts.trades.timestamp_us[rows]
     step = np.minimum(np.searchsorted(UP_TO_MS, (parts.received_at_us[part] - at_us) / 1000), len(UP_TO_MS) - 1)
-    keys = (parts.name[part] * _DAYS + at_us // _DAY_US) * len(UP_TO_MS) + step
+    keys = (parts.name[part] * _DAYS + at_us // DAY_US) * len(UP_TO_MS) + step
     found, counts = np.unique(keys, return_counts=True)
     product, day = np.divmod(found // len(UP_TO_MS), _DAYS)
     up_to_ms = UP_TO_MS[found % len(UP_TO_MS)]

@@ -14,7 +14,7 @@ from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
 from consumers.subscription import Message
-from consumers.trade_block import Parts
+from consumers.trade_block import TradeBlock
 from consumers.trade_rows import TradeRows, encode, groups
 from consumers.validation import time_ok
 from pipeline.core.errors import BadData
@@ -48,7 +48,7 @@ class PreparedTrades:
         for part in parts:
             if part.record.holes:
                 self._find(part)
-        self._columns = Parts.of(parts)
+        self._columns = TradeBlock.of_parts(parts)
         self._trades = self._columns.trades
         self._whose = np.repeat(np.arange(len(parts)), self._columns.count)  # row -> part
         keys = {names[:2]: Key(*names) for names in self._columns.names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -68,12 +69,12 @@ class TradeList:
 
 @dataclass(frozen=True)
 class TradeBlock:
-    """Messages that were decoded together: `trades`, and a value per message in the other columns."""
+    """Messages that were decoded together, or parts of messages: `trades` in their order, and a value per message or
+    part in the other columns."""
 
     trades: TradeList
-    first: Ints
-    """Row of the message's first trade."""
     count: Ints
+    """Number of trades."""
     names: list[Names]
     """`name` is an index in it."""
     name: Ints
@@ -81,60 +82,32 @@ class TradeBlock:
     """Index in `ORIGINS`."""
     received_at_us: Ints
 
+    @cached_property
+    def first(self) -> Ints:
+        """Row of the first trade."""
+        return np.cumsum(self.count) - self.count
+
     @classmethod
     def of_columns(cls, columns: TradeColumns, names: list[Names], name: Ints) -> Self:
-        first = np.cumsum(columns.count) - columns.count
         trades = TradeList.of_columns(columns)
-        return cls(trades, first, columns.count, names, name, columns.origin, columns.received_at_us)
+        return cls(trades, columns.count, names, name, columns.origin, columns.received_at_us)
 
     @classmethod
     def of_records(cls, records: Sequence[TradesMessage]) -> Self:
         """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
-        count = np.array([len(record.trades) for record in records])
         names = [(record.venue, record.product_id, record.asset_class) for record in records]
         return cls(
             TradeList.of_rows([row for record in records for row in record.trades]),
-            np.cumsum(count) - count,
-            count,
+            np.array([len(record.trades) for record in records]),
             names,
             np.arange(len(records)),
             np.array([_ORIGIN[record.origin] for record in records]),
             np.array([record.received_at_us for record in records]),
         )
 
-
-class MessageTrades(Struct, gc=False):
-    """The content of a trades message: what `block` says of its message `number`, and claims about ids. Claims are
-    rows, too, numbered after the trades."""
-
-    block: TradeBlock
-    number: int
-    holes: Sequence[Hole] = ()
-
-    @property
-    def count(self) -> int:
-        """Number of trades."""
-        return int(self.block.count[self.number])
-
-    @property
-    def names(self) -> Names:
-        return self.block.names[int(self.block.name[self.number])]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of a batch: `trades` in their order, and a value per part in the other columns, as in `TradeBlock`."""
-
-    trades: TradeList
-    count: Ints
-    names: list[Names]
-    name: Ints
-    origin: Ints
-    received_at_us: Ints
-
     @classmethod
-    def of(cls, parts: Sequence[MessageSlice]) -> Self:
-        """Gather them. Those that follow each other in one block are handled at once."""
+    def of_parts(cls, parts: Sequence[MessageSlice]) -> Self:
+        """Gather the parts of a batch. Those that follow each other in one block are handled at once."""
         groups: list[tuple[TradeBlock, list[int], list[int], list[int]]] = []
         block: TradeBlock | None = None
         for part in parts:
@@ -162,3 +135,21 @@ class Parts:
             columns = [(np.zeros(0, dtype=np.int64),) * 4]
         count, name, origin, received_us = map(np.concatenate, zip(*columns, strict=True))
         return cls(TradeList.joined(taken), count, list(place), name, origin, received_us)
+
+
+class MessageTrades(Struct, gc=False):
+    """The content of a trades message: what `block` says of its message `number`, and claims about ids. Claims are
+    rows, too, numbered after the trades."""
+
+    block: TradeBlock
+    number: int
+    holes: Sequence[Hole] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of trades."""
+        return int(self.block.count[self.number])
+
+    @property
+    def names(self) -> Names:
+        return self.block.names[int(self.block.name[self.number])]

@@ -20,10 +20,9 @@ from pipeline import read
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.products import short
 from pipeline.core.timeframes import TIMEFRAMES
-from pipeline.core.times import from_us
+from pipeline.core.times import DAY_US, from_us
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
-DAY_US = 86_400_000_000
 MOST_CANDLES = 100_000
 # A day of the busiest pair has some 100 MB on its way.
 AT_ONCE = 2

@@ -13,8 +13,8 @@ from typing import Any
 
 import schemas
 from pipeline.broker.topics import venue_and_product
+from pipeline.core.times import DAY_US
 
-DAY_US = 86_400_000_000
 _LONGS = (0, -1, 1, 255, 1 << 31, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63))
 _INTS = (0, -1, 1, 18, 19, 400, (1 << 31) - 1, -(1 << 31))
 _TEXTS = (

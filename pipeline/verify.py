@@ -168,11 +168,12 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         venue = canonical_venue(venue) if venue else None
     with told_by("--product"):
         wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
-    with _session() as conn, _session() as second:
+    with _session() as conn:
         if files:
             need_ledger(conn)
             return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
-        verdicts = list(verify(conn, venue, wanted, *span, second=second))
+        with _session() as second:
+            verdicts = list(verify(conn, venue, wanted, *span, second=second))
     if not verdicts:
         raise WrongUse("no stored data matches; see the view completeness.")
     if as_json:

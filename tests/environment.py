@@ -40,7 +40,10 @@ def keep_in_python() -> None:
     client of Pulsar) reads it, which ended a test run by a segmentation fault. So the C library's environment stays as
     it was at the start; nothing in the tests' own process reads from it what a test sets.
     """
-    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+
+    def nothing(*_: bytes) -> None:
+        return
+
     os.putenv = os.unsetenv = nothing
     start = subprocess.Popen.__init__
 

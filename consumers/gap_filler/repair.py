@@ -29,6 +29,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, load
 from pipeline.core.stopping import Stopped
+from pipeline.core.times import DAY_US
 from pipeline.database.connection import connect_when_ready
 from pipeline.database.ledger import IdGap, Ledger
 from pipeline.database.session import Session
@@ -41,7 +42,6 @@ PIECE_S = 10.0
 # Products repaired in parallel. The venues' rate limits determine the speed, this only the fairness.
 WORKERS = 8
 UNKNOWN_S = 1e9  # value of the metric for "never"
-DAY_US = 86_400_000_000
 # A stored trade at most this many ids before a gap is a good place to start: five pages.
 NEAR_IDS = 5_000
 

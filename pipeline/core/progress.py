@@ -19,8 +19,11 @@ LOG_EVERY_S = 10.0
 
 @dataclass(slots=True)
 class Task:
-    """How far one task is: `done` of `total` steps, `already` of them before this run, and the rows that came."""
+    """How far one task is: `done` of `total` steps, `already` of them before this run, and the rows that came.
 
+    `line`: where it is shown."""
+
+    line: TaskID
     total: int = 0
     done: int = 0
     already: int = 0
@@ -49,7 +52,6 @@ class Progress:
         self._steps, self._rows = steps, rows
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
-        self._lines: dict[str, TaskID] = {}
         self._logged = 0.0
         self.on_terminal = sys.stdout.isatty() if bars is None else bars
         self._bars = RichProgress(
@@ -74,13 +76,13 @@ class Progress:
     def expect(self, name: str, steps: int, already: int = 0) -> Task:
         """Add steps to the total of a task, `already` of them done before; a negative number takes steps away."""
         with self._lock:
-            task = self._tasks.setdefault(name, Task())
+            if name not in self._tasks:
+                self._tasks[name] = Task(self._bars.add_task(name, rate=""))
+            task = self._tasks[name]
             task.total += steps
             task.done += already
             task.already += already
-            if name not in self._lines:
-                self._lines[name] = self._bars.add_task(name, total=task.total, completed=task.done, rate="")
-            self._bars.update(self._lines[name], total=task.total, completed=task.done)
+            self._bars.update(task.line, total=task.total, completed=task.done)
             return task
 
     def advance(self, name: str, steps: int, rows: int | None = None) -> None:
@@ -90,7 +92,7 @@ class Progress:
             task.done += steps
             task.rows += steps if rows is None else rows
             task.total = max(task.total, task.done)
-            self._bars.update(self._lines[name], completed=task.done, total=task.total, rate=f"{task.rows_per_s:,.0f}")
+            self._bars.update(task.line, completed=task.done, total=task.total, rate=f"{task.rows_per_s:,.0f}")
             if not self.on_terminal:
                 self._log(name, task)
 

@@ -11,9 +11,8 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.moments import moment_us
 from pipeline.core.products import short
 from pipeline.core.runtime import now_us
+from pipeline.core.times import DAY_US
 from producers.history.request import Request
-
-DAY_US = 86_400_000_000
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from producers.history.request import Request
-from producers.history.trades import LEDGER_PATIENCE_S, POLL_S
+from producers.history.trades import LEDGER_PATIENCE_S, POLL_S, flush
 from schemas.records import TradeRow, TradesMessage
 from venues.bad_rows import BadRowLetters
 from venues.registry import adapter_of
@@ -129,11 +129,7 @@ class _Recent:
             message = TradesMessage(venue, product, asset_class, "history", now_us(), part)
             if not publisher.send(message, key=product, wait=True):
                 raise Unavailable(f"the broker does not accept messages for {publisher.topic}")
-        while not publisher.flush(1.0) and publisher.pending:
-            if self._stop.is_set():
-                raise Stopped
-        if publisher.failed:
-            raise Unavailable(f"the broker refused {publisher.failed} messages of {product}; run it again")
+        flush(publisher, product, self._stop)
         if self._request.wait_for_ledger:
             self._wait_for_ledger(product, [row.trade_id for row in rows])
 

@@ -68,6 +68,15 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
         conn.close()
 
 
+def flush(publisher: Publisher, product: str, stop: threading.Event) -> None:
+    """Wait until the broker has confirmed every message. Raises `Stopped`, or `Unavailable` for a refused one."""
+    while not publisher.flush(1.0) and publisher.pending:
+        if stop.is_set():
+            raise Stopped
+    if publisher.failed:
+        raise Unavailable(f"the broker refused {publisher.failed} messages of {product}; run it again")
+
+
 class _Load:
     """One run of the command."""
 
@@ -115,7 +124,8 @@ class _Load:
             task = progress.expect(name, asked, already=asked - id_ranges.size(missing))
             try:
                 open_ids = self._fetch(product, span, missing, lambda rows: progress.advance(name, rows))
-                self._flush(product)
+                if product in self._publishers:
+                    flush(self._publishers[product], product, self._stop)
             except (Stopped, Unavailable):
                 if self._stop.is_set():
                     self._say_stopped(product, task)
@@ -197,17 +207,6 @@ class _Load:
                     self._wait_for_ledger(product, filled)
             missing = self._missing(product, span) if self._request.wait_for_ledger else missing
         return id_ranges.without(self._missing(product, span), given if not self._request.wait_for_ledger else [])
-
-    def _flush(self, product: str) -> None:
-        """Wait until the broker has confirmed every message."""
-        publisher = self._publishers.get(product)
-        if publisher is None:
-            return
-        while not publisher.flush(1.0) and publisher.pending:
-            if self._stop.is_set():
-                raise Stopped
-        if publisher.failed:
-            raise Unavailable(f"the broker refused {publisher.failed} messages of {product}; run it again")
 
     def _before_us(self, product: str, first_id: int) -> int:
         """A time at or before the trade: that of the stored trade before it, or the start of the request."""

@@ -25,13 +25,13 @@ from pipeline.core.log import get_logger
 from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
+from pipeline.core.times import DAY_US
 from schemas.records import TradeRow
 from venues.id_ranges import IdRange
 from venues.rest.client import Answer, Client
 
 ATTEMPTS = 4
 ROWS = 1000  # at once, as many as a page of REST
-DAY_US = 86_400_000_000
 # A file is fetched in pieces, so that memory and the time of one answer stay bounded.
 PIECE_BYTES = 16 << 20
 MAX_BYTES = 4 << 30  # of a file, more than ten times the largest
