@@ -39,14 +39,10 @@ from pipeline.database.sql import statement
 from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
 from venues.registry import product_at
 
-CHECKS = {
-    "trades": ("trades_ledger", "trades_gaps", "trades_time_gaps", "trades_candles"),
-    "quotes": ("quotes_twice", "quotes_ledger", "quotes_candles"),
-}
+# Statements in sql/verify. `<kind>_rows` reads the rows, these compare what it found, and the ledger, with each other.
+CHECKS = {"trades": ("trades_ledger", "trades_gaps", "trades_time_gaps"), "quotes": ("quotes_ledger",)}
 LARGE = 200_000  # rows
 PIECES = 4  # for two sessions, so that neither waits long for the other
-Task = tuple[str, dict[str, Any]]
-"""A check and its parameters."""
 
 
 @dataclass
@@ -80,7 +76,7 @@ def verify(
 ) -> Iterator[Verdict]:
     """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run.
 
-    `second`: a session that does half of the work on instruments with `LARGE` rows or more.
+    `second`: a session that reads half of the rows of instruments that have at least `LARGE`.
     """
     span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
     found = query.rows(
@@ -99,38 +95,54 @@ def verify(
         with conn.transaction():
             # All queries of an instrument see the same state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            verdict.wrong += _found(conn, second if verdict.rows >= LARGE else None, _tasks(kind, verdict, span))
+            pieces = _read(conn, second, f"verify/{kind}_rows", _spans(verdict, span))
+            values = {
+                "instrument": verdict.instrument_id,
+                **span,
+                "ids": [piece.ids for piece in pieces],
+                "rows": sum(piece.rows for piece in pieces),
+            }
+            for check in CHECKS[kind]:
+                verdict.wrong += query.scalars(conn, statement(f"verify/{check}"), values)
+            verdict.wrong += [text for piece in pieces for text in piece.wrong]
         yield verdict
 
 
-def _tasks(kind: str, verdict: Verdict, span: Mapping[str, datetime]) -> list[Task]:
-    """Return the checks of an instrument; the candles of a long time in pieces of whole hours."""
-    values = {"instrument": verdict.instrument_id, **span}
-    tasks: list[Task] = [(check, values) for check in CHECKS[kind]]
-    if verdict.rows < LARGE or verdict.first_at is None or verdict.last_at is None:
-        return tasks
-    candles, _ = tasks.pop()
-    first, last = max(verdict.first_at, span["from"]), min(verdict.last_at, span["to"])
-    steps = (first + (last - first) * number / PIECES for number in range(1, PIECES))
-    cuts = [at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for at in steps]
-    ends = [span["from"], *sorted({cut for cut in cuts if span["from"] < cut < span["to"]}), span["to"]]
-    return tasks + [(candles, {**values, "from": low, "to": high}) for low, high in pairwise(ends)]
+@dataclass(frozen=True)
+class _Piece:
+    """What the rows of a part of the time say."""
+
+    ids: str | None
+    """An `int8multirange`; None for quotes, which have no ids."""
+    rows: int
+    wrong: list[str]
 
 
-def _found(conn: Connection, second: Connection | None, tasks: Sequence[Task]) -> list[str]:
-    """Return what the checks find. `conn` is in a transaction; `second` sees the same state."""
-    waiting = deque(enumerate(tasks))
-    found: dict[int, list[str]] = {}
+def _spans(verdict: Verdict, span: Mapping[str, datetime]) -> list[dict[str, Any]]:
+    """Return the parameters of the statements that read an instrument's rows: a long time in pieces of whole hours."""
+    cuts: set[datetime] = set()
+    if verdict.rows >= LARGE and verdict.first_at and verdict.last_at:
+        first, last = max(verdict.first_at, span["from"]), min(verdict.last_at, span["to"])
+        steps = (first + (last - first) * number / PIECES for number in range(1, PIECES))
+        cuts = {at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for at in steps}
+    ends = [span["from"], *sorted(cut for cut in cuts if span["from"] < cut < span["to"]), span["to"]]
+    return [{"instrument": verdict.instrument_id, "from": low, "to": high} for low, high in pairwise(ends)]
+
+
+def _read(conn: Connection, second: Connection | None, name: str, spans: Sequence[dict[str, Any]]) -> list[_Piece]:
+    """Read the rows of all `spans`. `conn` is in a transaction; `second` sees the same state."""
+    waiting = deque(enumerate(spans))
+    found: dict[int, list[_Piece]] = {}
 
     def work(session: Connection) -> None:
         while True:
             try:
-                number, (check, values) = waiting.popleft()
+                number, values = waiting.popleft()
             except IndexError:
                 return
-            found[number] = query.scalars(session, statement(f"verify/{check}"), values)
+            found[number] = query.rows(session, _Piece, statement(name), values)
 
-    if second is None:
+    if second is None or len(spans) == 1:
         work(conn)
     else:
         with second.transaction(), ThreadPoolExecutor(1) as pool:
@@ -145,7 +157,7 @@ def _found(conn: Connection, second: Connection | None, tasks: Sequence[Task]) -
                 waiting.clear()
                 second.cancel_safe()
                 raise
-    return [text for number in sorted(found) for text in found[number]]
+    return [piece for number in sorted(found) for piece in found[number]]
 
 
 def _time(text: str | None, name: str) -> datetime | None:

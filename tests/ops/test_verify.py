@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from consumers.quote_hours import Hours
 from consumers.trades import Trades
+from pipeline.core.times import from_us
 from pipeline.verify import verify
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
@@ -36,6 +38,7 @@ def test_what_the_writers_stored_is_proven(conn: Any) -> None:
 
 
 COPY = "INSERT INTO trades SELECT instrument_id, {}, price, quantity, taker_side, origin FROM trades WHERE trade_id = 9"
+TWICE = "INSERT INTO quotes SELECT * FROM quotes ORDER BY ts LIMIT 1"
 LAST = "(SELECT max(hour) FROM quote_hours)"
 
 
@@ -61,12 +64,22 @@ LAST = "(SELECT max(hour) FROM quote_hours)"
         ("UPDATE quote_candle_1h SET ask_open = 1", "the 01:00:00 candle of"),
         ("DELETE FROM quotes WHERE bid = 1.14545", "the ledger counts 3 quotes, 2 are stored"),
         (f"DELETE FROM quote_hours WHERE hour = {LAST}", "the ledger counts 0 quotes, 3 are stored"),
+        (f"DROP INDEX quotes_key; {TWICE}", "quote 0 of 2023-"),
         (f"UPDATE quote_hours SET state = 'seen_empty' WHERE hour = {LAST} - INTERVAL '1 hour'", "1 hours between"),
     ],
 )
 def test_damage_is_found(conn: Any, damage: str, found: str) -> None:
     conn.execute(damage)
     assert any(found in text for text in wrong(conn)), wrong(conn)
+
+
+def test_a_span_that_begins_and_ends_within_an_hour_is_proven(conn: Any) -> None:
+    """Prevents that the hours at its ends, of which only a part was read, are called wrong."""
+    start = from_us(T0_US)
+    spans = [(1, 90), (30, 90), (59, 61), (0, 150)]
+    for first, last in spans:
+        verdicts = list(verify(conn, None, None, start + timedelta(minutes=first), start + timedelta(minutes=last)))
+        assert [text for verdict in verdicts for text in verdict.wrong] == [], (first, last)
 
 
 def test_two_sessions_find_what_one_finds(conn: Any, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
