@@ -91,7 +91,7 @@ def probes() -> dict[str, Probe]:
         if one.name != "watchdog" and one.port
     }
     if (broker := local.broker()) is not None:
-        asked["broker"] = partial(http_answers, f"{broker.admin_url}/metrics/", broker.token_file)
+        asked["broker"] = partial(http_answers, f"{broker.admin_url}/admin/v2/brokers/ready", broker.token_file)
     if (database := local.database()) is not None:
         asked["database"] = partial(database_answers, database.url("postgres"))
     return asked

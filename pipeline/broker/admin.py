@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -82,6 +83,12 @@ class Admin:
         except Refused:
             return True
 
+    def need_ready(self) -> None:
+        """Raise `Unavailable` until the broker has started. Where we may not ask, or its version has no such question,
+        any answer counts."""
+        with suppress(Refused):
+            self._call("GET", "brokers/ready", accept=(404,))
+
     def clusters(self) -> list[str]:
         return list(self._call("GET", "clusters"))
 
@@ -91,6 +98,8 @@ class Admin:
             return
         try:
             clusters = [c for c in self.clusters() if c != "global"]
+            if not clusters:  # a standalone broker makes its own a moment after it has started
+                raise Unavailable("the broker has no cluster yet")
             self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
         except Refused as error:
             raise WrongUse(

@@ -25,8 +25,7 @@ from pipeline.core.settings import PulsarSettings
 def broker(settings: PulsarSettings) -> None:
     """Create tenant, namespaces, policies and control topics. Raises `Unavailable` while the broker is not ready."""
     admin = Admin(settings)
-    if not admin.healthy():
-        raise Unavailable("the broker is not ready")
+    admin.need_ready()
     tenant = settings.tenant
     refused: dict[str, str] = {}
 
