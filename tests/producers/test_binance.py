@@ -119,7 +119,9 @@ def test_a_load_from_an_archive_with_a_hole_is_complete(
         assert query(binance, "SELECT 1 FROM trade_gaps") == []
     asked = simulator.stats()["venues"]["binance"]
     assert asked["/binance/archive/data/spot/daily/trades/{symbol}/{name}"]["requests"] >= 4
-    assert asked["/binance/api/v3/historicalTrades"]["requests"] < 40
+    # 23, of them 19 for the hole. A load that is slow is cut in two, and asks for up to 20,000 trades of the rest by
+    # REST. Without the files it would be 60.
+    assert asked["/binance/api/v3/historicalTrades"]["requests"] < 50
     assert simulator.stats()["totals"]["binance"]["violations"] == 0
 
 
