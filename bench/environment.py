@@ -54,7 +54,8 @@ class Ground:
                     found["database"] += cpu_of(one.pid)
         for child in self.children:
             if child.program and child.process.poll() is None:
-                found[child.program.replace("-", "_")] = child.cpu_seconds()
+                name = child.program.replace("-", "_")
+                found[name] = found.get(name, 0.0) + child.cpu_seconds()
         return found
 
     @contextmanager

@@ -52,8 +52,8 @@ def _poll(place: Place, seen: dict[str, Seen], stop: threading.Event, session: l
             stop.wait(POLL_S)
 
 
-def _frames(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
-    """(received_at_us, highest id) of every live frame, per product, from the topics."""
+def frames_of(place: Place, names: list[str]) -> dict[str, list[tuple[int, int]]]:
+    """Return (received_at_us, highest id) of every live frame, per product, from the topics."""
     client = place.ground.instance.pulsar_client()
     found: dict[str, list[tuple[int, int]]] = {}
     try:
@@ -105,7 +105,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         time.sleep(2)
         stop.set()
         poller.join()
-        frames = _frames(place, list(seen))
+        frames = frames_of(place, list(seen))
     delays: list[float] = []
     for name, one in seen.items():
         chosen = [f for f in frames[name] if began_us <= f[0] < ended_us]
