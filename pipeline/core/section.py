@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.core import setting_types as t
@@ -39,3 +39,13 @@ class VenueSettings(Section):
     last_n_days: t.Days
     rest_url: t.HttpUrl
     rest_rate: t.Rate
+
+
+class StreamSettings(VenueSettings):
+    """Base of the sections of venues with a WebSocket, for `venues.websocket_venue`."""
+
+    ws_url: t.WebSocketUrl
+    ws_timeout: t.Seconds
+    quiet_seconds: t.Seconds = Field(
+        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
+    )

@@ -21,6 +21,7 @@ from pydantic_settings import SettingsConfigDict
 from pipeline.core import setting_types as t
 from pipeline.core.errors import WrongUse
 from pipeline.core.section import Section as Section
+from pipeline.core.section import StreamSettings as StreamSettings
 from pipeline.core.section import VenueSettings as VenueSettings
 from pipeline.core.section import either as either
 from pipeline.core.setting_sources import Found

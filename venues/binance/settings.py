@@ -8,10 +8,10 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
-from pipeline.core.settings import VenueSettings
+from pipeline.core.settings import StreamSettings
 
 
-class BinanceSettings(VenueSettings):
+class BinanceSettings(StreamSettings):
     """Binance spot: trades and best bid and ask; history by REST and from the public archive."""
 
     model_config = SettingsConfigDict(env_prefix="BINANCE_")

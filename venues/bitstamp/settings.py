@@ -8,10 +8,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
-from pipeline.core.settings import VenueSettings
+from pipeline.core.settings import StreamSettings
 
 
-class BitstampSettings(VenueSettings):
+class BitstampSettings(StreamSettings):
     """Bitstamp: trades, and the best bid and ask of its order book."""
 
     model_config = SettingsConfigDict(env_prefix="BITSTAMP_")
@@ -25,9 +25,6 @@ class BitstampSettings(VenueSettings):
     rest_url: t.HttpUrl = "https://www.bitstamp.net/api/v2"
     ws_timeout: t.Seconds = Field(30, gt=0, description="Seconds without any frame after which to reconnect.")
     rest_rate: t.Rate = Field(4.0, description="REST requests per second; Bitstamp allows 10,000 in 10 minutes.")
-    quiet_seconds: t.Seconds = Field(
-        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
-    )
 
 
 SETTINGS = BitstampSettings

@@ -8,10 +8,10 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
-from pipeline.core.settings import VenueSettings, either
+from pipeline.core.settings import StreamSettings, either
 
 
-class CoinbaseSettings(VenueSettings):
+class CoinbaseSettings(StreamSettings):
     """Coinbase: Advanced Trade for the stream, Exchange REST for history."""
 
     model_config = SettingsConfigDict(env_prefix="COINBASE_")
@@ -34,9 +34,6 @@ class CoinbaseSettings(VenueSettings):
     ws_url: t.WebSocketUrl = "wss://advanced-trade-ws.coinbase.com"
     rest_url: t.HttpUrl = "https://api.exchange.coinbase.com"
     rest_rate: t.Rate = Field(8.0, description="REST requests per second; Coinbase allows 10 per IP address.")
-    quiet_seconds: t.Seconds = Field(
-        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
-    )
 
 
 SETTINGS = CoinbaseSettings

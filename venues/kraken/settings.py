@@ -8,10 +8,10 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
-from pipeline.core.settings import VenueSettings, either
+from pipeline.core.settings import StreamSettings, either
 
 
-class KrakenSettings(VenueSettings):
+class KrakenSettings(StreamSettings):
     """Kraken trades and tickers. The `TRADES_` names of the former service are still accepted."""
 
     model_config = SettingsConfigDict(env_prefix="KRAKEN_")
@@ -30,9 +30,6 @@ class KrakenSettings(VenueSettings):
         10, gt=0, description="Seconds without any frame after which the connection is considered dead."
     )
     rest_rate: t.Rate = Field(1.0, description="REST requests per second and pair that Kraken allows.")
-    quiet_seconds: t.Seconds = Field(
-        15.0, gt=0, description="Seconds of silence after which a product is checked against REST."
-    )
 
 
 SETTINGS = KrakenSettings
