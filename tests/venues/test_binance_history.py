@@ -16,8 +16,9 @@ from pipeline.core.errors import Refused
 from schemas.records import TradeRow
 from simulator.testing import Simulator, running_simulator
 from venues.binance.parse import archive_path, archive_row
-from venues.binance.rest import WORTH_A_FILE, BinanceRest
+from venues.binance.rest import BinanceRest
 from venues.binance.settings import BinanceSettings
+from venues.rest.ascending import WORTH_A_FILE
 from venues.rest.daily_files import Archive
 from venues.trade_walk import Source
 

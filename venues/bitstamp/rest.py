@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 
+from venues import trade_windows
 from venues.bitstamp import parse
-from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
-from venues.rest.client import Answer, Client
+from venues.rest.client import Answer
 from venues.rest.date_clock import date_us
-from venues.rest.rate_limit import MARGIN, RateLimit
+from venues.rest.venue_rest import VenueRest
 from venues.trade_windows import Recent
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 _NAMES = {MINUTE: "minute", HOUR: "hour", DAY: "day"}
 
 
-class BitstampRest:
+class BitstampRest(VenueRest):
     """Implements `venues.trade_windows.WindowSource`. Raises what `venues.rest.client.Client.get` raises."""
 
-    venue = "bitstamp"
+    venue, title = "bitstamp", "Bitstamp"
     reaches_s: Sequence[int] = tuple(_NAMES)
-
-    def __init__(
-        self, settings: BitstampSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6
-    ) -> None:
-        self._client = Client("bitstamp", settings.rest_url, stop, attempts=attempts)
-        self._limit = RateLimit(state_dir, "bitstamp", settings.rest_rate)
-        self.calls_per_s = settings.rest_rate / MARGIN
 
     def recent(self, product_id: str, reach_s: int) -> Recent:
         """See `WindowSource`."""
-        path = f"transactions/{symbol_of(product_id)}/"
-        return self._client.get(path, {"time": _NAMES[reach_s]}, self._limit, _recent)
+        return self.get(f"transactions/{symbol_of(product_id)}/", {"time": _NAMES[reach_s]}, _recent)
+
+    def newest_trade(self, product_id: str) -> int:
+        """See `Venue`."""
+        return trade_windows.newest_trade(self, product_id)
 
 
 def _recent(answer: Answer) -> Recent:

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.core.errors import Refused
 from venues.kraken import parse
 from venues.kraken.settings import KrakenSettings
 from venues.kraken.spelling import Spelling
 from venues.kraken.symbols import rest_pair
-from venues.rest.client import Client
 from venues.rest.page import Page
-from venues.rest.rate_limit import MARGIN, RateLimit
+from venues.rest.rate_limit import RateLimit
+from venues.rest.venue_rest import TradesRest
 
 PAGE = 1000
 # Stored times are truncated to µs (WebSocket) or went through a float (REST), so start a little earlier.
@@ -22,22 +21,22 @@ EARLIER_US = 1000
 FIRST_LOOK_BACK_US = 60_000_000
 
 
-class KrakenRest:
-    """Implements `venues.trade_walk.Source`. One rate limit per pair. Raises what `venues.rest.client.Client.get`
-    raises."""
+class KrakenRest(TradesRest):
+    """Implements `venues.trade_walk.Source`. One rate limit per pair, and one for the list of pairs. Raises what
+    `venues.rest.client.Client.get` raises."""
 
-    venue = "kraken"
+    venue, title = "kraken", "Kraken"
+    limit_name = "kraken-pairs"
     page_rows = PAGE
+    newest_rows = 50  # because trade times are not monotonic in id
 
     def __init__(self, settings: KrakenSettings, state_dir: Path, stop: threading.Event, *, attempts: int = 6) -> None:
-        self._client = Client("kraken", settings.rest_url, stop, attempts=attempts)
-        self.clock = self._client.clock
+        super().__init__(settings, state_dir, stop, attempts=attempts)
         self._settings, self._state_dir = settings, state_dir
         self._limits: dict[str, RateLimit] = {}
-        self.spelling = Spelling(self._client, state_dir, stop, settings.rest_rate)
-        self.calls_per_s = settings.rest_rate / MARGIN
+        self.spelling = Spelling(self, state_dir)
 
-    def _limit(self, product_id: str) -> RateLimit:
+    def _limit_of(self, product_id: str) -> RateLimit:
         if product_id not in self._limits:
             name = f"kraken-{rest_pair(product_id)}"
             self._limits[product_id] = RateLimit(self._state_dir, name, self._settings.rest_rate)
@@ -53,29 +52,17 @@ class KrakenRest:
         if since_ns is not None:
             params["since"] = since_ns
         return self._client.get(
-            "Trades", params, self._limit(product_id), lambda answer: parse.rest_trades(answer.body)
+            "Trades", params, self._limit_of(product_id), lambda answer: parse.rest_trades(answer.body)
         )
 
-    def newest_trade(self, product_id: str) -> int:
-        """See `Source`."""
-        newest = self._newest_id(product_id)
-        if newest is None:
-            raise Refused(f"Kraken has no trades of {product_id}")
-        return newest
-
-    def _newest_id(self, product_id: str) -> int | None:
-        # More than one, because trade times are not monotonic in id.
-        page, _ = self.page(product_id, None, count=50)
-        return page.ids[-1] if page.ids else None
+    def newest(self, product_id: str, count: int) -> Page:
+        return self.page(product_id, None, count)[0]
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`. One request, two where no trade is that new."""
         page, _ = self.page(product_id, str(max(0, at_us * 1000 - 1)))
         ids = [row.trade_id for row in page.rows if row.timestamp_us >= at_us]
-        if ids:
-            return min(ids)
-        newest = self._newest_id(product_id)
-        return 0 if newest is None else newest + 1
+        return min(ids) if ids else self.next_id(product_id)
 
     def pages(
         self, product_id: str, first_id: int, last_id: int, before_us: int | None, after_us: int | None

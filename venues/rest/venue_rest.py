@@ -1,0 +1,77 @@
+"""What the REST parts of the venues have in common."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.core.errors import Refused
+from pipeline.core.settings import VenueSettings
+from venues.rest.client import ATTEMPTS, Answer, Client
+from venues.rest.page import Page
+from venues.rest.rate_limit import MARGIN, RateLimit
+
+T = TypeVar("T")
+
+
+class VenueRest:
+    """One venue's client, with a rate limit that all processes of the machine share.
+
+    `attempts`: calls per request before it counts as unavailable. `headers` are sent with each request.
+    """
+
+    venue: str
+    title: str
+    """Display name, for messages."""
+    limit_name: str = ""
+    """Name of the rate limit, if it is not that of the venue."""
+
+    def __init__(
+        self,
+        settings: VenueSettings,
+        state_dir: Path,
+        stop: threading.Event,
+        *,
+        attempts: int = ATTEMPTS,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._client = Client(self.venue, settings.rest_url, stop, attempts=attempts, headers=headers)
+        self.clock = self._client.clock
+        self._limit = RateLimit(state_dir, self.limit_name or self.venue, settings.rest_rate)
+        self.calls_per_s = settings.rest_rate / MARGIN
+
+    def get(self, path: str, params: Mapping[str, str | int], understand: Callable[[Answer], T]) -> T:
+        """Request `path` under the venue's rate limit and return `understand(answer)`. Raises what `Client.get`
+        raises."""
+        return self._client.get(path, params, self._limit, understand)
+
+
+class TradesRest(VenueRest, ABC):
+    """The methods of `venues.trade_walk.Source` that do not depend on how a venue divides its trades into pages."""
+
+    page_rows = 1000
+    newest_rows = 10
+    """Trades requested to learn the newest id."""
+    untraded = "has no trades of"
+
+    def prepare(self, products: Sequence[str]) -> None:
+        """See `Source`. There is nothing to look up unless a venue overrides this."""
+
+    @abstractmethod
+    def newest(self, product_id: str, count: int) -> Page:
+        """Request the newest `count` trades; returned ascending by id."""
+
+    def next_id(self, product_id: str) -> int:
+        """Return the newest trade's id + 1; 0 if the product has never traded."""
+        ids = self.newest(product_id, self.newest_rows).ids
+        return ids[-1] + 1 if ids else 0
+
+    def newest_trade(self, product_id: str) -> int:
+        """See `Source`."""
+        following = self.next_id(product_id)
+        if not following:
+            raise Refused(f"{self.title} {self.untraded} {product_id}")
+        return following - 1
