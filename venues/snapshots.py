@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.stopping import Stopped
 from schemas.records import TradeRow
-from venues.events import TradeFrame
+from venues.events import Acknowledged, Said, TradeFrame
 
 
 class Snapshots:
-    """Fetches by `newest(product)` in threads of its own: the reader of the socket does not wait for REST."""
+    """Fetches the newest trades of `products` by `newest(product)` when their subscription to `channel` is accepted.
 
-    def __init__(self, venue: str, newest: Callable[[str], list[TradeRow]]) -> None:
-        self._venue, self._newest = venue, newest
+    It does so in threads of its own: the reader of the socket does not wait for REST.
+    """
+
+    def __init__(
+        self, venue: str, channel: str, products: Collection[str], newest: Callable[[str], list[TradeRow]]
+    ) -> None:
+        self._venue, self._channel, self._products, self._newest = venue, channel, products, newest
         self._fetched: queue.SimpleQueue[TradeFrame] = queue.SimpleQueue()
 
-    def fetch(self, products: Iterable[str]) -> None:
-        """Begin to fetch those of these products, one after the other."""
-        threading.Thread(target=self._fetch, args=(products,), name=f"{self._venue}-newest", daemon=True).start()
+    def with_fetched(self, said: Sequence[Said]) -> list[Said]:
+        """Begin to fetch for the subscriptions that `said` acknowledges; returns what has been fetched since the last
+        call, and then `said`."""
+        accepted = [
+            one.product_id
+            for one in said
+            if isinstance(one, Acknowledged) and one.channel == self._channel and one.product_id in self._products
+        ]
+        if accepted:
+            name = f"{self._venue}-newest"
+            threading.Thread(target=self._fetch, args=(accepted,), name=name, daemon=True).start()
+        return [*self._take(), *said]
 
-    def take(self) -> Iterator[TradeFrame]:
-        """What has been fetched since the last call."""
+    def _take(self) -> Iterator[TradeFrame]:
         while not self._fetched.empty():
             yield self._fetched.get()
 

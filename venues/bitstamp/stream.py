@@ -11,20 +11,19 @@ from venues.bitstamp import parse
 from venues.bitstamp.rest import BitstampRest
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
-from venues.events import Acknowledged, Said
-from venues.products import by_symbol, distinct
+from venues.events import Said
+from venues.products import by_symbol
 from venues.snapshots import Snapshots
-from venues.trade_windows import newest, newest_trade
+from venues.trade_windows import newest
+from venues.websocket_venue import WebSocketVenue
 
 
 def products_of(settings: BitstampSettings) -> tuple[str, ...]:
     """The configured products, canonical, each once. Raises `WrongUse` for two that Bitstamp writes alike."""
-    products = distinct(settings.product_ids)
-    by_symbol(products, symbol_of, "BITSTAMP_PRODUCT_IDS")
-    return products
+    return tuple(by_symbol(settings, symbol_of).values())
 
 
-class BitstampVenue:
+class BitstampVenue(WebSocketVenue[BitstampRest]):
     """Implements `venues.venue.Venue`.
 
     Nothing is sent when a subscription begins, so the newest trades are fetched by REST. The order book changes many
@@ -32,25 +31,15 @@ class BitstampVenue:
     """
 
     name = "bitstamp"
-    watches_trades = True
     messages_per_s = 10.0  # Bitstamp does not publish a limit
     products_per_text = 1
-    channels: tuple[str, ...] = (parse.TRADES, parse.BOOK)
 
     def __init__(self, settings: BitstampSettings, state_dir: Path, stop: threading.Event) -> None:
-        self.url = settings.ws_url
-        self.products = products_of(settings)
-        self.spaces = {"trades": parse.TRADES, "tickers": parse.BOOK}
-        self.rest_per_s = settings.rest_rate
-        self.frame_timeout_s = settings.ws_timeout
-        self.quiet_s = settings.quiet_seconds
-        self._by_symbol = by_symbol(self.products, symbol_of, "BITSTAMP_PRODUCT_IDS")
-        # Few attempts: a silent product is checked again soon anyway.
-        self._rest = BitstampRest(settings, state_dir, stop, attempts=2)
-        self._snapshots = Snapshots(self.name, lambda product: newest(self._rest, product))
-
-    def opened(self) -> list[str]:
-        return []  # no state per connection
+        spaces = {"trades": parse.TRADES, "tickers": parse.BOOK}
+        rest = BitstampRest(settings, state_dir, stop, attempts=2)
+        super().__init__(settings, products_of(settings), spaces, rest)
+        self._by_symbol = by_symbol(settings, symbol_of)
+        self._snapshots = Snapshots(self.name, parse.TRADES, self.products, lambda product: newest(rest, product))
 
     def subscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return _text("bts:subscribe", channel, products[0])
@@ -59,14 +48,7 @@ class BitstampVenue:
         return _text("bts:unsubscribe", channel, products[0])
 
     def read(self, frame: bytes) -> list[Said]:
-        said = parse.read(frame, self._by_symbol)
-        for one in said:
-            if isinstance(one, Acknowledged) and one.channel == parse.TRADES and one.product_id in self.products:
-                self._snapshots.fetch([one.product_id])
-        return [*self._snapshots.take(), *said]
-
-    def newest_trade(self, product_id: str) -> int:
-        return newest_trade(self._rest, product_id)
+        return self._snapshots.with_fetched(parse.read(frame, self._by_symbol))
 
 
 def _text(event: str, channel: str, product: str) -> str:

@@ -17,19 +17,15 @@ from venues.coinbase.rest import CoinbaseRest
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.token import tokens_of
 from venues.events import CandleFrame, FramesLost, Said, VenueNotice
-from venues.products import distinct
+from venues.products import configured
+from venues.websocket_venue import WebSocketVenue
 
 BELIEVED_US = 86_400_000_000
 BELIEVED_FRAMES = 1_000_000
 NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candles"}
 
 
-def products_of(settings: CoinbaseSettings) -> tuple[str, ...]:
-    """Return the configured products without duplicates; Coinbase uses canonical ids."""
-    return distinct(settings.product_ids)
-
-
-class CoinbaseVenue:
+class CoinbaseVenue(WebSocketVenue[CoinbaseRest]):
     """Implements `venues.venue.Venue`."""
 
     name = "coinbase"
@@ -37,23 +33,19 @@ class CoinbaseVenue:
     products_per_text = 50
 
     def __init__(self, settings: CoinbaseSettings, state_dir: Path, stop: threading.Event) -> None:
-        self.url = settings.ws_url
-        self.products = products_of(settings)
-        wanted = tuple(dict.fromkeys(channel for channel in settings.channels if channel != "heartbeats"))
+        wanted = sorted(
+            dict.fromkeys(channel for channel in settings.channels if channel != "heartbeats"),
+            key=lambda channel: channel != "market_trades",
+        )
         for channel in wanted:
             if channel not in NAMESPACES:
                 raise WrongUse(f"COINBASE_CHANNELS: unknown channel {channel!r}; choose from {', '.join(NAMESPACES)}.")
-        self.channels = tuple(sorted(wanted, key=lambda channel: channel != "market_trades"))
-        self.spaces = {NAMESPACES[channel]: channel for channel in self.channels}
-        self.rest_per_s = settings.rest_rate
+        spaces = {NAMESPACES[channel]: channel for channel in wanted}
+        super().__init__(settings, configured(settings), spaces, CoinbaseRest(settings, state_dir, stop, attempts=2))
         self.watches_trades = "market_trades" in wanted
-        self.frame_timeout_s = settings.ws_timeout
-        self.quiet_s = settings.quiet_seconds
         self._tokens = tokens_of(settings.api_key, settings.api_secret)
         self._candles = CandleBook()
         self._next_sequence: int | None = None
-        # Few attempts: a silent product is checked again soon anyway.
-        self._rest = CoinbaseRest(settings, state_dir, stop, attempts=2)
 
     def opened(self) -> list[str]:
         self._next_sequence = None
@@ -108,6 +100,3 @@ class CoinbaseVenue:
         text = f"COINBASE_API_KEY was refused ({notice.text}); correct or remove it and its secret; continuing without"
         get_logger().error("venue.key_refused", venue=self.name, text=text)
         return VenueNotice("key_refused", text)
-
-    def newest_trade(self, product_id: str) -> int:
-        return self._rest.newest_trade(product_id)

@@ -15,14 +15,9 @@ from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused, 
 from venues.oanda import parse
 from venues.oanda.settings import OandaSettings, authorization
 from venues.oanda.symbols import instrument_of
-from venues.products import distinct
+from venues.products import configured
 
 CHANNEL = "pricing"
-
-
-def products_of(settings: OandaSettings) -> tuple[str, ...]:
-    """Return the configured products: canonical ids without duplicates."""
-    return distinct(settings.product_ids)
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class OandaVenue:
     def __init__(self, settings: OandaSettings, state_dir: Path, stop: threading.Event) -> None:
         self._headers = authorization(settings)
         self.url = settings.stream_url
-        self.products = products_of(settings)
+        self.products = configured(settings)
         self.spaces = {"tickers": CHANNEL}
         self.rest_per_s = settings.rest_rate
         self.frame_timeout_s = settings.stream_timeout
