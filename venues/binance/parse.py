@@ -32,7 +32,7 @@ from typing import Any
 
 from pipeline.core.errors import BadData, WrongAnswer
 from pipeline.core.products import TakerSide, canonical_product
-from schemas.records import Quote, TradeRow
+from schemas.records import TradeRow
 from venues.events import (
     MAX_DETAIL,
     READING,
@@ -43,17 +43,15 @@ from venues.events import (
     TradeFrame,
     VenueNotice,
     VenueTime,
-    decimal_text,
     explained,
     parse_frame,
     sane_time,
     whole_number,
 )
 from venues.rest.page import Page, elements_of, problem_of, read_page
+from venues.rows import quote_of, trade_row
 
-# The buyer was the maker: the taker sold.
-_TAKER: dict[Any, TakerSide] = {True: "sell", False: "buy"}
-_TAKER_TEXT: dict[bytes, TakerSide] = {b"True": "sell", b"true": "sell", b"False": "buy", b"false": "buy"}
+_FLAGS = {b"True": True, b"true": True, b"False": False, b"false": False}
 _MICROSECONDS_FROM = 10**14  # as milliseconds this is the year 5138
 
 
@@ -101,22 +99,20 @@ def _product_of(symbol: Any, asked: Asked) -> str:
 
 
 def _trade(message: dict[str, Any], asked: Asked) -> TradeFrame:
-    row = TradeRow(
-        trade_id=whole_number(message["t"]),
-        timestamp_us=time_us(message["T"]),
-        price=decimal_text(message["p"]),
-        quantity=decimal_text(message["q"]),
-        taker_side=_taker(message["m"]),
-    )
+    row = _row(message["t"], message["T"], message["p"], message["q"], message["m"])
     return TradeFrame(_product_of(message["s"], asked), [row])
 
 
-def _taker(buyer_was_maker: Any) -> TakerSide:
-    return _TAKER[buyer_was_maker] if isinstance(buyer_was_maker, bool) else "unknown"
+def _row(number: Any, at: Any, price: Any, quantity: Any, buyer_was_maker: Any) -> TradeRow:
+    """A trade, from wherever: if the buyer was the maker, the taker sold."""
+    taker: TakerSide = "unknown"
+    if isinstance(buyer_was_maker, bool):
+        taker = "sell" if buyer_was_maker else "buy"
+    return trade_row(number, time_us(at), price, quantity, taker)
 
 
 def _book_ticker(message: dict[str, Any], asked: Asked) -> TickerFrame:
-    quote = Quote(*(decimal_text(message[name]) for name in ("b", "a", "B", "A")))
+    quote = quote_of(message["b"], message["a"], message["B"], message["A"])
     return TickerFrame(_product_of(message["s"], asked), None, quote)
 
 
@@ -140,13 +136,7 @@ def rest_trades(body: bytes) -> Page:
 
 
 def _rest_row(element: dict[str, Any]) -> TradeRow:
-    return TradeRow(
-        trade_id=whole_number(element["id"]),
-        timestamp_us=time_us(element["time"]),
-        price=decimal_text(element["price"]),
-        quantity=decimal_text(element["qty"]),
-        taker_side=_taker(element["isBuyerMaker"]),
-    )
+    return _row(element["id"], element["time"], element["price"], element["qty"], element["isBuyerMaker"])
 
 
 def first_of_aggregates(body: bytes) -> int | None:
@@ -168,13 +158,7 @@ def archive_row(line: bytes) -> TradeRow | None:
     """A line of a daily file; None for a heading, and for what cannot be stored: REST is asked for that id."""
     try:
         number, price, quantity, _, at, maker, *_ = line.split(b",")
-        row = TradeRow(
-            trade_id=whole_number(number.decode()),
-            timestamp_us=time_us(int(at)),
-            price=decimal_text(price.decode()),
-            quantity=decimal_text(quantity.decode()),
-            taker_side=_TAKER_TEXT.get(maker.strip(), "unknown"),
-        )
+        row = _row(number.decode(), int(at), price.decode(), quantity.decode(), _FLAGS.get(maker.strip()))
     except READING:
         return None
     return row if problem_of(row) is None else None

@@ -23,7 +23,7 @@ from typing import Any
 
 from pipeline.core.errors import BadData
 from pipeline.core.products import TakerSide, canonical_product
-from schemas.records import Quote, TradeRow
+from schemas.records import TradeRow
 from venues.events import (
     MAX_DETAIL,
     READING,
@@ -33,13 +33,13 @@ from venues.events import (
     TradeFrame,
     VenueNotice,
     VenueTime,
-    decimal_text,
     explained,
     parse_frame,
     sane_time,
     whole_number,
 )
 from venues.rest.page import Page, elements_of, read_page
+from venues.rows import quote_of, trade_row
 
 TRADES, BOOK = "live_trades", "order_book"
 _TAKER: dict[str, TakerSide] = {"0": "buy", "1": "sell"}
@@ -76,13 +76,8 @@ def _channel(message: dict[str, Any], products: Mapping[str, str]) -> tuple[str,
 def _trade(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
     data = message["data"]
     at_us = _microseconds(data["microtimestamp"])
-    row = TradeRow(
-        trade_id=whole_number(data["id"]),
-        timestamp_us=at_us,
-        price=decimal_text(data["price_str"]),
-        quantity=decimal_text(data["amount_str"]),
-        taker_side=_TAKER.get(str(data["type"]), "unknown"),
-    )
+    taker = _TAKER.get(str(data["type"]), "unknown")
+    row = trade_row(data["id"], at_us, data["price_str"], data["amount_str"], taker)
     return [VenueTime(at_us), TradeFrame(_channel(message, products)[1], [row])]
 
 
@@ -93,8 +88,7 @@ def _book(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
     said: list[Said] = [VenueTime(at_us)]
     if data["bids"] and data["asks"]:
         (bid, bid_size), (ask, ask_size) = data["bids"][0][:2], data["asks"][0][:2]
-        quote = Quote(*(decimal_text(text) for text in (bid, ask, bid_size, ask_size)))
-        said.append(TickerFrame(_channel(message, products)[1], at_us, quote))
+        said.append(TickerFrame(_channel(message, products)[1], at_us, quote_of(bid, ask, bid_size, ask_size)))
     return said
 
 
@@ -112,10 +106,6 @@ def rest_trades(body: bytes) -> Page:
 
 
 def _rest_row(element: dict[str, Any]) -> TradeRow:
-    return TradeRow(
-        trade_id=whole_number(element["tid"]),
-        timestamp_us=sane_time(whole_number(element["date"]) * 1_000_000),
-        price=decimal_text(element["price"]),
-        quantity=decimal_text(element["amount"]),
-        taker_side=_TAKER.get(str(element["type"]), "unknown"),
-    )
+    at_us = sane_time(whole_number(element["date"]) * 1_000_000)
+    taker = _TAKER.get(str(element["type"]), "unknown")
+    return trade_row(element["tid"], at_us, element["price"], element["amount"], taker)

@@ -19,19 +19,18 @@ from typing import Any
 
 from pipeline.core.errors import BadData
 from pipeline.core.times import iso_to_us
-from schemas.records import Quote
 from venues.events import (
     MAX_DETAIL,
     READING,
     Said,
     TickerFrame,
     VenueTime,
-    decimal_text,
     explained,
     parse_frame,
     sane_time,
 )
 from venues.oanda.symbols import product_of
+from venues.rows import quote_of
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,8 @@ def _price(message: dict[str, Any]) -> list[Said]:
     if not message["bids"] or not message["asks"]:
         return []
     bid, ask = message["bids"][0], message["asks"][0]
-    values = (bid["price"], ask["price"], bid["liquidity"], ask["liquidity"])
-    return [
-        TickerFrame(product_of(message["instrument"]), _time_us(message), Quote(*(decimal_text(one) for one in values)))
-    ]
+    quote = quote_of(bid["price"], ask["price"], bid["liquidity"], ask["liquidity"])
+    return [TickerFrame(product_of(message["instrument"]), _time_us(message), quote)]
 
 
 def _time_us(message: dict[str, Any]) -> int:
