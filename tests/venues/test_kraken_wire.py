@@ -23,8 +23,8 @@ from venues.events import (
     VenueTime,
 )
 from venues.kraken import parse
-from venues.kraken.rest import PAGE, next_cursor
 from venues.kraken.symbols import product_of, rest_pair, websocket_symbol
+from venues.rest.by_time import next_cursor
 from venues.rest.page import Page
 
 RECORDED = Path(__file__).parents[2] / "simulator" / "recordings" / "kraken"
@@ -278,7 +278,7 @@ def test_both_spellings_of_bitcoin_and_dogecoin_are_one_product() -> None:
 
 def test_paging_always_advances_and_ends() -> None:
     """A page that is one instant, asked for again from just before it, would come for ever."""
-    assert next_cursor("100", "500", PAGE) == "499"
-    assert next_cursor("499", "500", PAGE) == "500"
-    assert next_cursor("500", "500", PAGE) is None
-    assert next_cursor("100", "500", PAGE - 1) is None
+    assert next_cursor("100", "500", full=True) == "499"
+    assert next_cursor("499", "500", full=True) == "500"
+    assert next_cursor("500", "500", full=True) is None
+    assert next_cursor("100", "500", full=False) is None

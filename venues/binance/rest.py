@@ -23,6 +23,7 @@ from venues.rest.daily_files import Archive
 from venues.rest.in_background import InBackground
 from venues.rest.listing import Listing
 from venues.rest.page import Page
+from venues.rest.venue_rest import PAGE
 
 # Of 6,000 a minute and address, which other programs use too.
 MOST_WEIGHT = 5_000
@@ -86,7 +87,7 @@ class BinanceRest(AscendingTrades):
         return parse.rest_trades(self._ask("trades", product_id, limit=count))
 
     def trades_from(self, product_id: str, from_id: int) -> Page:
-        return parse.rest_trades(self._ask("historicalTrades", product_id, fromId=from_id, limit=self.page_rows))
+        return parse.rest_trades(self._ask("historicalTrades", product_id, fromId=from_id, limit=PAGE))
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
         """See `Source`; one call: an aggregate names the first of its trades."""

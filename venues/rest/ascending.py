@@ -9,7 +9,7 @@ from pipeline.core.errors import Refused, WrongAnswer
 from venues.id_ranges import IdRange
 from venues.rest.daily_files import Archive, DayFiles, Planned
 from venues.rest.page import Page
-from venues.rest.venue_rest import TradesRest
+from venues.rest.venue_rest import PAGE, TradesRest
 
 # So many ids below the wanted ones are requested too, as proof that the answer begins before them.
 BELOW = 10
@@ -27,7 +27,7 @@ class AscendingTrades(TradesRest):
 
     @abstractmethod
     def trades_from(self, product_id: str, from_id: int) -> Page:
-        """Request up to `page_rows` trades, ascending from this id."""
+        """Request up to `PAGE` trades, ascending from this id."""
 
     @abstractmethod
     def first_id_at(self, product_id: str, at_us: int) -> int:
@@ -38,7 +38,7 @@ class AscendingTrades(TradesRest):
         """Return the name of the product in the archive."""
 
     def page(self, product_id: str, from_id: int) -> Page:
-        """Request up to `page_rows` trades, ascending from this id. Raises `WrongAnswer` if they begin before it."""
+        """Request up to `PAGE` trades, ascending from this id. Raises `WrongAnswer` if they begin before it."""
         page = self.trades_from(product_id, from_id)
         if page.ids and page.ids[0] < from_id:
             raise WrongAnswer(f"{self.title}: trades from {from_id} on begin with {page.ids[0]}")
@@ -75,7 +75,7 @@ class AscendingTrades(TradesRest):
         while True:
             page = self.page(product_id, from_id)
             yield page
-            if not page.rows or len(page.ids) < self.page_rows or page.ids[-1] > last_id:
+            if not page.rows or len(page.ids) < PAGE or page.ids[-1] > last_id:
                 return
             if files is not None and last_id - page.ids[-1] >= WORTH_A_FILE:
                 for rows in files.following(page.rows[-1]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.core.errors import WrongAnswer
 from schemas.records import TradeRow
 from venues.rest.page import Page
-from venues.rest.venue_rest import TradesRest
+from venues.rest.venue_rest import PAGE, TradesRest
 
 # Ids requested above the wanted ones, as proof that the answer reaches beyond them.
 ABOVE = 10
@@ -26,7 +26,7 @@ class DescendingTrades(TradesRest):
 
     def page(self, product_id: str, after: int | None) -> Page:
         """Request a whole page as `trades_below` does. Raises `WrongAnswer` if it does not lie below `after`."""
-        page = self.trades_below(product_id, after, self.page_rows)
+        page = self.trades_below(product_id, after, PAGE)
         if after is not None and page.ids and page.ids[-1] >= after:
             raise WrongAnswer(f"{self.title}: asked for trade ids below {after}, got {page.ids[-1]}")
         return page
@@ -77,9 +77,10 @@ class DescendingTrades(TradesRest):
             if not rows or rows[-1].timestamp_us < at_us:
                 low = max(low, asked)  # every trade below `asked` is earlier
 
-    def _guess(self, rows: list[TradeRow], at_us: int) -> int:
+    @staticmethod
+    def _guess(rows: list[TradeRow], at_us: int) -> int:
         """Extrapolate the id at `at_us` from this page's trading rate, plus half a page so that the page contains
         it."""
         span_us = max(1, rows[-1].timestamp_us - rows[0].timestamp_us)
         per_us = len(rows) / span_us
-        return int(rows[0].trade_id + (at_us - rows[0].timestamp_us) * per_us) + self.page_rows // 2
+        return int(rows[0].trade_id + (at_us - rows[0].timestamp_us) * per_us) + PAGE // 2

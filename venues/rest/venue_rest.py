@@ -16,6 +16,8 @@ from venues.rest.rate_limit import MARGIN, RateLimit
 
 T = TypeVar("T")
 
+PAGE = 1000  # trades in one answer at most, at each of these venues
+
 
 class VenueRest:
     """One venue's client, with a rate limit that all processes of the machine share.
@@ -40,22 +42,32 @@ class VenueRest:
     ) -> None:
         self._client = Client(self.venue, settings.rest_url, stop, attempts=attempts, headers=headers)
         self.clock = self._client.clock
-        self._limit = RateLimit(state_dir, self.limit_name or self.venue, settings.rest_rate)
+        self._state_dir, self._rate = state_dir, settings.rest_rate
+        self._limits: dict[str, RateLimit] = {}
+        self._limit = self._limit_called(self.limit_name or self.venue)
         self.calls_per_s = settings.rest_rate / MARGIN
 
-    def get(self, path: str, params: Mapping[str, str | int], understand: Callable[[Answer], T]) -> T:
-        """Request `path` under the venue's rate limit and return `understand(answer)`. Raises what `Client.get`
-        raises."""
-        return self._client.get(path, params, self._limit, understand)
+    def get(self, path: str, params: Mapping[str, str | int], understand: Callable[[Answer], T], limit: str = "") -> T:
+        """Request `path` and return `understand(answer)`. Raises what `Client.get` raises.
+
+        `limit` names a rate limit of its own, for a venue that counts such requests apart.
+        """
+        return self._client.get(path, params, self._limit_called(limit) if limit else self._limit, understand)
+
+    def _limit_called(self, name: str) -> RateLimit:
+        if name not in self._limits:
+            self._limits[name] = RateLimit(self._state_dir, name, self._rate)
+        return self._limits[name]
 
 
 class TradesRest(VenueRest, ABC):
     """The methods of `venues.trade_walk.Source` that do not depend on how a venue divides its trades into pages."""
 
-    page_rows = 1000
+    page_rows = PAGE
     newest_rows = 10
     """Trades requested to learn the newest id."""
     untraded = "has no trades of"
+    """Words between `title` and a product that has never traded."""
 
     def prepare(self, products: Sequence[str]) -> None:
         """See `Source`. There is nothing to look up unless a venue overrides this."""
