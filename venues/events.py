@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.core.errors import BadData, WrongUse
 from pipeline.core.products import MAX_ID
 from pipeline.core.times import END_US, OLDEST_US
 from schemas.records import CandleRow, Quote, TradeRow
+
+T = TypeVar("T")
 
 # The largest real frames, snapshots of a thousand trades, hold some 7,000 commas. Measured: a million tiny elements in
 # 1 MB become a million objects and 70 MB.
@@ -219,6 +221,18 @@ class BadElements:
         if not self._more:
             return self.said
         return [*self.said, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
+
+    def tried(self, read: Callable[[Any], T | None], element: Any) -> T | None:
+        """Return `read(element)`; None, and the element is added, if that raises one of `READING`."""
+        try:
+            return read(element)
+        except READING as error:
+            self.add(error, element)
+            return None
+
+    def each(self, elements: Iterable[Any], read: Callable[[Any], T | None]) -> list[T]:
+        """Return what `read` makes of each element, without None; an unreadable one costs itself."""
+        return [made for element in elements if (made := self.tried(read, element)) is not None]
 
     def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Parse optional figures of a ticker, `names` being (our name, the venue's). A bad one is reported and

@@ -21,7 +21,6 @@ from pipeline.core.errors import WrongAnswer, WrongUse
 from pipeline.core.times import us_to_iso
 from schemas.records import CandleRow, TradeRow
 from venues.coinbase import parse
-from venues.coinbase.candles import CandleBook
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.stream import CoinbaseVenue
 from venues.coinbase.token import tokens_of
@@ -35,6 +34,7 @@ from venues.events import (
     Unreadable,
     VenueNotice,
 )
+from venues.running_candles import CandleBook
 
 SESSION = Path(__file__).parents[2] / "simulator" / "recordings" / "coinbase" / "advanced_trade_session_10s.jsonl"
 
@@ -187,7 +187,7 @@ def candle(minute: int, close: str = "1", final: bool = False) -> CandleRow:
 
 
 def test_a_candle_is_final_when_a_later_one_appears() -> None:
-    book = CandleBook()
+    book = CandleBook(300)
     first = book.take(CandleFrame("BTC-USD", 0, 300, [candle(0), candle(5)], snapshot=True))
     assert first is not None
     assert [row.final for row in first.rows] == [True, False]
@@ -201,7 +201,7 @@ def test_a_candle_is_final_when_a_later_one_appears() -> None:
 
 
 def test_a_candle_of_a_market_that_went_quiet_becomes_final_with_time() -> None:
-    book = CandleBook()
+    book = CandleBook(300)
     book.take(CandleFrame("BTC-USD", 0, 300, [candle(5)]))
     assert book.settled(10 * 60_000_000) == []
     (frame,) = book.settled(10 * 60_000_000 + 10_000_000)
@@ -210,7 +210,7 @@ def test_a_candle_of_a_market_that_went_quiet_becomes_final_with_time() -> None:
 
 
 def test_a_running_candle_from_before_an_outage_is_not_called_final() -> None:
-    book = CandleBook()
+    book = CandleBook(300)
     book.take(CandleFrame("BTC-USD", 0, 300, [candle(5)]))
     book.forget()
     after = book.take(CandleFrame("BTC-USD", 0, 300, [candle(5, "9"), candle(10)], snapshot=True))

@@ -32,8 +32,7 @@ from typing import Any
 
 from pipeline.core.errors import BadData
 from pipeline.core.products import TakerSide, canonical_product
-from pipeline.core.times import iso_to_us
-from schemas.records import CandleRow, Quote, TradeRow
+from schemas.records import CandleRow, TradeRow
 from venues.events import (
     MAX_DETAIL,
     READING,
@@ -43,7 +42,6 @@ from venues.events import (
     Said,
     SubscriptionRefused,
     TickerFrame,
-    TradeFrame,
     VenueNotice,
     VenueTime,
     decimal_text,
@@ -53,10 +51,12 @@ from venues.events import (
     whole_number,
 )
 from venues.rest.page import Page, elements_of, read_page
+from venues.rows import by_product, iso_time, quote_with_statistics, trade_frames, trade_row
 
 CANDLE_S = 300
 _TAKER: dict[Any, TakerSide] = {"BUY": "sell", "SELL": "buy", "buy": "sell", "sell": "buy"}  # from the maker's side
 _PRODUCT = re.compile(r"\b[A-Z0-9]{1,20}-[A-Z0-9]{2,10}\b")
+_BEST = ("best_bid", "best_ask", "best_bid_quantity", "best_ask_quantity")
 _TICKER_EXTRAS = (
     ("last", "price"),
     ("volume_24h", "volume_24_h"),
@@ -83,8 +83,10 @@ def read(frame: bytes) -> Message:
         channel = message.get("channel")
         if channel is None:
             return Message(None, None, _without_channel(message))
-        sequence = _of_envelope(message, "sequence_num", whole_number, bad)
-        at_us = _of_envelope(message, "timestamp", lambda text: sane_time(iso_to_us(text)), bad)
+        # The events do not depend on the envelope: what is odd in it is reported.
+        envelope = {key: value for key, value in message.items() if key != "events"}
+        sequence = bad.tried(lambda one: whole_number(one["sequence_num"]), envelope)
+        at_us = bad.tried(lambda one: iso_time(one["timestamp"]), envelope)
         said: list[Said] = []
         reader = _CHANNELS.get(channel)
         if reader is None:
@@ -99,15 +101,6 @@ def read(frame: bytes) -> Message:
         return Message(None, None, [explained(error, frame)])
 
 
-def _of_envelope(message: dict[str, Any], name: str, understand: Callable[[Any], int], bad: BadElements) -> int | None:
-    """Parse a field of the envelope. The events do not depend on it: a bad one is reported and None returned."""
-    try:
-        return understand(message[name])
-    except READING as error:
-        bad.add(error, {key: value for key, value in message.items() if key != "events"})
-        return None
-
-
 def _without_channel(message: dict[str, Any]) -> list[Said]:
     if message.get("type") != "error":
         return []
@@ -119,65 +112,42 @@ def _without_channel(message: dict[str, Any]) -> list[Said]:
 
 
 def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[Said]:
-    by_product: dict[str, list[TradeRow]] = {}
-    for element in reversed(event["trades"]):
-        try:
-            by_product.setdefault(_product_of(element["product_id"]), []).append(trade_row(element))
-        except READING as error:
-            bad.add(error, element)
-    snapshot = event.get("type") == "snapshot"
-    return [TradeFrame(product, rows, snapshot) for product, rows in by_product.items()]
+    rows = bad.each(reversed(event["trades"]), lambda one: (_product_of(one["product_id"]), _row(one)))
+    return trade_frames(rows, event.get("type") == "snapshot")
 
 
-def trade_row(element: dict[str, Any]) -> TradeRow:
+def _row(element: dict[str, Any]) -> TradeRow:
     """Parse one trade, from the stream or from REST."""
-    return TradeRow(
-        trade_id=whole_number(element["trade_id"]),
-        timestamp_us=sane_time(iso_to_us(element["time"])),
-        price=decimal_text(element["price"]),
-        quantity=decimal_text(element["size"]),
-        taker_side=_TAKER.get(element["side"], "unknown"),
-    )
+    taker = _TAKER.get(element["side"], "unknown")
+    return trade_row(element["trade_id"], iso_time(element["time"]), element["price"], element["size"], taker)
 
 
 def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
-    said: list[Said] = []
-    for element in event["tickers"]:
-        try:
-            if not (element.get("best_bid") and element.get("best_ask")):
-                continue  # an empty side of the book
-            bid, ask = decimal_text(element["best_bid"]), decimal_text(element["best_ask"])
-            bid_size = decimal_text(element["best_bid_quantity"])
-            ask_size = decimal_text(element["best_ask_quantity"])
-            product = _product_of(element["product_id"])
-            quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
-            said.append(TickerFrame(product, at_us, quote, event.get("type") == "snapshot"))
-        except READING as error:
-            bad.add(error, element)
-    return said
+    def ticker(element: dict[str, Any]) -> TickerFrame | None:
+        if not (element.get("best_bid") and element.get("best_ask")):
+            return None  # an empty side of the book
+        product = _product_of(element["product_id"])
+        quote = quote_with_statistics(element, _BEST, _TICKER_EXTRAS, bad)
+        return TickerFrame(product, at_us, quote, event.get("type") == "snapshot")
+
+    return [*bad.each(event["tickers"], ticker)]
 
 
 def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
     """Oldest first, none of them final: the venue does not say whether a candle is still running."""
-    by_product: dict[str, list[CandleRow]] = {}
-    for element in event["candles"]:
-        try:
-            row = CandleRow(
-                bucket_us=_bucket_us(element["start"]),
-                open=decimal_text(element["open"]),
-                high=decimal_text(element["high"]),
-                low=decimal_text(element["low"]),
-                close=decimal_text(element["close"]),
-                volume=decimal_text(element["volume"]),
-            )
-            by_product.setdefault(_product_of(element["product_id"]), []).append(row)
-        except READING as error:
-            bad.add(error, element)
-    said: list[Said] = []
-    for product, rows in by_product.items():
-        rows.sort(key=lambda row: row.bucket_us)
-        said.append(CandleFrame(product, at_us, CANDLE_S, rows, event.get("type") == "snapshot"))
-    return said
+    snapshot = event.get("type") == "snapshot"
+    return [
+        CandleFrame(product, at_us, CANDLE_S, sorted(rows, key=lambda row: row.bucket_us), snapshot)
+        for product, rows in by_product(bad.each(event["candles"], _candle)).items()
+    ]
+
+
+def _candle(element: dict[str, Any]) -> tuple[str, CandleRow]:
+    at_us = _bucket_us(element["start"])
+    opened, high, low, close, volume = (
+        decimal_text(element[name]) for name in ("open", "high", "low", "close", "volume")
+    )
+    return _product_of(element["product_id"]), CandleRow(at_us, opened, high, low, close, volume)
 
 
 def _bucket_us(start: Any) -> int:
@@ -193,11 +163,8 @@ def _bucket_us(start: Any) -> int:
 def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
     said: list[Said] = [] if at_us is None else [VenueTime(at_us)]
     for channel, products in event["subscriptions"].items():
-        for product in products if channel != "heartbeats" else ():
-            try:
-                said.append(Acknowledged(channel, _product_of(product)))
-            except READING as error:
-                bad.add(error, product)
+        if channel != "heartbeats":
+            said += [Acknowledged(channel, product) for product in bad.each(products, _product_of)]
     return said
 
 
@@ -221,4 +188,4 @@ _CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Sa
 
 def rest_trades(body: bytes) -> Page:
     """Parse a page of REST trades; returns it ascending by id. Raises `WrongAnswer`."""
-    return read_page(elements_of(body, "Coinbase trades"), trade_row, lambda element: whole_number(element["trade_id"]))
+    return read_page(elements_of(body, "Coinbase trades"), _row, lambda element: whole_number(element["trade_id"]))

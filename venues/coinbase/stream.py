@@ -12,16 +12,16 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from venues.coinbase import parse
-from venues.coinbase.candles import CandleBook
 from venues.coinbase.rest import CoinbaseRest
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.token import tokens_of
-from venues.events import CandleFrame, FramesLost, Said, VenueNotice
+from venues.events import CandleFrame, Said, VenueNotice
+from venues.frame_count import FrameCount
 from venues.products import configured
+from venues.running_candles import CandleBook
 from venues.websocket_venue import WebSocketVenue
 
 BELIEVED_US = 86_400_000_000
-BELIEVED_FRAMES = 1_000_000
 NAMESPACES = {"market_trades": "trades", "ticker": "tickers", "candles": "candles"}
 
 
@@ -44,11 +44,11 @@ class CoinbaseVenue(WebSocketVenue[CoinbaseRest]):
         super().__init__(settings, configured(settings), spaces, CoinbaseRest(settings, state_dir, stop, attempts=2))
         self.watches_trades = "market_trades" in wanted
         self._tokens = tokens_of(settings.api_key, settings.api_secret)
-        self._candles = CandleBook()
-        self._next_sequence: int | None = None
+        self._candles = CandleBook(parse.CANDLE_S)
+        self._frames = FrameCount()
 
     def opened(self) -> list[str]:
-        self._next_sequence = None
+        self._frames.forget()
         self._candles.forget()
         # Without heartbeats the venue closes the channels of quiet products after a minute.
         return [self._request("subscribe", "heartbeats", None)]
@@ -69,9 +69,7 @@ class CoinbaseVenue(WebSocketVenue[CoinbaseRest]):
 
     def read(self, frame: bytes) -> list[Said]:
         read = parse.read(frame)
-        said: list[Said] = []
-        if read.sequence is not None:
-            self._count(read.sequence, said)
+        said: list[Said] = [] if read.sequence is None else [*self._frames.lost(read.sequence)]
         # A venue time far from ours would finalize running candles and outrank every later correction of them.
         at_us = read.at_us if read.at_us is None or abs(read.at_us - now_us()) < BELIEVED_US else None
         for one in read.said:
@@ -85,15 +83,6 @@ class CoinbaseVenue(WebSocketVenue[CoinbaseRest]):
         if at_us is not None:
             said += self._candles.settled(at_us)
         return said
-
-    def _count(self, sequence: int, said: list[Said]) -> None:
-        """Append `FramesLost` for a jump in the sequence; an implausibly large jump is ignored."""
-        expected = self._next_sequence
-        if expected is not None and sequence - expected > BELIEVED_FRAMES:
-            return
-        if expected is not None and sequence > expected:
-            said.append(FramesLost(sequence - expected))
-        self._next_sequence = max(sequence + 1, expected or 0)
 
     def _without_key(self, notice: VenueNotice) -> VenueNotice:
         self._tokens = None

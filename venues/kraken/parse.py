@@ -34,8 +34,8 @@ from typing import Any
 
 from pipeline.core.errors import BadData, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.products import TakerSide
-from pipeline.core.times import iso_to_us, seconds_to_us
-from schemas.records import Quote, TradeRow
+from pipeline.core.times import seconds_to_us
+from schemas.records import TradeRow
 from venues.events import (
     MAX_DETAIL,
     READING,
@@ -44,18 +44,16 @@ from venues.events import (
     Said,
     SubscriptionRefused,
     TickerFrame,
-    TradeFrame,
     VenueNotice,
     VenueTime,
-    decimal_text,
     explained,
     parse_frame,
     parse_json,
-    sane_time,
     whole_number,
 )
 from venues.kraken.symbols import product_of
 from venues.rest.page import Page, read_page
+from venues.rows import iso_time, quote_with_statistics, trade_frames, trade_row
 
 _SIDES: dict[Any, TakerSide] = {"buy": "buy", "sell": "sell", "b": "buy", "s": "sell"}
 _NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
@@ -83,50 +81,28 @@ def read(frame: bytes) -> list[Said]:
 
 def _trades(message: dict[str, Any]) -> list[Said]:
     """One `TradeFrame` per product of the message; a malformed element does not affect the others."""
-    by_product: dict[str, list[TradeRow]] = {}
     bad = BadElements()
-    for element in message["data"]:
-        try:
-            row = TradeRow(
-                trade_id=whole_number(element["trade_id"]),
-                timestamp_us=sane_time(iso_to_us(element["timestamp"])),
-                price=decimal_text(element["price"]),
-                quantity=decimal_text(element["qty"]),
-                taker_side=_SIDES.get(element["side"], "unknown"),
-            )
-            by_product.setdefault(product_of(element["symbol"]), []).append(row)
-        except READING as error:
-            bad.add(error, element)
-    snapshot = message.get("type") == "snapshot"
-    return [*(TradeFrame(product, rows, snapshot) for product, rows in by_product.items()), *bad.all()]
+    rows = bad.each(message["data"], _trade)
+    return trade_frames(rows, message.get("type") == "snapshot") + bad.all()
+
+
+def _trade(element: dict[str, Any]) -> tuple[str, TradeRow]:
+    taker = _SIDES.get(element["side"], "unknown")
+    row = trade_row(element["trade_id"], iso_time(element["timestamp"]), element["price"], element["qty"], taker)
+    return product_of(element["symbol"]), row
 
 
 def _tickers(message: dict[str, Any]) -> list[Said]:
-    said: list[Said] = []
     bad = BadElements()
-    snapshot = message.get("type") == "snapshot"
-    for element in message["data"]:
-        try:
-            bid, ask = decimal_text(element["bid"]), decimal_text(element["ask"])
-            bid_size, ask_size = decimal_text(element["bid_qty"]), decimal_text(element["ask_qty"])
-            product = product_of(element["symbol"])
-            quote = Quote(bid, ask, bid_size, ask_size, **bad.statistics(element, _TICKER_EXTRAS))
-            said.append(TickerFrame(product, _ticker_time(element, bad), quote, snapshot))
-        except READING as error:
-            bad.add(error, element)
-    return said + bad.all()
 
+    def ticker(element: dict[str, Any]) -> TickerFrame:
+        product = product_of(element["symbol"])
+        quote = quote_with_statistics(element, ("bid", "ask", "bid_qty", "ask_qty"), _TICKER_EXTRAS, bad)
+        # Bid and ask are kept if the time is absent or odd.
+        at_us = bad.tried(lambda one: iso_time(one["timestamp"]) if one.get("timestamp") else None, element)
+        return TickerFrame(product, at_us, quote, message.get("type") == "snapshot")
 
-def _ticker_time(element: dict[str, Any], bad: BadElements) -> int | None:
-    """None if the time is absent or invalid; bid and ask are kept without it."""
-    stamp = element.get("timestamp")
-    if not stamp:
-        return None
-    try:
-        return sane_time(iso_to_us(stamp))
-    except BadData as error:
-        bad.add(error, element)
-        return None
+    return [*bad.each(message["data"], ticker), *bad.all()]
 
 
 _TICKER_EXTRAS = (
@@ -142,7 +118,7 @@ _TICKER_EXTRAS = (
 def _reply(message: dict[str, Any]) -> list[Said]:
     said: list[Said] = []
     with suppress(KeyError, BadData):  # older servers do not send it
-        said.append(VenueTime(sane_time(iso_to_us(message["time_out"]))))
+        said.append(VenueTime(iso_time(message["time_out"])))
     result = message.get("result") or {}
     reason = str(message.get("error", "no reason given"))[:MAX_DETAIL]
     if message["method"] != "subscribe":
@@ -213,10 +189,4 @@ def rest_trades(body: bytes) -> tuple[Page, str]:
 
 def rest_row(row: list[Any]) -> TradeRow:
     """Parse one row of REST `Trades`."""
-    return TradeRow(
-        trade_id=whole_number(row[6]),
-        timestamp_us=seconds_to_us(str(row[2])),
-        price=decimal_text(row[0]),
-        quantity=decimal_text(row[1]),
-        taker_side=_SIDES.get(row[3], "unknown"),
-    )
+    return trade_row(row[6], seconds_to_us(str(row[2])), row[0], row[1], _SIDES.get(row[3], "unknown"))

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import BadData
-from pipeline.core.times import iso_to_us
 from venues.events import (
     MAX_DETAIL,
     READING,
@@ -27,10 +26,9 @@ from venues.events import (
     VenueTime,
     explained,
     parse_frame,
-    sane_time,
 )
 from venues.oanda.symbols import product_of
-from venues.rows import quote_of
+from venues.rows import iso_time, quote_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def read(line: bytes) -> list[Said] | Status:
         if "status" in message and "type" not in message:
             return _status(message)
         if message["type"] == "HEARTBEAT":
-            return [VenueTime(_time_us(message))]
+            return [VenueTime(iso_time(message["time"]))]
         return _price(message) if message["type"] == "PRICE" else []
     except READING as error:
         return [explained(error, line)]
@@ -70,8 +68,4 @@ def _price(message: dict[str, Any]) -> list[Said]:
         return []
     bid, ask = message["bids"][0], message["asks"][0]
     quote = quote_of(bid["price"], ask["price"], bid["liquidity"], ask["liquidity"])
-    return [TickerFrame(product_of(message["instrument"]), _time_us(message), quote)]
-
-
-def _time_us(message: dict[str, Any]) -> int:
-    return sane_time(iso_to_us(message["time"]))
+    return [TickerFrame(product_of(message["instrument"]), iso_time(message["time"]), quote)]

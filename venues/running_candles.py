@@ -1,5 +1,5 @@
-"""Decide which of Coinbase's five-minute candles are final: the venue pushes the running one every second and never
-marks it."""
+"""Decide which candles of a stream are final, for a venue that pushes the running one again and again and never marks
+it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import replace
 import msgspec
 
 from schemas.records import CandleRow
-from venues.coinbase.parse import CANDLE_S
 from venues.events import CandleFrame
 
-_LENGTH_US = CANDLE_S * 1_000_000
 # A candle may still be corrected shortly after its end, and where nobody trades no later one follows.
 SETTLED_US = 10_000_000
 
 
 class CandleBook:
-    """The running candle of each product on one connection."""
+    """The running candle of each product on one connection; all are `length_s` seconds long."""
 
-    def __init__(self) -> None:
+    def __init__(self, length_s: int) -> None:
+        self._length_s = length_s
         self._running: dict[str, CandleRow] = {}
 
     def forget(self) -> None:
@@ -43,8 +42,9 @@ class CandleBook:
 
     def settled(self, now_us: int) -> list[CandleFrame]:
         """Return as final the candles that ended by the venue's clock although no later one has followed."""
-        over = [p for p, row in self._running.items() if row.bucket_us + _LENGTH_US + SETTLED_US <= now_us]
-        return [CandleFrame(p, now_us, CANDLE_S, [_with_final(self._running.pop(p), True)]) for p in over]
+        begun_us = now_us - SETTLED_US - self._length_s * 1_000_000
+        over = [product for product, row in self._running.items() if row.bucket_us <= begun_us]
+        return [CandleFrame(one, now_us, self._length_s, [_with_final(self._running.pop(one), True)]) for one in over]
 
 
 def _with_final(row: CandleRow, final: bool) -> CandleRow:
