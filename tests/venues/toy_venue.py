@@ -28,13 +28,13 @@ from venues.events import (
     Said,
     TradeFrame,
     VenueTime,
-    decimal_text,
     explained,
     parse_frame,
     sane_time,
     whole_number,
 )
-from venues.products import distinct
+from venues.products import configured
+from venues.rows import trade_row
 
 
 class ToySettings(VenueSettings):
@@ -62,20 +62,15 @@ def read(frame: bytes) -> list[Said]:
 
 
 def _trades(elements: list[dict[str, Any]], product: str) -> list[Said]:
-    rows, bad = [], BadElements()
-    for element in elements:
-        try:
-            at_us = sane_time(whole_number(element["at"]))
-            price, size = decimal_text(element["price"]), decimal_text(element["size"])
-            rows.append(TradeRow(whole_number(element["n"]), at_us, price, size, element["taker"]))
-        except READING as error:
-            bad.add(error, element)
+    bad = BadElements()
+    rows = bad.each(elements, _row)
     said: list[Said] = [VenueTime(rows[-1].timestamp_us), TradeFrame(product, rows)] if rows else []
     return said + bad.all()
 
 
-def products_of(settings: ToySettings) -> tuple[str, ...]:
-    return distinct(settings.product_ids)
+def _row(element: dict[str, Any]) -> TradeRow:
+    at_us = sane_time(whole_number(element["at"]))
+    return trade_row(element["n"], at_us, element["price"], element["size"], element["taker"])
 
 
 class ToyVenue:
@@ -89,7 +84,7 @@ class ToyVenue:
     channels: tuple[str, ...] = ("trade",)
 
     def __init__(self, settings: ToySettings, state_dir: Path, stop: threading.Event) -> None:
-        self.url, self.products = settings.ws_url, products_of(settings)
+        self.url, self.products = settings.ws_url, configured(settings)
         self.spaces = {"trades": "trade"}
 
     def opened(self) -> list[str]:
@@ -113,7 +108,7 @@ ADAPTER = Adapter(
     title="Toy",
     proof=Proof.IDS,
     settings=ToySettings,
-    products=products_of,
+    products=configured,
     stream=ToyVenue,
     alive=lambda settings: settings.rest_url,
 )
