@@ -41,7 +41,7 @@ def quote_with_statistics(
 
 
 def by_product(rows: Iterable[tuple[str, R]]) -> dict[str, list[R]]:
-    """Return the rows of each product, in their order."""
+    """Return the rows of each product, in their order, from pairs of product and row."""
     found: dict[str, list[R]] = {}
     for product, row in rows:
         found.setdefault(product, []).append(row)
@@ -49,5 +49,5 @@ def by_product(rows: Iterable[tuple[str, R]]) -> dict[str, list[R]]:
 
 
 def trade_frames(rows: Iterable[tuple[str, TradeRow]], snapshot: bool) -> list[Said]:
-    """Return an event for each product, from products with one trade each."""
+    """Return an event for each product, from pairs of product and trade."""
     return [TradeFrame(product, its, snapshot) for product, its in by_product(rows).items()]
