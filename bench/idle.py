@@ -1,6 +1,7 @@
 """Idle: the processor time of every program, the broker and the database while the markets are quiet.
 
-Everything that runs by default, and the dashboard without anybody looking at it; a trade now and then, heartbeats.
+Everything that runs by default, and the dashboard without anybody looking at it; a trade now and then, heartbeats. No
+tickers: the simulated venues send some twenty a second, however few trades there are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def measure(ground: Ground, seconds: float = 60.0) -> Figures:
                     one.module,
                     *one.args,
                     program=one.name,
-                    DUKASCOPY_FROM="2 hours ago",
+                    DUKASCOPY_FROM="2_hours_ago",
+                    KRAKEN_TICKER="false",
+                    COINBASE_TICKER="false",
                     DASHBOARD_PORT="0",
                     **simulator.environment(),
                 )
