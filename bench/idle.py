@@ -12,7 +12,7 @@ from bench.environment import Figures, Ground, say
 from pipeline.core.programs import PROGRAMS
 from simulator.testing import running_simulator
 
-SETTLE_S = 30.0
+SETTLE_S = 60.0
 # Of the simulated markets' usual rates: a trade every half a minute.
 QUIET = 0.01
 # It restarts programs through supervisord, which does not run here, and asks each for its health every 15 s.
@@ -31,7 +31,7 @@ def measure(ground: Ground, seconds: float = 60.0) -> Figures:
                     program=one.name,
                     DUKASCOPY_FROM="2_hours_ago",
                     KRAKEN_TICKER="false",
-                    COINBASE_TICKER="false",
+                    COINBASE_CHANNELS="market_trades",
                     DASHBOARD_PORT="0",
                     **simulator.environment(),
                 )
