@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import sys
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +26,34 @@ FLOORS = (
     ("bench",),
     ("judge",),
 )
+NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = {
     ".".join(file.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): file
     for top in sorted({room.partition(".")[0] for room in FLOOR_OF})
     for file in sorted((PROJECT / top).rglob("*.py"))
 }
+
+
+def lines_of_code(file: Path) -> int:
+    """Return how many lines hold code: not those that are empty, a comment or a docstring."""
+    text = file.read_text()
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docs.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in NO_CODE:
+            code.update(range(token.start[0], token.end[0] + 1))
+    return len(code - docs)
 
 
 def room_of(module: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.floors import FLOOR_OF, MODULES, PROJECT, picture, upstairs
+from collections import Counter
+
+from tests.floors import FLOOR_OF, MODULES, PROJECT, lines_of_code, picture, upstairs
 
 LONGEST = 300
 
@@ -29,3 +31,13 @@ def test_a_module_has_one_idea() -> None:
     tests = {str(file.relative_to(PROJECT)): file for file in (PROJECT / "tests").rglob("*.py")}
     sizes = {module: len(file.read_text().splitlines()) for module, file in (MODULES | tests).items()}
     assert {module: size for module, size in sizes.items() if size > LONGEST} == {}
+
+
+def test_what_a_venue_needs_of_its_own_is_little() -> None:
+    """Prevents a venue that brings what others have too. Counted without comments, docstrings and formats."""
+    own: Counter[str] = Counter()
+    for file in (PROJECT / "venues").glob("*/*.py"):
+        if (file.parent / "adapter.py").exists():
+            own[file.parent.name] += lines_of_code(file)
+    assert len(own) >= 6
+    assert {venue: lines for venue, lines in own.items() if lines > LONGEST} == {}
