@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -175,7 +176,7 @@ class Child:
             raise RuntimeError(f"a process ended with {self.process.returncode}:\n{tail(self.log)}")
         try:
             self.metric("")
-        except OSError:
+        except (OSError, HTTPException):  # the second: the connection met itself, before there was a server
             return False
         return True
 
