@@ -23,8 +23,8 @@ BATCH_MESSAGES = 5_000
 # each byte of a hostile one may become 100 bytes of Python objects.
 MOST_BYTES = 32 << 20
 MOST_SMALL_BYTES = 4 << 20
-# How long one call waits for the first message of a batch; it returns as soon as there is one. With 20 ms an idle writer
-# took 1.2 to 1.9 % of a core.
+# How long one call waits for the first message of a batch; it returns as soon as there is one. With 20 ms an idle
+# writer took 1.2 to 1.9 % of a core.
 IDLE_MS = 200
 # How long messages that a sink holds back wait for the next ones.
 HOLD_S = 2.0
