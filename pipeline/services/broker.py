@@ -242,11 +242,12 @@ class Broker:
         }
 
     def ready(self) -> bool:
-        """Whether the broker has started. Not its health check, which makes it run a client of its own from then on."""
+        """Whether the broker has started and made its default namespace, which comes last. Not its health check, which
+        makes it run a client of its own from then on."""
         headers = {"Authorization": f"Bearer {self.token_file.read_text()}"}
+        asked = (f"{self.admin_url}/admin/v2/{path}" for path in ("brokers/ready", "namespaces/public/default"))
         try:
-            address = f"{self.admin_url}/admin/v2/brokers/ready"
-            return requests.get(address, timeout=10, headers=headers).status_code == 200
+            return all(requests.get(address, timeout=10, headers=headers).status_code == 200 for address in asked)
         except requests.RequestException:
             return False
 
