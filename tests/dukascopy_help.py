@@ -184,7 +184,7 @@ def states(url: str, product_id: str) -> dict[str, int]:
     return dict(rows(url, query, product_id))
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     """Wait for a condition; its value. Fails when it does not come true."""
     pause = threading.Event()
     for _ in range(int(seconds / 0.1)):

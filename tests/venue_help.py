@@ -23,7 +23,11 @@ from tests import hurried
 T = TypeVar("T")
 
 
-def until(what: str, look: Callable[[], T], seconds: float = 60.0) -> T:
+# A guard against waiting for ever, no measure: beside two busy cores a proof that takes seconds came after a minute.
+PATIENCE_S = 180.0
+
+
+def until(what: str, look: Callable[[], T], seconds: float = PATIENCE_S) -> T:
     """Wait for a condition and give what made it true."""
     end = time.monotonic() + seconds
     while not (found := look()):
@@ -49,7 +53,7 @@ class Running:
                     found.append(line)
         return found
 
-    def wait_for(self, event: str, seconds: float = 60.0, **fields: Any) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = PATIENCE_S, **fields: Any) -> dict[str, Any]:
         """The first log line of this event with these fields."""
 
         def look() -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from tests import hostile
 NAMES = tuple(hostile.BASE)
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 180) -> Any:
     """Wait for a condition; the time bound only ends a test that would hang."""
     end = time.monotonic() + timeout_s
     while not (value := condition()):
