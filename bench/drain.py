@@ -5,9 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import Any
-
-import psycopg
 
 from bench.environment import Child, Figures, Ground, cpu_per, say, until
 
@@ -59,9 +56,12 @@ def drain(ground: Ground, count: int, writers: int) -> tuple[Figures, Counter[st
         began, before, cpu = time.time(), stored(), ground.cpu_seconds()
         waits: Counter[str] = Counter()
         with place.connect() as conn:
-            until(
-                lambda: _looked(conn, waits) and stored() >= count, 600, "rows are missing", running[0].log, pause=0.1
-            )
+
+            def finished() -> bool:
+                waits.update(name for (name,) in conn.execute(_WAITS))
+                return stored() >= count
+
+            until(finished, 600, "rows are missing", running[0].log, pause=0.1)
         seconds = max(one.metric(_LAST) for one in running) - began
         peak, spent = max(one.peak_mb() for one in running), cpu_per("trade", count - before, cpu, ground.cpu_seconds())
     figures: Figures = {
@@ -72,12 +72,6 @@ def drain(ground: Ground, count: int, writers: int) -> tuple[Figures, Counter[st
         **spent,
     }
     return figures, waits
-
-
-def _looked(conn: psycopg.Connection[Any], waits: Counter[str]) -> bool:
-    """Count what the writers' sessions wait for at this moment."""
-    waits.update(name for (name,) in conn.execute(_WAITS))
-    return True
 
 
 def watch(children: dict[str, Child], minutes: float, stop: threading.Event) -> dict[str, list[float]]:

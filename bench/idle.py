@@ -15,7 +15,7 @@ from simulator.testing import running_simulator
 SETTLE_S = 60.0
 # Of the simulated markets' usual rates: a trade every half a minute.
 QUIET = 0.01
-# It restarts programs through supervisord, which does not run here, and asks each for its health every 15 s.
+# It restarts programs through supervisord, which does not run here.
 WITHOUT = ("watchdog",)
 
 

@@ -7,30 +7,16 @@ draws it. Every frame of the product counts, also one whose trades share an upda
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
+from bench.browser import chromium
 from bench.environment import Figures, Ground, cpu_per, say, until
 from bench.live import WARM_UP_S, frames_of, start
-from pipeline.core.errors import WrongUse
 from pipeline.services.processes import free_ports
 from simulator.testing import running_simulator
 
-# As root there is no sandbox; the rest keeps the browser from calling its maker.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 _WATCH = """
     window.drawn = [];
     new MutationObserver(() => {
@@ -41,30 +27,10 @@ _WATCH = """
 """
 
 
-@contextmanager
-def _browser() -> Iterator[Any]:
-    """Yield Playwright's `Browser`. Raises `WrongUse` where it or Chromium is not installed."""
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        found = ""
-    if not found:
-        raise WrongUse("`page` drives a browser: run scripts/setup --dev and scripts/install-chromium first.")
-    with sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=found, args=list(ARGUMENTS))
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
 def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0) -> Figures:
     """p50, p99 and the slowest, in ms, of every frame of the shown product after the warm-up."""
     with (
-        _browser() as browser,
+        chromium() as browser,
         running_simulator(load_frames_per_s=frames_per_s) as simulator,
         ground.tables() as place,
     ):

@@ -2,11 +2,9 @@
 -- widths made from the rows that differ from the stored ones. Hours and candles only where all of them is in the span.
 WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
     SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
-), widths AS (
-    SELECT width, time_bucket(width, %(from)s::timestamptz + width - INTERVAL '1 microsecond') AS lo,
-           time_bucket(width, %(to)s::timestamptz) AS hi
-    FROM (VALUES (INTERVAL '1 minute'), (INTERVAL '1 hour')) AS v (width)
-), keyed AS (
+),
+-- include: parts/whole_buckets
+, keyed AS (
     -- One number that sorts like (ts, seq), so that first() and last() can use it.
     SELECT *, extract(epoch FROM ts) * 1000000000000 + seq AS key
     FROM quotes WHERE instrument_id = %(instrument)s AND ts >= %(from)s AND ts < %(to)s

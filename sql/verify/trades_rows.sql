@@ -6,11 +6,9 @@
 -- looked at one by one. (A range for each of 2 M ids took twice as long, and 300 MB.)
 WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
     SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'trades'
-), widths AS (
-    SELECT width, time_bucket(width, %(from)s::timestamptz + width - INTERVAL '1 microsecond') AS lo,
-           time_bucket(width, %(to)s::timestamptz) AS hi
-    FROM (VALUES (INTERVAL '1 minute'), (INTERVAL '1 hour')) AS v (width)
-), every_minute AS MATERIALIZED (
+),
+-- include: parts/whole_buckets
+, every_minute AS MATERIALIZED (
     SELECT time_bucket(INTERVAL '1 minute', ts) AS bucket, first(price, trade_id) AS open, max(price) AS high,
            min(price) AS low, last(price, trade_id) AS close, sum(quantity) AS volume, sum(price * quantity) AS turnover,
            count(*) AS ticks, min(trade_id) AS first_id, max(trade_id) AS last_id,

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
+from bench.browser import chromium
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
 from pipeline.core.settings import PulsarSettings, load
 from tests.dashboard_help import Served, save
 from tests.messages import T0_US, trade
-
-# As root there is no sandbox; the rest keeps the browser from calling its maker.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture
@@ -47,14 +36,8 @@ def port(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    assert found, "no Chromium: run scripts/install-chromium"
-    with sync_playwright() as tool:
-        opened = tool.chromium.launch(executable_path=found, args=ARGUMENTS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

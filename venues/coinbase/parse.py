@@ -83,10 +83,8 @@ def read(frame: bytes) -> Message:
         channel = message.get("channel")
         if channel is None:
             return Message(None, None, _without_channel(message))
-        # The events do not depend on the envelope: what is odd in it is reported.
-        envelope = {key: value for key, value in message.items() if key != "events"}
-        sequence = bad.tried(lambda one: whole_number(one["sequence_num"]), envelope)
-        at_us = bad.tried(lambda one: iso_time(one["timestamp"]), envelope)
+        sequence = _of_envelope(message, "sequence_num", whole_number, bad)
+        at_us = _of_envelope(message, "timestamp", iso_time, bad)
         said: list[Said] = []
         reader = _CHANNELS.get(channel)
         if reader is None:
@@ -99,6 +97,15 @@ def read(frame: bytes) -> Message:
         return Message(sequence, at_us, said + bad.all())
     except READING as error:
         return Message(None, None, [explained(error, frame)])
+
+
+def _of_envelope(message: dict[str, Any], name: str, read_value: Callable[[Any], int], bad: BadElements) -> int | None:
+    """Parse a field of the envelope. The events do not depend on it: a bad one is reported and None returned."""
+    try:
+        return read_value(message[name])
+    except READING as error:
+        bad.add(error, {key: value for key, value in message.items() if key != "events"})
+        return None
 
 
 def _without_channel(message: dict[str, Any]) -> list[Said]:
