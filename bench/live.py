@@ -1,7 +1,7 @@
 """Live: the simulated exchanges send 1,000 frames a second; how long from receiving a frame until its rows are visible?
 
 Without triggers: `received_at_us` of each message is compared with the moment at which a reader of the tables first
-sees its trades. The reader polls the ledger every two milliseconds, so figures are at most that much too high.
+sees its trades. The reader polls the ledger every millisecond, so figures are at most that much too high.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simulator.testing import Simulator, running_simulator
 from venues.adapter import Proof
 from venues.registry import adapters
 
-POLL_S = 0.002
+POLL_S = 0.001
 WARM_UP_S = 5.0
 # Those that stream without an account; their ids are those of the tape.
 VENUES = tuple(name for name, one in adapters().items() if one.proof is Proof.IDS)

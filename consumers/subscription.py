@@ -42,8 +42,9 @@ GROWN = 4
 # Small messages are received in chunks of this size. Measured: one by one they cost 3.5 us each, in chunks 2.7.
 CHUNK = 100
 CHUNK_BYTES = 1 << 20
-# How long a single message waits for further ones.
-LINGER_MS = 4
+# How long a single message waits for further ones. Measured with 982 frames/s: with 4 ms p50 13.5 ms from received to
+# stored, with 1 ms 9.7, and no more processor time.
+LINGER_MS = 1
 # Consecutive failed calls after which the subscription is considered broken.
 BROKEN_AFTER = 5
 SMALL = 2_000  # bytes of a message

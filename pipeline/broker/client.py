@@ -130,12 +130,14 @@ class Bus:
         if whole:
             publisher = WholePublisher(connect, topic, _encoder(record_schema.encode), name, *shared)
         else:
-            # A live trade waits for its batch at most 2 ms.
+            # A live trade leaves when the client's thread comes to it, with what was sent meanwhile. Measured with bare
+            # clients: it is stored 2.3 ms earlier than with a delay of 2 ms. A backlog's entries become smaller for it,
+            # which costs the writer 0.5 us a trade (drain of 20 topics 199 to 228 k/s, with 1 ms 244 to 260).
             once = partial(
                 connect,
                 name,
                 batching_enabled=True,
-                batching_max_publish_delay_ms=2,
+                batching_max_publish_delay_ms=0,
                 batching_max_messages=MOST_IN_ENTRY,
             )
             publisher = Publisher(once, topic, _encoder(record_schema.encode), *shared)

@@ -137,6 +137,10 @@ class Broker:
             # Default: the first message of a topic waits a second for a consumer. It avoids duplicate deliveries after
             # a change of consumers, which our ledger makes harmless.
             "activeConsumerFailoverDelayTimeMillis": "0",
+            # Default: a reader that waits at a topic's end is served 10 ms after the next message came. Measured with
+            # bare clients, 1,000 messages/s: from sent to stored p50 9.4 and p99 15 ms, with 0 it is 4.4 and 6.4 ms,
+            # and no more processor time.
+            "managedLedgerNewEntriesCheckDelayInMillis": "0",
             # Policies of single topics are kept in system topics, for which the broker runs a client of its own, and
             # that has a timer that ticks every millisecond. Policies of namespaces, which we use, need neither.
             "systemTopicEnabled": "false",
