@@ -25,7 +25,7 @@ from pipeline.core.settings import PROJECT, PulsarSettings
 from pipeline.core.settings import load as load_settings
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
-from producers.dukascopy.feeds.limiter import FAST, START_RATE, AdaptiveLimit
+from producers.dukascopy.feeds.limiter import AdaptiveLimit
 from simulator.venues.dukascopy.answers import ticks_json
 from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 
@@ -45,7 +45,7 @@ def writer(environment: Mapping[str, str]) -> Iterator[None]:
     about that program (`tests/judge` runs it), and its start costs a second. Who loads beside it may ask ten times a
     second at once, unless the test has set another rate."""
     for feed in ("bi5", "json"):
-        if AdaptiveLimit(Path(environment["STATE_DIR"]), f"dukascopy-{feed}", 1000.0, 0.0).rate <= START_RATE:
+        if AdaptiveLimit(Path(environment["STATE_DIR"]), f"dukascopy-{feed}", 1000.0, 0.0).rate <= 1.0:
             warm(environment, feed, 10)
     stop = threading.Event()
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +161,7 @@ def made_hours(symbol: str, code: str, hours: Iterable[int], factor: int = 100_0
 def warm(environment: Mapping[str, str], feed: str, rate: float) -> None:
     """Bring the adaptive limit to this rate, as many good answers would: a test should not wait for that."""
     limit = AdaptiveLimit(Path(environment["STATE_DIR"]), f"dukascopy-{feed}", max_rate=rate, pause_s=0.0)
-    for _ in range(int((rate - START_RATE) / FAST) + 1):
+    while limit.rate < rate:
         limit.succeeded()
 
 

@@ -72,6 +72,8 @@ def enter_demo() -> None:
         **{f"{name.upper()}_PRODUCT_IDS": one.demo_products for name, one in venue_sections().items()},
         "DUKASCOPY_FEED": "bi5",
         "DUKASCOPY_CACHE": "false",
+        "DUKASCOPY_START_RATE": "100",  # the simulator needs no consideration
+        "DUKASCOPY_MAX_RATE": "100",
         "ARCHIVE_POLL_SECONDS": "5",
     }
     for name in list(os.environ):

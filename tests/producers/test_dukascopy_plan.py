@@ -165,6 +165,15 @@ def test_a_damaged_cache_file_counts_as_not_there(tmp_path: Path) -> None:
     assert Cache(None).get("bi5", "A/b") is None
 
 
+def test_the_first_request_goes_at_the_rate_that_is_set(tmp_path: Path) -> None:
+    """A vendor of one's own asked once a second; a vendor asked faster than its upper limit, or than it learned."""
+    own = AdaptiveLimit(tmp_path, "own", max_rate=100.0, pause_s=0.0, start_rate=50.0)
+    assert own.rate == 50.0
+    own.failed(own.wait(threading.Event()))
+    assert AdaptiveLimit(tmp_path, "own", max_rate=100.0, pause_s=0.0, start_rate=50.0).rate == pytest.approx(35.0)
+    assert AdaptiveLimit(tmp_path, "slow", max_rate=5.0, pause_s=0.0, start_rate=50.0).rate == 5.0
+
+
 def test_the_rate_falls_by_a_factor_once_per_event_and_is_shared(tmp_path: Path) -> None:
     """Four refused requests under way at once that bring the rate down four times; processes that do not share it."""
     limit = AdaptiveLimit(tmp_path, "x", max_rate=10.0, pause_s=0.0)

@@ -23,6 +23,7 @@ class DukascopySettings(Section):
     json_url: t.HttpUrl = "https://jetta.dukascopy.com/v1"
     instruments_file: Path | None = Field(None, description="Adds to or overrides the built-in instruments.")
     poll_seconds: t.Seconds = Field(600, gt=0, description="Seconds between two checks for new hours with --follow.")
+    start_rate: t.Rate = Field(1.0, description="Rate of the first requests, per second; it adapts from there.")
     max_rate: t.Rate = Field(10.0, description="Upper limit of the adaptive request rate, per second.")
     connections: int = Field(4, ge=1, le=16)
     empty_confirm_seconds: t.Seconds = Field(

@@ -146,7 +146,13 @@ def open_feed(
     cache = Cache(state_dir / "dukascopy" if settings.cache and use_cache else None)
 
     def web(feed: str, url: str) -> Web:
-        limit = AdaptiveLimit(state_dir, f"dukascopy-{feed}", settings.max_rate, settings.retry_seconds)
+        limit = AdaptiveLimit(
+            state_dir,
+            f"dukascopy-{feed}",
+            settings.max_rate,
+            settings.retry_seconds,
+            start_rate=settings.start_rate,
+        )
         return Web(feed, url, limit, stop, clock)
 
     if name in ("auto", "json", "bi5"):

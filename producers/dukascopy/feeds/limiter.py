@@ -18,7 +18,6 @@ from pipeline.core import metrics
 from pipeline.core.stopping import Stopped
 from venues.rest.shared_numbers import SharedNumbers
 
-START_RATE = 1.0
 LEAST_RATE = 0.05
 FAST = 0.05  # increase in requests per second with each good answer: from 1 to 10 in three quarters of a minute
 NEAR = 0.85  # share of the refused rate above which ...
@@ -33,7 +32,7 @@ _BELIEVABLE_S = 1200.0
 class _State:
     free: float = 0.0  # when the next request may start
     held: float = 0.0  # no request before this time
-    rate: float = START_RATE
+    rate: float = 0.0  # none yet
     ceiling: float = 0.0  # the last refused rate; 0: none yet
     cut_at: float = 0.0
 
@@ -41,8 +40,8 @@ class _State:
 class AdaptiveLimit:
     """One rate, stored under `name` in `folder`. Thread-safe. Times are CLOCK_MONOTONIC, shared by all processes."""
 
-    def __init__(self, folder: Path, name: str, max_rate: float, pause_s: float) -> None:
-        self.name, self._max_rate, self._pause_s = name, max_rate, pause_s
+    def __init__(self, folder: Path, name: str, max_rate: float, pause_s: float, *, start_rate: float = 1.0) -> None:
+        self.name, self._start_rate, self._max_rate, self._pause_s = name, start_rate, max_rate, pause_s
         self._shared = SharedNumbers(folder, f"adaptive-limit.{name}", len(fields(_State)))
         self._failures = 0
 
@@ -96,7 +95,7 @@ class AdaptiveLimit:
             state = _State(*kept)
             now = time.monotonic()
             if not (max(state.free, state.held) <= now + _BELIEVABLE_S and state.cut_at <= now and state.rate > 0):
-                state = _State()
+                state = _State(rate=self._start_rate)
             state.rate = min(max(state.rate, LEAST_RATE), self._max_rate)
             yield state
             kept[:] = astuple(state)
