@@ -113,4 +113,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
 
 
 if __name__ == "__main__":
-    {"publish": lambda tenant, rate: publish(tenant, float(rate)), "store": store}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "publish":
+        publish(sys.argv[2], float(sys.argv[3]))
+    else:
+        store(sys.argv[2])

@@ -1,8 +1,8 @@
 """The archive's files in S3-compatible object storage.
 
 An interrupted upload leaves an object unknown to the catalog, which is swept, or invisible parts, for which the bucket
-should have a rule that aborts incomplete multipart uploads. Tested against an S3 emulator on loopback (moto); not tried
-with a cloud account.
+should have a rule that aborts incomplete multipart uploads. Tested against an S3 emulator (moto) and a real S3 server
+(versitygw) on loopback; not tried with a cloud account.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A program on loopback that imitates S3."""
+"""An S3 server on loopback: moto, which imitates one, or with S3_SERVER=/path/to/versitygw a real one, which keeps
+objects as files (`go install github.com/versity/versitygw/cmd/versitygw@latest`)."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,13 @@ def object_storage(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The settings of a bucket of its own."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "moto.log").open("w") as log:
+    if real := os.environ.get("S3_SERVER"):
+        buckets = tmp_path / "buckets"
+        buckets.mkdir()
+        listen = ["--port", f"127.0.0.1:{port}", "--access", "key", "--secret", "secret"]
+        command = [real, *listen, "posix", str(buckets)]
+    log_file = tmp_path / "s3.log"
+    with log_file.open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env={**UNMEASURED, "PATH": ""})
     try:
         files = fs.S3FileSystem(
@@ -32,7 +40,7 @@ def object_storage(tmp_path: Path) -> Iterator[dict[str, str]]:
         )
 
         def made() -> bool:
-            assert server.poll() is None, (tmp_path / "moto.log").read_text()
+            assert server.poll() is None, log_file.read_text()
             try:
                 files.create_dir("ticks")
             except OSError:
