@@ -163,6 +163,8 @@ class PreparedTrades:
 
     def _ranges(self, ids: dict[tuple[str, str], int]) -> list[Array]:
         """Return the ids of the batch as ranges, for sql/trades_lock.sql."""
+        if self._encoded and ids == self._ids:
+            return [self._encoded.values[name] for name in ("run_of", "run_low", "run_high")]
         key, trade_id = self._key[self._fresh], self._trades.trade_id[self._fresh]
         none = np.zeros(0, dtype=np.int64)
         first, last = groups(np.diff(key) != 0, np.diff(trade_id) != 1) if len(key) else (none, none)

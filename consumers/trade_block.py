@@ -95,19 +95,24 @@ class TradeBlock:
     @classmethod
     def of_records(cls, records: Sequence[TradesMessage]) -> Self:
         """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
-        names = [(record.venue, record.product_id, record.asset_class) for record in records]
+        place: dict[Names, int] = {}
+        name = [place.setdefault((one.venue, one.product_id, one.asset_class), len(place)) for one in records]
         return cls(
             TradeList.of_rows([row for record in records for row in record.trades]),
             np.array([len(record.trades) for record in records]),
-            names,
-            np.arange(len(records)),
+            list(place),
+            np.array(name, dtype=np.int64),
             np.array([_ORIGIN[record.origin] for record in records]),
             np.array([record.received_at_us for record in records]),
         )
 
     @classmethod
-    def of_parts(cls, parts: Sequence[MessageSlice]) -> Self:
+    def of_parts(cls, parts: Sequence[MessageSlice]) -> TradeBlock:
         """Gather the parts of a batch. Those that follow each other in one block are handled at once."""
+        if parts:
+            usual: MessageTrades = parts[0].record
+            if usual.block._is(parts):
+                return usual.block
         groups: list[tuple[TradeBlock, list[int], list[int], list[int]]] = []
         block: TradeBlock | None = None
         for part in parts:
@@ -135,6 +140,18 @@ class TradeBlock:
             columns = [(np.zeros(0, dtype=np.int64),) * 4]
         count, name, origin, received_us = map(np.concatenate, zip(*columns, strict=True))
         return cls(TradeList.joined(taken), count, list(place), name, origin, received_us)
+
+    def _is(self, parts: Sequence[MessageSlice]) -> bool:
+        """Whether these are all messages of this block, in order and undivided, and no name is twice in `names`: a
+        header of bytes can be written in more than one way."""
+        return (
+            len(parts) == len(self.count)
+            and len(set(self.names)) == len(self.names)
+            and all(
+                part.record.block is self and part.record.number == number and not part.first and part.end >= count
+                for number, (part, count) in enumerate(zip(parts, self.count.tolist(), strict=True))
+            )
+        )
 
 
 class MessageTrades(Struct, gc=False):

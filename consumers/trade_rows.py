@@ -82,11 +82,15 @@ class _Exact:
 
     def sums(self, first: Ints) -> Scaled:
         """Return the sum of each group; `first` is where they start."""
+        if len(first) == len(self.units):
+            return self.scaled()
         units = self.units if int(self.units.max()) * len(self.units) < _MOST_INT64 else self.units.astype(object)
         return Scaled(np.add.reduceat(units, first), self.scale, np.maximum.reduceat(self.decimals, first))
 
     def extremes(self, which: np.ufunc, first: Ints, lengths: Ints) -> Scaled:
         """Return the highest or lowest value of each group, with the decimals it was written with."""
+        if len(first) == len(self.units):
+            return self.scaled()
         found = which.reduceat(self.units, first)
         decimals = np.where(self.units == np.repeat(found, lengths), self.decimals, 0)
         return Scaled(found, self.scale, np.maximum.reduceat(decimals, first))
