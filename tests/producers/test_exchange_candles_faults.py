@@ -190,7 +190,8 @@ def test_a_symbol_that_fails_does_not_stop_the_others(program: Candles) -> None:
 
 def test_health_answers_before_there_is_a_broker(program: Candles, tmp_path: Path) -> None:
     """Prevents the watchdog from killing a program that waits for its services, every two minutes."""
-    program.env |= {"PULSAR_URL": f"pulsar://127.0.0.1:{free_ports(1)[0]}"}
+    port, admin_port = free_ports(2)
+    program.env |= {"PULSAR_URL": f"pulsar://127.0.0.1:{port}", "PULSAR_ADMIN_URL": f"http://127.0.0.1:{admin_port}"}
     output = tmp_path / "follow.out"
     with output.open("w") as out:
         follower = subprocess.Popen(program.command("--follow"), env=program.env, stdout=out, stderr=out)
