@@ -48,11 +48,12 @@ def dry_run(
         calls, quotes = calls + asked, quotes + expected
         size += expected * BYTES[feed.name] * (asked / max(1, len(plan.ask) + len(plan.running)))
         click.echo(_line(instrument, span, plan, here, asked))
-    slowest, fastest = _duration(calls / settings.start_rate), _duration(calls / settings.max_rate)
+    start_rate = min(settings.start_rate, settings.max_rate)
+    slowest, fastest = _duration(calls / start_rate), _duration(calls / settings.max_rate)
     click.echo(
         f"in total: {calls:,.0f} calls, about {quotes / 1e6:,.1f} M quotes, {size / 1e6:,.0f} MB to download; "
         + (
-            f"{fastest} at {settings.max_rate:g} calls per second, {slowest} at {settings.start_rate:g}."
+            f"{fastest} at {settings.max_rate:g} calls per second, {slowest} at {start_rate:g}."
             if calls
             else "no requests needed."
         )
