@@ -39,13 +39,8 @@ def simulator() -> Iterator[Simulator]:
 
 def letters(program: Candles) -> list[dict[str, Any]]:
     """Dead letters of this program, by its own tool."""
-    listed = subprocess.run(
-        [program._python, "-m", "consumers.dead_letters", "list", "--json"],
-        env=program.env,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    command = [program._python, "-m", "consumers.dead_letters", "list", "--json"]
+    listed = subprocess.run(command, env=program.env, capture_output=True, text=True, timeout=100)
     lines = [json.loads(line) for line in listed.stdout.splitlines() if line.startswith("{")]
     return [line for line in lines if line["id"].startswith("exchange-candles/")]
 
@@ -190,8 +185,8 @@ def test_a_symbol_that_fails_does_not_stop_the_others(program: Candles) -> None:
 
 def test_health_answers_before_there_is_a_broker(program: Candles, tmp_path: Path) -> None:
     """Prevents the watchdog from killing a program that waits for its services, every two minutes."""
-    port, admin_port = free_ports(2)
-    program.env |= {"PULSAR_URL": f"pulsar://127.0.0.1:{port}", "PULSAR_ADMIN_URL": f"http://127.0.0.1:{admin_port}"}
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    program.env |= {"PULSAR_URL": f"pulsar://{nobody}", "PULSAR_ADMIN_URL": f"http://{nobody}"}
     output = tmp_path / "follow.out"
     with output.open("w") as out:
         follower = subprocess.Popen(program.command("--follow"), env=program.env, stdout=out, stderr=out)
@@ -199,9 +194,9 @@ def test_health_answers_before_there_is_a_broker(program: Candles, tmp_path: Pat
         while "health_port" not in output.read_text():
             assert follower.poll() is None, output.read_text()
             time.sleep(0.1)
-        lines = [json.loads(line) for line in output.read_text().splitlines() if "health_port" in line]
+        (line,) = (json.loads(line) for line in output.read_text().splitlines() if "health_port" in line)
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(f"http://127.0.0.1:{lines[0]['health_port']}/health")
+            urllib.request.urlopen(f"http://127.0.0.1:{line['health_port']}/health")
         assert caught.value.code == 503
         assert json.load(caught.value)["why"] == ["waiting for the broker"]
     finally:
