@@ -12,11 +12,11 @@ import os
 import sys
 import time
 
-import numpy as np
 import psycopg
 import pulsar
 
-from bench.environment import Figures, Ground, cpu_per, say, until
+from bench.environment import Figures, Ground, cpu_per, delays_of, until
+from bench.live import WARM_UP_S
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import MOST_IN_ENTRY, new_client
 from pipeline.core.runtime import Stop
@@ -25,7 +25,6 @@ from pipeline.core.settings import PulsarSettings, load
 PRODUCTS = 10
 TICK_S = 0.01  # the simulator sends what is due this often
 FRAME_BYTES = 200  # what a message of Kraken's trades has with one or two trades
-WARM_UP_S = 5.0
 
 
 def publish(tenant: str, frames_per_s: float) -> None:
@@ -97,19 +96,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         writer.stop()
         found = json.loads(writer.log.read_text().splitlines()[-1])
     delays = [delay for sent, delay in found if began <= sent < ended]
-    spread = np.percentile(delays, [50, 99, 99.9, 100])
-    say(
-        f"bare: {len(delays) / seconds:,.0f} frames/s,"
-        f" p50 {spread[0]:.1f}, p99 {spread[1]:.1f}, p99.9 {spread[2]:.1f} ms"
-    )
-    return {
-        "frames_per_s": len(delays) / seconds,
-        "p50_ms": float(spread[0]),
-        "p99_ms": float(spread[1]),
-        "p999_ms": float(spread[2]),
-        "max_ms": float(spread[3]),
-        **cpu_per("frame", len(delays), before, after),
-    }
+    return delays_of("bare", delays, seconds) | cpu_per("frame", len(delays), before, after)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import pulsar
 
 from bench.drain import watch
-from bench.environment import Child, Figures, Ground, Place, cpu_per, say, until
+from bench.environment import Child, Figures, Ground, Place, cpu_per, delays_of, say, until
 from schemas.records import TradesMessage, decode_as
 from simulator.testing import Simulator, running_simulator
 from venues.adapter import Proof
@@ -113,19 +113,7 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         if len(at) and at.max() >= len(one.ids):
             raise RuntimeError(f"trades of {name} were not stored")
         delays += [(one.at_us[i] - f[0]) / 1000 for i, f in zip(at, chosen, strict=True)]
-    spread = np.percentile(delays, [50, 99, 99.9, 100])
-    say(
-        f"live: {len(delays) / seconds:,.0f} frames/s,"
-        f" p50 {spread[0]:.1f}, p99 {spread[1]:.1f}, p99.9 {spread[2]:.1f} ms"
-    )
-    return {
-        "frames_per_s": len(delays) / seconds,
-        "p50_ms": float(spread[0]),
-        "p99_ms": float(spread[1]),
-        "p999_ms": float(spread[2]),
-        "max_ms": float(spread[3]),
-        **cpu_per("frame", len(delays), before, after),
-    }
+    return delays_of("live", delays, seconds) | cpu_per("frame", len(delays), before, after)
 
 
 def soak(ground: Ground, minutes: float = 60.0, frames_per_s: float = 500.0) -> Figures:
