@@ -96,7 +96,9 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         writer.stop()
         found = json.loads(writer.log.read_text().splitlines()[-1])
     delays = [delay for sent, delay in found if began <= sent < ended]
-    return delays_of("bare", delays, seconds) | cpu_per("frame", len(delays), before, after)
+    rate, p50, p99, p999, most = delays_of("bare", delays, seconds)
+    cpu = cpu_per("frame", len(delays), before, after)
+    return {"frames_per_s": rate, "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": most, **cpu}
 
 
 if __name__ == "__main__":

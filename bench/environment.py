@@ -85,12 +85,12 @@ def cpu_per(unit: str, count: float, before: dict[str, float], after: dict[str, 
     return {f"{name}_us_per_{unit}": (after[name] - before[name]) / count * 1e6 for name in before}
 
 
-def delays_of(part: str, delays_ms: Sequence[float], seconds: float) -> Figures:
+def delays_of(part: str, delays_ms: Sequence[float], seconds: float) -> tuple[float, float, float, float, float]:
     """Return and print the rate of frames, and their delay: p50, p99, p99.9 and the slowest, in ms."""
     rate = len(delays_ms) / seconds
     p50, p99, p999, most = map(float, np.percentile(delays_ms, [50, 99, 99.9, 100]))
     say(f"{part}: {rate:,.0f} frames/s, p50 {p50:.1f}, p99 {p99:.1f}, p99.9 {p999:.1f} ms")
-    return {"frames_per_s": rate, "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": most}
+    return rate, p50, p99, p999, most
 
 
 @dataclass

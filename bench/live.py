@@ -113,7 +113,9 @@ def measure(ground: Ground, seconds: float = 60.0, frames_per_s: float = 1000.0)
         if len(at) and at.max() >= len(one.ids):
             raise RuntimeError(f"trades of {name} were not stored")
         delays += [(one.at_us[i] - f[0]) / 1000 for i, f in zip(at, chosen, strict=True)]
-    return delays_of("live", delays, seconds) | cpu_per("frame", len(delays), before, after)
+    rate, p50, p99, p999, most = delays_of("live", delays, seconds)
+    cpu = cpu_per("frame", len(delays), before, after)
+    return {"frames_per_s": rate, "p50_ms": p50, "p99_ms": p99, "p999_ms": p999, "max_ms": most, **cpu}
 
 
 def soak(ground: Ground, minutes: float = 60.0, frames_per_s: float = 500.0) -> Figures:
