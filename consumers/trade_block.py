@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Self
 
 import numpy as np
@@ -44,7 +45,6 @@ class TradeList:
 
     @classmethod
     def of_rows(cls, rows: Sequence[TradeRow]) -> Self:
-        """Raises `OverflowError` for a number beyond int64."""
         return cls(
             np.fromiter((row.trade_id for row in rows), np.int64, len(rows)),
             np.fromiter((row.timestamp_us for row in rows), np.int64, len(rows)),
@@ -94,12 +94,12 @@ class TradeBlock:
 
     @classmethod
     def of_records(cls, records: Sequence[TradesMessage]) -> Self:
-        """From messages that were decoded one by one. Raises `OverflowError` for a number beyond int64."""
+        """From messages that were decoded one by one."""
         place: dict[Names, int] = {}
-        name = [place.setdefault((one.venue, one.product_id, one.asset_class), len(place)) for one in records]
+        name = [place.setdefault(one.names, len(place)) for one in records]
         return cls(
             TradeList.of_rows([row for record in records for row in record.trades]),
-            np.array([len(record.trades) for record in records]),
+            np.array([one.count for one in records]),
             list(place),
             np.array(name, dtype=np.int64),
             np.array([_ORIGIN[record.origin] for record in records]),
@@ -109,19 +109,19 @@ class TradeBlock:
     @classmethod
     def of_parts(cls, parts: Sequence[MessageSlice]) -> TradeBlock:
         """Gather the parts of a batch. Those that follow each other in one block are handled at once."""
-        if parts:
-            usual: MessageTrades = parts[0].record
-            if usual.block._is(parts):
-                return usual.block
+        records = [part.record for part in parts if isinstance(part.record, TradesMessage)]
+        fresh = map(MessageTrades, repeat(cls.of_records(records)), range(len(records)))
+        contents = [next(fresh) if isinstance(part.record, TradesMessage) else part.record for part in parts]
+        if contents and contents[0].block._is(contents, parts):
+            return contents[0].block
         groups: list[tuple[TradeBlock, list[int], list[int], list[int]]] = []
         block: TradeBlock | None = None
-        for part in parts:
-            record: MessageTrades = part.record
-            if record.block is not block:
-                block = record.block
+        for part, content in zip(parts, contents, strict=True):
+            if content.block is not block:
+                block = content.block
                 numbers, first, end = [], [], []  # type: list[int], list[int], list[int]
                 groups.append((block, numbers, first, end))
-            numbers.append(record.number)
+            numbers.append(content.number)
             first.append(part.first)
             end.append(part.end)
         place: dict[Names, int] = {}
@@ -141,22 +141,22 @@ class TradeBlock:
         count, name, origin, received_us = map(np.concatenate, zip(*columns, strict=True))
         return cls(TradeList.joined(taken), count, list(place), name, origin, received_us)
 
-    def _is(self, parts: Sequence[MessageSlice]) -> bool:
+    def _is(self, contents: Sequence[MessageTrades], parts: Sequence[MessageSlice]) -> bool:
         """Whether these are all messages of this block, in order and undivided, and no name is twice in `names`: a
         header of bytes can be written in more than one way."""
         return (
             len(parts) == len(self.count)
             and len(set(self.names)) == len(self.names)
             and all(
-                part.record.block is self and part.record.number == number and not part.first and part.end >= count
-                for number, (part, count) in enumerate(zip(parts, self.count.tolist(), strict=True))
+                content.block is self and content.number == number and not part.first and part.end >= count
+                for number, (content, part, count) in enumerate(zip(contents, parts, self.count.tolist(), strict=True))
             )
         )
 
 
 class MessageTrades(Struct, gc=False):
-    """The content of a trades message: what `block` says of its message `number`, and claims about ids. Claims are
-    rows, too, numbered after the trades."""
+    """The content of a plain trades message, without claims about ids: what `block` says of its message `number`.
+    Others are a `TradesMessage`."""
 
     block: TradeBlock
     number: int

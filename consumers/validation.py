@@ -20,7 +20,8 @@ from pipeline.core.times import OLDEST_US
 from pipeline.database.copy import FRACTION_DIGITS, Ints, Split
 from schemas.trade_columns import PlainDecimals
 
-_PLAIN = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
+PLAIN_DECIMAL = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
+"""What can be stored as it is written."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?([eE][+-]?\d{1,4})?|NaN|Infinity)", re.ASCII)  # Decimal itself takes more
 _ZEROS = "0" * FRACTION_DIGITS
 _TOO_LONG = "more than 16 digits before or 18 after the point"
@@ -67,14 +68,11 @@ class Decimals:
         """Parse texts in any notation."""
         problem: dict[int, str] = {}
         whole, fraction, decimals = [], [], []
-        match = _PLAIN.fullmatch
         for i, text in enumerate(texts):
-            found = match(text)
-            if found is None:
-                plain = _plain(text)
-                if plain is None or (found := match(plain)) is None:
-                    problem[i] = _problem(text)
-            a, b = found.groups("") if found else ("0", "")
+            try:
+                a, _, b = plain_digits(text).partition(".")
+            except ValueError as error:
+                a, b, problem[i] = "0", "", str(error)
             whole.append(int(a))
             fraction.append(int((b + _ZEROS)[:FRACTION_DIGITS]) if b else 0)
             decimals.append(len(b))
@@ -121,6 +119,16 @@ class Decimals:
     def column(self, chosen: npt.NDArray[Any]) -> Split:
         """Return the chosen values as a `numeric` column."""
         return Split(self.whole[chosen], self.fraction[chosen], self.decimals[chosen])
+
+
+def plain_digits(text: str) -> str:
+    """Return a decimal as it is stored: digits and at most one point. Raises `ValueError` with its error."""
+    if PLAIN_DECIMAL.fullmatch(text):
+        return text
+    plain = _plain(text)
+    if plain is None or not PLAIN_DECIMAL.fullmatch(plain):
+        raise ValueError(_problem(text))
+    return plain
 
 
 def _plain(text: str) -> str | None:

@@ -6,51 +6,14 @@ WITH minutes AS MATERIALIZED (
         %(close)s::numeric[], %(volume)s::numeric[], %(turnover)s::numeric[], %(ticks)s::bigint[], %(first_id)s::bigint[],
         %(last_id)s::bigint[]
     ) AS m (instrument_id, bucket, open, high, low, close, volume, turnover, ticks, first_id, last_id)
-), merged_minutes AS (
-    INSERT INTO trade_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
-    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
-        -- include: parts/merge_trade_candle
-), merged_hours AS (
-    INSERT INTO trade_candle_1h AS c
-    SELECT instrument_id, time_bucket('1 hour', bucket), first(open, first_id), max(high), min(low), last(close, last_id),
-           sum(volume), sum(turnover), sum(ticks), min(first_id), max(last_id)
-    FROM minutes GROUP BY 1, 2 ORDER BY 1, 2
-    ON CONFLICT (instrument_id, bucket) DO UPDATE SET
-        -- include: parts/merge_trade_candle
-), covered AS (
-    UPDATE trade_coverage c SET
-        ids = c.ids + f.ids, rows = c.rows + f.rows, last_ts = greatest(c.last_ts, f.last_ts), updated_at = now(),
-        live_from = coalesce(c.live_from, f.live_from)
-    FROM (
-        SELECT instrument_id, range_agg(int8range(low, high)) AS ids, sum(high - low) AS rows, max(last_ts) AS last_ts,
-               nullif(min(live_from), 9223372036854775807) AS live_from, min(low) AS low, max(high) AS high
-        FROM unnest(%(run_of)s::integer[], %(run_low)s::bigint[], %(run_high)s::bigint[], %(run_last_ts)s::timestamptz[],
-                    %(run_live_from)s::bigint[]) AS run (instrument_id, low, high, last_ts, live_from)
-        GROUP BY 1
-    ) f
-    WHERE c.instrument_id = f.instrument_id
-    RETURNING c.instrument_id, c.ids, f.low, f.high
-), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
-    UPDATE archive_spans SET changes = changes + 1
-    WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM (SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM minutes) d
-        CROSS JOIN LATERAL (
-            SELECT a.ctid, a.from_ts FROM archive_spans a
-            WHERE a.instrument_id = d.instrument_id AND a.kind = 'trades' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
-        ) s
-        WHERE s.from_ts <= d.day))
-), delays AS (
-    INSERT INTO live_delays AS d (instrument_id, day, up_to_ms, trades)
+), stored AS (
+    SELECT instrument_id, range_agg(int8range(low, high)) AS ids, sum(high - low) AS rows, max(last_ts) AS last_ts,
+           nullif(min(live_from), 9223372036854775807) AS live_from, min(low) AS low, max(high) AS high
+    FROM unnest(%(run_of)s::integer[], %(run_low)s::bigint[], %(run_high)s::bigint[], %(run_last_ts)s::timestamptz[],
+                %(run_live_from)s::bigint[]) AS run (instrument_id, low, high, last_ts, live_from)
+    GROUP BY 1
+), delayed AS (
     SELECT * FROM unnest(
         %(delay_of)s::integer[], %(delay_day)s::date[], %(delay_up_to_ms)s::integer[], %(delay_trades)s::bigint[])
-    ON CONFLICT (instrument_id, day, up_to_ms) DO UPDATE SET trades = d.trades + excluded.trades
-), wrong AS (  -- an explanation never covers what is stored
-    DELETE FROM holes h USING covered c
-    WHERE h.instrument_id = c.instrument_id AND h.first_id < c.high AND h.last_id >= c.low
-      AND int8range(h.first_id, h.last_id, '[]') && c.ids
-    RETURNING h.*, c.ids
-)
-INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at, signed_at)
-SELECT instrument_id, lower(piece), upper(piece) - 1, reason, confirmed_at, signed_at
-FROM wrong CROSS JOIN LATERAL unnest(int8multirange(int8range(first_id, last_id, '[]')) - ids) AS piece
-ON CONFLICT (instrument_id, first_id, last_id, reason) WHERE first_id IS NOT NULL DO NOTHING
+),
+-- include: parts/store_ledger

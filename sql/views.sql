@@ -1,4 +1,5 @@
--- Views for people. The whole file runs whenever its text changes, so every statement is repeatable.
+-- Views for people, and at the end functions of programs. The whole file runs whenever its text changes, so every statement
+-- is repeatable.
 
 -- Candles of every time frame: built from the one-minute candles, from 1h on from the hourly ones, so that a day costs
 -- 24 rows. A condition on bucket, venue or product_id uses the tables' index.
@@ -281,3 +282,5 @@ LEFT JOIN LATERAL (
     FROM unnest((SELECT range_agg(tstzrange(from_ts, to_ts)) FROM missed_time t WHERE t.instrument_id = k.instrument_id)) r
 ) m ON p.proof = 'sampled'
 ORDER BY i.venue, i.product_id, k.kind;
+
+-- include: functions/store_few_trades

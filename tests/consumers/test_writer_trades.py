@@ -165,7 +165,7 @@ def test_plain_and_odd_messages_of_one_batch(conn: Any) -> None:
     """Plain messages are read at once and others one by one: their rows must not change places, nor their letters."""
     dice = random.Random(3)
     frames, bad = [], {}
-    for number in range(60):
+    for number in range(120):
         first = 10 * number
         frame = [trade(first + n, price=f"{dice.randrange(1, 10**9)}.{n}") for n in range(dice.randrange(1, 4))]
         if number % 7 == 3:
