@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
-from consumers.validation import Decimals, check_address, time_ok
+from consumers.validation import check_address, plain_digits
+from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
+from pipeline.core.times import OLDEST_US
+from pipeline.database.arrays import array
 from pipeline.database.connection import Connection
-from pipeline.database.copy import Int4, Time, rows, write
 from pipeline.database.sql import statement
 from schemas.records import TickerMessage, decode_as
 
 _PRICES = ("bid", "ask")
 _SIZES = ("bid_size", "ask_size")
-_STAGE = """
-    CREATE TEMP TABLE IF NOT EXISTS staged_tickers (
-        row integer, instrument_id integer, ts timestamptz, seq integer,
-        bid numeric, ask numeric, bid_size numeric, ask_size numeric
-    ) ON COMMIT DELETE ROWS
-"""
 
 
 class Tickers:
@@ -52,68 +46,79 @@ class Tickers:
 
 
 class PreparedTickers:
-    """Checked tickers of a batch as columns."""
+    """Checked tickers of a batch, one by one: they are few, and calls of numpy cost more than the work on each."""
 
     def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
         self.letters = DeadLetters()
-        records: list[TickerMessage] = [part.record for part in parts]
-        self._ts = np.fromiter((r.timestamp_us for r in records), np.int64, len(records))
-        self._seq = np.fromiter((r.seq for r in records), np.int64, len(records))
-        self._values = {name: Decimals.of_texts([getattr(r, name) for r in records]) for name in _PRICES + _SIZES}
-        self._good = np.ones(len(records), dtype=bool)
-        time_good = time_ok(self._ts, np.array([fields.latest_us(r.origin) for r in records], dtype=np.int64))
-        checks = [("time", time_good), ("seq", fields.SEQ.good(self._seq))]
-        checks += [("price", self._values[name].ok() & self._values[name].positive) for name in _PRICES]
-        checks += [("size", self._values[name].ok()) for name in _SIZES]
-        for reason, ok in checks:
-            for row in np.flatnonzero(self._good & ~ok).tolist():
-                detail = "; ".join(v.problem[row] for v in self._values.values() if row in v.problem)
-                self.letters.add(parts[row].message, reason, detail or f"{reason} out of range", 0, records[row])
-            self._good &= ok
-        self.rows = int(self._good.sum())
+        self._good: dict[int, tuple[str, ...]] = {}  # row -> numbers as they are stored
         self._missed: list[tuple[int, int]] = []  # row, since when tickers were missed
-        for row, record in enumerate(records):
+        for row, part in enumerate(parts):
+            record: TickerMessage = part.record
+            time_good = OLDEST_US <= record.timestamp_us <= fields.latest_us(record.origin)
+            try:
+                if not time_good:
+                    raise BadData("time", "time out of range")
+                self._good[row] = _numbers(record)
+            except BadData as error:
+                self.letters.add(part.message, error.reason, str(error), 0, record)
             since = record.missed_since_us
             # Valid even if the ticker itself is refused.
-            if since is None or not time_good[row]:
+            if since is None or not time_good:
                 continue
             if since and (problem := fields.TIME.problem(since)):
-                self.letters.add(parts[row].message, "time", f"missed_since_us: {problem}", 0, record)
+                self.letters.add(part.message, "time", f"missed_since_us: {problem}", 0, record)
             else:
                 self._missed.append((row, since))
+        self.rows = len(self._good)
 
     def refuse(self, reason: str, detail: str) -> None:
-        for row in np.flatnonzero(self._good).tolist():
+        for row in self._good:
             part = self._parts[row]
             self.letters.add(part.message, reason, detail, 0, part.record)
-        self._good[:] = False
-        self._missed = []
-        self.rows = 0
+        self._good, self._missed, self.rows = {}, [], 0
 
     def store(self, conn: Connection) -> WriteResult:
-        keys = [Key(r.venue, r.product_id, r.asset_class) for r in (part.record for part in self._parts)]
-        ids = self._instruments.ids(conn, set(keys))
-        row_ids = np.array([ids[key.venue, key.product_id] for key in keys], dtype=np.int64)
-        conn.execute(_STAGE)
+        records: list[TickerMessage] = [part.record for part in self._parts]
+        keys = {Key(record.venue, record.product_id, record.asset_class) for record in records}
+        ids = self._instruments.ids(conn, keys)
+        number = [ids[record.venue, record.product_id] for record in records]
         stored = WriteResult()
         with conn.transaction():
             self._instruments.lock(conn, ids, "instruments_lock")
-            if self.rows:
-                good = self._good
-                keys_of_rows = (
-                    Int4(np.flatnonzero(good)),
-                    Int4(row_ids[good]),
-                    Time(self._ts[good]),
-                    Int4(self._seq[good]),
-                )
-                columns = rows([*keys_of_rows, *(self._values[name].column(good) for name in _PRICES + _SIZES)])
-                with conn.cursor().copy("COPY staged_tickers FROM STDIN (FORMAT BINARY)") as copy:
-                    write(copy, [columns])
-                found = conn.execute(statement("tickers_store")).fetchone()
+            if self._good:
+                bid, ask, bid_size, ask_size = zip(*self._good.values(), strict=True)
+                found = conn.execute(
+                    statement("tickers_store"),
+                    {
+                        "instrument": array(number[row] for row in self._good),
+                        "at_us": array(records[row].timestamp_us for row in self._good),
+                        "seq": array(records[row].seq for row in self._good),
+                        "bid": array(bid),
+                        "ask": array(ask),
+                        "bid_size": array(bid_size),
+                        "ask_size": array(ask_size),
+                    },
+                ).fetchone()
                 stored.rows = found[0] if found else 0
             for row, since in self._missed:
-                span = {"instrument": int(row_ids[row]), "since": since, "until": int(self._ts[row]), "now": now_us()}
+                until = records[row].timestamp_us
+                span = {"instrument": number[row], "since": since, "until": until, "now": now_us()}
                 conn.execute(statement("tickers_missed_store"), span)
         return stored
+
+
+def _numbers(record: TickerMessage) -> tuple[str, ...]:
+    """Return bid, ask and their sizes as they are stored. Raises `BadData`."""
+    if problem := fields.SEQ.problem(record.seq):
+        raise BadData("seq", f"seq: {problem}")
+    made = []
+    for name in _PRICES + _SIZES:
+        try:
+            made.append(plain_digits(getattr(record, name)))
+        except ValueError as error:
+            raise BadData("price" if name in _PRICES else "size", f"{name}: {error}") from None
+        if name in _PRICES and not made[-1].strip("0."):
+            raise BadData("price", f"{name}: zero")
+    return tuple(made)

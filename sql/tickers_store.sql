@@ -1,8 +1,14 @@
--- Store the staged tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The
--- instruments are locked first, so two writers cannot both find a key new.
+-- Store the tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The instruments are locked
+-- first, so two writers cannot both find a key new.
 WITH fresh AS MATERIALIZED (
     SELECT DISTINCT ON (s.instrument_id, s.ts, s.seq) s.*
-    FROM staged_tickers s
+    FROM (
+        SELECT instrument_id, TIMESTAMPTZ 'epoch' + at_us * INTERVAL '1 microsecond' AS ts, seq, bid, ask, bid_size, ask_size, row
+        FROM unnest(
+            %(instrument)s::integer[], %(at_us)s::bigint[], %(seq)s::integer[], %(bid)s::numeric[], %(ask)s::numeric[],
+            %(bid_size)s::numeric[], %(ask_size)s::numeric[]
+        ) WITH ORDINALITY AS given (instrument_id, at_us, seq, bid, ask, bid_size, ask_size, row)
+    ) s
     LEFT JOIN quotes q ON q.instrument_id = s.instrument_id AND q.ts = s.ts AND q.seq = s.seq
     WHERE q.instrument_id IS NULL
     ORDER BY s.instrument_id, s.ts, s.seq, s.row
