@@ -40,7 +40,7 @@ class MemorySubscription(Subscription):
     def renew(self) -> None:
         pass
 
-    def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
+    def settle(self) -> None:
         pass
 
 

@@ -12,6 +12,7 @@ import contextlib
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,9 @@ CHUNK_BYTES = 1 << 20
 # How long a single message waits for further ones. Measured with 982 frames/s: with 4 ms p50 13.5 ms from received to
 # stored, with 1 ms 9.7, and no more processor time.
 LINGER_MS = 1
+# How long acknowledgements are gathered, which the client does for as long again. Measured with 982 frames/s of ten
+# products: passing on each batch's cost this process 5 and the broker 10 us more a frame.
+SETTLE_S = 0.1
 # Consecutive failed calls after which the subscription is considered broken.
 BROKEN_AFTER = 5
 SMALL = 2_000  # bytes of a message
@@ -66,7 +70,8 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Subscription:
-    """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` may be called from another."""
+    """Receives from `<tenant>/<namespace>/*`. Used by one reading thread; `acknowledge` and `settle` may be called
+    from another."""
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class Subscription:
         self._subscribed_to = 0
         self._layouts: dict[tuple[str, int], schemas.Layout] = {}
         self._failures = 0
+        self._stored: dict[str, Message] = {}  # by topic: the last one stored, not yet acknowledged
+        self._settled_at = 0.0
         self.topics: set[str] = set()
         self.trouble: str | None = None
         """The current problem of the subscription; None: none."""
@@ -202,9 +209,18 @@ class Subscription:
         self.open()
 
     def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
-        """Acknowledge everything up to these messages. A failure only means that they are delivered again."""
+        """Note that everything up to these messages is stored; `settle` tells the broker, at the latest when the next
+        ones come `SETTLE_S` later."""
+        self._stored |= last_of_topic
+        if time.monotonic() - self._settled_at >= SETTLE_S:
+            self.settle()
+
+    def settle(self) -> None:
+        """Acknowledge what is stored. A failure only means that it is delivered again."""
+        stored, self._stored = self._stored, {}
+        self._settled_at = time.monotonic()
         consumer = self._consumer
-        for message in last_of_topic.values() if consumer is not None else ():
+        for message in stored.values() if consumer is not None else ():
             try:
                 consumer.acknowledge_cumulative(message.handle)
             except (pulsar.PulsarException, ValueError) as error:

@@ -47,6 +47,8 @@ class Lane(threading.Thread):
     ) -> None:
         super().__init__(name=f"store-{sink.namespace}", daemon=True)
         self._namespace = sink.namespace
+        self._stored, self._seen = STORED.labels(sink.namespace), SEEN.labels(sink.namespace)
+        self._seconds = BATCH_SECONDS.labels(sink.namespace)
         self._store, self._post, self._stop_event = store, post, stop
         self._subscription = subscription
         self.state = state
@@ -65,6 +67,7 @@ class Lane(threading.Thread):
                 try:
                     ready = self._handover.get(timeout=0.2)
                 except queue.Empty:
+                    self._subscription.settle()
                     continue
                 self._one(ready)
                 if self._handover.empty():
@@ -75,6 +78,7 @@ class Lane(threading.Thread):
             if not (isinstance(error, Unavailable) and self._stop_event.is_set()):
                 self.state.failure = error
         finally:
+            self._subscription.settle()
             self._store.close()
 
     def _one(self, ready: Ready) -> None:
@@ -83,13 +87,13 @@ class Lane(threading.Thread):
         self.state.begin()
         batch = ready.batch
         rows, refused = self._store.store(batch.parts, ready.prepared, ready.error)
-        STORED.labels(self._namespace).inc(rows)
+        self._stored.inc(rows)
         get_logger().debug(events.BATCH_STORED, namespace=self._namespace, rows=batch.rows, new=rows)
         if batch.letters or refused:
             self._post.send(self._namespace, [*batch.letters, *refused])
         batch.subscription.acknowledge(batch.last_of_topic)
-        SEEN.labels(self._namespace).inc(batch.rows)
-        BATCH_SECONDS.labels(self._namespace).observe(time.monotonic() - began)
+        self._seen.inc(batch.rows)
+        self._seconds.observe(time.monotonic() - began)
         LAST_COMMIT.set_to_current_time()
         self.state.committed()
 
