@@ -16,6 +16,7 @@ import structlog
 from msgspec import Struct
 
 from pipeline.broker.budget import OVERHEAD_BYTES, Budget
+from pipeline.broker.client_thread import keep_state
 from pipeline.broker.link import Link
 from pipeline.broker.opener import Opener
 from pipeline.core import events, metrics
@@ -206,6 +207,7 @@ class Publisher:
             self._sequence_id += 1
 
             def done(result: Any, _message_id: Any) -> None:  # on the client's thread: quick, and never raises
+                keep_state()
                 if result == pulsar.Result.Ok and on_confirmed is not None:
                     try:
                         on_confirmed()
