@@ -101,7 +101,7 @@ def test_what_the_stream_lost_is_found_and_the_time_is_proven(
 
         def all_there() -> bool:
             ids = tape_ids(settings)
-            return ids[-1] > goal and set(range(first, goal)) <= set(ids)
+            return ids[-1] > goal and set(range(first, goal + 1)) <= set(ids)
 
         until("everything", all_there, 120)
         until("a proof of it", lambda: complete(settings))
