@@ -200,9 +200,9 @@ class Broker:
 
     @property
     def _compiler(self) -> str:
-        """Return the options of the JVM's compilers. Its second one, C2, competes for the cores in the first minute and
-        pays back later. Measured with 982 frames/s: 240 us of processor time for each in the first 40 s, 155 after
-        three minutes; 200 at any time without it. A test's broker does not live that long."""
+        """Return the options of the JVM's compilers. The second one, C2, competes for the cores in the first minutes
+        and pays back later. Measured with 982 frames/s: 270 to 300 us of processor time for each in the first 40 s, 155
+        after three minutes; 200 at any time without it. A test's broker does not live that long."""
         return "" if self.durable else "-XX:TieredStopAtLevel=1"
 
     @property
