@@ -21,7 +21,7 @@ from venues.adapter import Proof
 from venues.registry import adapters
 
 POLL_S = 0.001
-WARM_UP_S = 120.0  # until the broker's compiler has done most of its work
+WARM_UP_S = 5.0
 # Those that stream without an account; their ids are those of the tape.
 VENUES = tuple(name for name, one in adapters().items() if one.proof is Proof.IDS)
 _UPPER = """

@@ -61,9 +61,8 @@ class Broker:
     """Configuration and start of the broker of one data folder.
 
     `memory`: heap, and the same amount of direct memory (`512m`). With `durable` a message is acknowledged after fsync;
-    without it (tests) after being written, which still survives the death of the process, and the JVM compiles for a
-    short life. `advertised_port`: the port announced to clients, for a tunnel or proxy (0: `port`). `java_options`:
-    further options of the JVM.
+    without it (tests) after being written, which still survives the death of the process. `advertised_port`: the port
+    announced to clients, for a tunnel or proxy (0: `port`). `java_options`: further options of the JVM.
     """
 
     folder: Path
@@ -158,14 +157,6 @@ class Broker:
             # Sized for a JVM of half a gigabyte on 2 cores instead of the machine's memory.
             "numHttpServerThreads": "8",
             "numOrderedExecutorThreads": "2",
-            # One thread of each kind: a message passes nine of them, and handing it over costs more than what they do.
-            # Measured with 982 frames/s: 200 us of processor time for each, 240 with the defaults.
-            "numIOThreads": "1",
-            "topicOrderedExecutorThreadNum": "1",
-            "numWorkerThreadsForNonPersistentTopic": "1",
-            "bookkeeperClientNumIoThreads": "1",
-            "bookkeeperClientNumWorkerThreads": "1",
-            "managedLedgerNumSchedulerThreads": "1",
             "managedLedgerCacheSizeMB": "64",
             # Default: 100 times a second. Measured: an idle broker used 0.5 s of CPU time in 20 s, now 0.2 s. Entries
             # stay for a second anyway.
@@ -197,13 +188,6 @@ class Broker:
         self._forget_half_start()
         if mended := bookie_journal_repair.mend(self.folder / "bookkeeper" / "current"):
             print(f"broker: after a kill, {mended}", flush=True)
-
-    @property
-    def _compiler(self) -> str:
-        """Return the options of the JVM's compilers. The second one, C2, competes for the cores in the first minutes
-        and pays back later. Measured with 982 frames/s: 270 to 300 us of processor time for each in the first 40 s, 155
-        after three minutes; 200 at any time without it. A test's broker does not live that long."""
-        return "" if self.durable else "-XX:TieredStopAtLevel=1"
 
     @property
     def _unpacked(self) -> Path:
@@ -248,7 +232,10 @@ class Broker:
             "PULSAR_LOG_DIR": str(self.folder / "logs"),
             "PULSAR_MEM": f"-Xms128m -Xmx{self.memory} -XX:MaxDirectMemorySize={self.memory}",
             # G1 returns memory and needs one core less than the default ZGC; half a gigabyte pauses for milliseconds.
-            "PULSAR_GC": f"-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+PerfDisableSharedMem {self._compiler}",
+            # Without the C2 compiler, which competes for 2 cores after the start. CPU time of four loads of 1.3 M
+            # quotes in a row: 5.7 4.4 2.8 2.4 s with it, 3.5 1.7 2.1 1.5 s without (one series each). Its code is
+            # faster in the long run: without the compilation itself, the fourth load took 1.2 s against 1.4 s.
+            "PULSAR_GC": "-XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+PerfDisableSharedMem -XX:TieredStopAtLevel=1",
             # The two defaults, and quiet logging of libraries that do not use log4j.
             "PULSAR_EXTRA_OPTS": "-Dpulsar.allocator.exit_on_oom=true -Dio.netty.recycler.maxCapacityPerThread=4096"
             f" -Dlog4j.configurationFile={conf / 'log4j2.yaml'}"
