@@ -10,12 +10,11 @@ is stored, and `PreparedTrades` finds what is wrong.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from consumers import fields
 from consumers.instruments import Instruments, Key, Name
-from consumers.live_delays import UP_TO_MS
+from consumers.live_delays import step_of
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import DeadLetters, MessageSlice, WriteResult
 from consumers.validation import PLAIN_DECIMAL
@@ -25,7 +24,6 @@ from pipeline.database.connection import Connection
 from schemas.records import TradesMessage
 
 MOST_TRADES = 100  # from 150 on columns are quicker
-_STEPS_MS: list[int] = UP_TO_MS.tolist()
 _CALL = f"SELECT store_few_trades({', '.join(['%s'] * 11)})"
 _Row = tuple[Name, int, int, str, str, str, str, int | str]
 
@@ -85,14 +83,8 @@ def checked(parts: Sequence[MessageSlice], instruments: Instruments) -> FewTrade
                 return None
             step: int | str = "NULL"
             if origin == "live":
-                step = _STEPS_MS[
-                    min(bisect_left(_STEPS_MS, (record.received_at_us - at_us) / 1000), len(_STEPS_MS) - 1)
-                ]
+                step = step_of((record.received_at_us - at_us) / 1000)
             trades.append((name, one.trade_id, at_us, price, quantity, one.taker_side, origin, step))
     if len({trade[:2] for trade in trades}) < len(trades):
         return None
     return FewTrades(parts, list(keys.values()), trades, instruments)
-
-
-def _step(delay_ms: float) -> int:
-    return _STEPS_MS[min(bisect_left(_STEPS_MS, delay_ms), len(_STEPS_MS) - 1)]

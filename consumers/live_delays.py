@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from schemas.trade_columns import Flags
 
 UP_TO_MS = np.unique(np.concatenate([[0.0], np.ceil(2.0 ** (np.arange(8 * 30) / 8))])).astype(np.int64)
 """The ends of the steps: 0, 1, 2 and so on, from 12 ms on an eighth of a doubling apart (9 %), up to 11 days."""
+_STEPS: list[int] = UP_TO_MS.tolist()
 _LIVE = ORIGINS.index("live")
 _DAYS = 1 << 20  # more than there are: product, day and step become one number
 
@@ -37,6 +39,11 @@ class LiveDelays:
             "delay_up_to_ms": self.up_to_ms,
             "delay_trades": self.trades,
         }
+
+
+def step_of(delay_ms: float) -> int:
+    """Return the end of the step of one delay."""
+    return _STEPS[min(bisect_left(_STEPS, delay_ms), len(_STEPS) - 1)]
 
 
 def live_delays(parts: TradeBlock, whose: Ints, good: Flags) -> LiveDelays:
