@@ -32,14 +32,8 @@ WITH best AS MATERIALIZED (
     JOIN instruments i USING (instrument_id)
     JOIN consensus_quorum q ON q.product_id = i.product_id AND q.granularity_s = f.granularity_s
     WHERE f.news AND f.final AND i.venue = ANY (q.exchanges)
-), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
-    UPDATE archive_spans SET changes = changes + 1
-    WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM (SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM fresh) d
-        CROSS JOIN LATERAL (
-            SELECT a.ctid, a.from_ts FROM archive_spans a
-            WHERE a.instrument_id = d.instrument_id AND a.kind = 'exchange_candles' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
-        ) s
-        WHERE s.from_ts <= d.day))
-)
+), days AS (
+    SELECT DISTINCT instrument_id, 'exchange_candles' AS kind, time_bucket('1 day', bucket) AS day FROM fresh
+),
+-- include: parts/count_changes
 SELECT count(*) FILTER (WHERE news) FROM fresh

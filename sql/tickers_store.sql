@@ -38,14 +38,8 @@ WITH fresh AS MATERIALIZED (
     FROM minutes GROUP BY 1, 2 ORDER BY 1, 2
     ON CONFLICT (instrument_id, bucket) DO UPDATE SET
         -- include: parts/merge_quote_candle
-), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
-    UPDATE archive_spans SET changes = changes + 1
-    WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM (SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM minutes) d
-        CROSS JOIN LATERAL (
-            SELECT a.ctid, a.from_ts FROM archive_spans a
-            WHERE a.instrument_id = d.instrument_id AND a.kind = 'quotes' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
-        ) s
-        WHERE s.from_ts <= d.day))
-)
+), days AS (
+    SELECT DISTINCT instrument_id, 'quotes' AS kind, time_bucket('1 day', bucket) AS day FROM minutes
+),
+-- include: parts/count_changes
 SELECT count(*) FROM fresh

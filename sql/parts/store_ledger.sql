@@ -18,15 +18,6 @@ merged_minutes AS (
     FROM stored f
     WHERE c.instrument_id = f.instrument_id
     RETURNING c.instrument_id, c.ids, f.low, f.high
-), changed AS (  -- spans that the archive works on or holds; by ctid, so that the index is used without statistics
-    UPDATE archive_spans SET changes = changes + 1
-    WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM (SELECT DISTINCT instrument_id, time_bucket('1 day', bucket) AS day FROM minutes) d
-        CROSS JOIN LATERAL (
-            SELECT a.ctid, a.from_ts FROM archive_spans a
-            WHERE a.instrument_id = d.instrument_id AND a.kind = 'trades' AND a.to_ts > d.day ORDER BY a.to_ts LIMIT 1
-        ) s
-        WHERE s.from_ts <= d.day))
 ), delays AS (
     INSERT INTO live_delays AS d (instrument_id, day, up_to_ms, trades) SELECT * FROM delayed
     ON CONFLICT (instrument_id, day, up_to_ms) DO UPDATE SET trades = d.trades + excluded.trades
@@ -35,7 +26,10 @@ merged_minutes AS (
     WHERE h.instrument_id = c.instrument_id AND h.first_id < c.high AND h.last_id >= c.low
       AND int8range(h.first_id, h.last_id, '[]') && c.ids
     RETURNING h.*, c.ids
-)
+), days AS (
+    SELECT DISTINCT instrument_id, 'trades' AS kind, time_bucket('1 day', bucket) AS day FROM minutes
+),
+-- include: parts/count_changes
 INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at, signed_at)
 SELECT instrument_id, lower(piece), upper(piece) - 1, reason, confirmed_at, signed_at
 FROM wrong CROSS JOIN LATERAL unnest(int8multirange(int8range(first_id, last_id, '[]')) - ids) AS piece
