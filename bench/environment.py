@@ -270,6 +270,10 @@ def ground(folder: Path | None = None) -> Iterator[Ground]:
         try:
             instance.start()
             yield Ground(instance, logs)
+        except Exception:
+            kept = shutil.copytree(logs, Path(tempfile.mkdtemp(prefix="bench-logs-")), dirs_exist_ok=True)
+            say(f"bench: the logs of this run are kept in {kept}")
+            raise
         finally:
             broker.kill()  # its data is discarded
             database.kill()

@@ -37,8 +37,8 @@ class MemorySubscription(Subscription):
             self._stop.wait(timeout_ms / 1000)
         return message
 
-    def renew(self) -> None:
-        pass
+    def renew(self) -> bool:
+        return True
 
     def settle(self) -> None:
         pass

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import Gauge
 
-from consumers.subscription import SUBSCRIPTION
+from consumers.topic_watch import STUCK_AFTER_S, TopicWatch
 from pipeline.broker.admin import Admin
-from pipeline.core.errors import Refused
 from pipeline.core.settings import PulsarSettings
 
 BACKLOG = Gauge("writer_backlog_messages", "Messages not yet acknowledged", ["namespace"])
 LOOK_EVERY_S = 10.0  # each topic costs the broker 2 ms
-STUCK_AFTER_S = 60.0
 # Shorter delays of dead letters are not worth an alarm.
 LETTERS_AFTER_S = 5.0
 
@@ -32,6 +29,7 @@ class LaneState:
         self._busy_since: float | None = None
         self.last_commit: float | None = None
         self.subscription: Callable[[], str | None] = lambda: None
+        self.recover: Callable[[Sequence[str]], None] = lambda _: None
         self.failure: BaseException | None = None
 
     def database(self, error: str | None) -> None:
@@ -71,15 +69,16 @@ class LaneState:
 
 
 class WriterState(threading.Thread):
-    """Polls the backlog every few seconds. Healthy while the database is reachable and the backlog falls or is zero."""
+    """Looks at the topics every few seconds. Healthy while the database is reachable and every topic that holds
+    something is read and stored."""
 
     def __init__(self, settings: PulsarSettings, lanes: Sequence[LaneState], stop: threading.Event) -> None:
         super().__init__(name="state", daemon=True)
-        self._admin = Admin(settings)
-        self._tenant = settings.tenant
+        admin = Admin(settings)
         self._lanes = lanes
+        self._watched = [(lane, TopicWatch(admin, settings.tenant, lane.namespace)) for lane in lanes]
         self._stop_event = stop
-        self._seen: deque[tuple[float, int]] = deque(maxlen=int(STUCK_AFTER_S / LOOK_EVERY_S) + 1)
+        self._backlog: int | None = None
         self._broker_error: str | None = None
         self.further: list[Callable[[], str | None]] = []
         """Further checks of this program: each returns its problem, or None."""
@@ -87,37 +86,22 @@ class WriterState(threading.Thread):
     def run(self) -> None:
         while not self._stop_event.wait(LOOK_EVERY_S):
             try:
-                self._seen.append((time.monotonic(), sum(self._backlog(lane.namespace) for lane in self._lanes)))
+                self._backlog = sum(self._look(lane, watch) for lane, watch in self._watched)
                 self._broker_error = None
             except Exception as error:  # shown in /health; this thread continues
                 self._broker_error = f"{type(error).__name__}: {error}"
 
-    def _backlog(self, namespace: str) -> int:
-        try:
-            topics = self._admin.topics(f"{self._tenant}/{namespace}")
-        except Refused:  # no such namespace: no backlog
-            topics = []
-        total = 0
-        for topic in topics:
-            try:
-                total += self._admin.backlog(topic, SUBSCRIPTION)[0]
-            except Refused:  # deleted meanwhile
-                continue
-        BACKLOG.labels(namespace).set(total)
-        return total
+    def _look(self, lane: LaneState, watch: TopicWatch) -> int:
+        backlog = watch.look()
+        BACKLOG.labels(lane.namespace).set(backlog)
+        if lost := watch.lost():
+            lane.recover(lost)
+        return backlog
 
     def report(self) -> tuple[bool, dict[str, Any]]:
-        backlog = self._seen[-1][1] if self._seen else None
-        stuck = (
-            len(self._seen) == self._seen.maxlen
-            and all(count > 0 for _, count in self._seen)
-            and min(count for _, count in list(self._seen)[1:]) >= self._seen[0][1]
-            and self._commit_age_s() > STUCK_AFTER_S
-        )
         why = [] if self.is_alive() else ["waiting for the broker and the database"]
         why += [text for lane in self._lanes for text in lane.why()]
-        if stuck:
-            why.append(f"the backlog of {backlog} messages is not falling")
+        why += [text for _, watch in self._watched for text in watch.why()]
         if self._broker_error is not None:
             why.append(f"the broker does not answer: {self._broker_error}")
         why += [text for ask in self.further if (text := ask()) is not None]
@@ -125,7 +109,7 @@ class WriterState(threading.Thread):
         body = {
             "why": why or ["all well"],
             "database": "ok" if self.is_alive() and all(lane.database_ok for lane in self._lanes) else "unreachable",
-            "backlog_messages": backlog,
+            "backlog_messages": self._backlog,
             "last_commit_age_s": None if age == float("inf") else round(age, 1),
         }
         return not why, body

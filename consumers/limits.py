@@ -106,7 +106,7 @@ def _starts(admin: Admin, namespace: str) -> dict[str, Place]:
     """Return our subscription's position on each topic with a backlog: the last acknowledged entry."""
     found: dict[str, Place] = {}
     for topic in admin.parts(namespace):
-        if admin.backlog(topic, SUBSCRIPTION)[0]:
+        if admin.backlog(topic, SUBSCRIPTION).messages:
             cursor = admin.internal_stats(topic)["cursors"].get(SUBSCRIPTION, {})
             ledger, entry = map(int, cursor.get("markDeletePosition", "-1:-1").split(":"))
             found[topic] = (ledger, entry)

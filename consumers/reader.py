@@ -66,8 +66,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         try:
             if self._subscription.open():
-                while not self._stop_event.is_set():
-                    self._subscription.renew()
+                while not self._stop_event.is_set() and self._subscription.renew():
                     self._one_batch()
         except BaseException as error:
             self.failure = error

@@ -9,11 +9,11 @@ subscription is replaced, on a new client.
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import _pulsar
@@ -21,7 +21,7 @@ import msgspec
 import pulsar
 
 import schemas
-from consumers.pattern import subscribe
+from consumers.pattern import refusals, subscribe
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import new_client
 from pipeline.core import events
@@ -96,6 +96,7 @@ class Subscription:
         self._subscribed_to = 0
         self._layouts: dict[tuple[str, int], schemas.Layout] = {}
         self._failures = 0
+        self._lost = False
         self._stored: dict[str, Message] = {}  # by topic: the last one stored, not yet acknowledged
         self._settled_at = 0.0
         self.topics: set[str] = set()
@@ -118,23 +119,36 @@ class Subscription:
         try:
             self._client = new_client(self._settings)
             space = f"{self._settings.tenant}/{self.namespace}"
+            there: list[str] = []
             with contextlib.suppress(PipelineError):
-                self.topics.update(Admin(self._settings).topics(space))
+                there = Admin(self._settings).topics(space)
+            self.topics.update(there)
             self._subscribed_to = len(self.topics)
-            self._consumer = subscribe(
+            make = partial(
+                subscribe,
                 self._client,
-                # Not escaped: the client validates it as a topic name first and refuses "\\-".
-                re.compile(f"{space}/.*"),
+                space,
                 SUBSCRIPTION,
                 places=max(self._least, int(self._queued / max(1, self._subscribed_to) ** 1.5)),
                 batch=pulsar.ConsumerBatchReceivePolicy(self.chunk, CHUNK_BYTES, LINGER_MS),
             )
+            try:
+                self._consumer = make()
+            except pulsar.PulsarException:
+                self._consumer = make(but=self._refused(there))
         except Exception as error:
             self.trouble = f"no subscription to {self.namespace}: {error}"
             self._leave()
             raise
         self._failures, self.trouble = 0, None
         return True
+
+    def _refused(self, topics: Sequence[str]) -> dict[str, str]:
+        """Return those that refuse to be subscribed to, which must not keep us from the others; see `recover`."""
+        found = refusals(self._client, topics, SUBSCRIPTION)
+        for topic, error in found.items():
+            get_logger().warning(events.TOPIC_REFUSED, topic=topic, error=error)
+        return found
 
     def _leave(self) -> None:
         """Abandon the client. It is closed in another thread: closing a broken one may take long, or fail."""
@@ -197,16 +211,29 @@ class Subscription:
         self._layouts[topic, version] = layout
         return layout
 
-    def renew(self) -> None:
-        """Subscribe again if the subscription is broken, or was made for far fewer topics.
+    def renew(self) -> bool:
+        """Subscribe again if the subscription is broken, has lost topics, or was made for far fewer. Returns False if
+        stopped meanwhile.
 
         Messages received but not acknowledged are delivered again, which the ledger makes harmless.
         """
-        if self._failures < BROKEN_AFTER and len(self.topics) < GROWN * max(1, self._subscribed_to):
-            return
+        grown = len(self.topics) >= GROWN * max(1, self._subscribed_to)
+        if not (self._lost or grown or self._failures >= BROKEN_AFTER):
+            return True
+        self._lost = False
         get_logger().info(events.TOPICS_READ, namespace=self.namespace, topics=len(self.topics))
         self._leave()
-        self.open()
+        return self.open()
+
+    def recover(self, topics: Sequence[str]) -> None:
+        """Have the next `renew` subscribe again, because nothing reads these topics, unless they still refuse. Called
+        from any thread."""
+        client = self._client
+        if client is None or self._consumer is None:  # it is just subscribing
+            return
+        for topic in set(topics) - self._refused(topics).keys():
+            get_logger().warning(events.TOPIC_UNREAD, topic=topic)
+            self._lost = True
 
     def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
         """Note that everything up to these messages is stored; `settle` tells the broker, at the latest when the next

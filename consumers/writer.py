@@ -53,6 +53,7 @@ class Lane(threading.Thread):
         self._subscription = subscription
         self.state = state
         state.subscription = lambda: subscription.trouble
+        state.recover = subscription.recover
         self._handover: queue.Queue[Ready] = queue.Queue(maxsize=1)
         self._idle = threading.Event()  # set while nothing is handed over or being stored
         self._idle.set()

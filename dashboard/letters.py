@@ -49,7 +49,7 @@ class Letters:
             letters = letter_box.read(self._settings, self._client)
             shown = [shown_letter(one) for one in reversed(letters) if not one.replayed]
             entries = sum(count for found in ledgers.values() for _, count in found)
-            backlog = sum(self._admin.backlog(topic, "nobody")[0] for topic in ledgers)  # an entry may have many
+            backlog = sum(self._admin.backlog(topic, "nobody").messages for topic in ledgers)  # an entry may have many
             self._found = {"total": max(entries, backlog, len(shown)), "letters": shown[:SHOWN]}
             # A read that hit its time limit is incomplete: it is repeated at the next request.
             self._ends = ends if time.monotonic() - began < letter_box.MOST_S else {}

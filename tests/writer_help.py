@@ -22,6 +22,7 @@ from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name, topic_of
 from pipeline.verify import verify
 from tests import hostile
+from tests.messages import trade, trades_record
 
 NAMES = tuple(hostile.BASE)
 
@@ -87,7 +88,7 @@ class Rig:
             self._producers[name].flush()
         for name, sent in self._sent.items():
             until(lambda name=name, sent=sent: self.ended or self.one(hostile.STORED[name]) == sent)
-            until(lambda name=name: self.ended or self.admin.backlog(self.topic(name), SUBSCRIPTION)[0] == 0)
+            until(lambda name=name: self.ended or self.admin.backlog(self.topic(name), SUBSCRIPTION).messages == 0)
         assert self.ended is None
 
     def letters(self) -> list[dict[str, Any]]:
@@ -103,3 +104,17 @@ class Rig:
         """What people ask still answers."""
         assert self.conn.execute("SELECT * FROM completeness").fetchall()
         assert verify(self.conn)
+
+
+def publish(bus: Bus, product: str, *ids: int, price: str = "5") -> None:
+    publisher = bus.publisher("trades", "kraken", product, "trades", f"test-{ids[0]}")
+    publisher.send(trades_record([trade(i, price=price) for i in ids], product=product))
+    assert publisher.flush(30)
+    publisher.close()
+
+
+def ids_of(rig: Rig, product: str) -> Any:
+    return rig.one(
+        "SELECT array_agg(trade_id::int ORDER BY trade_id) FROM trades JOIN instruments USING (instrument_id)"
+        f" WHERE product_id = '{product}' AND trade_id < 1000"
+    )

@@ -179,7 +179,7 @@ class GapFiller:
         if any(gap.after_us is not None for gap in due if gap.last_id == cluster[-1][1]):
             return False
         try:
-            return self._admin.backlog(topic, WRITER)[0] > 0
+            return self._admin.backlog(topic, WRITER).messages > 0
         except PipelineError:
             return False
 

@@ -231,6 +231,6 @@ class Windows:
     def _on_its_way(self, topic: str) -> bool:
         """Whether the trades may be behind a backlog of the writer: fetched again, they would only lengthen it."""
         try:
-            return self._admin.backlog(topic, WRITER)[0] > 0
+            return self._admin.backlog(topic, WRITER).messages > 0
         except PipelineError:
             return False

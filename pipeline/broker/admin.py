@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,19 @@ from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongUse
 from pipeline.core.settings import PulsarSettings
 
 _UNTRUSTED = re.compile(r"certificate verify failed: ([^(\]]*[^(\]. ])")
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What one subscription has not acknowledged of a topic, over all its partitions."""
+
+    messages: int
+    bytes: int
+    readers: int
+    """Connected consumers."""
+    acknowledged_ms: int
+    """When everything up to a later message was last acknowledged, by the broker's clock (Unix time); 0: not since it
+    loaded the topic."""
 
 
 class Admin:
@@ -161,16 +175,21 @@ class Admin:
             self._call("PUT", path, accept=(409,))
         return True
 
-    def backlog(self, topic: str, subscription: str) -> tuple[int, int]:
-        """Return (messages, bytes) not acknowledged by `subscription`, over all partitions."""
+    def backlog(self, topic: str, subscription: str) -> Backlog:
+        """Return what `subscription` has not acknowledged: everything, if the topic has no such subscription."""
         path = _path(topic)
         stats = self._call("GET", f"{path}/stats?subscriptionBacklogSize=true", accept=(404,))
         if stats is None:
             stats = self._call("GET", f"{path}/partitioned-stats?subscriptionBacklogSize=true", accept=(404,)) or {}
         one = stats.get("subscriptions", {}).get(subscription)
         if one is None:
-            return int(stats.get("msgInCounter", 0)), int(stats.get("storageSize", 0))
-        return int(one["msgBacklog"]), max(0, int(one.get("backlogSize", 0)))
+            return Backlog(int(stats.get("msgInCounter", 0)), int(stats.get("storageSize", 0)), 0, 0)
+        return Backlog(
+            int(one["msgBacklog"]),
+            max(0, int(one.get("backlogSize", 0))),
+            len(one.get("consumers", ())),
+            int(one.get("lastMarkDeleteAdvancedTimestamp", 0)),
+        )
 
     def ledgers(self, topic: str) -> list[tuple[int, int]]:
         """Return (id, entries) of a topic's ledgers, oldest first; empty if there is no such topic."""

@@ -61,7 +61,7 @@ class Backpressure:
 
     def messages_behind(self, topic: str) -> int:
         """Return the number of messages the writer has not stored. Raises `PipelineError`."""
-        return self._admin.backlog(topic, WRITER)[0]
+        return self._admin.backlog(topic, WRITER).messages
 
     def _look(self, topic: str) -> str | None:
         self.why = reason = self._full_disk() or self._backlog(topic)
@@ -83,7 +83,7 @@ class Backpressure:
 
     def _backlog(self, topic: str) -> str | None:
         try:
-            _, size = self._admin.backlog(topic, WRITER)
+            size = self._admin.backlog(topic, WRITER).bytes
         except (PipelineError, ValueError, KeyError):
             return None  # no answer from the broker: the publisher's own limit applies
         if size <= self._backlog_mb * 1_000_000:

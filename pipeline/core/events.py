@@ -37,6 +37,8 @@ BATCH_SPLIT = "writer.batch_split"
 DEAD_LETTER = "writer.dead_letter"
 LETTERS_STUCK = "writer.letters_stuck"  # the broker does not accept dead letters; their messages are not acknowledged
 TOPICS_READ = "writer.topics_read"
+TOPIC_REFUSED = "writer.topic_refused"  # it cannot be subscribed to: the others are read without it
+TOPIC_UNREAD = "writer.topic_unread"  # the client lost it, or it refuses no more: the writer subscribes again
 
 # live connections
 CONNECTION_STATUS = "connection.status"  # status: connecting, open, subscribed, silent, closed

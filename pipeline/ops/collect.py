@@ -224,7 +224,7 @@ def backlogs(settings: PulsarSettings) -> dict[tuple[str, str], int]:
     found = {}
     for space in SPACES.values():
         for topic in admin.topics(f"{settings.tenant}/{space}"):
-            found[space, topic.rsplit("/", 1)[-1]] = admin.backlog(topic, SUBSCRIPTION)[0]
+            found[space, topic.rsplit("/", 1)[-1]] = admin.backlog(topic, SUBSCRIPTION).messages
     return found
 
 
@@ -234,7 +234,7 @@ def letters(settings: PulsarSettings) -> dict[str, int]:
     counts = {}
     for topic in admin.topics(f"{settings.tenant}/dead-letters"):
         local = topic.rsplit("/", 1)[-1]
-        counts[local] = admin.backlog(full_name(settings.tenant, "dead-letters", local), "nobody")[0]
+        counts[local] = admin.backlog(full_name(settings.tenant, "dead-letters", local), "nobody").messages
     return {name: count for name, count in counts.items() if count}
 
 

@@ -88,7 +88,7 @@ def test_small_hours_share_entries_and_large_ones_arrive_in_chunks(
             query = "SELECT coalesce(sum(ticks), 0)::int FROM quote_hours"
             until(lambda: conn.execute(query).fetchone() == (39 * 2 + 400_000,), 60)
         admin = Admin(load(PulsarSettings))
-        until(lambda: admin.backlog(publisher.topic, SUBSCRIPTION)[0] == 0)
+        until(lambda: admin.backlog(publisher.topic, SUBSCRIPTION).messages == 0)
     finally:
         stop.set()
         thread.join(10)

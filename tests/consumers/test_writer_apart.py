@@ -7,35 +7,26 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 import schemas
+from consumers import health
 from consumers.subscription import SUBSCRIPTION
+from consumers.topic_watch import TopicWatch
 from consumers.trades import Trades
 from consumers.writer import Writer
+from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name, topic_of
 from tests import hostile
-from tests.messages import T0_US, ticker_record, trade, trades_record
-from tests.writer_help import Rig, until
+from tests.messages import T0_US, ticker_record
+from tests.writer_help import Rig, ids_of, publish, until
 
 
 def admin(rig: Rig, method: str, topic: str, what: str = "") -> None:
     """The broker's own interface, as an operator uses it."""
     path = topic.replace("://", "/")
     rig.admin._call(method, f"{path}{what}")
-
-
-def publish(bus: Bus, product: str, *ids: int, price: str = "5") -> None:
-    publisher = bus.publisher("trades", "kraken", product, "trades", f"test-{ids[0]}")
-    publisher.send(trades_record([trade(i, price=price) for i in ids], product=product))
-    assert publisher.flush(30)
-    publisher.close()
-
-
-def ids_of(rig: Rig, product: str) -> Any:
-    return rig.one(
-        "SELECT array_agg(trade_id::int ORDER BY trade_id) FROM trades JOIN instruments USING (instrument_id)"
-        f" WHERE product_id = '{product}' AND trade_id < 1000"
-    )
 
 
 def test_topics_that_are_terminated_deleted_and_made_again(rig: Rig, bus: Bus) -> None:
@@ -57,11 +48,17 @@ def test_topics_that_are_terminated_deleted_and_made_again(rig: Rig, bus: Bus) -
     assert rig.ended is None
 
 
-def test_a_topic_that_is_gone_is_not_called_a_failing_broker(rig: Rig, bus: Bus) -> None:
+def test_a_topic_that_is_gone_is_not_called_a_failing_broker(
+    rig: Rig, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look = TopicWatch.look
+    monkeypatch.setattr(TopicWatch, "look", lambda watch: looks.append(look(watch)) or looks[-1])
+    monkeypatch.setattr(health, "LOOK_EVERY_S", 0.5)
     topic = topic_of(bus.settings.tenant, "trades", "kraken", "BTC-USD")
     admin(rig, "DELETE", topic, "?force=true")
-    looks = len(rig.writer.state._seen)
-    until(lambda: len(rig.writer.state._seen) > looks + 1)
+    before = len(looks)
+    until(lambda: len(looks) > before + 8)  # twice all four namespaces
     assert rig.writer.state.report()[1]["why"] == ["all well"]
 
 
@@ -74,12 +71,12 @@ def test_letters_that_cannot_be_sent_are_said_and_sent_later(rig: Rig, bus: Bus)
     admin(rig, "POST", letters, "/terminate")
     publish(bus, "BTC-USD", 2, price="-1")
     until(lambda: any("dead letters could not be sent" in why for why in rig.writer.state.report()[1]["why"]))
-    assert rig.admin.backlog(rig.topic("trades"), SUBSCRIPTION)[0] > 0, "acknowledged without its letter"
+    assert rig.admin.backlog(rig.topic("trades"), SUBSCRIPTION).messages > 0, "acknowledged without its letter"
     rig.send("ticker", schemas.encode("ticker", ticker_record(T0_US + 5)))
     until(lambda: rig.one(f"SELECT count(*) FROM quotes WHERE ts = to_timestamp({T0_US / 1e6} + 0.000005)") == 1)
     admin(rig, "DELETE", letters, "?force=true")
     until(lambda: [letter["reason"] for letter in rig.letters()] == ["price"], 90)
-    until(lambda: rig.admin.backlog(rig.topic("trades"), SUBSCRIPTION)[0] == 0)
+    until(lambda: rig.admin.backlog(rig.topic("trades"), SUBSCRIPTION).messages == 0)
     until(lambda: rig.writer.state.report()[0])
 
 
@@ -96,11 +93,11 @@ def test_two_writers_have_letters_at_once(bus: Bus, stop: threading.Event, in_en
         thread.start()
     try:
         topics = [topic_of(bus.settings.tenant, "trades", "kraken", product) for product in products]
-        ask = writers[0].state._admin._call
+        admin_api = Admin(bus.settings)
         stats = [f"{topic.replace('://', '/')}/stats" for topic in topics]
 
         def readers(path: str) -> Any:
-            return ask("GET", path)["subscriptions"].get(SUBSCRIPTION, {"consumers": []})
+            return admin_api._call("GET", path)["subscriptions"].get(SUBSCRIPTION, {"consumers": []})
 
         until(lambda: all(len(readers(path)["consumers"]) == 2 for path in stats))
         active = {readers(path)["activeConsumerName"] for path in stats}
@@ -108,7 +105,7 @@ def test_two_writers_have_letters_at_once(bus: Bus, stop: threading.Event, in_en
         for product in products:
             publish(bus, product, 2, price="-1")
         for topic in topics:
-            until(lambda topic=topic: writers[0].state._admin.backlog(topic, SUBSCRIPTION)[0] == 0)
+            until(lambda topic=topic: admin_api.backlog(topic, SUBSCRIPTION).messages == 0)
         assert all(writer.running for writer in writers)
         assert all(writer._lanes[0]._post._publisher is not None for writer in writers), "both had letters"
     finally:

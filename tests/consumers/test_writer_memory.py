@@ -69,7 +69,7 @@ def test_bombs_end_the_writer_twice_and_are_set_aside(
 
         try:
             until(done, 180)
-            until(lambda: Admin(bus.settings).backlog(topic, SUBSCRIPTION)[0] == 0)
+            until(lambda: Admin(bus.settings).backlog(topic, SUBSCRIPTION).messages == 0)
         finally:
             writer.terminate()
             assert writer.wait(30) == 0
