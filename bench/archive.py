@@ -16,7 +16,7 @@ def measure(ground: Ground) -> Figures:
     data = year_of_hours(ground.log_folder / "year-for-archive")
     settings = {"ARCHIVE_PATH": str(ground.log_folder / "year-archive"), "ARCHIVE_DIRECT_DAYS": "30"}
     with ground.tables() as place:
-        run = through_pulsar(place, data, **settings)
+        run = through_pulsar(place, data, settings)
         with place.connect() as conn:
             files, rows, size = (int(value) for value in first(conn, _ARCHIVED))
         place.start("consumers.archive", "--once", **settings).wait()  # opens the catalog for DuckDB

@@ -29,7 +29,7 @@ from pipeline.database.migrate import migrate
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.instance import Instance, Service
-from pipeline.services.processes import free_ports, port_is_free, working_in
+from pipeline.services.processes import free_ports, free_range, working_in
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Place:
             "PULSAR_TOKEN_FILE": str(instance.pulsar_token),
             "PULSAR_TENANT": self.tenant,
             "DATABASE_URL": self.database_url,
-            "METRICS_BASE_PORT": str(free_base()),
+            "METRICS_BASE_PORT": str(free_range(1 + max(program.offset for program in BY_NAME.values()))),
             "STATE_DIR": str(self.ground.log_folder / "state"),
             "ENV_FILE": os.devnull,
             "LOG_FORMAT": "json",
@@ -243,14 +243,6 @@ def until(condition: object, seconds: float, what: str, log: Path | None = None,
         if time.monotonic() > end:
             raise RuntimeError(what + (tail(log) if log else ""))
         time.sleep(pause)
-
-
-def free_base() -> int:
-    """Return a base port such that the ports of all programs are free."""
-    while True:
-        base = free_ports(1)[0]
-        if base < 65_000 and all(port_is_free(base + program.offset) for program in BY_NAME.values()):
-            return base
 
 
 @contextmanager

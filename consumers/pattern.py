@@ -14,6 +14,8 @@ from collections.abc import Iterable
 import _pulsar
 import pulsar
 
+from pipeline.broker.refusal import sentence
+
 LOOK_EVERY_S = 1
 
 
@@ -73,5 +75,5 @@ def refusals(client: pulsar.Client, topics: Iterable[str], name: str) -> dict[st
                 crypto_failure_action=pulsar.ConsumerCryptoFailureAction.CONSUME,
             ).close()
         except pulsar.PulsarException as error:
-            found[topic] = str(error).removeprefix("Pulsar error: ")
+            found[topic] = sentence(error)
     return found

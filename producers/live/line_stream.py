@@ -46,8 +46,14 @@ class LineStream:
         threading.Thread(target=self._run, name="line-requests", daemon=True).start()
 
     def receive(self) -> bytes | None:
+        return self._next(READ_TIMEOUT_S)
+
+    def arrived(self) -> bytes | None:
+        return self._next(0.0)
+
+    def _next(self, timeout_s: float) -> bytes | None:
         try:
-            frame = self._frames.get(timeout=READ_TIMEOUT_S)
+            frame = self._frames.get(timeout=timeout_s)
         except queue.Empty:
             return None
         if isinstance(frame, Unavailable):
