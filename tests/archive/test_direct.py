@@ -183,7 +183,8 @@ class Fed:
     def open(self) -> bool:
         return True
 
-    def renew(self) -> None: ...
+    def renew(self) -> bool:
+        return True
 
     def receive(self, timeout_ms: int) -> Message | None:
         message = next(self._messages, None)
