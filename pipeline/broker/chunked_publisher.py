@@ -58,10 +58,8 @@ class WholePublisher(Publisher):
         self._connecting = threading.Lock()
         self._turn = threading.Lock()
 
-    def _hand_over(
-        self, data: bytes, key: str | None, wait: bool, hold: bool, on_confirmed: Callable[[], None] | None
-    ) -> bool:
-        hand_over = partial(super()._hand_over, data, key, wait, hold, on_confirmed)
+    def _hand_over(self, data: bytes, key: str | None, wait: bool, on_confirmed: Callable[[], None] | None) -> bool:
+        hand_over = partial(super()._hand_over, data, key, wait, on_confirmed)
         if len(data) <= LARGE:
             with self._turn:
                 return hand_over()

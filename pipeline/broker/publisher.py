@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import pulsar
@@ -67,7 +66,6 @@ class Publisher:
         self._room = threading.Condition()
         self._link: Link | None = None
         self._broken: Link | None = None  # the opener will close it
-        self._held: list[Callable[[], bool]] = []  # accepted, to be passed to the client by `release`
         self._closed = False
         self._delay_s = REOPEN_FIRST_S
         self._said_at = -SAY_EVERY_S
@@ -176,7 +174,6 @@ class Publisher:
         *,
         key: str | None = None,
         wait: bool = False,
-        hold: bool = False,
         on_confirmed: Callable[[], None] | None = None,
     ) -> bool:
         """Pass one record to the client; returns whether it was accepted. Raises `BadData` if it does not fit the
@@ -184,16 +181,13 @@ class Publisher:
 
         Without `wait` (live data), returns False at once if there is no room or the publisher is not open; the ledger
         will show the gap. With `wait`, blocks until there is room; returns False only if stopped meanwhile and raises
-        `Unavailable` if the publisher cannot be opened within `PATIENCE_S`. With `hold` it is kept until `release`.
-        Accepted is not yet confirmed: see `flush` and `failed`. `on_confirmed` is called from the client's thread and
-        must be quick.
+        `Unavailable` if the publisher cannot be opened within `PATIENCE_S`. Accepted is not yet confirmed: see `flush`
+        and `failed`. `on_confirmed` is called from the client's thread and must be quick.
         """
         data = self._encode(record)
-        return self._hand_over(data, key, wait, hold, on_confirmed)
+        return self._hand_over(data, key, wait, on_confirmed)
 
-    def _hand_over(
-        self, data: bytes, key: str | None, wait: bool, hold: bool, on_confirmed: Callable[[], None] | None
-    ) -> bool:
+    def _hand_over(self, data: bytes, key: str | None, wait: bool, on_confirmed: Callable[[], None] | None) -> bool:
         size = len(data) + OVERHEAD_BYTES
         give_up = time.monotonic() + PATIENCE_S if wait else 0.0
         with self._room:
@@ -222,31 +216,14 @@ class Publisher:
                         structlog.get_logger().error(events.FAILED, error=repr(error))
                 self._done(link, size, result)
 
-            # With the lock held, and behind those that are held back: sequence ids must reach the broker in ascending
-            # order, or deduplication drops the late one.
-            send = partial(
-                self._producer_of(link, data).send_async, data, done, partition_key=key, sequence_id=self._sequence_id
-            )
-            if hold or self._held:
-                self._held.append(partial(self._pass_on, send, link, size))
-                return True
-            return self._pass_on(send, link, size)
-
-    def _pass_on(self, send: Callable[[], None], link: Link, size: int) -> bool:
-        """Pass a message to the client; returns whether it was accepted."""
-        try:
-            send()
-        except Exception as error:  # just closed, or not accepted by the client
-            self._done(link, size, error)
-            return False
+            # With the lock held: sequence ids must reach the broker in ascending order, or deduplication drops the late
+            # one.
+            try:
+                self._producer_of(link, data).send_async(data, done, partition_key=key, sequence_id=self._sequence_id)
+            except Exception as error:  # just closed, or not accepted by the client
+                self._done(link, size, error)
+                return False
         return True
-
-    def release(self) -> None:
-        """Pass on what is held back."""
-        with self._room:
-            held, self._held = self._held, []
-            for pass_on in held:
-                pass_on()
 
     def _done(self, link: Link, size: int, result: Any) -> None:
         with self._room:
@@ -274,7 +251,6 @@ class Publisher:
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is pending, for at most `timeout_s`. Returns False on timeout, or if any message ever
         failed (to learn the fate of certain messages, compare `failed` before and after)."""
-        self.release()
         with self._room:
             self._room.wait_for(lambda: self.pending == 0, timeout_s)
             return self.pending == 0 and self.failed == 0
@@ -288,7 +264,6 @@ class Publisher:
             self._closed = True
             links = [link for link in (self._link, self._broken) if link is not None]
             self._link = self._broken = None
-            self._held.clear()  # counted as failed, as everything that is pending
             self._room.notify_all()
         for link in links:
             link.close()

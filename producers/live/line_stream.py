@@ -46,14 +46,8 @@ class LineStream:
         threading.Thread(target=self._run, name="line-requests", daemon=True).start()
 
     def receive(self) -> bytes | None:
-        return self._next(READ_TIMEOUT_S)
-
-    def arrived(self) -> bytes | None:
-        return self._next(0.0)
-
-    def _next(self, timeout_s: float) -> bytes | None:
         try:
-            frame = self._frames.get(timeout=timeout_s)
+            frame = self._frames.get(timeout=READ_TIMEOUT_S)
         except queue.Empty:
             return None
         if isinstance(frame, Unavailable):

@@ -55,7 +55,6 @@ class LivePublisher:
         # A unique name: other processes of this venue, with other products, share the topic of dead letters.
         self.dead_letters = bus.publisher_to(dead_letters, "dead_letter", bus.own_name(program), lazy=True)
         self._tickers = {product: _TickerMemory() for product in products}
-        self._held: set[Publisher] = set()
         self._log = get_logger().bind(venue=venue)
         self._sayer = Sayer()
         self._dead_letter_budget, self._budget_at = MAX_DEAD_LETTERS_PER_S, time.monotonic()
@@ -74,8 +73,7 @@ class LivePublisher:
         publisher = self.publishers.get((space, product))
         if publisher is None:  # not configured
             return False
-        if publisher.send(message, key=product, hold=True, on_confirmed=on_confirmed):
-            self._held.add(publisher)
+        if publisher.send(message, key=product, on_confirmed=on_confirmed):
             return True
         if publisher.elsewhere:  # another process publishes this product
             return False
@@ -85,12 +83,6 @@ class LivePublisher:
                 events.BROKER_OVERFLOW, topic=publisher.topic, dropped=publisher.overflowed, reason=publisher.trouble
             )
         return False
-
-    def release(self) -> None:
-        """Pass the messages since the last call to the broker's client. Call it after each burst of frames."""
-        for publisher in self._held:
-            publisher.release()
-        self._held.clear()
 
     def trades(self, frame: TradeFrame, received_us: int) -> None:
         """Publish the frame's trades as one message."""

@@ -15,9 +15,6 @@ class Transport(Protocol):
     def receive(self) -> bytes | None:
         """The next frame; None when none came within half a second."""
 
-    def arrived(self) -> bytes | None:
-        """The next frame, if it is there already. Does not wait."""
-
     def send(self, text: str) -> None:
         """A text that the venue made."""
 

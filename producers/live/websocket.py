@@ -100,7 +100,10 @@ class Socket:
             if self._reader.closed is not None:
                 reason = self._reader.closed[2:].decode(errors="replace")
                 raise Unavailable(f"closed by the venue: {reason or 'no reason given'}")
-            self._answer_ping(now)
+            if self._reader.ping is not None and now - self._ponged_at > PONG_EVERY_S:
+                self._ponged_at = now
+                self._write(self._reader.ping, ABNF.OPCODE_PONG)
+                self._reader.ping = None
             if now >= until:
                 return None
             try:
@@ -114,27 +117,6 @@ class Socket:
             if data:
                 self._reader.feed(data)
             now = time.monotonic()
-
-    def arrived(self) -> bytes | None:
-        """Return the next message if it is there already. Answers pings. An end of the connection is for `receive`."""
-        now = time.monotonic()
-        if (message := self._reader.next(now)) is not None:
-            return message
-        self._answer_ping(now)
-        try:
-            self._socket.settimeout(0.0)
-            self._reader.feed(self._socket.recv(_CHUNK))
-        except (OSError, ValueError):  # nothing there, mostly
-            return None
-        finally:
-            self._socket.settimeout(READ_TIMEOUT_S)
-        return self._reader.next(now)
-
-    def _answer_ping(self, now: float) -> None:
-        if self._reader.ping is not None and now - self._ponged_at > PONG_EVERY_S:
-            self._ponged_at = now
-            self._write(self._reader.ping, ABNF.OPCODE_PONG)
-            self._reader.ping = None
 
     def send(self, text: str) -> None:
         self._write(text.encode(), ABNF.OPCODE_TEXT)

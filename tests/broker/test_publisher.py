@@ -6,7 +6,6 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-import pulsar
 import pytest
 
 import pipeline.broker.publisher
@@ -16,7 +15,6 @@ from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
 from pipeline.core.errors import BadData, Unavailable
 from pipeline.core.settings import PulsarSettings, load
-from schemas.records import TradesMessage, decode_as
 from tests.messages import trade, trades_record
 from tests.writer_help import until
 
@@ -143,36 +141,3 @@ def test_the_clients_thread_keeps_its_state(bus: Bus) -> None:
         assert publisher.send(trades_record([trade(number)]), wait=True, on_confirmed=confirmed)
         until(lambda: publisher.pending == 0)
     assert calls == [1, 2, 3]
-
-
-def ids_of(bus: Bus, publisher: Publisher) -> list[int]:
-    """Return the trade ids on the topic, in order."""
-    reader = bus.client.create_reader(publisher.topic, pulsar.MessageId.earliest)
-    found: list[int] = []
-    while reader.has_message_available():
-        message = decode_as(TradesMessage, reader.read_next(10_000).data())
-        found += [one.trade_id for one in message.trades]
-    reader.close()
-    return found
-
-
-def test_what_is_held_back_stays_in_order_and_is_never_lost_silently(bus: Bus) -> None:
-    """A message that overtook the held ones would have the higher sequence id, and deduplication would drop them."""
-    held, other = publisher_of(bus), publisher_of(bus, "ETH-USD")
-    for number in (1, 2):
-        assert held.send(trades_record([trade(number)]), hold=True)
-    deliver(other, [trades_record([trade(1)])])
-    assert (held.pending, held.confirmed) == (2, 0)
-    behind = threading.Thread(target=held.send, args=(trades_record([trade(3)]),))  # of another thread
-    behind.start()
-    behind.join()
-    assert held.pending == 3
-    held.release()
-    until(lambda: held.confirmed == 3)
-    assert held.send(trades_record([trade(4)]), hold=True)
-    assert held.flush(10), "waited for what it held back itself"
-    assert ids_of(bus, held) == [1, 2, 3, 4]
-    held.send(trades_record([trade(5)]), hold=True)
-    held.close()
-    held.release()
-    assert (held.pending, held.failed) == (0, 1)

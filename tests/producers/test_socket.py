@@ -7,8 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
@@ -16,7 +14,6 @@ import producers.live.websocket
 import producers.live.websocket_frames
 from pipeline.core.errors import Unavailable
 from pipeline.core.stopping import Stopped
-from producers.live.connection import MOST_IN_BURST, Connection
 from producers.live.websocket import Socket
 from producers.live.websocket_frames import MAX_FRAGMENTS, MAX_MESSAGE_BYTES, FrameReader
 from tests.hostile_server import frame, hostile, shake_hands
@@ -195,45 +192,3 @@ def test_messages_in_any_cut_are_the_same() -> None:
                 found.append(message)
         assert found == wanted, size
     assert MAX_FRAGMENTS * 125 < MAX_MESSAGE_BYTES
-
-
-def test_what_has_arrived_is_given_without_waiting() -> None:
-    """A burst is handled together; its last message must not wait for the next burst, nor hide the end."""
-    over_now = threading.Event()
-
-    def send(peer: socket.socket, over: threading.Event) -> None:
-        peer.sendall(frame(b"a") + frame(b"b") + frame(b"c"))
-        over_now.wait(30)
-
-    with hostile(after_handshake(send)) as url:
-        opened = Socket(url, threading.Event())
-        try:
-            found = [first_message(opened)]
-            while len(found) < 3:
-                if (message := opened.arrived()) is not None:
-                    found.append(message)
-            assert found == [b"a", b"b", b"c"]
-            assert opened.arrived() is None
-            over_now.set()
-            with pytest.raises(Unavailable):
-                first_message(opened)
-            assert opened.arrived() is None
-        finally:
-            over_now.set()
-            opened.close()
-
-
-@pytest.mark.parametrize("count", [1, MOST_IN_BURST, MOST_IN_BURST + 1])
-def test_a_burst_loses_no_frame_and_is_passed_on(count: int) -> None:
-    """A frame that was taken from the socket when the burst was full would be lost without a trace."""
-    waiting = [bytes([number]) for number in range(count)]
-    handled: list[bytes] = []
-    released: list[int] = []
-    publisher = SimpleNamespace(release=lambda: released.append(len(handled)))
-    connection = SimpleNamespace(_receive=lambda one, _: handled.append(one), _publisher=publisher)
-    peer = SimpleNamespace(arrived=lambda: waiting.pop(0) if waiting else None)
-    while waiting:
-        Connection._burst(cast(Connection, connection), cast(Socket, peer), waiting.pop(0))
-    assert handled == [bytes([number]) for number in range(count)]
-    assert released[-1] == count
-    assert released[0] == min(count, MOST_IN_BURST)
