@@ -23,6 +23,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
+from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import PROJECT, prefixes
 from pipeline.database.migrate import migrate
@@ -262,6 +263,8 @@ def ground(folder: Path | None = None) -> Iterator[Ground]:
         try:
             instance.start()
             yield Ground(instance, logs)
+        except WrongUse:
+            raise
         except Exception:
             kept = shutil.copytree(logs, Path(tempfile.mkdtemp(prefix="bench-logs-")), dirs_exist_ok=True)
             say(f"bench: the logs of this run are kept in {kept}")

@@ -135,20 +135,16 @@ class Subscription:
             try:
                 self._consumer = make()
             except pulsar.PulsarException:
-                self._consumer = make(but=self._refused(there))
+                refused = _refused(self._client, there)
+                if not refused:  # then it is not a topic's fault
+                    raise
+                self._consumer = make(but=refused)
         except Exception as error:
             self.trouble = f"no subscription to {self.namespace}: {error}"
             self._leave()
             raise
         self._failures, self.trouble = 0, None
         return True
-
-    def _refused(self, topics: Sequence[str]) -> dict[str, str]:
-        """Return those that refuse to be subscribed to, which must not keep us from the others; see `recover`."""
-        found = refusals(self._client, topics, SUBSCRIPTION)
-        for topic, error in found.items():
-            get_logger().warning(events.TOPIC_REFUSED, topic=topic, error=error)
-        return found
 
     def _leave(self) -> None:
         """Abandon the client. It is closed in another thread: closing a broken one may take long, or fail."""
@@ -231,7 +227,7 @@ class Subscription:
         client = self._client
         if client is None or self._consumer is None:  # it is just subscribing
             return
-        for topic in set(topics) - self._refused(topics).keys():
+        for topic in set(topics) - _refused(client, topics).keys():
             get_logger().warning(events.TOPIC_UNREAD, topic=topic)
             self._lost = True
 
@@ -256,6 +252,14 @@ class Subscription:
     def close(self) -> None:
         if self._client is not None:
             _closed(self._client)
+
+
+def _refused(client: pulsar.Client, topics: Sequence[str]) -> dict[str, str]:
+    """Return those that refuse to be subscribed to, which must not keep us from the others."""
+    found = refusals(client, topics, SUBSCRIPTION)
+    for topic, error in found.items():
+        get_logger().warning(events.TOPIC_REFUSED, topic=topic, error=error)
+    return found
 
 
 def _closed(client: pulsar.Client) -> None:

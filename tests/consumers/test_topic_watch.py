@@ -36,20 +36,6 @@ def test_a_topic_that_the_client_lost_is_read_again(rig: Rig, bus: Bus) -> None:
     assert rig.ended is None
 
 
-class FakeAdmin:
-    """Answers with what a test sets; its clock stands still."""
-
-    def __init__(self) -> None:
-        self.topics = {"a": Backlog(0, 0, 1, 0), "b": Backlog(0, 0, 1, 0)}
-        self.now = 0.0
-
-    def parts(self, _namespace: str) -> list[str]:
-        return list(self.topics)
-
-    def backlog(self, topic: str, _subscription: str) -> Backlog:
-        return self.topics[topic]
-
-
 def test_a_topic_that_refuses_does_not_stop_the_others(bus: Bus, conn: Any, stop: threading.Event) -> None:
     """The client subscribes to all topics or to none: one that was broken, or that somebody else held, kept a writer
     from its whole namespace at each start."""
@@ -67,6 +53,20 @@ def test_a_topic_that_refuses_does_not_stop_the_others(bus: Bus, conn: Any, stop
     stop.set()
     rig.join()
     assert rig.ended is None
+
+
+class FakeAdmin:
+    """Answers with what a test sets; its clock stands still."""
+
+    def __init__(self) -> None:
+        self.topics = {"a": Backlog(0, 0, 1, 0), "b": Backlog(0, 0, 1, 0)}
+        self.now = 0.0
+
+    def parts(self, _namespace: str) -> list[str]:
+        return list(self.topics)
+
+    def backlog(self, topic: str, _subscription: str) -> Backlog:
+        return self.topics[topic]
 
 
 @pytest.fixture
