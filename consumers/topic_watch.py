@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from consumers.subscription import SUBSCRIPTION
 from pipeline.broker.admin import Admin, Backlog
-from pipeline.core.errors import Refused
+from pipeline.core.errors import Refused, WrongAnswer
 
 STUCK_AFTER_S = 60.0
 # Looks in a row at which a topic had no reader. A new one has none until the client finds it, within a second.
@@ -39,20 +39,27 @@ class TopicWatch:
     namespace: str
     clock: Callable[[], float] = time.monotonic
     _topics: dict[str, _Topic] = field(default_factory=dict)
+    _silent: dict[str, str] = field(default_factory=dict)
+    """Topics whose statistics the broker could not give at the last look, with its answer."""
 
     def look(self) -> int:
-        """Ask about each topic; returns the messages that are not acknowledged. Raises `Unavailable`."""
+        """Ask about each topic; returns the messages known to be not acknowledged. Raises `Unavailable`."""
         try:
             names = self.admin.parts(f"{self.tenant}/{self.namespace}")
         except Refused:  # no such namespace: no topics
             names = []
         seen: dict[str, _Topic] = {}
+        silent: dict[str, str] = {}
         for name in names:
             try:
                 seen[name] = self._seen(self._topics.get(name), self.admin.backlog(name, SUBSCRIPTION))
             except Refused:  # deleted meanwhile
                 continue
-        self._topics = seen
+            except WrongAnswer as error:  # of this topic only: the others are still to be looked after
+                silent[name] = str(error)
+                if (before := self._topics.get(name)) is not None:
+                    seen[name] = before
+        self._topics, self._silent = seen, silent
         return sum(one.backlog.messages for one in seen.values())
 
     def _seen(self, before: _Topic | None, found: Backlog) -> _Topic:
@@ -68,11 +75,15 @@ class TopicWatch:
 
     def lost(self) -> list[str]:
         """Return those of them that are to be subscribed to again: not at each look, because it takes a while."""
-        return [name for name in self.unread() if self._topics[name].unread_looks % UNREAD_LOOKS == 0]
+        unread = (name for name in self.unread() if name not in self._silent)
+        return [name for name in unread if self._topics[name].unread_looks % UNREAD_LOOKS == 0]
 
     def why(self) -> list[str]:
         """Return the problems, as sentences for `/health`."""
         now, found = self.clock(), []
+        if silent := self._silent:
+            first = next(iter(silent.values()))
+            found.append(f"{self.namespace}: the broker does not say how much of {_named(list(silent))} waits: {first}")
         unread = self.unread()
         if unread:
             found.append(f"{self.namespace}: nothing reads {_named(unread)}")

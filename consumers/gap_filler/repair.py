@@ -20,8 +20,7 @@ from consumers.gap_filler.gap_tracker import GapBook, Key
 from consumers.gap_filler.heads import Heads
 from consumers.gap_filler.health import GapHealth
 from consumers.gap_filler.repairs import Repairs
-from pipeline.broker.admin import Admin
-from pipeline.broker.backpressure import WRITER, Backpressure
+from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.client import Bus
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused
@@ -60,7 +59,6 @@ class GapFiller:
     ) -> None:
         self._stop = stop
         self._heads = Heads(sources, bus, configured, stop)
-        self._admin = Admin(bus.settings)
         self._settings = load(GapFillerSettings)
         self._log = get_logger()
         self._repairs = repairs
@@ -176,12 +174,8 @@ class GapFiller:
 
     def _on_its_way(self, topic: str, cluster: list[IdRange], due: list[IdGap]) -> bool:
         """Whether trades at the head may be in the writer's backlog: fetching them again would only lengthen it."""
-        if any(gap.after_us is not None for gap in due if gap.last_id == cluster[-1][1]):
-            return False
-        try:
-            return self._admin.backlog(topic, WRITER).messages > 0
-        except PipelineError:
-            return False
+        at_head = all(gap.after_us is None for gap in due if gap.last_id == cluster[-1][1])
+        return at_head and self._backpressure.behind(topic)
 
     def _note(self, key: Key, due: list[IdGap], cluster: list[IdRange], filled: Filled) -> None:
         venue, product = key

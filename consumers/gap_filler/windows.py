@@ -19,13 +19,12 @@ import psycopg
 from consumers.gap_filler.gap_tracker import STORED_WITHIN_S, Key
 from consumers.gap_filler.health import GapHealth
 from consumers.gap_filler.repairs import Repairs
-from pipeline.broker.admin import Admin
-from pipeline.broker.backpressure import WRITER, Backpressure
+from pipeline.broker.backpressure import Backpressure
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
-from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
+from pipeline.core.settings import DatabaseSettings, GapFillerSettings, load
 from pipeline.core.stopping import Stopped
 from pipeline.database import windows as ledger
 from pipeline.database.connection import connect_when_ready
@@ -85,7 +84,7 @@ class Windows:
         self._sources = {source.venue: source for source in sources}
         self._configured, self._health, self._stop = frozenset(configured), health, stop
         self._repairs = repairs
-        self._admin, self._backpressure = Admin(load(PulsarSettings)), Backpressure(stop)
+        self._backpressure = Backpressure(stop)
         self._young_us = int(load(GapFillerSettings).reorder_seconds * SECOND_US)
         self._session = Session(lambda: connect_when_ready(load(DatabaseSettings), "gap-filler", stop))
         self._log = get_logger()
@@ -212,7 +211,8 @@ class Windows:
         rows = [row for row in missing if row.trade_id not in known.published]
         publisher = self._repairs.publisher(*key)
         newer = one.newest_us is None or any(row.timestamp_us > one.newest_us for row in rows)
-        if not rows or (newer and self._on_its_way(publisher.topic)):
+        # Behind a backlog of the writer they may be on their way: published again, they would only lengthen it.
+        if not rows or (newer and self._backpressure.behind(publisher.topic)):
             return
         if not known.missing:
             about = {"first_id": rows[0].trade_id, "last_id": rows[-1].trade_id}
@@ -227,10 +227,3 @@ class Windows:
                 raise Unavailable(f"the broker does not accept messages for {publisher.topic}")
             known.published |= {row.trade_id: now for row in part}
         self._log.info(events.GAP_FILLED, venue=key[0], product=key[1], ids=len(rows), missing=len(missing))
-
-    def _on_its_way(self, topic: str) -> bool:
-        """Whether the trades may be behind a backlog of the writer: fetched again, they would only lengthen it."""
-        try:
-            return self._admin.backlog(topic, WRITER).messages > 0
-        except PipelineError:
-            return False

@@ -12,7 +12,7 @@ import requests
 
 from pipeline.broker.auth import authorities_of, shown, token_of
 from pipeline.core.admission import let_in, shut_out
-from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongUse
+from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.settings import PulsarSettings
 
 _UNTRUSTED = re.compile(r"certificate verify failed: ([^(\]]*[^(\]. ])")
@@ -68,14 +68,14 @@ class Admin:
             )
             raise shut_out(self._shown, f"the broker at {self._settings.admin} {text}")
         if answer.status_code >= 500:
-            raise Unavailable(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
+            raise WrongAnswer(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
         if answer.status_code >= 400:
             raise Refused(f"Pulsar admin {path}: {answer.status_code} {answer.text[:200]}")
         let_in(self._shown)
         try:
             return answer.json() if answer.content[:1] in (b"{", b"[", b'"') else answer.text
         except ValueError:
-            raise Unavailable(f"Pulsar admin {path}: truncated after {len(answer.content)} bytes") from None
+            raise WrongAnswer(f"Pulsar admin {path}: truncated after {len(answer.content)} bytes") from None
 
     def _untrusted(self, text: str) -> PipelineError:
         if "NO_CERTIFICATE" in text:

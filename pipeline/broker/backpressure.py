@@ -63,6 +63,13 @@ class Backpressure:
         """Return the number of messages the writer has not stored. Raises `PipelineError`."""
         return self._admin.backlog(topic, WRITER).messages
 
+    def behind(self, topic: str) -> bool:
+        """Whether there are messages the writer has not stored; False if the broker does not say."""
+        try:
+            return self.messages_behind(topic) > 0
+        except PipelineError:
+            return False
+
     def _look(self, topic: str) -> str | None:
         self.why = reason = self._full_disk() or self._backlog(topic)
         now = time.monotonic()

@@ -14,6 +14,7 @@ from consumers.topic_watch import TopicWatch
 from pipeline.broker.admin import Admin, Backlog
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import topic_of
+from pipeline.core.errors import WrongAnswer
 from tests.writer_help import Rig, ids_of, publish, until
 
 
@@ -60,12 +61,15 @@ class FakeAdmin:
 
     def __init__(self) -> None:
         self.topics = {"a": Backlog(0, 0, 1, 0), "b": Backlog(0, 0, 1, 0)}
+        self.broken: set[str] = set()
         self.now = 0.0
 
     def parts(self, _namespace: str) -> list[str]:
         return list(self.topics)
 
     def backlog(self, topic: str, _subscription: str) -> Backlog:
+        if topic in self.broken:
+            raise WrongAnswer(f"{topic}: 500")
         return self.topics[topic]
 
 
@@ -122,3 +126,17 @@ def test_a_new_topic_is_not_lost(fake: FakeAdmin, watch: TopicWatch) -> None:
     fake.topics["c"] = Backlog(0, 0, 1, 5)
     watch.look()
     assert (watch.unread(), watch.why()) == ([], [])
+
+
+def test_a_topic_without_statistics_is_named_and_the_others_are_watched(watch: TopicWatch, fake: FakeAdmin) -> None:
+    """The broker answered 500 for one damaged topic: the whole look failed, and no other topic was read again."""
+    fake.broken = {"a"}
+    fake.topics["b"] = Backlog(3, 100, 0, 0)
+    assert [watch.look(), watch.look()] == [3, 3]
+    assert watch.lost() == ["b"]
+    silent, unread = watch.why()
+    assert "how much of a waits: a: 500" in silent
+    assert "nothing reads b" in unread
+    fake.broken = set()
+    watch.look()
+    assert watch.why() == ["trades: nothing reads b"]
