@@ -78,7 +78,7 @@ def panels(figures: dict[str, Figures]) -> tuple[Panel, ...]:
             (
                 rate("one insert and commit each", "plain.single_rows_per_s"),
                 rate("executemany of 1,000", many),
-                rate("our writer, with candles and ledger", "plain.writer_rows_per_s", 1.6, many),
+                rate("our writer, with candles and ledger", "plain.writer_rows_per_s", 3.3, many),
             ),
         ),
         Panel(
@@ -91,9 +91,9 @@ def panels(figures: dict[str, Figures]) -> tuple[Panel, ...]:
         Panel(
             f"Live at {of('live.frames_per_s'):,.0f} frames per second: from frame received to row visible",
             (
-                delay("half of the frames within", "live.p50_ms"),
-                delay("99 % within", "live.p99_ms", 100),
-                delay("99.9 % within", "live.p999_ms", 250),
+                delay("half of the frames within", "live.p50_ms", 8),
+                delay("99 % within", "live.p99_ms", 20),
+                delay("99.9 % within", "live.p999_ms", 40),
             ),
         ),
     )
