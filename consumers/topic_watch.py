@@ -57,7 +57,7 @@ class TopicWatch:
                 continue
             except WrongAnswer as error:  # of this topic only: the others are still to be looked after
                 silent[name] = str(error)
-                if (before := self._topics.get(name)) is not None:
+                if (before := self._topics.get(name)) is not None:  # remembered for the next answer
                     seen[name] = before
         self._topics, self._silent = seen, silent
         return sum(one.backlog.messages for one in seen.values())
@@ -69,14 +69,18 @@ class TopicWatch:
         unread = 0 if found.readers else 1 + (before.unread_looks if before else 0)
         return _Topic(found, since, unread)
 
+    def _known(self) -> dict[str, _Topic]:
+        """Return the topics of which the last look found something: of the others nothing is claimed."""
+        silent = self._silent
+        return {name: one for name, one in self._topics.items() if name not in silent}
+
     def unread(self) -> list[str]:
         """Return the topics that no writer reads."""
-        return [name for name, one in self._topics.items() if one.unread_looks >= UNREAD_LOOKS]
+        return [name for name, one in self._known().items() if one.unread_looks >= UNREAD_LOOKS]
 
     def lost(self) -> list[str]:
         """Return those of them that are to be subscribed to again: not at each look, because it takes a while."""
-        unread = (name for name in self.unread() if name not in self._silent)
-        return [name for name in unread if self._topics[name].unread_looks % UNREAD_LOOKS == 0]
+        return [name for name in self.unread() if self._topics[name].unread_looks % UNREAD_LOOKS == 0]
 
     def why(self) -> list[str]:
         """Return the problems, as sentences for `/health`."""
@@ -89,7 +93,7 @@ class TopicWatch:
             found.append(f"{self.namespace}: nothing reads {_named(unread)}")
         stuck = [
             name
-            for name, one in self._topics.items()
+            for name, one in self._known().items()
             if one.backlog.messages and now - one.since > STUCK_AFTER_S and name not in unread
         ]
         if stuck:

@@ -8,7 +8,7 @@
     ├── Refused             a definite "no" that will be repeated: report it, skip
     └── Unavailable         retry later (retryable)
         ├── Throttled       ... more slowly; has `retry_after_s`
-        └── WrongAnswer     ... the answer is unusable (HTML, truncated, empty)
+        └── WrongAnswer     ... the answer is unusable (HTML, truncated, empty, a broker's 500)
 
 `retryable` is part of the class, so that retry loops need no list of errors.
 """
@@ -69,4 +69,4 @@ class Throttled(Unavailable):
 
 
 class WrongAnswer(Unavailable):
-    """An unusable answer: HTML, truncated, or unexpectedly empty."""
+    """An unusable answer: HTML, truncated, unexpectedly empty, or an error of the broker about what was asked."""

@@ -140,3 +140,16 @@ def test_a_topic_without_statistics_is_named_and_the_others_are_watched(watch: T
     fake.broken = set()
     watch.look()
     assert watch.why() == ["trades: nothing reads b"]
+
+
+def test_nothing_is_claimed_of_a_topic_without_statistics(watch: TopicWatch, fake: FakeAdmin) -> None:
+    """What an earlier look had found was repeated as if it were still so; the backlog's age must survive, though."""
+    fake.topics["a"] = Backlog(3, 100, 1, 5)
+    watch.look()
+    fake.now, fake.broken = 61.0, {"a"}
+    watch.look()
+    (silent,) = watch.why()
+    assert "how much of a waits" in silent
+    fake.broken = set()
+    watch.look()
+    assert watch.why() == ["trades: nothing of a was stored for a minute"]
