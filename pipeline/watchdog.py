@@ -24,6 +24,7 @@ from xmlrpc.client import ServerProxy
 import click
 import psycopg
 import requests
+from psycopg.conninfo import make_conninfo
 from supervisor.xmlrpc import SupervisorTransport
 
 from pipeline.broker.admin import Admin
@@ -32,7 +33,7 @@ from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import PROGRAMS
 from pipeline.core.runtime import Stop, program
-from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load
+from pipeline.core.settings import PRIVATE_DATABASE, PROJECT, DatabaseSettings, PulsarSettings, load
 from pipeline.services import local
 from pipeline.services.processes import Process
 
@@ -93,7 +94,7 @@ def probes() -> dict[str, Probe]:
     if (broker := local.broker()) is not None:
         asked["broker"] = partial(http_answers, f"{broker.admin_url}/admin/v2/brokers/ready", broker.token_file)
     if (database := local.database()) is not None:
-        asked["database"] = partial(database_answers, database.url("postgres"))
+        asked["database"] = partial(database_answers, make_conninfo(database.url("postgres"), **PRIVATE_DATABASE))
     return asked
 
 

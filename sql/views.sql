@@ -104,6 +104,11 @@ CREATE OR REPLACE FUNCTION proof_of(kind text, proof text) RETURNS text LANGUAGE
                      ELSE 'sampled' END
 $$;
 
+-- Whether the venue confirmed within the last minute. A moment ahead of this clock, which was set back since, says nothing.
+CREATE OR REPLACE FUNCTION confirmed(checked_at timestamptz) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(checked_at > now() - INTERVAL '60 seconds' AND checked_at < now() + INTERVAL '10 seconds', false)
+$$;
+
 -- The trade ids that must be accounted for: those that loads were told to bring, and from the first id of the live stream on
 -- all that the venue is known to have. Ids that the venue showed within the last 10 s may still be on their way. A stored
 -- id above what the venue confirmed within the last minute says nothing about those below it: it may be an error.
@@ -118,7 +123,7 @@ LEFT JOIN trade_heads h USING (instrument_id)
 CROSS JOIN LATERAL (
     SELECT greatest(
         CASE WHEN h.seen_at <= now() - INTERVAL '10 seconds' THEN h.newest_id ELSE h.settled_id END,
-        upper(CASE WHEN h.checked_at > now() - INTERVAL '60 seconds'
+        upper(CASE WHEN confirmed(h.checked_at)
                    THEN c.ids * int8multirange(int8range(NULL, h.newest_id, '[]')) ELSE c.ids END) - 1) AS id
 ) upto;
 
@@ -176,7 +181,7 @@ FROM (
     WHERE instrument_id NOT IN (SELECT instrument_id FROM quote_hours)
 ) k
 LEFT JOIN quote_requests r USING (instrument_id)
-CROSS JOIN LATERAL (SELECT date_trunc('hour', now()) - INTERVAL '2 hours' AS hour) upto;
+CROSS JOIN LATERAL (SELECT date_trunc('hour', now(), 'UTC') - INTERVAL '2 hours' AS hour) upto;
 
 -- Per instrument and kind: what is stored, and what is missing of what was asked for, by the kind of `proof`: counted in
 -- ids (`contiguous ids`), seconds (`time windows`, `sequence per connection`) or hours (`hours`; rows are quotes all the
@@ -191,7 +196,7 @@ WITH ids AS (
            least((SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1),
                  (SELECT min(f.first_ts) FROM archived f
                   WHERE f.instrument_id = a.instrument_id AND f.kind = 'trades')) AS first_ts,
-           NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
+           NOT a.live OR confirmed(a.checked_at) AS known
     FROM trade_asked a
     JOIN instruments i ON i.instrument_id = a.instrument_id AND i.proof = 'contiguous ids'
     CROSS JOIN LATERAL (
@@ -211,7 +216,7 @@ WITH ids AS (
     WHERE NOT (isempty(a.ids) AND isempty(a.stored) AND a.checked_at IS NULL)
 ), times AS (
     SELECT a.instrument_id, a.live, a.checked_at, sizes.asked_s, sizes.missing_s, reasons.explained_s, reasons.explained_by,
-           NOT a.live OR coalesce(a.checked_at > now() - INTERVAL '60 seconds', false) AS known
+           NOT a.live OR confirmed(a.checked_at) AS known
     FROM trade_time_asked a
     CROSS JOIN LATERAL (
         SELECT coalesce((SELECT sum(extract(epoch FROM upper(r) - lower(r))) FROM unnest(a.times) r), 0) AS asked_s,

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import Field, FilePath, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -31,6 +31,14 @@ from pipeline.core.setting_types import PROJECT as PROJECT
 # Roles of the private database: programs may add and correct rows, the owner may change tables (retention,
 # scripts/psql), and only migrations run as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
+# Said in full, because what an address leaves out libpq takes from the environment (PGHOSTADDR, PGSSLMODE, ...).
+PRIVATE_DATABASE = {
+    "hostaddr": "127.0.0.1",
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "disable",
+    "target_session_attrs": "any",
+}
 
 
 class CommonSettings(Section):
@@ -125,7 +133,8 @@ class DatabaseSettings(Section):
         if self.url is not None:
             return self.url.get_secret_value()
         passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
-        return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?passfile={passwords}"
+        others = urlencode(PRIVATE_DATABASE)
+        return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?{others}&passfile={passwords}"
 
 
 class ServicesSettings(Section):

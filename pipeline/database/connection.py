@@ -22,6 +22,7 @@ _SESSION = (
     "-c statement_timeout=120s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
     " -c jit=off"
 )
+_AS_WE_READ = {"TimeZone": "UTC", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres"}
 # Our side learns of a dead server by TCP: unacknowledged data for 20 s, or 25 s of silence.
 _TCP = {
     "connect_timeout": 10,
@@ -59,6 +60,10 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
     let_in(conninfo)
+    # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.
+    for name_, value in _AS_WE_READ.items():
+        if made.info.parameter_status(name_) != value:
+            made.execute(f"SET {name_} = '{value}'")
     return made
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PRIVATE_DATABASE, PROGRAM_ROLE
 from pipeline.services import credentials, layout
 from pipeline.services.accounts import closed, stand_in, unprivileged
 
@@ -240,7 +241,9 @@ class Database:
     def ready(self) -> bool:
         """Whether the database answers a query."""
         try:
-            with psycopg.connect(self.url("postgres"), connect_timeout=2) as connection:
+            with psycopg.connect(
+                make_conninfo(self.url("postgres"), **PRIVATE_DATABASE, connect_timeout=2)
+            ) as connection:
                 connection.execute("SELECT 1")
             return True
         except psycopg.Error:

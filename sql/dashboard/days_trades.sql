@@ -6,7 +6,7 @@ WITH days AS (
 ), summed AS (
     SELECT *, sum(rows) OVER (ORDER BY day DESC) <= 1000000 AS counted FROM days
 )
-SELECT d.day::date, d.rows::bigint,
+SELECT (d.day AT TIME ZONE 'UTC')::date AS day, d.rows::bigint,
        CASE WHEN d.counted THEN
            (SELECT count(*) FROM trades t
             WHERE t.instrument_id = %(id)s AND t.ts >= d.day AND t.ts < d.day + INTERVAL '1 day' AND t.origin = 'repair') END AS repaired

@@ -9,7 +9,7 @@ WITH hours AS (
            END AS reason
     FROM quote_asked a
     CROSS JOIN LATERAL unnest(a.hours * tstzmultirange(tstzrange(%(from)s::timestamptz, %(to)s::timestamptz))) AS r
-    CROSS JOIN LATERAL generate_series(date_trunc('hour', lower(r)), upper(r) - INTERVAL '1 microsecond', INTERVAL '1 hour')
+    CROSS JOIN LATERAL generate_series(date_trunc('hour', lower(r), 'UTC'), upper(r) - INTERVAL '1 microsecond', INTERVAL '1 hour')
         AS h (hour)
     LEFT JOIN quote_hours q ON q.instrument_id = a.instrument_id AND q.hour = h.hour
     WHERE a.instrument_id = %(id)s

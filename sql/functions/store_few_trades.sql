@@ -46,7 +46,7 @@ BEGIN
                max(trade_id) + 1 AS high
         FROM given GROUP BY 1
     ), delayed AS (
-        SELECT instrument_id, time_bucket('1 day', ts)::date, up_to_ms, count(*)
+        SELECT instrument_id, (ts AT TIME ZONE 'UTC')::date, up_to_ms, count(*)
         FROM given WHERE up_to_ms IS NOT NULL GROUP BY 1, 2, 3
     ),
     -- include: parts/store_ledger
