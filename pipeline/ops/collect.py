@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass
 class ProgramState:
-    """The state of a program: ok, unwell (`why`, by its /health), down, off (disabled) or done (ended with 0)."""
+    """The state of a program: ok, unwell (`why`, by its /health), down, off (disabled) or done (its work, for good)."""
 
     name: str
     state: str
@@ -192,13 +192,16 @@ def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
         if answer.status_code != 200:
             found.state = "unwell"
     except (requests.RequestException, ValueError, AttributeError) as error:
-        if known and known["statename"] == "EXITED" and known["exitstatus"] == 0:
+        ended = known is not None and known["statename"] == "EXITED" and known["exitstatus"] == 0
+        if one.once and ended:
             found.state = "done"
         elif one.name == "retention" and load(DatabaseSettings).retention_days == 0:
             found.state = "off"
         else:
             found.state = "down"
             found.why = ["not running" if known is None else f"supervisord says {known['statename'].lower()}"]
+            if ended:  # by SIGTERM: supervisord starts only what failed again
+                found.why = [f"it was stopped; supervisorctl start programs:{one.name} starts it again"]
             if known and known["statename"] == "RUNNING":
                 found.why = [f"running, but not answering on port {one.port}: {type(error).__name__}"]
     return found

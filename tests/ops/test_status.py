@@ -25,6 +25,7 @@ from pipeline.ops.claim import complete_text
 from tests.messages import received, store, trade, trades_record
 from venues.adapter import Proof
 from venues.coinbase.settings import CoinbaseSettings
+from venues.kraken.settings import KrakenSettings
 
 
 def test_a_share_never_promises_too_much() -> None:
@@ -108,6 +109,15 @@ def test_off_done_and_down_are_told_apart(in_env: Callable[..., None], free_port
     assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 0}).state == "done"
     assert collect.program_state(loader, {"statename": "EXITED", "exitstatus": 1}).state == "down"
     assert collect.program_state(loader, None).why == ["not running"]
+
+
+def test_a_program_that_was_stopped_is_down(in_env: Callable[..., None], free_port: Callable[[], int]) -> None:
+    """Prevents "All well" while a producer that somebody ended with SIGTERM, exit code 0, stays down for good."""
+    in_env(METRICS_BASE_PORT=free_port(), KRAKEN_ENABLED="true")
+    kraken = Program("kraken", "producers.kraken", 5, switch=KrakenSettings)
+    found = collect.program_state(kraken, {"statename": "EXITED", "exitstatus": 0})
+    assert found.state == "down"
+    assert "was stopped" in found.why[0]
 
 
 def test_status_of_stored_trades_names_what_is_missing(
