@@ -10,6 +10,7 @@ Candles and the ledger are kept: dropped ticks stay accounted for and are never 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -29,19 +30,30 @@ from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.migrate import database_when_ready
 
 
-def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: bool = False) -> tuple[int, list[str]]:
-    """Drop chunks entirely older than `days`; returns how many, and why others are kept."""
-    dropped, kept = 0, []
+@dataclass
+class Dropped:
+    """How many chunks were dropped, why others are kept, and which files of these are missing or damaged."""
+
+    chunks: int = 0
+    kept: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: bool = False) -> Dropped:
+    """Drop chunks entirely older than `days`."""
+    found = Dropped()
     for chunk in old_chunks(conn, days):
-        why = held(conn, chunk, days, whatever=without_archive) or verified(conn, storage, chunk)
-        if why:
-            kept += why
+        if why := held(conn, chunk, days, whatever=without_archive):
+            found.kept += why
+            continue
+        if wrong := verified(conn, storage, chunk):
+            found.wrong += wrong
             continue
         try:
-            dropped += drop(conn, chunk, days, whatever=without_archive)
+            found.chunks += drop(conn, chunk, days, whatever=without_archive)
         except BUSY:
-            kept.append(f"{chunk.kind} of {chunk.from_ts:%Y-%m-%d}: a long query reads them")
-    return dropped, kept
+            found.kept.append(f"{chunk.kind} of {chunk.from_ts:%Y-%m-%d}: a long query reads them")
+    return found
 
 
 @click.command()
@@ -63,27 +75,28 @@ def main() -> int:
     HealthServer("retention", BY_NAME["retention"].port, lambda: (not last["why"], last))
     database_when_ready(settings, stop)
     while not stop.is_set():
-        _once(settings, stop, last)
-        stop.wait(min(60.0, settings.retention_poll_seconds) if last["why"] else settings.retention_poll_seconds)
+        done = _once(settings, stop, last)
+        stop.wait(settings.retention_poll_seconds if done else min(60.0, settings.retention_poll_seconds))
     return 0
 
 
-def _once(settings: DatabaseSettings, stop: threading.Event, last: dict[str, Any]) -> None:
+def _once(settings: DatabaseSettings, stop: threading.Event, last: dict[str, Any]) -> bool:
+    """Do a round; False if it could not be done."""
     try:
         with connect_when_ready(settings, "retention", stop, role=OWNER_ROLE) as conn:
             conn.execute("SET statement_timeout = 0")
             storage = open_storage(load(ArchiveSettings))
-            dropped, kept = drop_old(
-                conn, settings.retention_days, storage, without_archive=settings.retention_without_archive
-            )
-        last.update(dropped_chunks=last["dropped_chunks"] + dropped, kept=kept[:20], why=[])
-        if dropped:
-            get_logger().info(events.CHUNKS_DROPPED, chunks=dropped, older_than_days=settings.retention_days)
-        if kept:
+            found = drop_old(conn, settings.retention_days, storage, without_archive=settings.retention_without_archive)
+        last.update(dropped_chunks=last["dropped_chunks"] + found.chunks, kept=found.kept[:20], why=found.wrong[:20])
+        if found.chunks:
+            get_logger().info(events.CHUNKS_DROPPED, chunks=found.chunks, older_than_days=settings.retention_days)
+        if kept := found.wrong + found.kept:
             get_logger().warning(events.CHUNKS_HELD, reasons=len(kept), first=kept[0])
     except (psycopg.Error, Unavailable) as error:
         last["why"] = [str(error)]
         get_logger().warning(events.DATABASE_RETRY, error=str(error))
+        return False
+    return True
 
 
 if __name__ == "__main__":

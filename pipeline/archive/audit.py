@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.archive import files
 from pipeline.archive.hash import RowsHash
@@ -96,10 +94,8 @@ def audit(
 
 def read(source: Any, layout: Layout) -> Held:
     """Read a file whole. What is none raises `OSError`, `ValueError`, `KeyError` or `pyarrow.ArrowException`."""
-    with pq.ParquetFile(source) as opened:
-        about = (opened.metadata.metadata or {}).get(files.METADATA)
-    if about is None:
-        raise ValueError(f"its metadata has no {files.METADATA.decode()}")
+    with files.open_file(source) as opened:
+        about = files.says(opened)
     digest, times, ids = RowsHash(layout), [], []
     for piece in files.read(source):
         digest.update(piece)
@@ -113,5 +109,5 @@ def read(source: Any, layout: Layout) -> Held:
         max(times),
         min(ids, default=None),
         max(ids, default=None),
-        json.loads(about),
+        about,
     )

@@ -17,11 +17,12 @@ from pipeline.database.connection import Connection
 
 @dataclass(frozen=True)
 class File:
-    """A file with a complete span. `rows`: by the ledger."""
+    """A file with a complete span. `rows`, `revision`: by the ledger."""
 
     span: Span
     path: str
     rows: int
+    revision: int
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ def parts(
     `Unavailable` if rows are only in files that are missing.
     """
     found = conn.execute(
-        "SELECT venue, product_id, from_ts, to_ts, path, rows, up_to_date, in_tables FROM archived"
+        "SELECT venue, product_id, from_ts, to_ts, path, rows, revision, up_to_date, in_tables FROM archived"
         " WHERE instrument_id = %s AND kind = %s AND to_ts > %s AND from_ts < %s AND (up_to_date OR NOT in_tables)"
         " ORDER BY from_ts",
         (instrument_id, kind, from_ts, to_ts),
     ).fetchall()
     if found and not storage.has(found[-1][4]):
-        found = [row for row in found if not row[7]]
+        found = [row for row in found if not row[8]]
         if found:
             raise Unavailable(
                 f"{kind} of {found[0][0]} {found[0][1]} are in files of the archive that are not in {storage.address}:"
@@ -73,11 +74,11 @@ def parts(
             )
     made: list[Part] = []
     at = from_ts
-    for venue, product_id, begin, end, path, rows, up_to_date, _ in found:
+    for venue, product_id, begin, end, path, rows, revision, up_to_date, _ in found:
         if at < begin:
             made.append(Part(at, begin))
         span = Span(instrument_id, venue, product_id, kind, begin, end)
-        made.append(Part(max(at, begin), min(end, to_ts), File(span, path, rows), later=not up_to_date))
+        made.append(Part(max(at, begin), min(end, to_ts), File(span, path, rows, revision), later=not up_to_date))
         at = made[-1].to_ts
     if at < to_ts:
         made.append(Part(at, to_ts))

@@ -9,10 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from psycopg import sql
 
-from pipeline.archive import ledger, merge, rows, tiers
+from pipeline.archive import files, ledger, merge, rows, tiers
 from pipeline.archive.files import schema_of
 from pipeline.archive.layout import Kind, Span
 from pipeline.archive.open import open_storage
@@ -116,14 +115,20 @@ def _table(storage: Storage, kind: Kind, part: Part, exact: bool) -> pa.Table:
 
 
 def read_file(storage: Storage, file: tiers.File, columns: list[str]) -> pa.Table:
-    """Read columns of a complete file. Raises `Unavailable` if it is not the file recorded in the ledger."""
+    """Read columns of a complete file. Raises `Unavailable` if it is damaged or not the file recorded in the ledger."""
+    span = file.span
+    told = files.story(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, file.revision)
     try:
-        with pq.ParquetFile(storage.open(file.path)) as opened:
-            table = opened.read(columns=columns, use_threads=False)
-        if len(table) == file.rows:
-            return table
-        problem = f"it has {len(table)} rows and not {file.rows}"
-    except (OSError, pa.ArrowException) as error:
+        with files.open_file(storage.open(file.path)) as opened:
+            if (said := files.says(opened)) == told:
+                table = opened.read(columns=columns, use_threads=False)
+                table.validate()
+                if len(table) == file.rows:
+                    return table
+                problem = f"it has {len(table)} rows and not {file.rows}"
+            else:
+                problem = f"it says that it is {said} and not {told}"
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         problem = " ".join(str(error).split())[:300]
     raise Unavailable(
         f"{file.path} of the archive cannot be read ({problem}); python -m pipeline.verify --archive checks all files."

@@ -20,7 +20,7 @@ from pipeline.archive.open import open_storage
 from pipeline.archive.s3 import Bucket
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import ArchiveSettings, load
-from pipeline.retention import drop_old
+from pipeline.retention import Dropped, drop_old
 from tests.archive_help import EURUSD_QUOTES, NOW, archive_all, rows_everywhere, store_eurusd_day
 
 
@@ -53,7 +53,7 @@ def test_a_day_is_archived_dropped_read_and_brought_back(
     assert catalog.data_path(conn) == "s3://ticks/market-data/"
     assert list(storage.files()) == [conn.execute("SELECT path FROM archived").fetchone()[0]]
     assert list(storage.work.glob("*")) == []
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
     assert rows_everywhere(conn, archive, "quotes") == rows
     arguments = ["--venue", "dukascopy", "--product", "EURUSD", "--from", "2019-02-04", "--to", "2019-02-05"]
     assert CliRunner().invoke(restore_ticks.main, arguments, catch_exceptions=False).exit_code == 0
@@ -67,7 +67,7 @@ def test_every_reader_finds_the_files(
     in_tables = read.quotes("dukascopy", "EURUSD", exact=True).arrow()
     assert archive_all(conn, archive) == []
     storage = open_storage(load(ArchiveSettings))
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
     assert read.quotes("dukascopy", "EURUSD", exact=True).arrow().equals(in_tables)
     lazy = read.scan_quotes("dukascopy", "EURUSD", exact=True)
     assert lazy.collect().equals(read.quotes("dukascopy", "EURUSD", exact=True).polars())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from pipeline import restore_ticks, retention
 from pipeline.archive.archive import Archive
 from pipeline.archive.storage import Folder
 from pipeline.core.runtime import now_us
+from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.times import to_us
-from pipeline.retention import drop_old
+from pipeline.retention import Dropped, drop_old
 from pipeline.verify import verify
 from tests.archive_help import (
     EURUSD_DAY,
@@ -78,7 +80,7 @@ def test_without_an_archive_nothing_is_dropped_until_it_is_said_that_this_is_mea
     store(Trades(), conn, [frame])
     store(Hours(), conn, [hour])
     before = conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall()
-    assert drop_old(conn, 30, storage) == (
+    assert drop_old(conn, 30, storage) == Dropped(
         0,
         [
             "quotes of dukascopy EUR-USD 2023-11-14: not archived",
@@ -86,8 +88,8 @@ def test_without_an_archive_nothing_is_dropped_until_it_is_said_that_this_is_mea
         ],
     )
     assert counts(conn) == (3, 2)
-    assert drop_old(conn, 30, storage, without_archive=True) == (2, [])
-    assert drop_old(conn, 30, storage, without_archive=True) == (0, [])
+    assert drop_old(conn, 30, storage, without_archive=True) == Dropped(2)
+    assert drop_old(conn, 30, storage, without_archive=True) == Dropped(0)
     assert conn.execute("SELECT trade_id FROM trades").fetchall() == [(3,)]
     assert counts(conn) == (1, 0)
     assert conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall() == before
@@ -116,7 +118,7 @@ def test_what_is_archived_is_dropped_accounted_for_and_read_all_the_same(
     completeness = known(conn)
     conn.execute("UPDATE trade_coverage SET asked = ids, live_from = NULL")  # the single trade of today is no gap
     assert archive_all(conn, archive) == []
-    assert drop_old(conn, 30, storage) == (2, [])
+    assert drop_old(conn, 30, storage) == Dropped(2)
     assert counts(conn) == (1, 0)
     assert {kind: rows_everywhere(conn, archive, kind) for kind in ("trades", "quotes")} == rows
     assert conn.execute("SELECT * FROM candles_1m ORDER BY 1, 2, 3").fetchall() == candles
@@ -124,11 +126,11 @@ def test_what_is_archived_is_dropped_accounted_for_and_read_all_the_same(
     assert nothing_wrong(conn)
     spans = conn.execute("SELECT product_id, kind FROM archive_only ORDER BY 1").fetchall()
     assert spans == [("BTC-USD", "trades"), ("EUR-USD", "quotes")]
-    assert drop_old(conn, 30, storage) == (0, [])
+    assert drop_old(conn, 30, storage) == Dropped(0)
 
 
 def test_a_file_that_is_lost_or_broken_keeps_its_rows_in_the_table(
-    conn: Any, archive: Archive, storage: Folder
+    conn: Any, archive: Archive, storage: Folder, in_env: Callable[..., None]
 ) -> None:
     store_kraken_trades(conn)
     archive_all(conn, archive)
@@ -136,23 +138,27 @@ def test_a_file_that_is_lost_or_broken_keeps_its_rows_in_the_table(
     file = Path(storage.open(path))
     good = file.read_bytes()
     file.write_bytes(good[:2000] + b"x" + good[2001:])
-    dropped, (why,) = drop_old(conn, 30, storage)
-    assert (dropped, path in why) == (0, True)
+    found = drop_old(conn, 30, storage)
+    assert (found.chunks, found.kept, [path in why for why in found.wrong]) == (0, [], [True])
     file.unlink()
-    dropped, (why,) = drop_old(conn, 30, storage)
-    assert (dropped, path in why) == (0, True)
+    found = drop_old(conn, 30, storage)
+    assert (found.chunks, found.kept, [path in why for why in found.wrong]) == (0, [], [True])
     assert counts(conn)[0] == KRAKEN_TRADES
+    last: dict[str, Any] = {"dropped_chunks": 0, "kept": [], "why": []}
+    in_env(DATABASE_RETENTION_DAYS=30)
+    assert retention._once(load(DatabaseSettings), threading.Event(), last)
+    assert [path in why for why in last["why"]] == [True], "its /health says so"
     file.write_bytes(good)
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
 
 
 def test_rows_that_came_after_the_file_keep_the_chunk(conn: Any, archive: Archive, storage: Folder) -> None:
     store_kraken_trades(conn)
     archive_all(conn, archive)
     late_trade(conn)
-    assert drop_old(conn, 30, storage) == (0, ["trades of kraken BTC-USD 2025-11-01: changed since"])
+    assert drop_old(conn, 30, storage) == Dropped(0, ["trades of kraken BTC-USD 2025-11-01: changed since"])
     archive_all(conn, archive)
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
 
 
 def late_trade(conn: Any) -> None:
@@ -169,7 +175,7 @@ def test_a_late_repair_of_dropped_ticks_is_read_at_once_and_moves_into_the_file(
 ) -> None:
     store_kraken_trades(conn)
     archive_all(conn, archive)
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
     late_trade(conn)
     both = rows_everywhere(conn, archive, "trades")
     assert len(both) == KRAKEN_TRADES + 1
@@ -185,7 +191,7 @@ def test_a_corrected_hour_of_dropped_quotes_takes_the_place_of_the_old_one(
 ) -> None:
     store_eurusd_day(conn)
     archive_all(conn, archive)
-    assert drop_old(conn, 30, storage) == (1, [])
+    assert drop_old(conn, 30, storage) == Dropped(1)
     (first_hour,) = conn.execute("SELECT ticks FROM quote_hours ORDER BY hour LIMIT 1").fetchone()
     start_us = to_us(EURUSD_DAY)
     hour = hour_bytes([1, 2], [114543, 114544], hour_start_us=start_us, fetched_at_us=start_us + 90_000_000_000)
@@ -207,7 +213,7 @@ def test_dropped_ticks_come_back_exactly_and_stay_as_long_as_was_asked(
     store_kraken_trades(conn)
     before = texts(conn, "quotes")
     archive_all(conn, archive)
-    assert drop_old(conn, 30, storage) == (2, [])
+    assert drop_old(conn, 30, storage) == Dropped(2)
     for venue, product in (("dukascopy", "EURUSD"), ("kraken", "BTC-USD")):
         arguments = ["--venue", venue, "--product", product, "--from", "2019-02-04", "--to", "2026-01-01"]
         for rows in ("rows are back", "in the table already"):
@@ -216,9 +222,9 @@ def test_dropped_ticks_come_back_exactly_and_stay_as_long_as_was_asked(
     assert texts(conn, "quotes") == before, "to the last written zero"
     assert counts(conn) == (KRAKEN_TRADES, EURUSD_QUOTES)
     assert nothing_wrong(conn)
-    dropped, kept = drop_old(conn, 30, storage)
-    assert (dropped, {why.rpartition(": ")[2] for why in kept}) == (0, {"restored and pinned"})
+    found = drop_old(conn, 30, storage)
+    assert (found.chunks, {why.rpartition(": ")[2] for why in found.kept}) == (0, {"restored and pinned"})
     conn.execute("UPDATE archive_spans SET pinned_until = now()")
-    assert drop_old(conn, 30, storage) == (2, [])
+    assert drop_old(conn, 30, storage) == Dropped(2)
     arguments = ["--venue", "kraken", "--product", "ETH-USD", "--from", "2019-01-01", "--to", "2020-01-01"]
     assert CliRunner().invoke(restore_ticks.main, arguments).exit_code == 2
