@@ -1,9 +1,9 @@
--- Store a head as its witness reports it, by the database's clock. The first head of an instrument begins its live span:
--- at the first id that the stream showed, after what is stored already. The offset between the venue's clock and ours
--- comes with it, if it was measured.
+-- Store a head as its witness reports it, by the database's clock. The live span begins at the first id that the stream
+-- showed. The writer begins it at the first one that it stored; what the stream showed before that was lost on the way.
+-- The offset between the venue's clock and ours comes with it, if it was measured.
 WITH live AS (
     UPDATE trade_coverage SET live_from = %(from_id)s
-    WHERE instrument_id = %(instrument)s AND live_from IS NULL
+    WHERE instrument_id = %(instrument)s AND (live_from IS NULL OR live_from > %(from_id)s)
 ), clock AS (
     INSERT INTO clock_offsets AS c (instrument_id, day, least_ms, greatest_ms, total_ms, looks)
     SELECT %(instrument)s, (now() AT TIME ZONE 'UTC')::date, ms, ms, ms, 1

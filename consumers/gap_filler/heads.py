@@ -24,7 +24,7 @@ from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
-from pipeline.core.products import MAX_ID
+from pipeline.core.products import ID_JUMP, MAX_ID
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
 from venues.registry import proof_of
@@ -84,6 +84,15 @@ class ProductHead:
             # Otherwise REST is behind what is known, and proves nothing about now.
         if witness == "stream":
             self.stream_at = now
+
+    def began(self, from_id: int, newest_id: int) -> None:
+        """Record where a stream with this newest id began: its first trades may never have been stored.
+
+        Only of a stream that agrees with what is known. Where a venue numbers its trades anew, or a head is wrong, all
+        ids from there on would be missing.
+        """
+        if abs(newest_id - self.newest_id) <= ID_JUMP:
+            self.from_id = min(self.from_id, from_id)
 
     def settle(self, now: float) -> None:
         """Advance `settled_id` and `proven` to what was seen at least `SETTLE_S` ago.
@@ -198,6 +207,7 @@ class Heads:
                 return
             real, kind = key in self._configured, str(record["asset_class"])
             self._known[key] = ProductHead(first, first - 1, at, "stream", asset_class=kind, real=real)
+        self._known[key].began(first, newest)
         self._known[key].told(newest, "stream", at)
         if isinstance(offset_us := record.get("clock_offset_us"), int) and abs(offset_us) <= MOST_OFFSET_US:
             self._known[key].clock_offset_ms = round(offset_us / 1000)

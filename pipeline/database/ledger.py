@@ -227,7 +227,7 @@ class Ledger:
         return {(venue, product): (first_id, newest_id) for venue, product, first_id, newest_id in rows}
 
     def write_heads(self, heads: Iterable[Head]) -> None:
-        """Store heads, by the database's clock; a product's first head starts its live range."""
+        """Store heads, by the database's clock; a product's live span begins at the lowest `from_id` of its heads."""
         with self._conn.transaction(), self._conn.cursor() as cursor:
             cursor.executemany(
                 statement("heads_store"),

@@ -15,14 +15,12 @@ from pipeline.broker.client import Bus
 from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
 from pipeline.core.log import get_logger
+from pipeline.core.products import ID_JUMP
 from pipeline.core.settings import PulsarSettings
 from venues.venue_clock import VenueClock
 
 PUBLISH_EVERY_S = 1.0
 REPEAT_EVERY_S = 10.0
-# An id further than this from all others needs a second source: a single trade with a wrong id would make all ids up to
-# it missing. The busiest pairs make some 100,000 trades an hour.
-JUMP = 1_000_000
 # Consistent trades needed before a head is published.
 SUPPORT = 2
 
@@ -42,20 +40,20 @@ class Head:
         newest = self.newest_id
         low, high = min(ids), max(ids)
         if newest is not None:
-            if low < newest - JUMP or high > newest + JUMP:
+            if low < newest - ID_JUMP or high > newest + ID_JUMP:
                 return self._split(ids, newest, at_us)
-        elif high - low > JUMP:
+        elif high - low > ID_JUMP:
             return self._split(ids, int(statistics.median_low(ids)), at_us)
         self._believe(low, high, len(ids), at_us)
         return []
 
     def _split(self, ids: list[int], around: int, at_us: int) -> list[int]:
-        near = [one for one in ids if abs(one - around) <= JUMP]
-        far = [one for one in ids if abs(one - around) > JUMP]
+        near = [one for one in ids if abs(one - around) <= ID_JUMP]
+        far = [one for one in ids if abs(one - around) > ID_JUMP]
         if near:
             self._believe(min(near), max(near), len(near), at_us)
         asked = self._doubted.get("rest")
-        agreed = [one for one in far if asked is not None and abs(one - asked) <= JUMP]
+        agreed = [one for one in far if asked is not None and abs(one - asked) <= ID_JUMP]
         if agreed:  # two sources agree
             self._adopt(min(agreed), max(agreed), at_us)
         else:
@@ -64,12 +62,12 @@ class Head:
 
     def asked(self, newest_id: int, at_us: int) -> bool:
         """Add the newest id by REST; returns False if it is doubted."""
-        if self.newest_id is None or abs(newest_id - self.newest_id) <= JUMP:
+        if self.newest_id is None or abs(newest_id - self.newest_id) <= ID_JUMP:
             low = newest_id if self.from_id is None else self.from_id
             self._believe(low, newest_id, SUPPORT, at_us)
             return True
         # Needs the agreement of the stream, or of an earlier REST answer.
-        if any(abs(newest_id - one) <= JUMP for one in self._doubted.values()):
+        if any(abs(newest_id - one) <= ID_JUMP for one in self._doubted.values()):
             self._adopt(min(newest_id, self._doubted.get("stream", newest_id)), newest_id, at_us)
             return True
         self._doubted["rest"] = newest_id

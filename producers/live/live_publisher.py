@@ -1,7 +1,8 @@
 """Publish events as messages. Nothing here blocks, because the thread that reads the socket calls it.
 
-Messages that do not fit into the broker client's memory are dropped, counted and logged; the ledger shows them as a
-gap, which is repaired.
+Messages that do not fit into the broker client's memory are dropped, counted and logged. Of trades the ledger shows
+them as a gap, which is repaired: the first ones of a stream too, because the heads (`producers/live/heads.py`) name
+them.
 """
 
 from __future__ import annotations

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytest
+
+from consumers.gap_filler import heads
 from consumers.gap_filler.explanations import Explanations
-from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
+from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, Heads, ProductHead
 from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
@@ -18,9 +26,11 @@ def put(conn: Any, ids: range, **more: Any) -> None:
     store(Trades(), conn, [received("trades", trades_record([trade(i) for i in ids], **more))])
 
 
-def head(newest: int, *, settled: int | None = None, seen_s: float = 0.0, checked_s: float = 0.0) -> Head:
+def head(
+    newest: int, *, settled: int | None = None, seen_s: float = 0.0, checked_s: float = 0.0, from_id: int = 1
+) -> Head:
     settled = newest if settled is None else settled
-    return Head("kraken", "BTC-USD", "crypto", 1, newest, settled, seen_s, checked_s, "stream", Proof.IDS)
+    return Head("kraken", "BTC-USD", "crypto", from_id, newest, settled, seen_s, checked_s, "stream", Proof.IDS)
 
 
 def claim(conn: Any) -> tuple[Any, ...]:
@@ -62,6 +72,77 @@ def test_a_live_product_of_which_nothing_is_stored_is_listed(conn: Any) -> None:
     assert claim(conn) == (0, 50, 0, 0.0)
 
 
+class Rest:
+    """A source of the heads that knows one number."""
+
+    venue, calls_per_s = "kraken", 1.0
+
+    def __init__(self) -> None:
+        self.newest = 90
+
+    def newest_trade(self, _product: str) -> int:
+        return self.newest
+
+
+@pytest.fixture
+def filler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """The gap filler's heads, deaf to the broker: hears this head, if any, and looks after these seconds."""
+    now = time.monotonic()
+    monkeypatch.setattr(heads, "time", SimpleNamespace(monotonic=lambda: now))
+    known = Heads([cast(Any, Rest())], cast(Any, None), [], threading.Event())
+    known._open_reader_at = float("inf")
+
+    def look(ledger: Ledger, after_s: float, *said: tuple[int, int], product: str = "BTC-USD") -> None:
+        nonlocal now
+        now += after_s
+        for first, newest in said:
+            record = {"venue": "kraken", "product_id": product, "asset_class": "crypto"}
+            known._told.append(({**record, "from_id": first, "newest_id": newest}, now))
+        known.look(ledger)
+        wait(known._asking.values())
+
+    yield look
+    known.close()
+
+
+def test_the_first_trades_of_a_stream_that_were_lost_are_missing(conn: Any, filler: Callable[..., None]) -> None:
+    """Prevents "missing 0" where the topic took nothing before the stream's thirtieth trade: whether the gap filler
+    listens from the beginning or finds what the writer began, and also if the producer has been restarted since."""
+    put(conn, range(31, 91))
+    ledger = Ledger(conn)
+    filler(ledger, 0, (1, 90), (60, 90))
+    filler(ledger, SETTLE_S + 1, (60, 90))
+    filler(ledger, SETTLE_S + 1)
+    assert claim(conn) == (60, 30, 0, 0.666666)
+    assert conn.execute("SELECT first_id, last_id FROM trade_gaps").fetchall() == [(1, 30)]
+    put(conn, range(1, 31), origin="repair")
+    assert claim(conn) == (90, 0, 0, 1.0)
+
+
+def test_a_live_span_does_not_begin_where_a_head_that_does_not_agree_says(
+    conn: Any, filler: Callable[..., None]
+) -> None:
+    """Prevents millions of missing ids by one wrong head, or by a venue that numbers its trades anew."""
+    put(conn, range(5_000_031, 5_000_091))
+    ledger = Ledger(conn)
+    filler(ledger, 0, (5_000_031, 5_000_090))
+    filler(ledger, SETTLE_S + 1, (1, 20), (3, 20))
+    filler(ledger, SETTLE_S + 1)
+    assert conn.execute("SELECT live_from FROM trade_coverage").fetchone() == (5_000_031,)
+
+
+def test_a_product_that_comes_back_does_not_begin_where_it_once_began(conn: Any) -> None:
+    """Prevents the weeks in which a product was not streamed from being missing."""
+    put(conn, range(1, 91))
+    ledger = Ledger(conn)
+    ledger.write_heads([head(90)])
+    ledger.retire("kraken", "BTC-USD")
+    put(conn, range(1_000, 1_101))
+    ledger.write_heads([head(1_100, from_id=990)])
+    assert claim(conn)[1] == 10
+    assert conn.execute("SELECT asked::text, live_from FROM trade_coverage").fetchone() == ("{[1,91)}", 990)
+
+
 def test_a_stored_id_above_the_head_makes_no_ids_missing(conn: Any) -> None:
     """Prevents a message with an id from the future from inventing millions of missing trades."""
     put(conn, range(1, 91))
@@ -74,7 +155,7 @@ def test_a_loaded_span_and_the_live_one_are_accounted_for_by_themselves(conn: An
     """Prevents a load of old days from making everything between it and today missing."""
     put(conn, range(1_000, 1_101))
     ledger = Ledger(conn)
-    ledger.write_heads([head(1_100)])
+    ledger.write_heads([head(1_100, from_id=1_000)])
     ledger.ask_ids("kraken", "BTC-USD", "crypto", Proof.IDS, 10, 19)
     assert claim(conn)[1] == 10
     put(conn, range(10, 20), origin="history")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from producers.live.heads import JUMP, SUPPORT, Head
+from pipeline.core.products import ID_JUMP
+from producers.live.heads import SUPPORT, Head
 from venues.venue_clock import BUCKETS, VenueClock
 
 S = 1_000_000
@@ -44,7 +45,7 @@ def test_an_absurd_id_in_the_first_frame_is_outvoted() -> None:
 
 def test_a_real_jump_is_believed_when_rest_says_so_too() -> None:
     head = known()
-    later = 1050 + 5 * JUMP  # an outage of days
+    later = 1050 + 5 * ID_JUMP  # an outage of days
     assert head.streamed([later], 2) == [later]
     assert head.asked(later + 3, 3)
     assert (head.from_id, head.newest_id) == (1000, later + 3)
