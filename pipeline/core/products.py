@@ -24,6 +24,7 @@ _PRODUCT = re.compile(
     r"(?P<base>[A-Z0-9]+(?:\.[A-Z0-9]+)*)(?:[/-](?P<quote>[A-Z0-9]{2,20}))?", re.ASCII | re.IGNORECASE
 )
 _BASE_MAX = 30
+_TEXT_MAX = 64  # with blanks around it; a venue that pads a name would fill the caches of whoever reads its frames
 _QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "NZD", "BTC", "ETH")
 _VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _VENUE_MAX = 40
@@ -37,6 +38,8 @@ def canonical_product(text: str, aliases: Mapping[str, str] | None = None) -> st
     the quote currency is recognised by its code, else it is the last three letters.
     Raises `WrongUse` for what cannot be a product.
     """
+    if len(text) > _TEXT_MAX:
+        raise _refused(text)
     name = text.strip(" \t\r\n")
     match = _PRODUCT.fullmatch(name) if name.isascii() else None
     if match is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from pipeline.broker.topics import topic_of, venue_and_product
 from pipeline.core.errors import WrongUse
 from pipeline.core.products import canonical_product, canonical_venue
+from venues.coinbase import parse as coinbase_parse
+from venues.kraken import symbols as kraken_symbols
 from venues.registry import product_at
 
 
@@ -79,6 +83,7 @@ def test_a_venue_s_older_names_are_its_own() -> None:
         "A" * 31 + "/USD",
         "A/" + "B" * 21,
         "A" * 1_000_000,
+        " " * 1_000_000 + "BTC/USD",
     ],
 )
 def test_what_cannot_be_a_product_is_one_short_sentence(text: str) -> None:
@@ -87,6 +92,17 @@ def test_what_cannot_be_a_product_is_one_short_sentence(text: str) -> None:
         canonical_product(text)
     assert len(str(wrong.value)) < 400
     assert str(wrong.value).isprintable()
+
+
+@pytest.mark.parametrize("cached", [kraken_symbols.product_of, coinbase_parse._product_of])
+def test_a_name_that_a_venue_has_padded_is_not_kept(cached: Any) -> None:
+    """Prevents frames of padded names from filling the memory: 4,096 names of megabytes were kept."""
+    assert cached(" " * 57 + "ZZZ-USD") == "ZZZ-USD"
+    before = cached.cache_info().currsize
+    for blanks in (58, 4_000_000):
+        with pytest.raises(WrongUse, match="is not a valid product id"):
+            cached(" " * blanks + "ZZZ-USD")
+    assert cached.cache_info().currsize == before
 
 
 @given(st.text(max_size=60))

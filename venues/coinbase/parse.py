@@ -179,7 +179,7 @@ def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> 
     return [] if at_us is None else [VenueTime(at_us)]
 
 
-@lru_cache(4096)  # bounded, because the venue chooses the keys
+@lru_cache(4096)  # bounded, because the venue chooses the keys; what is refused, as every long text is, is not kept
 def _product_of(text: str) -> str:
     return canonical_product(text)
 

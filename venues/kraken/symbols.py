@@ -10,7 +10,7 @@ _OLD = {"BTC": "XBT", "DOGE": "XDG"}
 ALIASES = {old: new for new, old in _OLD.items()}  # XDG is another coin elsewhere
 
 
-@lru_cache(4096)  # bounded, because the venue chooses the keys
+@lru_cache(4096)  # bounded, because the venue chooses the keys; what is refused, as every long text is, is not kept
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
     return canonical_product(symbol, ALIASES)
