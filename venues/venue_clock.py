@@ -14,8 +14,8 @@ NOTABLE_US = 1_000_000
 
 
 class VenueClock:
-    """Estimates `offset_us`: the venue's clock minus ours, None until measured. For display; never used to judge
-    data."""
+    """Estimates `offset_us`: the venue's clock minus ours, None until measured. Against the machine's clock it is for
+    display, and never used to judge data; against one that nobody sets it shows which frame has a wrong time."""
 
     def __init__(self) -> None:
         self.offset_us: int | None = None
