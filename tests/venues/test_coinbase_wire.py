@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 from pipeline.core.errors import WrongAnswer, WrongUse
 from pipeline.core.times import us_to_iso
 from schemas.records import CandleRow, TradeRow
-from venues.coinbase import parse, stream
+from venues.coinbase import parse
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.stream import CoinbaseVenue
 from venues.coinbase.token import tokens_of
@@ -146,84 +145,6 @@ def test_a_wrong_time_settles_no_candle_that_still_runs(tmp_path: Path) -> None:
     live.read(candles_frame({"start": start}, timestamp=us_to_iso(start * 1_000_000)))
     said = live.read(b'{"channel":"heartbeats","timestamp":"2098-01-01T00:00:00Z","sequence_num":3,"events":[{}]}')
     assert not [one for one in said if isinstance(one, CandleFrame)]
-
-
-HOUR_US = 3_600_000_000
-
-
-class Feed:
-    """A stream on which a frame arrives every half second; `wrong_us`: what our clock is ahead of the venue's."""
-
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_us: int = 0) -> None:
-        self.at_us, self.wrong_us = 1786279500_000_000, wrong_us
-        self.live = venue(tmp_path)
-        monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic_ns=lambda: (self.at_us - HOUR_US) * 1000))
-        monkeypatch.setattr(stream, "now_us", lambda: self.at_us + self.wrong_us)
-
-    def beat(self, ahead_us: int = 0, times: int = 1) -> list[CandleFrame]:
-        return self._said(times, ahead_us, channel="heartbeats", events=[{}])
-
-    def candle(self, start_s: int, close: str = "1.5", ahead_us: int = 0) -> list[CandleFrame]:
-        return self._said(1, ahead_us, {"start": 1786279500 + start_s, "close": close})
-
-    def _said(self, times: int, ahead_us: int, *candles: dict[str, Any], **more: Any) -> list[CandleFrame]:
-        found = []
-        for _ in range(times):
-            self.at_us += 500_000
-            frame = candles_frame(*candles, timestamp=us_to_iso(self.at_us + ahead_us), **more)
-            found += [one for one in self.live.read(frame) if isinstance(one, CandleFrame)]
-        return found
-
-
-def rows_of(frames: list[CandleFrame]) -> list[tuple[int, str, bool]]:
-    return [(row.bucket_us // 1_000_000 - 1786279500, row.close, row.final) for one in frames for row in one.rows]
-
-
-@pytest.mark.parametrize("wrong_us", [0, -30 * HOUR_US, 30 * HOUR_US])
-@pytest.mark.parametrize("before", [0, 1, 40])
-def test_one_frame_with_a_wrong_time_settles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, wrong_us: int
-) -> None:
-    """Prevents a running candle that is final for good, because some frame said that it is a day later; whatever our
-    own clock says, and without keeping candles from being final in their time."""
-    feed = Feed(tmp_path, monkeypatch, wrong_us)
-    feed.beat(times=before)
-    assert rows_of(feed.candle(0)) == [(0, "1.5", False)]
-    for ahead_us in (20 * HOUR_US, 340_000_000, -20 * HOUR_US):
-        assert feed.beat(ahead_us) == []
-    said = feed.candle(0, "9", ahead_us=20 * HOUR_US)
-    assert rows_of(said) == [(0, "9", False)]
-    if wrong_us <= 0:
-        assert (said[0].as_of_us or 0) <= feed.at_us + stream.AHEAD_US
-    assert rows_of(feed.beat(times=620)) == [(0, "9", True)]
-
-
-@pytest.mark.parametrize("wrong_us", [0, -30 * HOUR_US, 30 * HOUR_US])
-def test_a_candle_that_has_not_begun_makes_no_other_final(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_us: int
-) -> None:
-    """Prevents one wrong start from making each later state of the running candle final."""
-    feed = Feed(tmp_path, monkeypatch, wrong_us)
-    feed.beat(times=10)
-    assert feed.candle(72_000) == []
-    assert rows_of(feed.candle(0, "2")) == [(0, "2", False)]
-    assert rows_of(feed.candle(0, "3")) == [(0, "3", False)]
-    feed.beat(times=590)
-    assert rows_of(feed.candle(300)) == [(0, "3", True), (300, "1.5", False)]
-
-
-@pytest.mark.parametrize("by_us", [-300_000_000, 2 * HOUR_US])
-def test_a_venue_whose_clock_is_set_is_believed_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_us: int
-) -> None:
-    """Prevents candles from never being final again once the venue has set its clock."""
-    feed = Feed(tmp_path, monkeypatch)
-    feed.beat(times=200)
-    assert rows_of(feed.candle(0)) == [(0, "1.5", False)]
-    feed.at_us += 600_000_000 - 200 * 500_000
-    feed.beat(by_us, times=200)
-    assert rows_of(feed.candle(600 + by_us // 1_000_000, ahead_us=by_us))[-1][2] is False
-    assert rows_of(feed.beat(by_us, times=700))[-1][2]
 
 
 def test_every_product_of_a_refusal_is_named() -> None:
