@@ -23,6 +23,10 @@ PUBLISH_EVERY_S = 1.0
 REPEAT_EVERY_S = 10.0
 # Consistent trades needed before a head is published.
 SUPPORT = 2
+# A highest id that the stream does not get past is compared with REST this often. It is given up if that many answers
+# stay below it for that long: sooner than the gap filler gives it up, who would be told it again.
+DOUBT_US = 60_000_000
+REFUTED_AFTER_US, REFUTED_BY = 300_000_000, 3
 
 
 class Head:
@@ -34,6 +38,9 @@ class Head:
         self.said_us = 0  # when the venue last confirmed it, by our clock
         self.support = 0
         self._doubted: dict[str, int] = {}  # by source (stream, rest): the last doubted id
+        self._later: int | None = None  # the highest id of frames that came after `newest_id` and are below it
+        self._doubt_at_us = 0
+        self._below: list[int] = []  # when REST gave an id below `newest_id`
 
     def streamed(self, ids: list[int], at_us: int) -> list[int]:
         """Add ids from the stream; returns those that are doubted."""
@@ -44,14 +51,14 @@ class Head:
                 return self._split(ids, newest, at_us)
         elif high - low > ID_JUMP:
             return self._split(ids, int(statistics.median_low(ids)), at_us)
-        self._believe(low, high, len(ids), at_us)
+        self._streamed(low, high, len(ids), at_us)
         return []
 
     def _split(self, ids: list[int], around: int, at_us: int) -> list[int]:
         near = [one for one in ids if abs(one - around) <= ID_JUMP]
         far = [one for one in ids if abs(one - around) > ID_JUMP]
         if near:
-            self._believe(min(near), max(near), len(near), at_us)
+            self._streamed(min(near), max(near), len(near), at_us)
         asked = self._doubted.get("rest")
         agreed = [one for one in far if asked is not None and abs(one - asked) <= ID_JUMP]
         if agreed:  # two sources agree
@@ -65,6 +72,7 @@ class Head:
         if self.newest_id is None or abs(newest_id - self.newest_id) <= ID_JUMP:
             low = newest_id if self.from_id is None else self.from_id
             self._believe(low, newest_id, SUPPORT, at_us)
+            self._refute(newest_id, at_us)
             return True
         # Needs the agreement of the stream, or of an earlier REST answer.
         if any(abs(newest_id - one) <= ID_JUMP for one in self._doubted.values()):
@@ -73,11 +81,39 @@ class Head:
         self._doubted["rest"] = newest_id
         return False
 
+    def doubtful(self, at_us: int) -> bool:
+        """Whether to ask REST now, because the stream goes on below `newest_id`. The caller must: it counts as done."""
+        if self._later is None or at_us < self._doubt_at_us:
+            return False
+        self._doubt_at_us = at_us + DOUBT_US
+        return True
+
+    def _refute(self, newest_id: int, at_us: int) -> None:
+        """Give up a `newest_id` that REST has not reached for minutes: a single trade may have had a wrong id."""
+        if self.newest_id is None or newest_id >= self.newest_id:
+            self._below.clear()
+            return
+        self._below.append(at_us)
+        if len(self._below) >= REFUTED_BY and at_us - self._below[0] >= REFUTED_AFTER_US:
+            self.newest_id = newest_id if self._later is None else max(newest_id, self._later)
+            self.from_id = self.newest_id if self.from_id is None else min(self.from_id, self.newest_id)
+            self._raised(at_us)
+
+    def _raised(self, at_us: int) -> None:
+        self._later, self._doubt_at_us = None, at_us + DOUBT_US
+        self._below.clear()
+
+    def _streamed(self, low: int, high: int, count: int, at_us: int) -> None:
+        if self.newest_id is not None and high < self.newest_id:
+            self._later = high if self._later is None else max(self._later, high)
+        self._believe(low, high, count, at_us)
+
     def _believe(self, low: int, high: int, count: int, at_us: int) -> None:
         if self.from_id is None or low < self.from_id:
             self.from_id = low
         if self.newest_id is None or high > self.newest_id:
             self.newest_id = high
+            self._raised(at_us)
         self.support += count
         self.said_us = at_us
 
@@ -93,6 +129,7 @@ class Head:
         self.from_id, self.newest_id, self.said_us = low, max(low, high), at_us
         self.support = max(self.support, SUPPORT)
         self._doubted.clear()
+        self._raised(at_us)
 
 
 class Heads:

@@ -57,6 +57,8 @@ class Watch:
             # A product that was never streamed and is not acknowledged has nothing to compare with.
             if clock.last_id or not self._subscriptions.asks_for(self._channel, product):
                 self._check(product, clock, now)
+            if self._heads[product].doubtful(now_us()) and clock.ask_now():
+                self._start_request(product)
 
     def recovered(self, product: str) -> None:
         """Report that a stale product has data again."""

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
 
+import pytest
+
+from pipeline.core.errors import Unavailable
 from pipeline.core.products import ID_JUMP
+from producers.live import watch
 from producers.live.heads import SUPPORT, Head
 from venues.venue_clock import BUCKETS, VenueClock
 
@@ -69,6 +76,80 @@ def test_a_first_id_that_was_wrong_is_given_up() -> None:
     assert head.streamed([1000], 2) == [1000]
     assert head.asked(1001, 3)
     assert (head.from_id, head.newest_id) == (1000, 1001)
+
+
+class Market:
+    """A venue with one trade a second, watched by a producer; REST is some trades behind."""
+
+    products, rest_per_s, quiet_s, watches_trades = ("BTC-USD",), 1.0, 10.0, True
+    name, spaces = "kraken", MappingProxyType({"trades": "trade"})
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.newest, self.rest, self.asked = 0.0, 1000, True, 0
+        self.head, self.streamed = Head(), True
+        subscribed = SimpleNamespace(asks_for=lambda *_: False, again=lambda *_: None)
+        monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(watch, "now_us", lambda: int(self.now * S))
+        self.watch = watch.Watch(cast(Any, self), cast(Any, subscribed), {"BTC-USD": self.head})
+        monkeypatch.setattr(self.watch, "_start_request", self.watch._request_newest)
+        self.clock = self.watch.clocks["BTC-USD"]
+
+    def newest_trade(self, _product: str) -> int:
+        self.asked += 1
+        if not self.rest:
+            raise Unavailable("REST is down")
+        return self.newest - 3
+
+    def show(self, trade_id: int) -> None:
+        self.head.streamed([trade_id], int(self.now * S))
+        self.clock.data(trade_id, self.now)
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            self.newest += 1
+            if self.streamed:
+                self.show(self.newest)
+            with suppress(Unavailable):
+                self.watch.look(self.now)
+
+
+def test_one_id_that_is_too_high_is_given_up_and_a_dead_stream_still_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a head that is wrong for as long as the producer runs, and trades that are missing for as long."""
+    market = Market(monkeypatch)
+    market.run(60)
+    assert market.asked == 0
+    market.show(market.newest + 900_000)
+    market.run(420)
+    assert market.asked <= 8
+    assert (market.head.newest_id, market.clock.last_id) == (market.newest, market.newest)
+    market.run(3600)
+    assert market.asked <= 8
+    market.streamed = False
+    market.show(market.newest + 900_000)
+    market.run(900)
+    assert market.clock.stale
+
+
+def test_rest_that_is_down_gives_no_id_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents an id from being given up because nobody answers, and a question with every look."""
+    market = Market(monkeypatch)
+    market.run(60)
+    market.rest = False
+    market.show(high := market.newest + 900_000)
+    market.run(600)
+    assert market.head.newest_id == high
+    assert market.asked <= 10
+
+
+def test_rest_behind_a_stream_that_goes_on_gives_no_id_up() -> None:
+    """Prevents a head that falls back to what a cache of the venue has."""
+    head = known()
+    for second in range(0, 3600, 30):
+        head.streamed([1051 + second], second * S)
+        assert head.asked(1050, second * S)
+        assert head.newest_id == 1051 + second
+        assert not head.doubtful(second * S)
 
 
 def measured(offset_us: int, seconds: int, lies: float = 0.0) -> VenueClock:
