@@ -25,7 +25,7 @@ from psycopg import sql
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
-from pipeline.core.settings import PROJECT, prefixes
+from pipeline.core.settings import PROJECT, is_setting
 from pipeline.database.migrate import migrate
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -104,7 +104,7 @@ class Place:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the settings of a process, without those of the caller's environment."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+        kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
         instance = self.ground.instance
         return kept | {
             "PULSAR_URL": instance.pulsar_url,

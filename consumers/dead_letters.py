@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
@@ -168,7 +169,11 @@ def _all(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
 def main(of_demo: bool) -> None:
     """List and replay rows and messages that could not be stored."""
     if of_demo:
-        enter_demo()
+        try:
+            enter_demo()
+        except WrongUse as error:
+            print(f"dead-letters: {error}", file=sys.stderr)
+            sys.exit(2)
 
 
 @main.command("list")

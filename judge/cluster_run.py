@@ -20,7 +20,7 @@ from bench.market import messages, symbol
 from judge.cluster import Cluster
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
-from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
+from pipeline.core.settings import PROJECT, PulsarSettings, is_setting, load
 from pipeline.database import query
 from pipeline.database.migrate import migrate
 from pipeline.services.database import Database
@@ -78,7 +78,7 @@ def run(say: Callable[[str], None]) -> list[str]:
 
 
 def _writer(settings: PulsarSettings, url: str, folder: Path) -> subprocess.Popen[bytes]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+    kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
     environment = kept | {
         "PULSAR_URL": settings.service_url,
         "PULSAR_ADMIN_URL": settings.admin,

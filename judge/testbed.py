@@ -27,7 +27,7 @@ from judge.proxy import Proxy
 from judge.samples import stored_products
 from judge.schedule import FEEDING, LOADS, SAMPLED, TRADING, VENUES
 from judge.small_disk import SmallDisk, copied
-from pipeline.core.settings import PROJECT, prefixes
+from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
@@ -104,7 +104,7 @@ class Stage:
         )
 
     def _environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+        kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
         base = self.metrics_base
         symbols = {
             f"{venue.upper()}_PRODUCT_IDS": ",".join(p.canonical for p in self._live if p.venue == venue)

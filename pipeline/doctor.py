@@ -28,7 +28,7 @@ from pipeline.core.settings import (
 from pipeline.ops import collect
 from pipeline.ops.doctor_database import database
 from pipeline.ops.doctor_services import Finding, broker, live_clocks, ok, venues
-from pipeline.services import demo, layout, local
+from pipeline.services import layout, local
 from pipeline.services.demo import enter_demo
 from pipeline.services.preflight import needed_ports
 from pipeline.services.processes import port_is_free
@@ -191,7 +191,7 @@ def examine() -> Iterator[Finding]:
 @program("doctor")
 def main(of_demo: bool, as_json: bool) -> int:
     """Check everything the pipeline depends on. The exit code is 1 if a check failed, otherwise 0."""
-    if of_demo and not demo.active():
+    if of_demo:
         enter_demo()
     console = Console(highlight=False, soft_wrap=True)
     colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}

@@ -25,7 +25,7 @@ import structlog
 
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
-from pipeline.core.settings import PROJECT, PulsarSettings, load, prefixes
+from pipeline.core.settings import PROJECT, PulsarSettings, is_setting, load
 from pipeline.services import credentials
 from pipeline.services.instance import Instance
 from pipeline.services.processes import free_ports
@@ -88,7 +88,7 @@ def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
     """Neither the developer's `.env` nor settings in the shell reach a test; the token of its broker does."""
     for name in list(os.environ):
-        if name.startswith(prefixes()):
+        if is_setting(name):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ENV_FILE", str(PROJECT / "tests" / "no.env"))
     # A program that is called inside the tests' own process must not decide how that ends.
@@ -204,7 +204,7 @@ def env(
     """`env(KRAKEN_WS_URL=...)`: the environment of a subprocess in which all addresses are this test's."""
 
     def make(**overrides: object) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+        kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
         kept |= MEASURED if request.path.stem.removeprefix("test_") in MEASURED_FILES else UNMEASURED
         return kept | {
             "PULSAR_URL": services.pulsar_url,

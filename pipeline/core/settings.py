@@ -249,6 +249,17 @@ def prefixes() -> tuple[str, ...]:
     return *filter(None, (str(one.model_config["env_prefix"]) for one in sections())), "TRADES_", "METRICS_"
 
 
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(name for section in sections() for name in names_of(section))
+
+
+def is_setting(name: str) -> bool:
+    """Whether a variable of the environment is read as one of our settings, or refused as a misspelt one. Settings are
+    accepted in any case, and some have names without a prefix."""
+    return name.upper() in _names() or name.upper().startswith(prefixes())
+
+
 # Names that Pulsar's own scripts read from the environment.
 FOREIGN = re.compile(r"PULSAR_(MEM|GC|EXTRA_OPTS|EXTRA_CLASSPATH|LOG_.*|STANDALONE_.*|CLIENT_CONF|PID_DIR|.*_CONF)")
 

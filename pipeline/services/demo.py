@@ -6,6 +6,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME, Program
 from pipeline.core.settings import (
     CommonSettings,
@@ -14,13 +15,13 @@ from pipeline.core.settings import (
     PulsarSettings,
     ServicesSettings,
     SimulatorSettings,
+    is_setting,
     load,
-    prefixes,
     venue_sections,
 )
 from pipeline.services import conf
 
-MARK = "PIPELINE_DEMO"
+MARK = "PIPELINE_DEMO"  # its value is the folder of the demonstration
 SHIFT = 10_000  # from a live port to the demonstration's
 DAY = ("EURUSD", "2019-02-04", "2019-02-05")
 HOURS = ("BTCUSD", "2023-02-20T12:00", "2023-02-20T14:00")
@@ -54,12 +55,13 @@ def enter_demo() -> None:
     are 10,000 above the live ones and its data is next to the live data. `SIMULATOR_PORT` has no live counterpart and
     is used unchanged."""
     if active():
+        _check_apart()
         return
     pulsar, database, common = load(PulsarSettings), load(DatabaseSettings), load(CommonSettings)
     folder = load(ServicesSettings).data.resolve().parent / "demo"
     simulator = load(SimulatorSettings).port
     ours = {
-        MARK: "1",
+        MARK: str(folder),
         "ENV_FILE": str(folder / "no.env"),
         "SERVICES_DATA": str(folder),
         "STATE_DIR": str(folder / "state"),
@@ -77,11 +79,23 @@ def enter_demo() -> None:
         "ARCHIVE_POLL_SECONDS": "5",
     }
     for name in list(os.environ):
-        if name.startswith(prefixes()):
+        if is_setting(name):
             del os.environ[name]
     from simulator.testing import urls
 
     os.environ.update(urls(simulator) | ours)
+    _check_apart()
+
+
+def _check_apart() -> None:
+    """Raise `WrongUse` if anything but the demonstration's own services would be used: simulated trades among real ones
+    cannot be told apart afterwards, so this does not rely on the removal of the live settings."""
+    private = load(PulsarSettings).private and load(DatabaseSettings).private
+    if not private or load(ServicesSettings).data != Path(os.environ[MARK]):
+        raise WrongUse(
+            "The demonstration would not have a broker and a database of its own: unset PIPELINE_DEMO, PULSAR_URL and "
+            "DATABASE_URL in this shell."
+        )
 
 
 def programs() -> dict[str, Program]:

@@ -116,10 +116,10 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
 
 def main() -> int:
     name, *arguments = sys.argv[1:]
-    if arguments[:1] == ["--demo"]:
-        arguments = arguments[1:]
-        enter_demo()
     try:
+        if arguments[:1] == ["--demo"]:
+            arguments = arguments[1:]
+            enter_demo()
         if name in OURS:
             os.execv(sys.executable, [sys.executable, "-m", OURS[name], *arguments])
         if name == "psql":

@@ -20,7 +20,7 @@ import pytest
 from bench.market import messages, symbol
 from pipeline.broker import bootstrap
 from pipeline.broker.client import Bus
-from pipeline.core.settings import PROJECT, PulsarSettings, prefixes
+from pipeline.core.settings import PROJECT, PulsarSettings, is_setting
 from pipeline.services.instance import Instance
 from pipeline.services.processes import wait_until
 from pipeline.verify import verify
@@ -76,7 +76,7 @@ def start(
     fault_services: Instance, fault_database_url: str, tenant: str, python: str, tmp_path: Path
 ) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """`start()`: a trades writer of its own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+    kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
     environment = (
         kept
         | UNMEASURED

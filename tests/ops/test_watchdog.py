@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core.settings import PROJECT, prefixes
+from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services.instance import Instance
 from pipeline.services.processes import Process, free_ports, wait_until
 from pipeline.watchdog import Asker, Watch, database_answers, http_answers
@@ -123,7 +123,7 @@ def test_it_stops_at_once_while_nothing_answers(tmp_path: Path) -> None:
     """Prevents a stop by force: seen once on a busy machine. The watchdog waited for its last questions, up to ten
     seconds, before it ended, and supervisord gives five."""
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes connections and says nothing
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())} | {
+        environment = {key: value for key, value in os.environ.items() if not is_setting(key)} | {
             "ENV_FILE": os.devnull,
             "SERVICES_DATA": str(tmp_path),
             "METRICS_BASE_PORT": str(free_ports(1)[0] - 10),

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from pipeline.core.settings import PROJECT, prefixes
+from pipeline.core.settings import PROJECT, is_setting
 
 # A command, what its answer must name, and what must be offered.
 WRONG = [
@@ -61,7 +61,7 @@ WRONG = [
 @pytest.fixture(scope="module")
 def answers(python: str) -> dict[str, tuple[int, str]]:
     """Exit code and what was said, of each; some at once, because each is a start of Python."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes())}
+    kept = {name: value for name, value in os.environ.items() if not is_setting(name)}
     nowhere = {"PULSAR_URL": "pulsar://127.0.0.1:1", "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
     environment = kept | nowhere | {"ENV_FILE": "/dev/null", "LOG_FORMAT": "json", "METRICS_BASE_PORT": "0"}
     found = {}

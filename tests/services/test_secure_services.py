@@ -25,7 +25,7 @@ from pipeline.broker.client import Bus
 from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.programs import BY_NAME
 from pipeline.core.runtime import Stop
-from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load, prefixes
+from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, is_setting, load
 from pipeline.database.connection import connect
 from pipeline.ops import doctor_database, doctor_services
 from pipeline.services.processes import wait_until
@@ -66,7 +66,7 @@ def theirs(secure: Secure, tmp_path: Path) -> Environment:
     def make(**overrides: object) -> dict[str, str]:
         token = tmp_path / "token"
         token.write_text(secure.token(PIPELINE) + "\n")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+        kept = {key: value for key, value in os.environ.items() if not is_setting(key)}
         given = {
             "PULSAR_URL": secure.what.url,
             "PULSAR_ADMIN_URL": secure.what.admin_url,

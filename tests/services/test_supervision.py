@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from pipeline.core.programs import PROGRAMS
-from pipeline.core.settings import PROJECT, prefixes
+from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services import conf, preflight
 from pipeline.services.database import Database
 from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
@@ -34,7 +34,7 @@ class Supervised:
         self.folder = folder
         pulsar, self.admin_port, self.database_port, dashboard, simulator = free_ports(5)
         self.base = free_range(30)
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())} | {
+        self.env = {key: value for key, value in os.environ.items() if not is_setting(key)} | {
             **UNMEASURED,
             "SERVICES_DATA": str(folder),
             "STATE_DIR": str(folder / "state"),

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,7 +14,16 @@ import pytest
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.programs import BY_NAME
-from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, ServicesSettings, load, prefixes
+from pipeline.core.settings import (
+    PROJECT,
+    DatabaseSettings,
+    PulsarSettings,
+    ServicesSettings,
+    is_setting,
+    load,
+    names_of,
+    sections,
+)
 from pipeline.services import demo, preflight
 from pipeline.services.instance import Instance
 from tests.environment import Environment
@@ -77,6 +86,56 @@ def test_the_demo_is_apart_from_live(
         os.environ.update(before)
 
 
+@pytest.fixture
+def shell() -> Iterator[None]:
+    """Entering a demonstration changes the environment: what was there comes back."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("shell")
+def test_no_live_setting_survives_in_a_demo_however_it_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents simulated trades in the real database because its address was set as `database_url`, and settings
+    without a prefix that reach the demonstration's programs."""
+    every = [name.lower() for section in sections() for name in names_of(section)]
+    live = {
+        **dict.fromkeys(every, ""),
+        "Database_Url": "postgresql://u:secret@real.example/db",
+        "Pulsar_Url": "pulsar://real.example:6650",
+        "Product_Ids": "REAL-USD",
+        "WS_TIMEOUT": "11",
+    }
+    for name, value in live.items():
+        monkeypatch.setenv(name, value)
+    assert not load(DatabaseSettings).private
+    demo.enter_demo()
+    assert load(PulsarSettings).private
+    assert load(DatabaseSettings).private
+    assert live.keys().isdisjoint(os.environ)
+
+
+@pytest.mark.usefixtures("shell")
+@pytest.mark.parametrize("name", ["DATABASE_URL", "pulsar_url", "PIPELINE_DEMO"])
+def test_a_demo_without_services_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Prevents simulated trades among real ones whenever a live setting reaches the demonstration all the same."""
+    values = {"DATABASE_URL": "postgresql://real.example/db", "pulsar_url": "pulsar://real.example:6650"}
+    monkeypatch.setenv(name, values.get(name, "/srv/real"))
+    monkeypatch.setattr(demo, "is_setting", lambda _: False)
+    with pytest.raises(WrongUse, match="of its own"):
+        demo.enter_demo()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.start", "--demo"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PIPELINE_DEMO": "1"},
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
 def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
     """Ports and folders of a checkout's demo, as its programs and the tools with `--demo` read them."""
     script = (
@@ -85,7 +144,7 @@ def _demo_of(checkout: Path, **ports: int) -> tuple[set[int], set[str]]:
         "print(json.dumps([list(preflight.needed_ports()), [str(local.data_folder()),"
         " os.environ['STATE_DIR'], os.environ['KRAKEN_REST_URL'].split('/')[2]]]))"
     )
-    env = {key: value for key, value in os.environ.items() if not key.startswith(prefixes())}
+    env = {key: value for key, value in os.environ.items() if not is_setting(key)}
     env |= {"ENV_FILE": os.devnull, "SERVICES_DATA": str(checkout / ".services" / "data")}
     done = subprocess.run(
         [sys.executable, "-c", script],
