@@ -199,7 +199,11 @@ def _folder(path: Path) -> Path:
         found = PROJECT / path.expanduser()
     except RuntimeError:
         raise ValueError("starts with ~ of an unknown user") from None
-    if "\0" in str(path) or (found.exists() and not found.is_dir()):
+    try:  # what cannot be created later, below a file for example, is refused now
+        nearest = next(one for one in (found, *found.parents) if one.exists())
+    except PermissionError:
+        raise ValueError("is in a folder that this account cannot enter") from None
+    if "\0" in str(path) or not nearest.is_dir():
         raise ValueError("is not a folder")
     return found
 

@@ -137,12 +137,19 @@ class DatabaseSettings(Section):
         return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?{others}&passfile={passwords}"
 
 
+def _cache() -> Path:
+    try:
+        return Path.home() / ".cache" / "market-data-services"
+    except RuntimeError:
+        raise WrongUse("This account has no home folder: set HOME, or name a folder in SERVICES_CACHE.") from None
+
+
 class ServicesSettings(Section):
     """The private broker and database under `.services/`."""
 
     model_config = SettingsConfigDict(env_prefix="SERVICES_")
     data: t.Folder = PROJECT / ".services" / "data"
-    cache: t.Folder = Path.home() / ".cache" / "market-data-services"
+    cache: t.Folder = Field(default_factory=_cache)
 
     @property
     def broker_token(self) -> Path:

@@ -38,15 +38,6 @@ def stand_in() -> pwd.struct_passwd | None:
     return spare() if unprivileged()[:1] == ("setpriv",) else None
 
 
-def closed(folder: Path) -> Path:
-    """Create `folder` if missing, accessible to us only; the stand-in account may traverse it, but not list it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = 0o700 if stand_in() is None else 0o711
-    if folder.stat().st_mode & 0o777 != mode:
-        folder.chmod(mode)
-    return folder
-
-
 @cache
 def spare() -> pwd.struct_passwd:
     """Return the first account of `SPARE` that runs nothing but our own PostgreSQL."""

@@ -12,7 +12,7 @@ import requests
 
 from pipeline.core.errors import WrongUse
 from pipeline.services import bookie_journal_repair, credentials, layout
-from pipeline.services.accounts import closed
+from pipeline.services.folders import closed
 
 # Warnings and errors only: at its default level the broker writes some 2,000 lines for a normal start. The messages
 # excluded below are written at every start and stop of a healthy broker (its bookie ends before its last reads), or are

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.core.errors import WrongUse
+from pipeline.services.folders import made
 
 ALTERNATIVE = "or set {setting} to a service that you already have"
 
@@ -25,8 +26,7 @@ def sha256(file: Path) -> str:
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Context manager: lock `name` of a shared folder; a second setup waits for the first and finds its work done."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{name}.lock").open("w") as lock:
+    with (made(folder) / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -44,8 +44,7 @@ def fresh_folder(beside: Path) -> Iterator[Path]:
 
 def need_space(folder: Path, megabytes: int, setting: str) -> None:
     """Raise `WrongUse` if the disk of `folder` has less free space."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free // 2**20
+    free = shutil.disk_usage(made(folder)).free // 2**20
     if free < megabytes:
         raise WrongUse(
             f"{folder} has {free} MB left and {megabytes} MB are needed: make room, "

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
-from pipeline.services.accounts import closed
+from pipeline.services.folders import closed
 
 ROLES = (ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE)
 BROKER_ROLE = "market-data"  # superuser of the private broker, used by our programs and tools

@@ -18,7 +18,8 @@ from psycopg.conninfo import make_conninfo
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PRIVATE_DATABASE, PROGRAM_ROLE
 from pipeline.services import credentials, layout
-from pipeline.services.accounts import closed, stand_in, unprivileged
+from pipeline.services.accounts import stand_in, unprivileged
+from pipeline.services.folders import closed
 
 NAME = "market_data"
 HBA = """\

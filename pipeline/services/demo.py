@@ -20,6 +20,7 @@ from pipeline.core.settings import (
     venue_sections,
 )
 from pipeline.services import conf
+from pipeline.services.folders import ours
 
 MARK = "PIPELINE_DEMO"  # its value is the folder of the demonstration
 SHIFT = 10_000  # from a live port to the demonstration's
@@ -50,15 +51,25 @@ def active() -> bool:
     return MARK in os.environ
 
 
+def _folder(data: Path) -> Path:
+    """Return the folder of the demonstration. It has to be in a folder of ours: with another `SERVICES_DATA`, what is
+    beside it is somebody else's, unless an earlier version ran a demonstration there."""
+    if data == ServicesSettings.model_fields["data"].default:
+        return data.parent.resolve() / "demo"
+    beside = data.resolve().with_name("demo")
+    earlier = beside != data.resolve() and (beside / "supervisord.conf").exists() and ours(beside)
+    return beside if earlier else data.resolve() / "demo"
+
+
 def enter_demo() -> None:
     """Make this process and its children part of the demonstration: live settings are ignored, except that its ports
-    are 10,000 above the live ones and its data is next to the live data. `SIMULATOR_PORT` has no live counterpart and
-    is used unchanged."""
+    are 10,000 above the live ones and its data is beside the live data, or in its folder. `SIMULATOR_PORT` has no live
+    counterpart and is used unchanged."""
     if active():
         _check_apart()
         return
     pulsar, database, common = load(PulsarSettings), load(DatabaseSettings), load(CommonSettings)
-    folder = load(ServicesSettings).data.resolve().parent / "demo"
+    folder = _folder(load(ServicesSettings).data)
     simulator = load(SimulatorSettings).port
     ours = {
         MARK: str(folder),

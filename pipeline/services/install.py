@@ -6,9 +6,10 @@ import errno
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import WrongUse, told_by
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
 from pipeline.services import class_archive, install_broker, install_database, layout
+from pipeline.services.folders import made
 from pipeline.services.place import check_place
 
 
@@ -25,6 +26,8 @@ def install() -> None:
         jobs.append(install_broker.install)
     if load(DatabaseSettings).private:
         jobs.append(install_database.install)
+    with told_by("SERVICES_CACHE"):
+        made(cache)
     with ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(job, cache) for job in jobs]:
             try:

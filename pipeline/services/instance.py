@@ -17,9 +17,9 @@ import pulsar
 from pipeline.core.errors import Unavailable
 from pipeline.core.log_file import set_aside_if_full
 from pipeline.core.settings import ADMIN_ROLE
-from pipeline.services.accounts import closed
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
+from pipeline.services.folders import closed
 from pipeline.services.processes import Process, end, free_ports, recorded, wait_until, working_in
 
 START_SECONDS = 120.0

@@ -11,10 +11,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import WrongUse, told_by
 from pipeline.core.settings import DashboardSettings, check_all, load
 from pipeline.services import demo, local
 from pipeline.services.cache import locked
+from pipeline.services.folders import closed, own
 from pipeline.services.place import check_place
 from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until, working_in
 
@@ -92,6 +93,8 @@ def pass_gate(supervisor: Process | None) -> None:
     Refused while another supervisord of the same data folder is running.
     """
     holder = _holder()
+    with told_by("SERVICES_DATA"):  # before anything is written to it
+        (own if demo.active() else closed)(local.data_folder())
     with locked(records(), "gate"):
         present = recorded(holder)
         if present is not None and present == supervisor:

@@ -12,6 +12,7 @@ import click
 
 from pipeline.core.errors import WrongUse
 from pipeline.services import demo, local, preflight
+from pipeline.services.folders import ours
 from pipeline.services.processes import recorded
 
 
@@ -41,12 +42,19 @@ def _reset(what: str, yes: bool) -> None:
     if not folder.exists():
         click.echo(f"Nothing to do: {folder} does not exist.")
         return
+    if folder.is_symlink():
+        raise WrongUse(f"{folder} is a link to {folder.resolve()}: delete what it names and the link yourself.")
+    if not ours(folder):
+        raise WrongUse(f"{folder} was not made by this pipeline, so it stays: delete it yourself if you want to.")
     if not yes and not click.confirm(f"Delete everything in {folder}?", default=False):
         click.echo("Nothing was deleted.")
         sys.exit(1)
     doomed = folder.with_name(f".{folder.name}.deleted")
     shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)  # atomically: an interrupted deletion must not leave half a broker
+    try:
+        folder.rename(doomed)  # atomically: an interrupted deletion must not leave half a broker
+    except OSError as error:  # a mount point, for example
+        raise WrongUse(f"{folder} cannot be moved to {doomed} ({error.strerror}), so nothing was deleted.") from None
     shutil.rmtree(doomed)
     click.echo(f"Deleted {folder}.")
 

@@ -17,9 +17,9 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.programs import Program
 from pipeline.core.settings import PROJECT, names_of
 from pipeline.services import demo, layout, local, preflight
-from pipeline.services.accounts import closed
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
+from pipeline.services.folders import closed, own
 from pipeline.services.processes import Process, end, recorded, working_in
 
 # Two starts closer than this mean a crash: the next start waits, so that a crash loop stays slow.
@@ -43,9 +43,8 @@ def main() -> int:
         preflight.pass_gate(supervisor)
         _alone(name)
         if not isinstance(what, Program):
-            # Also folders that an earlier version left open.
-            for folder in (layout.INSTALLED, local.data_folder(), what.folder):
-                closed(folder)
+            closed(layout.INSTALLED)  # an earlier version left it open
+            own(what.folder)
             what.prepare()
     except WrongUse as error:
         say(f"{name}: {error}")

@@ -18,6 +18,7 @@ from pipeline.core.programs import PROGRAMS
 from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services import conf, preflight
 from pipeline.services.database import Database
+from pipeline.services.folders import MARK
 from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
 from tests.environment import UNMEASURED
 
@@ -259,6 +260,7 @@ def test_reset_asks_refuses_while_running_and_deletes_only_what_was_named(alone:
     for part in ("broker", "database"):
         (data / part).mkdir(parents=True)
         (data / part / "kept").touch()
+        (data / part / MARK).touch()
     reset: Callable[..., subprocess.CompletedProcess[str]] = lambda *args, text="": _python(  # noqa: E731
         ["-m", "pipeline.services.reset", *args], alone, text
     )

@@ -75,7 +75,7 @@ def test_the_demo_is_apart_from_live(
         assert pulsar.private
         assert database.private
         assert pulsar.port == 17_000
-        assert services.data == tmp_path / "demo"
+        assert services.data == tmp_path / "data" / "demo"
         assert {pulsar.port, pulsar.admin_port, database.port}.isdisjoint(
             {live[0].port, live[0].admin_port, live[1].port}
         )
