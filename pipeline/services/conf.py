@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.core.settings import PROJECT
+from pipeline.services.folders import closed
 
 
 def write(folder: Path, *, without: Collection[str] = (), extra: Collection[str] = ()) -> Path:
@@ -27,8 +28,7 @@ def write(folder: Path, *, without: Collection[str] = (), extra: Collection[str]
         conf[f"program:{name}"] = like
         names.append(name)
     group["programs"] = ",".join(names)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "supervisord.conf"
+    file = closed(folder) / "supervisord.conf"
     with file.open("w") as stream:
         conf.write(stream)
     return file

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import tarfile
@@ -195,44 +194,6 @@ def test_the_locks_pin_every_file_and_name_no_address() -> None:
         assert entries
         assert all("==" in line for line in entries)
         assert all(f"{line}\n    --hash=sha256:" in text for line in entries)
-
-
-def test_scripts_parse() -> None:
-    """Prevents a script that fails at its first line on a machine that is not ours."""
-    for script in (PROJECT / "scripts").iterdir():
-        if script.read_bytes().startswith(b"#!/usr/bin/env bash"):
-            assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
-            assert os.access(script, os.X_OK)
-
-
-SHELL = [
-    file
-    for folder in ("scripts", ".ci")
-    for file in sorted((PROJECT / folder).iterdir())
-    if file.read_bytes().startswith(b"#!/usr/bin/env bash")
-]
-
-
-@pytest.mark.parametrize("script", SHELL, ids=[file.name for file in SHELL])
-def test_an_exported_cdpath_leads_no_script_astray(tmp_path: Path, script: Path) -> None:
-    """Prevents a set-up in another folder, and a path that is there twice because `cd` printed it."""
-    checkout, decoy = tmp_path / "checkout", tmp_path / "decoy"
-    lines = script.read_text().splitlines()
-    last = next((number for number, line in enumerate(lines) if re.search(r"(^|\()cd ", line)), None)
-    if last is None:
-        return
-    for folder in (checkout, decoy):
-        (folder / script.parent.name).mkdir(parents=True)
-    begin = [*lines[: last + 1], 'echo "${here:-$PWD}"', ""]
-    (checkout / script.parent.name / script.name).write_text("\n".join(begin))
-    done = subprocess.run(
-        ["bash", f"{script.parent.name}/{script.name}"],
-        cwd=checkout,
-        env={**os.environ, "CDPATH": str(decoy)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == f"{checkout}\n", done.stderr
 
 
 def _wheel(folder: Path, name: str, version: str, *needs: str) -> str:
