@@ -82,6 +82,23 @@ def test_a_span_that_begins_and_ends_within_an_hour_is_proven(conn: Any) -> None
         assert [text for verdict in verdicts for text in verdict.wrong] == [], (first, last)
 
 
+def test_a_gap_belongs_to_every_span_that_it_touches(conn: Any) -> None:
+    """Prevents "proven" of a span within the gap, of which the trade before it is earlier than the span."""
+    conn.execute("UPDATE trade_coverage SET ids = ids - '{[50,150)}', rows = rows - 100, asked = '{[1,250)}'")
+    conn.execute("DELETE FROM trades WHERE trade_id BETWEEN 50 AND 149")
+    start = from_us(T0_US)
+
+    def gaps(first_s: int, last_s: int) -> list[str]:
+        span = start + timedelta(seconds=first_s), start + timedelta(seconds=last_s)
+        found = [text for verdict in verify(conn, "kraken", None, *span) for text in verdict.wrong]
+        return [text for text in found if text.endswith("neither stored nor explained")]
+
+    inside = "ids 50 to 149 are neither stored nor explained"
+    assert [gaps(*span) for span in ((70, 90), (0, 90), (70, 160))] == [[inside]] * 3
+    assert [gaps(*span) for span in ((0, 49), (151, 160))] == [[], []]
+    assert gaps(180, 10_000) == gaps(5_000, 10_000) == ["ids 200 to 249 are neither stored nor explained"]
+
+
 def test_two_sessions_find_what_one_finds(conn: Any, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents candles that are in none of the pieces of time, or in two."""
     conn.execute("UPDATE quote_candle_1m SET ticks = 7")
