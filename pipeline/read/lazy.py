@@ -46,6 +46,9 @@ def _scan(kind: Kind, venue: str, product: str, start: Moment, end: Moment, exac
         if about.to_ts < span.to_ts:
             frame = frame.filter(polars.col("ts") < about.to_ts)
         frames.append(frame.select(taken))
+    if not frames:  # of an empty interval
+        types = {"time": polars.Datetime("us", "UTC"), "trade_id": polars.Int64, "taker_side": polars.String}
+        return polars.LazyFrame(schema={name: types.get(name, number) for name in ("time", *FIELDS[kind][1:])})
     return polars.concat(frames)
 
 

@@ -61,6 +61,15 @@ def test_start_is_included_and_end_is_not() -> None:
     assert len(read.trades("kraken", "BTC-USD", end="2000-01-01").pandas()) == 0
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_lazy_frame_of_no_time_is_empty(exact: bool) -> None:
+    """Prevents an error of Polars where the other ways of reading give no rows, and columns of other types."""
+    for scan, names in ((read.scan_trades, ("kraken", "BTC-USD")), (read.scan_quotes, ("dukascopy", "EUR-USD"))):
+        empty = scan(*names, start=T0, end=T0, exact=exact).collect()
+        assert len(empty) == 0
+        assert empty.schema == scan(*names, exact=exact).collect().schema
+
+
 def test_candles_are_those_of_the_view(database_url: str) -> None:
     """Prevents a second definition of a candle."""
     got = read.candles("kraken", "BTC-USD", "5m")
