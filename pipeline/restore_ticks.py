@@ -17,12 +17,12 @@ from pipeline.archive.ledger import spans
 from pipeline.archive.open import open_storage
 from pipeline.archive.restore import restore
 from pipeline.core.errors import WrongUse
-from pipeline.core.moments import moment_us
 from pipeline.core.products import canonical_venue
 from pipeline.core.runtime import now_us, program
 from pipeline.core.settings import OWNER_ROLE, ArchiveSettings, DatabaseSettings, load
 from pipeline.core.times import from_us
 from pipeline.database.connection import connect
+from pipeline.ops.span import span_of
 from venues.registry import product_at
 
 
@@ -39,8 +39,7 @@ def main(venue: str, product: str, from_: str, to: str, keep_days: int) -> int:
     """Restore archived ticks of one product and interval into the tables."""
     venue = canonical_venue(venue)
     product = product_at(venue, product)
-    now = now_us()
-    interval = {"from": from_us(moment_us(from_, now, "--from")), "to": from_us(moment_us(to, now, "--to"))}
+    first, last = span_of(from_, to)
     with connect(load(DatabaseSettings), "restore-ticks", role=OWNER_ROLE) as conn:
         conn.execute("SET statement_timeout = 0")
         wanted = spans(
@@ -49,14 +48,15 @@ def main(venue: str, product: str, from_: str, to: str, keep_days: int) -> int:
                 "venue = %(venue)s AND product_id = %(product)s AND kind <> 'exchange_candles'"
                 " AND from_ts < %(to)s AND to_ts > %(from)s"
             ),
-            {"venue": venue, "product": product, **interval},
+            {"venue": venue, "product": product, "from": first, "to": last},
         )
         if not wanted:
             raise WrongUse(f"nothing of {venue} {product} is archived in that interval; see the view archived.")
         storage = open_storage(load(ArchiveSettings))
+        until = from_us(now_us()) + timedelta(days=keep_days)
         total = 0
         for span in wanted:
-            rows = restore(conn, storage, span, from_us(now) + timedelta(days=keep_days))
+            rows = restore(conn, storage, span, until)
             total += rows
             click.echo(f"{span}: {f'{rows:,} rows are back' if rows else 'in the table already'}")
     click.echo(f"{total:,} rows are back in the tables, for {keep_days} days.")

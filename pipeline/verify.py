@@ -1,8 +1,9 @@
 """`python -m pipeline.verify`: prove that the stored data is complete and that the candles match the ticks.
 
 For each instrument, in SQL over the actual rows: ids are contiguous or explained, rows equal the ledger's ids, no id is
-duplicated, hours match the ledger's counts, and every stored candle equals one recomputed from the ticks. Data dropped
-by retention is excluded from the comparison; the ledger still accounts for it.
+duplicated, hours match the ledger's counts, and every stored candle equals one recomputed from the ticks. The ledger
+accounts for ticks that are in no table any more, but they cannot be compared with candles here: the verdict says from
+when on it was done, and how many rows are in files alone. Those files must be there.
 
 With `--archive`, for each current file of the archive: rows, ranges and hash as read from the file, compared with the
 ledger and the catalog.
@@ -10,59 +11,38 @@ ledger and the catalog.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import groupby, pairwise
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import click
 from psycopg import sql
-from rich.console import Console
-from rich.table import Table
 
-from pipeline.archive.audit import Audited, audit
+from pipeline.archive.audit import audit
 from pipeline.archive.open import need_ledger, open_storage
-from pipeline.core.errors import WrongUse, told_by
-from pipeline.core.moments import moment_us
+from pipeline.archive.storage import Storage
+from pipeline.core.errors import Unavailable, WrongUse, told_by
+from pipeline.core.moments import EARLIEST, LATEST
 from pipeline.core.products import canonical_product, canonical_venue
-from pipeline.core.runtime import now_us, program
+from pipeline.core.runtime import program
 from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
-from pipeline.core.times import from_us
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import statement
-from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
+from pipeline.ops.span import span_of
+from pipeline.ops.verdict import Verdict, print_files, print_verdicts
 from venues.registry import product_at
 
 # Statements in sql/verify. `<kind>_rows` reads the rows, these compare what it found, and the ledger, with each other.
 CHECKS = {"trades": ("trades_ledger", "trades_gaps", "trades_time_gaps"), "quotes": ("quotes_ledger",)}
 LARGE = 200_000  # rows
 PIECES = 4  # for two sessions, so that neither waits long for the other
-
-
-@dataclass
-class Verdict:
-    """The result for one instrument and kind. `wrong` is empty if everything is proven."""
-
-    instrument_id: int
-    venue: str
-    product_id: str
-    kind: str
-    rows: int
-    first_at: datetime | None
-    last_at: datetime | None
-    explained: int
-    live: bool | None
-    proven_until: datetime | None
-    explained_by: dict[str, int] | None
-    proof: str | None
-    missed: timedelta | None
-    wrong: list[str] = field(default_factory=list)
+TOLD = 20  # of one kind of error
+LOOKS = 8  # for files at a time: over a network each look waits for an answer
 
 
 def verify(
@@ -73,39 +53,63 @@ def verify(
     to: datetime | None = None,
     *,
     second: Connection | None = None,
+    storage: Storage | None = None,
 ) -> Iterator[Verdict]:
     """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run.
 
-    `second`: a session that reads half of the rows of instruments that have at least `LARGE`.
+    `second`: a session that reads half of the rows of instruments that have at least `LARGE`. `storage`: where the
+    files of the archive are looked for; without it nobody looks.
     """
-    span = {"from": from_ or datetime(1970, 1, 1, tzinfo=UTC), "to": to or datetime(2200, 1, 1, tzinfo=UTC)}
-    found = query.rows(
-        conn,
-        Verdict,
-        """
-        SELECT i.instrument_id, c.venue, c.product_id, c.kind, c.rows, c.first_at, c.last_at, c.explained,
-               c.live, c.proven_until, c.explained_by, c.proof, c.missed
-        FROM completeness c JOIN instruments i USING (venue, product_id)
-        WHERE (%(venue)s::text IS NULL OR venue = %(venue)s) AND (%(product)s::text IS NULL OR product_id = %(product)s)
-        """,
-        {"venue": venue, "product": product_id},
-    )
-    for verdict in found:
+    span = {"from": from_ or EARLIEST, "to": to or LATEST}
+    whole = (span["from"], span["to"]) == (EARLIEST, LATEST)
+    wanted = {"venue": venue, "product": product_id, **span}
+    for verdict in query.rows(conn, Verdict, statement("verify/instruments"), wanted):
         kind = "trades" if verdict.kind == "trades" else "quotes"
         with conn.transaction():
             # All queries of an instrument see the same state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             pieces = _read(conn, second, f"verify/{kind}_rows", _spans(verdict, span))
+            rows = sum(piece.rows for piece in pieces)
             values = {
                 "instrument": verdict.instrument_id,
+                "kind": kind,
                 **span,
                 "ids": [piece.ids for piece in pieces],
-                "rows": sum(piece.rows for piece in pieces),
+                "rows": rows,
             }
             for check in CHECKS[kind]:
                 verdict.wrong += query.scalars(conn, statement(f"verify/{check}"), values)
             verdict.wrong += [text for piece in pieces for text in piece.wrong]
+            files = query.rows(conn, _File, statement("verify/files"), values)
+            verdict.rows_in_table, verdict.rows_in_files = rows, sum(file.rows for file in files)
+            if not whole:
+                verdict.found = rows > 0 or query.scalar(conn, statement("verify/found"), values)
+                verdict.rows = rows
+                verdict.first_at = min((piece.first_at for piece in pieces if piece.first_at), default=None)
+                verdict.last_at = max((piece.last_at for piece in pieces if piece.last_at), default=None)
+        if storage is not None:
+            verdict.wrong += _absent(storage, files)
         yield verdict
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that alone holds its rows."""
+
+    path: str
+    rows: int
+
+
+def _absent(storage: Storage, files: Sequence[_File]) -> list[str]:
+    """Look for files. Raises `Unavailable` if the storage does not answer."""
+    try:
+        with ThreadPoolExecutor(LOOKS) as pool:
+            there = list(pool.map(lambda file: storage.has(file.path), files))
+    except OSError as error:
+        raise Unavailable(f"the archive's files cannot be looked for: {error}") from None
+    gone = [file for file, is_there in zip(files, there, strict=True) if not is_there]
+    told = [f"{file.path} is not in {storage.address}: it alone has {file.rows:,} rows" for file in gone[:TOLD]]
+    return told + ([f"{len(gone) - TOLD:,} more files are not there"] if len(gone) > TOLD else [])
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class _Piece:
     ids: str | None
     """An `int8multirange`; None for quotes, which have no ids."""
     rows: int
+    first_at: datetime | None
+    last_at: datetime | None
     wrong: list[str]
 
 
@@ -160,10 +166,6 @@ def _read(conn: Connection, second: Connection | None, name: str, spans: Sequenc
     return [piece for number in sorted(found) for piece in found[number]]
 
 
-def _time(text: str | None, name: str) -> datetime | None:
-    return None if text is None else from_us(moment_us(text, now_us(), name))
-
-
 @click.command()
 @click.option("--venue", help="Only this venue, for example kraken.")
 @click.option("--product", help="Only this product, for example BTC-USD.")
@@ -175,26 +177,24 @@ def _time(text: str | None, name: str) -> datetime | None:
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, files: bool, as_json: bool) -> int:
     """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, else
     0."""
-    span = _time(from_, "--from"), _time(to, "--to")
+    span = span_of(from_, to)
     with told_by("--venue"):
         venue = canonical_venue(venue) if venue else None
     with told_by("--product"):
         wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with _session() as conn:
+        storage = open_storage(load(ArchiveSettings))
         if files:
             need_ledger(conn)
-            return _archive(audit(conn, open_storage(load(ArchiveSettings)), venue, wanted, *span), as_json)
+            return int(not print_files(audit(conn, storage, venue, wanted, *span), as_json))
         with _session() as second:
-            verdicts = list(verify(conn, venue, wanted, *span, second=second))
+            verdicts = list(verify(conn, venue, wanted, *span, second=second, storage=storage))
     if not verdicts:
         raise WrongUse("no stored data matches; see the view completeness.")
-    if as_json:
-        for verdict in verdicts:
-            told = {name: value for name, value in asdict(verdict).items() if name != "instrument_id"}
-            click.echo(json.dumps(told, default=str))
-    else:
-        _print(verdicts)
-    return int(any(v.wrong for v in verdicts))
+    if not any(verdict.found or verdict.wrong for verdict in verdicts):
+        raise WrongUse("nothing is stored in that time; see the view completeness.")
+    print_verdicts(verdicts, as_json)
+    return int(any(verdict.wrong for verdict in verdicts))
 
 
 def _session() -> Connection:
@@ -204,64 +204,6 @@ def _session() -> Connection:
     conn.execute("SET idle_in_transaction_session_timeout = 0")
     conn.execute("SET work_mem = '256MB'")
     return conn
-
-
-def _words(v: Verdict) -> list[str]:
-    """Return what is proven of an instrument without errors."""
-    if not provable(v.proof):
-        return ["candles proven", sampled_text(v.missed) if v.proof else "whether it is complete is not"]
-    words = ["proven" + shown_by(v.proof), *others_text(v.explained_by)]
-    if v.kind == "trades" and v.live:  # no more can be claimed while the newest trade is unconfirmed
-        words[0] += f" up to {v.proven_until:%Y-%m-%d %H:%M:%S}" if v.proven_until else ", up to when is not known"
-    return words
-
-
-def _print(verdicts: list[Verdict]) -> None:
-    table = Table("venue", "product", "kind", "rows", "first", "last", "explained", "verdict", box=None)
-    for v in verdicts:
-        told = [f"{at:%Y-%m-%d %H:%M}" if at else "-" for at in (v.first_at, v.last_at)]
-        proven = f"[green]{', '.join(_words(v))}[/]"
-        row: list[Any] = [v.venue, v.product_id, v.kind, f"{v.rows:,}", *told, str(v.explained)]
-        table.add_row(*row, proven if not v.wrong else f"[red]{len(v.wrong)} wrong[/]")
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
-    for v in verdicts:
-        for text in v.wrong:
-            console.print(f"[red]{v.venue} {v.product_id} {v.kind}:[/] {text}", highlight=False)
-
-
-def _archive(audited: Iterator[Audited], as_json: bool) -> int:
-    """Print the results of the files."""
-    table = Table(
-        "kind", "venue", "product", "files", "rows", "bytes a row", "first day", "last day", "verdict", box=None
-    )
-    wrong, number = [], 0
-    for (venue, product, kind), group in groupby(audited, lambda one: (one.venue, one.product_id, one.kind)):
-        found = list(group)
-        number += len(found)
-        bad = [one for one in found if one.wrong]
-        wrong += bad
-        if as_json:
-            for one in found:
-                click.echo(json.dumps(asdict(one), default=str))
-            continue
-        rows, size = sum(one.rows for one in found), sum(one.bytes for one in found)
-        told = (
-            f"{len(found):,}",
-            f"{rows:,}",
-            f"{size / rows:.2f}",
-            f"{found[0].from_ts:%Y-%m-%d}",
-            f"{found[-1].from_ts:%Y-%m-%d}",
-        )
-        table.add_row(kind, venue, product, *told, f"[red]{len(bad)} wrong[/]" if bad else "[green]as in the ledger[/]")
-    if not number:
-        raise WrongUse("no archived data matches; see the view archived.")
-    if not as_json:
-        console = Console(width=None if sys.stdout.isatty() else 140)
-        console.print(table)
-        for one in wrong:
-            console.print(f"[red]{one.path}:[/] {'; '.join(one.wrong)}", highlight=False, soft_wrap=True)
-    return int(bool(wrong))
 
 
 if __name__ == "__main__":

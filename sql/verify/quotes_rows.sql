@@ -1,7 +1,10 @@
 -- The rows of a span, each read once: quotes stored twice, hours whose count is not the ledger's, and the candles of both
 -- widths made from the rows that differ from the stored ones. Hours and candles only where all of them is in the span.
-WITH in_files AS MATERIALIZED (  -- of which the table has at most what came later
+WITH not_here AS MATERIALIZED (  -- of files the table has at most what came later, of what was dropped what was loaded again
     SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
+    UNION ALL
+    SELECT '-infinity', dropped_before FROM instruments
+    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL
 ),
 -- include: parts/whole_buckets
 , keyed AS (
@@ -24,7 +27,7 @@ WITH in_files AS MATERIALIZED (  -- of which the table has at most what came lat
            min(first_ts) AS first_ts, first(first_seq, m.bucket) AS first_seq, max(last_ts) AS last_ts,
            last(last_seq, m.bucket) AS last_seq
     FROM every_minute m JOIN widths ON m.bucket >= lo AND m.bucket < hi
-    WHERE NOT EXISTS (SELECT FROM in_files f WHERE m.bucket >= f.from_ts AND m.bucket < f.to_ts)
+    WHERE NOT EXISTS (SELECT FROM not_here f WHERE m.bucket >= f.from_ts AND m.bucket < f.to_ts)
     GROUP BY 1, 2
 ), kept AS (
     SELECT INTERVAL '1 minute' AS width, * FROM quote_candle_1m WHERE instrument_id = %(instrument)s
@@ -33,14 +36,13 @@ WITH in_files AS MATERIALIZED (  -- of which the table has at most what came lat
 ), stored AS (
     SELECT width, bucket, open, high, low, close, ask_open, ask_high, ask_low, ask_close, bid_size, ask_size, spread_sum,
            ticks, first_ts, first_seq, last_ts, last_seq
-    FROM kept JOIN instruments i USING (instrument_id) JOIN widths USING (width)
-    WHERE bucket >= lo AND bucket < hi AND (i.dropped_before IS NULL OR bucket >= i.dropped_before)
-      AND NOT EXISTS (SELECT FROM in_files f WHERE bucket >= f.from_ts AND bucket < f.to_ts)
+    FROM kept JOIN widths USING (width)
+    WHERE bucket >= lo AND bucket < hi AND NOT EXISTS (SELECT FROM not_here f WHERE bucket >= f.from_ts AND bucket < f.to_ts)
 ), hours AS (  -- tickers have none
-    SELECT h.hour, h.ticks FROM quote_hours h JOIN instruments i USING (instrument_id)
+    SELECT h.hour, h.ticks FROM quote_hours h
     JOIN widths ON width = INTERVAL '1 hour' AND h.hour >= lo AND h.hour < hi
-    WHERE instrument_id = %(instrument)s AND (i.dropped_before IS NULL OR h.hour >= i.dropped_before)
-      AND NOT EXISTS (SELECT FROM in_files f WHERE h.hour >= f.from_ts AND h.hour < f.to_ts)
+    WHERE instrument_id = %(instrument)s
+      AND NOT EXISTS (SELECT FROM not_here f WHERE h.hour >= f.from_ts AND h.hour < f.to_ts)
 ), told AS (
     (SELECT 1 AS place, format('quote %%s of %%s is stored %%s times', k.seq, k.ts, count(*)) AS text
      FROM keyed k JOIN every_minute m ON m.twice AND m.bucket = time_bucket(INTERVAL '1 minute', k.ts)
@@ -49,7 +51,8 @@ WITH in_files AS MATERIALIZED (  -- of which the table has at most what came lat
     (SELECT 2, format('hour %%s: the ledger counts %%s quotes, %%s are stored', hour, coalesce(h.ticks, 0), coalesce(m.ticks, 0))
      FROM hours h FULL JOIN (SELECT bucket AS hour, ticks FROM made WHERE width = INTERVAL '1 hour') m USING (hour)
      WHERE coalesce(h.ticks, 0) <> coalesce(m.ticks, 0)
-       AND EXISTS (SELECT FROM quote_hours x WHERE x.instrument_id = %(instrument)s)
+       AND (EXISTS (SELECT FROM quote_hours x WHERE x.instrument_id = %(instrument)s)
+            OR (SELECT proof = 'hours' FROM instruments WHERE instrument_id = %(instrument)s))
      LIMIT 20)
     UNION ALL
     (SELECT 3, format('the %%s candle of %%s is %%s, the quotes say %%s', width, bucket, to_jsonb(s) - 'bucket', to_jsonb(m) - 'bucket')
@@ -57,5 +60,6 @@ WITH in_files AS MATERIALIZED (  -- of which the table has at most what came lat
      WHERE m IS DISTINCT FROM s
      LIMIT 20)
 )
-SELECT NULL AS ids, (SELECT coalesce(sum(ticks), 0)::bigint FROM every_minute) AS rows,
-       (SELECT coalesce(array_agg(text ORDER BY place), '{}') FROM told) AS wrong
+SELECT NULL AS ids, (SELECT coalesce(array_agg(text ORDER BY place), '{}') FROM told) AS wrong, totals.*
+FROM (SELECT coalesce(sum(ticks), 0)::bigint AS rows, min(first_ts) AS first_at, max(last_ts) AS last_at FROM every_minute)
+     totals

@@ -6,19 +6,23 @@ WITH stored AS MATERIALIZED (
     SELECT coalesce(range_agg(int8range(first_id, last_id, '[]')), '{}') AS ids, coalesce(sum(rows), 0) AS rows
     FROM archived WHERE instrument_id = %(instrument)s AND kind = 'trades' AND NOT in_tables
 ), ledger AS (
-    SELECT c.ids, c.rows, i.dropped_before FROM trade_coverage c JOIN instruments i USING (instrument_id)
-    WHERE c.instrument_id = %(instrument)s
+    SELECT coalesce(c.ids, '{}') AS ids, coalesce(c.rows, 0) AS rows, i.dropped_before
+    FROM instruments i LEFT JOIN trade_coverage c USING (instrument_id)
+    WHERE i.instrument_id = %(instrument)s
+), dropped AS (  -- the candles keep their ids; what was loaded later may lie before and after them
+    SELECT coalesce(range_agg(int8range(c.first_id, c.last_id, '[]')), '{}') AS ids
+    FROM trade_candle_1h c JOIN ledger l ON c.bucket < l.dropped_before WHERE c.instrument_id = %(instrument)s
 )
 SELECT format('rows are stored that the ledger does not contain: %%s', s.ids - l.ids)
 FROM stored s, ledger l WHERE NOT s.ids <@ l.ids
 UNION ALL
 SELECT format('the ledger counts %%s rows, its ids are %%s', l.rows, (SELECT sum(upper(r) - lower(r)) FROM unnest(l.ids) r))
-FROM ledger l WHERE l.rows IS DISTINCT FROM (SELECT sum(upper(r) - lower(r)) FROM unnest(l.ids) r)
+FROM ledger l WHERE l.rows IS DISTINCT FROM (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(l.ids) r)
 UNION ALL
 SELECT format('the ledger contains ids that are not stored: %%s', missing)
-FROM stored s, files f, ledger l,
+FROM stored s, files f, dropped d, ledger l,
      LATERAL (SELECT CASE WHEN s.ids = '{}' THEN '{}'::int8multirange
-                          ELSE l.ids * int8multirange(range_merge(s.ids)) - s.ids - f.ids END AS missing) m
+                          ELSE l.ids * int8multirange(range_merge(s.ids)) - s.ids - f.ids - d.ids END AS missing) m
 WHERE missing <> '{}'
 UNION ALL
 SELECT format('the ledger contains %%s ids, %%s rows are stored and %%s in files of the archive', l.rows, s.rows, f.rows)

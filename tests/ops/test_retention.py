@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -20,6 +22,7 @@ from pipeline.archive.storage import Folder
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.times import to_us
+from pipeline.ops.verdict import words
 from pipeline.retention import Dropped, drop_old
 from pipeline.verify import verify
 from tests.archive_help import (
@@ -32,6 +35,7 @@ from tests.archive_help import (
     store_eurusd_day,
     store_kraken_trades,
 )
+from tests.environment import Environment
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 
@@ -97,6 +101,64 @@ def test_without_an_archive_nothing_is_dropped_until_it_is_said_that_this_is_mea
     assert again == [(0, []), (0, [])], "a message that comes again after the drop"
     assert conn.execute("SELECT sum(missing) FROM completeness").fetchone() == (0,)
     assert nothing_wrong(conn)
+
+
+def test_older_ticks_that_were_loaded_after_a_drop_are_no_error(conn: Any, storage: Folder) -> None:
+    """Prevents that correctly stored history is called wrong, and that what cannot be compared is called proven."""
+    now, day = now_us(), 86_400_000_000
+
+    def stored(first: int, at_us: int) -> None:
+        record = trades_record([trade(n, at_us + n) for n in range(first, first + 10)], origin="history")
+        assert store(Trades(), conn, [received("trades", record)]) == (10, [])
+
+    def quoted(at_us: int) -> None:
+        hour = hour_bytes([1, 2], [114543, 114544], hour_start_us=at_us)
+        assert store(Hours(), conn, [received("quotes", hour)]) == (2, [])
+
+    stored(100, T0_US)
+    stored(200, now - 5_000_000)
+    quoted(T0_US)
+    quoted(now // 3_600_000_000 * 3_600_000_000 - 10 * day)
+    assert drop_old(conn, 30, storage, without_archive=True) == Dropped(2)
+    stored(50, T0_US - 30 * day)
+    quoted(T0_US - 30 * day)
+    conn.execute("UPDATE trade_coverage SET asked = ids, live_from = NULL")
+    conn.execute("UPDATE quote_requests SET hours = '{}', follow_from = NULL")
+    assert [text for v in verify(conn) for text in v.wrong if "asked for" not in text] == []
+    (dropped,) = conn.execute("SELECT DISTINCT dropped_before FROM instruments").fetchone()
+    assert [words(v)[0] for v in verify(conn)] == [f"proven from {dropped:%Y-%m-%d} on"] * 2
+    conn.execute("DELETE FROM trades WHERE trade_id = 205")
+    assert any("not stored: {[205,206)}" in text for v in verify(conn) for text in v.wrong)
+
+
+def test_a_file_that_alone_holds_rows_must_be_there(
+    conn: Any, archive: Archive, storage: Folder, env: Environment, python: str, tmp_path: Path
+) -> None:
+    """Prevents "proven" while the only copy of the ticks is gone, and of rows that nobody read."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pipeline.verify", *arguments]
+        environment = env(ARCHIVE_PATH=tmp_path / "archive")
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    store_eurusd_day(conn)
+    store_kraken_trades(conn)
+    archive_all(conn, archive)
+    assert drop_old(conn, 30, storage) == Dropped(2)
+    good = run()
+    assert (good.returncode, "proven" in good.stdout) == (0, False), good.stdout
+    told = " ".join(good.stdout.split())
+    assert "1,000 rows only in files" in told
+    assert "136,741 rows only in files" in told
+    late_trade(conn)
+    assert "proven, 1,000 rows only in files" in " ".join(run("--venue", "kraken").stdout.split())
+    (path,) = conn.execute("SELECT path FROM archived WHERE kind = 'trades'").fetchone()
+    storage.remove(path)
+    bad = run("--json")
+    assert bad.returncode == 1
+    wrong = {one["kind"]: one["wrong"] for one in map(json.loads, bad.stdout.splitlines())}
+    assert wrong == {"quotes": [], "trades": [f"{path} is not in {storage.address}: it alone has 1,000 rows"]}
+    assert run("--from", "2019-02-04", "--to", "2019-02-05").returncode == 0, "it is of another time"
 
 
 def test_the_command_asks_when_there_is_no_archive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,10 +12,11 @@ import psycopg
 import pytest
 
 from consumers.quote_hours import Hours
+from consumers.tickers import Tickers
 from consumers.trades import Trades
 from pipeline.core.times import from_us
 from pipeline.verify import verify
-from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
+from tests.messages import T0_US, hour_bytes, received, store, ticker_record, trade, trades_record
 
 HOUR = 3_600_000_000
 
@@ -132,3 +134,71 @@ def test_the_command_says_so_and_ends_with_1(
         "verify: no stored data matches; see the view completeness.",
     )
     assert run("--from", "tomorrow").returncode == 2
+
+
+def test_a_time_of_which_nothing_is_known_is_not_proven(
+    conn: Any, env: Callable[..., dict[str, str]], python: str
+) -> None:
+    """Prevents "proven", with all rows of the instrument, for a time in which there was nothing to check."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "pipeline.verify", *arguments]
+        return subprocess.run(command, env=env(), capture_output=True, text=True, check=False)
+
+    empty = run("--from", "1990-01-01", "--to", "1991-01-01")
+    assert (empty.returncode, empty.stdout) == (2, "")
+    assert empty.stderr == "verify: nothing is stored in that time; see the view completeness.\n"
+    for first, last in (("2024-01-02", "2024-01-01"), ("2024-01-01", "2024-01-01")):
+        told = f"verify: --from {first!r} is not before --to {last!r}; give an earlier --from.\n"
+        for more in ((), ("--archive",)):
+            reversed_ = run("--from", first, "--to", last, *more)
+            assert (reversed_.returncode, reversed_.stderr) == (2, told)
+    part = run("--from", "2023-11-14T22:00:10", "--to", "2023-11-14T22:01", "--json")
+    assert part.returncode == 0, part.stderr
+    rows = {(one["kind"], one["rows"], one["first_at"]) for one in map(json.loads, part.stdout.splitlines())}
+    assert rows == {("trades", 50, "2023-11-14 22:00:10+00:00"), ("quotes", 0, None)}
+
+
+def test_what_the_ledger_knows_of_a_time_counts_as_something(conn: Any) -> None:
+    """Prevents that an hour which was closed, or the time between two neighbours, is called unknown."""
+    start = from_us(T0_US)
+
+    def found(first_s: float, last_s: float) -> dict[str, tuple[bool, int]]:
+        span = start + timedelta(seconds=first_s), start + timedelta(seconds=last_s)
+        return {v.kind: (v.found, v.rows) for v in verify(conn, None, None, *span)}
+
+    hours = "INSERT INTO quote_hours SELECT instrument_id, hour + INTERVAL '5 hours', '{}', 0, feed, fetched_at, 0"
+    for state, known in (("seen_empty", False), ("closed", True)):
+        conn.execute(hours.format(state) + " FROM quote_hours ORDER BY hour LIMIT 1 ON CONFLICT DO NOTHING")
+        conn.execute(f"UPDATE quote_hours SET state = '{state}' WHERE hour = {LAST}")
+        assert found(5 * 3600, 6 * 3600) == {"trades": (False, 0), "quotes": (known, 0)}
+    assert found(7.2, 7.8) == {"trades": (True, 0), "quotes": (True, 0)}
+    conn.execute("DELETE FROM trade_candle_1m")
+    conn.execute("DELETE FROM trade_candle_1h")
+    assert found(7.2, 7.8)["trades"] == (True, 0)
+
+
+@pytest.mark.parametrize("lost", ["quote_candle_1h", "quote_candle_1m", "quotes"])
+def test_samples_are_not_forgotten_with_one_of_their_tables(conn: Any, lost: str) -> None:
+    """Prevents "proven" of a database whose candles are gone, because the instrument was known by them alone."""
+    store(Tickers(), conn, [received("ticker", ticker_record(T0_US + n, n)) for n in range(5)])
+    assert {(v.kind, v.rows) for v in verify(conn, "kraken")} == {("trades", 199), ("tickers", 5)}
+    conn.execute(
+        f"DELETE FROM {lost} q USING instruments i WHERE i.instrument_id = q.instrument_id AND venue = 'kraken'"
+    )
+    told = [text for v in verify(conn, "kraken") if v.kind == "tickers" for text in v.wrong]
+    assert told
+    assert all(" candle of " in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind", "found"),
+    [
+        ("trade_coverage", "trades", "rows are stored that the ledger does not contain: {[1,200)}"),
+        ("quote_hours", "tickers", "the ledger counts 0 quotes, 3 are stored"),
+    ],
+)
+def test_rows_are_not_forgotten_with_their_ledger(conn: Any, lost: str, kind: str, found: str) -> None:
+    """Prevents "proven" of ticks that no ledger counts any more."""
+    conn.execute(f"DELETE FROM {lost}")
+    assert any(text.startswith(f"{kind}: ") and text.endswith(found) for text in wrong(conn)), wrong(conn)

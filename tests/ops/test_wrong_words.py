@@ -51,6 +51,12 @@ WRONG = [
     ("consumers.dead_letters frobnicate", "'frobnicate'", "--help"),
     ("pipeline.verify --product b@d", "--product: 'b@d'", "BTC/USD"),
     ("pipeline.verify --venue a+b", "--venue: 'a+b'", "kraken"),
+    ("pipeline.verify --from 2024-01-02 --to 2024-01-02", "--from '2024-01-02' is not before", "an earlier --from"),
+    (
+        "pipeline.restore_ticks --venue kraken --product BTC-USD --from 2024-01-02 --to 2024-01-01",
+        "--from '2024-01-02' is not before --to '2024-01-01'",
+        "an earlier --from",
+    ),
     ("pipeline.certificate kraken BTC-USD 2026-13-01", "'2026-13-01'", "2026-01-31"),
     ("pipeline.status --wach", "--wach", "'--watch'"),
     ("dashboard --port 99999", "'--port': 99999", "65535"),
