@@ -6,7 +6,7 @@ accounts for ticks that are in no table any more, but they cannot be compared wi
 when on it was done, and how many rows are in files alone. Those files must be there.
 
 With `--archive`, for each current file of the archive: rows, ranges and hash as read from the file, compared with the
-ledger and the catalog.
+ledger and the catalog; and of the files that alone hold their rows, the candles and hours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import click
 from psycopg import sql
 
-from pipeline.archive.audit import audit
+from pipeline.archive.audit import Audited, audit
 from pipeline.archive.open import need_ledger, open_storage
 from pipeline.archive.storage import Storage
 from pipeline.core.errors import Unavailable, WrongUse, told_by
@@ -33,6 +33,7 @@ from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect
 from pipeline.database.sql import statement
+from pipeline.ops.file_candles import may_recompute, recomputed
 from pipeline.ops.span import span_of
 from pipeline.ops.verdict import Verdict, print_files, print_verdicts
 from venues.registry import product_at
@@ -132,7 +133,8 @@ def _spans(verdict: Verdict, span: Mapping[str, datetime]) -> list[dict[str, Any
         steps = (first + (last - first) * number / PIECES for number in range(1, PIECES))
         cuts = {at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for at in steps}
     ends = [span["from"], *sorted(cut for cut in cuts if span["from"] < cut < span["to"]), span["to"]]
-    return [{"instrument": verdict.instrument_id, "from": low, "to": high} for low, high in pairwise(ends)]
+    known = {"instrument": verdict.instrument_id, "complete": False}  # what is in files is not in the table
+    return [{**known, "from": low, "to": high} for low, high in pairwise(ends)]
 
 
 def _read(conn: Connection, second: Connection | None, name: str, spans: Sequence[dict[str, Any]]) -> list[_Piece]:
@@ -186,7 +188,7 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         storage = open_storage(load(ArchiveSettings))
         if files:
             need_ledger(conn)
-            return int(not print_files(audit(conn, storage, venue, wanted, *span), as_json))
+            return int(not print_files(_files(conn, storage, audit(conn, storage, venue, wanted, *span)), as_json))
         with _session() as second:
             verdicts = list(verify(conn, venue, wanted, *span, second=second, storage=storage))
     if not verdicts:
@@ -195,6 +197,17 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
         raise WrongUse("nothing is stored in that time; see the view completeness.")
     print_verdicts(verdicts, as_json)
     return int(any(verdict.wrong for verdict in verdicts))
+
+
+def _files(conn: Connection, storage: Storage, audited: Iterator[Audited]) -> Iterator[tuple[Audited, bool]]:
+    """Yield each file, and whether the candles of its span were recomputed: of those that alone hold their rows."""
+    may = may_recompute(conn)
+    if not may:
+        click.echo("verify: this role may not create temporary tables, so no candles are recomputed.", err=True)
+    for one in audited:
+        wrong = recomputed(conn, storage, one) if may and not one.wrong else None
+        one.wrong += wrong or []
+        yield one, wrong is not None
 
 
 def _session() -> Connection:

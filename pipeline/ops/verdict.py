@@ -85,15 +85,19 @@ def print_verdicts(verdicts: Sequence[Verdict], as_json: bool) -> None:
             console.print(f"[red]{v.venue} {v.product_id} {v.kind}:[/] {text}", highlight=False)
 
 
-def print_files(audited: Iterable[Audited], as_json: bool) -> bool:
-    """Print the results of the archive's files; returns whether all are right. Raises `WrongUse` if there is none."""
+def print_files(checked: Iterable[tuple[Audited, bool]], as_json: bool) -> bool:
+    """Print the archive's files, each with whether its candles were recomputed; returns whether all are right.
+
+    Raises `WrongUse` if there is none.
+    """
     table = Table(
         "kind", "venue", "product", "files", "rows", "bytes a row", "first day", "last day", "verdict", box=None
     )
     wrong, number = [], 0
-    shown = _echoed(audited) if as_json else audited
-    for (venue, product, kind), group in groupby(shown, lambda one: (one.venue, one.product_id, one.kind)):
-        found = list(group)
+    shown = _echoed(checked) if as_json else checked
+    for (venue, product, kind), group in groupby(shown, lambda two: (two[0].venue, two[0].product_id, two[0].kind)):
+        both = list(group)
+        found, candles = [one for one, _ in both], sum(recomputed for _, recomputed in both)
         number += len(found)
         bad = [one for one in found if one.wrong]
         wrong += bad
@@ -105,7 +109,8 @@ def print_files(audited: Iterable[Audited], as_json: bool) -> bool:
             f"{found[0].from_ts:%Y-%m-%d}",
             f"{found[-1].from_ts:%Y-%m-%d}",
         )
-        table.add_row(kind, venue, product, *told, f"[red]{len(bad)} wrong[/]" if bad else "[green]as in the ledger[/]")
+        good = "as in the ledger" + (f", candles of {candles:,} proven" if candles else "")
+        table.add_row(kind, venue, product, *told, f"[red]{len(bad)} wrong[/]" if bad else f"[green]{good}[/]")
     if not number:
         raise WrongUse("no archived data matches; see the view archived.")
     if not as_json:
@@ -116,10 +121,10 @@ def print_files(audited: Iterable[Audited], as_json: bool) -> bool:
     return not wrong
 
 
-def _echoed(audited: Iterable[Audited]) -> Iterator[Audited]:
-    for one in audited:
-        click.echo(json.dumps(asdict(one), default=str))
-        yield one
+def _echoed(checked: Iterable[tuple[Audited, bool]]) -> Iterator[tuple[Audited, bool]]:
+    for one, recomputed in checked:
+        click.echo(json.dumps({**asdict(one), "candles_recomputed": recomputed}, default=str))
+        yield one, recomputed
 
 
 def _console() -> Console:

@@ -1,10 +1,11 @@
 -- The rows of a span, each read once: quotes stored twice, hours whose count is not the ledger's, and the candles of both
 -- widths made from the rows that differ from the stored ones. Hours and candles only where all of them is in the span.
 WITH not_here AS MATERIALIZED (  -- of files the table has at most what came later, of what was dropped what was loaded again
-    SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'quotes'
+    SELECT from_ts, to_ts FROM archive_only
+    WHERE instrument_id = %(instrument)s AND kind = 'quotes' AND NOT %(complete)s  -- of files that stand in for the table
     UNION ALL
     SELECT '-infinity', dropped_before FROM instruments
-    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL
+    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL AND NOT %(complete)s
 ),
 -- include: parts/whole_buckets
 , keyed AS (
@@ -30,9 +31,11 @@ WITH not_here AS MATERIALIZED (  -- of files the table has at most what came lat
     WHERE NOT EXISTS (SELECT FROM not_here f WHERE m.bucket >= f.from_ts AND m.bucket < f.to_ts)
     GROUP BY 1, 2
 ), kept AS (
-    SELECT INTERVAL '1 minute' AS width, * FROM quote_candle_1m WHERE instrument_id = %(instrument)s
+    SELECT INTERVAL '1 minute' AS width, * FROM quote_candle_1m
+    WHERE instrument_id = %(instrument)s AND bucket >= %(from)s AND bucket < %(to)s
     UNION ALL
-    SELECT INTERVAL '1 hour', * FROM quote_candle_1h WHERE instrument_id = %(instrument)s
+    SELECT INTERVAL '1 hour', * FROM quote_candle_1h
+    WHERE instrument_id = %(instrument)s AND bucket >= %(from)s AND bucket < %(to)s
 ), stored AS (
     SELECT width, bucket, open, high, low, close, ask_open, ask_high, ask_low, ask_close, bid_size, ask_size, spread_sum,
            ticks, first_ts, first_seq, last_ts, last_seq

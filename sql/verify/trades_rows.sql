@@ -5,10 +5,11 @@
 -- A minute whose ids are as many as lie between the least and the greatest has all of them; only the ids of others are
 -- looked at one by one. (A range for each of 2 M ids took twice as long, and 300 MB.)
 WITH not_here AS MATERIALIZED (  -- of files the table has at most what came later, of what was dropped what was loaded again
-    SELECT from_ts, to_ts FROM archive_only WHERE instrument_id = %(instrument)s AND kind = 'trades'
+    SELECT from_ts, to_ts FROM archive_only
+    WHERE instrument_id = %(instrument)s AND kind = 'trades' AND NOT %(complete)s  -- of files that stand in for the table
     UNION ALL
     SELECT '-infinity', dropped_before FROM instruments
-    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL
+    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL AND NOT %(complete)s
 ),
 -- include: parts/whole_buckets
 , every_minute AS MATERIALIZED (
@@ -32,9 +33,11 @@ WITH not_here AS MATERIALIZED (  -- of files the table has at most what came lat
     WHERE NOT EXISTS (SELECT FROM not_here f WHERE m.bucket >= f.from_ts AND m.bucket < f.to_ts)
     GROUP BY 1, 2
 ), kept AS (
-    SELECT INTERVAL '1 minute' AS width, * FROM trade_candle_1m WHERE instrument_id = %(instrument)s
+    SELECT INTERVAL '1 minute' AS width, * FROM trade_candle_1m
+    WHERE instrument_id = %(instrument)s AND bucket >= %(from)s AND bucket < %(to)s
     UNION ALL
-    SELECT INTERVAL '1 hour', * FROM trade_candle_1h WHERE instrument_id = %(instrument)s
+    SELECT INTERVAL '1 hour', * FROM trade_candle_1h
+    WHERE instrument_id = %(instrument)s AND bucket >= %(from)s AND bucket < %(to)s
 ), stored AS (
     SELECT width, bucket, open, high, low, close, volume, turnover, ticks, first_id, last_id
     FROM kept JOIN widths USING (width)

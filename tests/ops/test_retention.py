@@ -150,7 +150,11 @@ def test_a_file_that_alone_holds_rows_must_be_there(
     told = " ".join(good.stdout.split())
     assert "1,000 rows only in files" in told
     assert "136,741 rows only in files" in told
+    files = run("--archive")
+    told = " ".join(files.stdout.split())
+    assert (files.returncode, told.count("candles of 1 proven")) == (0, 2), files.stdout + files.stderr
     late_trade(conn)
+    assert run("--archive").returncode == 0, "the candles know it, the file does not yet"
     assert "proven, 1,000 rows only in files" in " ".join(run("--venue", "kraken").stdout.split())
     (path,) = conn.execute("SELECT path FROM archived WHERE kind = 'trades'").fetchone()
     storage.remove(path)
