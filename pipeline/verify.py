@@ -177,8 +177,8 @@ def _read(conn: Connection, second: Connection | None, name: str, spans: Sequenc
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead of a table.")
 @program("verify", logs=False)
 def main(venue: str | None, product: str | None, from_: str | None, to: str | None, files: bool, as_json: bool) -> int:
-    """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, else
-    0."""
+    """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, 2 if
+    there is nothing to prove, else 0."""
     span = span_of(from_, to)
     with told_by("--venue"):
         venue = canonical_venue(venue) if venue else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +15,13 @@ from consumers.quote_hours import Hours
 from consumers.trades import Trades
 from pipeline.archive.audit import audit
 from pipeline.archive.storage import Folder
+from pipeline.core.errors import Unavailable
 from pipeline.core.times import to_us
 from pipeline.ops.file_candles import recomputed
 from pipeline.retention import drop_old
 from pipeline.verify import verify
-from tests.archive_help import EURUSD_DAY, archive_all, archive_in, store_eurusd_day, store_kraken_trades
+from tests.archive_help import EURUSD_DAY, archive_all, archive_in, reader_of, store_eurusd_day, store_kraken_trades
+from tests.environment import Environment
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
 
 
@@ -90,6 +93,33 @@ def test_rows_that_came_after_the_file_count(conn: Any, storage: Folder, tmp_pat
     assert store(Trades(), conn, [received("trades", late)]) == (1, [])
     assert wrong(conn, storage) == {"trades": [], "quotes": []}
     assert conn.execute("SELECT count(*) FROM trades").fetchone() == (1,), "what stood in for the table is gone"
+
+
+def test_a_reader_is_told_what_was_not_done(
+    conn: Any, storage: Folder, tmp_path: Path, database_url: str, env: Environment, python: str
+) -> None:
+    """Prevents an error, or silence, where the role may not create the temporary table."""
+    store_kraken_trades(conn)
+    dropped(conn, storage, tmp_path)
+    with reader_of(database_url) as url:
+        environment = env(ARCHIVE_PATH=tmp_path / "archive", DATABASE_URL=url)
+        command = [python, "-m", "pipeline.verify", "--archive"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("no candles are recomputed")) == (0, 1), done.stderr
+    assert "candles" not in done.stdout
+
+
+def test_a_storage_that_does_not_answer_is_no_proof(conn: Any, storage: Folder, tmp_path: Path) -> None:
+    """Prevents that files of which nobody knows whether they are there count as there, or as gone."""
+
+    class Silent(Folder):
+        def has(self, path: str) -> bool:
+            raise OSError("timeout")
+
+    store_kraken_trades(conn)
+    dropped(conn, storage, tmp_path)
+    with pytest.raises(Unavailable, match="cannot be looked for: timeout"):
+        list(verify(conn, storage=Silent(tmp_path / "archive")))
 
 
 def test_a_gap_between_files_belongs_to_its_time(conn: Any, storage: Folder, tmp_path: Path) -> None:
