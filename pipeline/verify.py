@@ -83,6 +83,7 @@ def verify(
             verdict.wrong += [text for piece in pieces for text in piece.wrong]
             files = query.rows(conn, _File, statement("verify/files"), values)
             verdict.rows_in_table, verdict.rows_in_files = rows, sum(file.rows for file in files)
+            verdict.dropped = verdict.dropped_before is not None and span["to"] <= verdict.dropped_before
             if not whole:
                 verdict.found = rows > 0 or query.scalar(conn, statement("verify/found"), values)
                 verdict.rows = rows

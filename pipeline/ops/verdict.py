@@ -41,6 +41,8 @@ class Verdict:
     missed: timedelta | None
     dropped_before: datetime | None
     """Ticks before it were dropped and are in no file, so there is nothing to compare earlier candles with."""
+    dropped: bool = False
+    """Whether all of the time is before that."""
     rows_in_table: int = 0
     rows_in_files: int = 0
     """Of files that alone hold them: those are not read here, only looked for."""
@@ -56,6 +58,8 @@ def words(v: Verdict) -> list[str]:
     in_files = [f"{v.rows_in_files:,} rows only in files, which --archive reads"] if v.rows_in_files else []
     if in_files and not v.rows_in_table:
         return [*in_files, *others_text(v.explained_by)]
+    if v.dropped:
+        return [f"not compared: ticks before {v.dropped_before:%Y-%m-%d} were dropped", *in_files]
     since = f" from {v.dropped_before:%Y-%m-%d} on" if v.dropped_before else ""
     if not provable(v.proof):
         complete = sampled_text(v.missed) if v.proof else "whether it is complete is not"

@@ -127,6 +127,9 @@ def test_older_ticks_that_were_loaded_after_a_drop_are_no_error(conn: Any, stora
     assert [text for v in verify(conn) for text in v.wrong if "asked for" not in text] == []
     (dropped,) = conn.execute("SELECT DISTINCT dropped_before FROM instruments").fetchone()
     assert [words(v)[0] for v in verify(conn)] == [f"proven from {dropped:%Y-%m-%d} on"] * 2
+    assert {words(v)[0] for v in verify(conn, to=dropped)} == {
+        f"not compared: ticks before {dropped:%Y-%m-%d} were dropped"
+    }
     conn.execute("DELETE FROM trades WHERE trade_id = 205")
     assert any("not stored: {[205,206)}" in text for v in verify(conn) for text in v.wrong)
 
