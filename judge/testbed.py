@@ -31,6 +31,7 @@ from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services import conf, demo
 from pipeline.services.broker import Broker
 from pipeline.services.database import Database
+from pipeline.services.folders import closed
 from pipeline.services.processes import Process, end, free_ports, free_range, wait_until, working_in
 from simulator.market import Product
 from simulator.testing import Simulator, urls
@@ -50,6 +51,7 @@ class Stage:
         self.simulator = simulator
         self._load_s = load_s
         self.folder = Path(tempfile.mkdtemp(prefix="judge-", dir=keep))
+        closed(self.folder / "data")  # before the archive fills it: no start takes a folder that looks like another's
         self.log = self.folder / "log"
         self.old = OldDays(simulator, self.folder / "data" / "archive")
         pulsar, admin, database, self.dashboard_port = free_ports(4)
