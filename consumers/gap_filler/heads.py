@@ -39,9 +39,10 @@ QUIET_S = 10.0
 ASK_EVERY_S = 15.0
 # ... but less often for many quiet products of a venue: this share of its REST rate is for heads.
 SHARE_OF_CALLS = 0.25
-# REST is also asked while the stream moves: an id that only the stream has shown for ten minutes is an error.
+# REST is also asked while the stream moves: an id that nobody has confirmed for ten minutes, while REST gave lower
+# ones, is an error.
 ASK_ANYWAY_S = 120.0
-REFUTED_AFTER_S = 600.0
+REFUTED_AFTER_S, REFUTED_BY = 600.0, 3
 WRITE_EVERY_S = 2.0
 # A product that is not configured and that no producer has reported for this long is no longer live.
 RETIRE_AFTER_S = 3600.0
@@ -67,23 +68,45 @@ class ProductHead:
     clock_offset_ms: int | None = None  # measured since it was last written
     real: bool = True  # False: known only from a message; not believed until REST confirms it
     _young: deque[tuple[float, int]] = field(default_factory=deque)
+    _doubted: int | None = None  # the last answer of REST that was far above all others
+    _below: int = 0  # answers of REST below `newest_id` since it was last confirmed
 
     def told(self, newest_id: int, witness: str, now: float) -> None:
         """Record a witness's newest id."""
+        if witness == "rest" and self._doubts(newest_id):
+            return
         if newest_id > self.newest_id:
             self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
             self._young.append((now, newest_id))
+            self._below = 0
         elif witness == "rest":
             if newest_id == self.newest_id:
                 self.checked = now
                 self._young.append((now, newest_id))
-            elif self.witness == "stream" and now - self.seen > REFUTED_AFTER_S:
-                self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
-                self.settled_id = min(self.settled_id, newest_id)
-                self._young.clear()
-            # Otherwise REST is behind what is known, and proves nothing about now.
+                self._below = 0
+            else:
+                self._refute(newest_id, now)
         if witness == "stream":
             self.stream_at = now
+
+    def _doubts(self, newest_id: int) -> bool:
+        """Whether this answer of REST is far above all others, and the first that is: a single one may be wrong."""
+        before, self._doubted = self._doubted, None
+        if newest_id <= self.newest_id + ID_JUMP or (before is not None and abs(newest_id - before) <= ID_JUMP):
+            return False
+        self._doubted = newest_id
+        return True
+
+    def _refute(self, newest_id: int, now: float) -> None:
+        """Count an answer of REST below `newest_id`. One is behind what is known and proves nothing. Several, while for
+        minutes nobody confirms that id, show that it was wrong, whoever showed it."""
+        self._below += 1
+        shown = self.seen if self.checked is None else self.checked
+        if self._below >= REFUTED_BY and now - shown > REFUTED_AFTER_S:
+            self.newest_id, self.seen, self.witness, self.checked = newest_id, now, "rest", now
+            self.settled_id = min(self.settled_id, newest_id)
+            self._young.clear()
+            self._below = 0
 
     def began(self, from_id: int, newest_id: int) -> None:
         """Record where a stream with this newest id began: its first trades may never have been stored.

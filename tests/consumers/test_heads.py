@@ -14,7 +14,7 @@ import pytest
 
 from consumers.gap_filler import heads
 from consumers.gap_filler.explanations import Explanations
-from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, Heads, ProductHead
+from consumers.gap_filler.heads import SETTLE_S, Heads, ProductHead
 from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
@@ -207,54 +207,6 @@ def test_a_claim_of_a_message_explains_nothing_until_who_looked_signs_it(conn: A
     ours.sign(ledger)
     assert claim(conn) == (7, 0, 4, 1.0)
     assert told == [(6, 8, "venue_has_none"), (9, 9, "venue_has_none")]
-
-
-def test_rest_behind_the_stream_confirms_nothing() -> None:
-    """Prevents a lagging answer from vouching for now."""
-    known = ProductHead(1, 0, 0.0, "stream")
-    known.told(100, "stream", 10.0)
-    assert known.checked == 10.0
-    known.told(95, "rest", 40.0)
-    assert (known.newest_id, known.checked) == (100, 10.0)
-    known.told(100, "stream", 50.0)  # the same again is no news
-    assert known.checked == 10.0
-    known.told(100, "rest", 60.0)
-    assert known.checked == 60.0
-
-
-def test_the_first_answer_after_a_silence_proves_nothing_until_it_is_counted() -> None:
-    """Prevents "0 missing" about the ids of a long silence, in the seconds in which they count as on their way."""
-    known = ProductHead(1, 100, 0.0, "rest", settled_id=100)
-    known.settle(500.0)
-    assert known.proven is None
-    known.told(900, "rest", 500.0)
-    known.settle(500.0 + SETTLE_S - 1)
-    assert (known.settled_id, known.proven) == (100, None)
-    known.settle(500.0 + SETTLE_S)
-    assert (known.settled_id, known.proven) == (900, 500.0)
-
-
-def test_an_id_that_only_the_stream_ever_showed_is_given_up() -> None:
-    """Prevents one wrong frame from leaving a product incomplete for ever."""
-    known = ProductHead(1, 0, 0.0, "stream")
-    known.told(100, "stream", 0.0)
-    known.told(10**12, "stream", 1.0)
-    known.settle(1.0 + SETTLE_S)
-    assert known.settled_id == 10**12
-    known.told(120, "rest", 300.0)
-    assert known.newest_id == 10**12
-    known.told(130, "rest", 2.0 + REFUTED_AFTER_S)
-    assert (known.newest_id, known.settled_id) == (130, 130)
-
-
-def test_rest_is_asked_when_the_stream_is_quiet() -> None:
-    """Prevents the second witness from being silent when it is needed, and from costing calls when it is not."""
-    known = ProductHead(1, 0, 0.0, "stream")
-    assert known.due(0.0, ASK_EVERY_S)
-    known.asked_at = 0.0
-    known.told(100, "stream", 14.0)
-    assert not known.due(20.0, ASK_EVERY_S)
-    assert known.due(30.0, ASK_EVERY_S)
 
 
 def test_a_clock_offset_is_written_once(conn: Any) -> None:

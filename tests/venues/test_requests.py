@@ -18,11 +18,14 @@ import requests
 
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.stopping import Stopped
+from schemas.records import TradeRow
 from simulator.testing import Simulator, running_simulator
 from venues.kraken.rest import KrakenRest
 from venues.kraken.settings import KrakenSettings
 from venues.rest.client import Client, check, mapped
+from venues.rest.page import BadRow, Page
 from venues.rest.rate_limit import MARGIN, RateLimit
+from venues.rest.venue_rest import TradesRest
 
 ASKER = """
 import sys, threading, time
@@ -175,3 +178,28 @@ def test_a_venue_that_is_not_there_is_given_up_after_the_attempts_and_at_once_wh
     stop.set()
     with pytest.raises(Stopped):
         client.get("y", {}, limit, lambda answer: answer)
+
+
+class Newest(TradesRest):
+    """A venue that shows one page."""
+
+    venue = title = "kraken"
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+
+    def newest(self, product_id: str, count: int) -> Page:
+        return self._page
+
+
+def test_a_row_that_cannot_be_stored_is_not_the_newest_trade() -> None:
+    """Prevents a malformed row with a wrong id from making all ids up to it missing, and one page of such rows from
+    saying that a product has never traded."""
+    rows = [TradeRow(trade_id, 1786309548167634, "1", "1", "buy") for trade_id in (6, 7)]
+    bad = [BadRow(1_000_007, "price", "the price is zero", b"{}")]
+    assert Newest(Page(rows, bad)).newest_trade("BTC-USD") == 7
+    for page in (Page([], bad), Page([], blurred=True)):
+        with pytest.raises(Unavailable, match="can be stored"):
+            Newest(page).newest_trade("BTC-USD")
+    with pytest.raises(Refused):
+        Newest(Page([])).newest_trade("BTC-USD")

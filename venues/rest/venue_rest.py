@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.core.errors import Refused
+from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.settings import VenueSettings
 from venues.rest.client import ATTEMPTS, Answer, Client
 from venues.rest.page import Page
@@ -77,9 +77,14 @@ class TradesRest(VenueRest, ABC):
         """Request the newest `count` trades; returned ascending by id."""
 
     def next_id(self, product_id: str) -> int:
-        """Return the newest trade's id + 1; 0 if the product has never traded."""
-        ids = self.newest(product_id, self.newest_rows).ids
-        return ids[-1] + 1 if ids else 0
+        """Return the newest trade's id + 1; 0 if the product has never traded. Rows that cannot be stored do not count:
+        their ids may be as wrong as the rest of them."""
+        page = self.newest(product_id, self.newest_rows)
+        if page.rows:
+            return page.rows[-1].trade_id + 1
+        if page.bad or page.blurred:
+            raise Unavailable(f"{self.title}: none of the newest trades of {product_id} can be stored")
+        return 0
 
     def newest_trade(self, product_id: str) -> int:
         """See `Source`."""

@@ -1,0 +1,99 @@
+"""What the gap filler believes of a stream and of REST about a product's newest trade: nothing on one wrong word."""
+
+from __future__ import annotations
+
+from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
+
+
+def test_rest_behind_the_stream_confirms_nothing() -> None:
+    """Prevents a lagging answer from vouching for now."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.told(100, "stream", 10.0)
+    assert known.checked == 10.0
+    known.told(95, "rest", 40.0)
+    assert (known.newest_id, known.checked) == (100, 10.0)
+    known.told(100, "stream", 50.0)  # the same again is no news
+    assert known.checked == 10.0
+    known.told(100, "rest", 60.0)
+    assert known.checked == 60.0
+
+
+def test_the_first_answer_after_a_silence_proves_nothing_until_it_is_counted() -> None:
+    """Prevents "0 missing" about the ids of a long silence, in the seconds in which they count as on their way."""
+    known = ProductHead(1, 100, 0.0, "rest", settled_id=100)
+    known.settle(500.0)
+    assert known.proven is None
+    known.told(900, "rest", 500.0)
+    known.settle(500.0 + SETTLE_S - 1)
+    assert (known.settled_id, known.proven) == (100, None)
+    known.settle(500.0 + SETTLE_S)
+    assert (known.settled_id, known.proven) == (900, 500.0)
+
+
+def test_an_id_that_only_the_stream_ever_showed_is_given_up() -> None:
+    """Prevents one wrong frame from leaving a product incomplete for ever, and REST that is behind for a moment from
+    taking a good id back."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.told(100, "stream", 0.0)
+    known.told(10**12, "stream", 1.0)
+    known.settle(1.0 + SETTLE_S)
+    assert known.settled_id == 10**12
+    known.told(120, "rest", 300.0)
+    known.told(130, "rest", 2.0 + REFUTED_AFTER_S)
+    assert known.newest_id == 10**12
+    known.told(140, "rest", 17.0 + REFUTED_AFTER_S)
+    assert (known.newest_id, known.settled_id) == (140, 140)
+    for at in range(8000, 11_000, 1000):
+        known.told(150, "rest", at + 1.0)
+        known.told(150 - 1, "rest", at + 900.0)
+        known.told(150 - 1, "rest", at + 915.0)
+        assert known.newest_id == 150
+
+
+def wrong_answer(known: ProductHead, ahead: int, until: int = 3600) -> list[int]:
+    """An hour of one trade in ten seconds; from the tenth minute on REST gives one wrong id in two answers. Returns the
+    newest ids, second by second."""
+    newest, given, found = known.newest_id, 0, []
+    for now in range(1, until):
+        newest += now % 10 == 0
+        known.told(newest, "stream", float(now))
+        if known.due(float(now), ASK_EVERY_S):
+            known.asked_at = float(now)
+            given += now > 600
+            known.told(newest + ahead if given in (1, 3) and now > 600 else newest, "rest", float(now))
+        known.settle(float(now))
+        found.append(known.newest_id - newest)
+    return found
+
+
+def test_one_wrong_answer_of_rest_is_not_believed() -> None:
+    """Prevents a row with a wrong id from making millions of ids missing, also if there is another one later."""
+    known = ProductHead(1000, 999, 0.0, "stream")
+    assert set(wrong_answer(known, 5_000_000)) == {0}
+    known.told(9_000_000, "rest", 4000.0)
+    known.told(9_000_005, "rest", 4015.0)  # after an outage of days: it says so again
+    assert known.newest_id == 9_000_005
+
+
+def test_a_wrong_answer_of_rest_that_was_believed_is_taken_back() -> None:
+    """Prevents ids that do not exist from being missing for ever, restart or not, because REST once showed one."""
+    known = ProductHead(1000, 999, 0.0, "stream")
+    ahead = wrong_answer(known, 900_000)
+    assert max(ahead) == 900_000
+    assert set(ahead[2000:]) == {0}
+    assert known.settled_id <= known.newest_id
+    begun_again = ProductHead(1000, 5_000_000, -SETTLE_S, "rest", settled_id=5_000_000)
+    for now in range(0, 900, 15):
+        begun_again.told(1200, "rest", float(now))
+        begun_again.settle(float(now))
+    assert (begun_again.newest_id, begun_again.settled_id) == (1200, 1200)
+
+
+def test_rest_is_asked_when_the_stream_is_quiet() -> None:
+    """Prevents the second witness from being silent when it is needed, and from costing calls when it is not."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    assert known.due(0.0, ASK_EVERY_S)
+    known.asked_at = 0.0
+    known.told(100, "stream", 14.0)
+    assert not known.due(20.0, ASK_EVERY_S)
+    assert known.due(30.0, ASK_EVERY_S)
