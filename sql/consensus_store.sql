@@ -1,7 +1,7 @@
 -- The consensus of the buckets in a slice of touched_consensus, recomputed from the stored candles.
 --
--- An exchange takes part once: with our own trades of it, if the ledger has every id of the bucket and its two
--- neighbours, otherwise with its final candle. A high below a low is corrected by taking the greatest and the least of
+-- An exchange takes part once: with our own trades of it, if every id of the bucket and its two neighbours is
+-- stored, or by a signed finding unknown to the venue, otherwise with its final candle. A high below a low is corrected by taking the greatest and the least of
 -- the four prices. With three exchanges or more, one is left out if its open, high, low or close is further from the
 -- median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal data) and
 -- than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation may be almost zero.
@@ -18,6 +18,7 @@ WITH wanted AS MATERIALIZED (
     LEFT JOIN LATERAL (
         SELECT coalesce(range_agg(int8range(h.first_id, h.last_id, '[]')), '{}') AS ids
         FROM holes h WHERE h.instrument_id = i.instrument_id AND h.reason = 'venue_has_none' AND h.first_id IS NOT NULL
+          AND h.signed_at IS NOT NULL
     ) explained ON c.ids IS NOT NULL
     WHERE q.consensus_id IN (SELECT consensus_id FROM wanted)
 ), traded AS MATERIALIZED (

@@ -127,3 +127,16 @@ def test_trades_that_come_later_take_part(conn: psycopg.Connection[Any], keep: S
     assert rows == [(list(VENUES), ["kraken"], 1)] * 2 + [(["binance", "coinbase"], [], 0)]
     assert consensus(conn, "candles, revision", "1h") == [(3, 2)]
     assert sweep(conn, 36_500) == 0
+
+
+def test_an_unsigned_claim_completes_no_minute(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a claim that nobody looked into, which is all a message can make, from hiding missing trades."""
+    trades = [trade(n, T0_US + n * 6_000_000, price="100.3", quantity="2") for n in range(1, 25) if n != 5]
+    claim = {"first_id": 5, "last_id": 5, "reason": "venue_has_none", "confirmed_at_us": T0_US}
+    store(Trades(), conn, [received("trades", trades_record(trades, holes=[claim]))])
+    assert conn.execute("SELECT first_id, signed_at FROM holes").fetchall() == [(5, None)]
+    keep(*(record(v, [candle(n, "100") for n in range(2)], 2) for v in VENUES))
+    assert consensus(conn, "volume, from_trades") == [(Decimal(3), []), (Decimal(22), ["kraken"])]
+    conn.execute("UPDATE holes SET signed_at = now()")
+    keep(record("kraken", [candle(0, "100.1")], 2, as_of_us=T0_US + 90_000_000_000))
+    assert consensus(conn, "volume, from_trades") == [(Decimal(18), ["kraken"]), (Decimal(22), ["kraken"])]
