@@ -9,17 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from consumers import consensus, fields
+from consumers import consensus
 from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
-from consumers.validation import Decimals, check_address, time_ok
+from consumers.validation import Decimals, time_ok
 from consumers.writer import run
+from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import program
 from pipeline.database.connection import Connection
 from pipeline.database.copy import Int2, Int4, Time, rows, write
 from pipeline.database.sql import statement
+from schemas import fields
 from schemas.records import CandleRow, CandlesMessage, decode_as
 
 _PRICES = ("open", "high", "low", "close")

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from consumers import fields
 from pipeline.core import events
 from pipeline.core.errors import BadData
 from pipeline.core.log import get_logger
@@ -21,6 +20,7 @@ from pipeline.core.settings import DatabaseSettings, load
 from pipeline.database import query
 from pipeline.database.connection import Connection, connect_when_ready
 from pipeline.database.sql import statement
+from schemas import fields
 from schemas.records import CandlesMessage, Quorum
 
 # The last day's trades are swept often, all trades (a back-fill may have added old ones) occasionally.

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from consumers import fields
 from consumers.instruments import Instruments, Key, Name
 from consumers.live_delays import step_of
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import DeadLetters, MessageSlice, WriteResult
-from consumers.validation import PLAIN_DECIMAL
 from pipeline.core.times import OLDEST_US
 from pipeline.database.arrays import array
 from pipeline.database.connection import Connection
+from schemas import fields
+from schemas.decimals import PLAIN_DECIMAL
 from schemas.records import TradesMessage
 
 MOST_TRADES = 100  # from 150 on columns are quicker

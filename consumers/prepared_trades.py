@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
@@ -24,6 +23,7 @@ from pipeline.database.connection import Connection
 from pipeline.database.copy import Field, Int4, Int8, Ints, Time, write
 from pipeline.database.copy import rows as copy_rows
 from pipeline.database.sql import statement
+from schemas import fields
 from schemas.records import Hole, TradeRow, TradesMessage, decode_as
 
 _COPY = """

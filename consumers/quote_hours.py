@@ -13,13 +13,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from consumers import fields, quote_checks, quote_copy
+from consumers import quote_checks, quote_copy
 from consumers.direct import Direct
 from consumers.hour_state import NOTHING_KNOWN, Candidate, Known, Name, earned, state_of
 from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
-from consumers.validation import check_address
+from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
 from pipeline.core.settings import load
 from pipeline.core.times import HOUR_US, from_us, to_us
@@ -28,6 +28,7 @@ from pipeline.database.copy import write
 from pipeline.database.hour_order import entry, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
+from schemas import fields
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 from venues.dukascopy.settings import DukascopySettings
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumers import fields
 from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
-from consumers.validation import check_address, plain_digits
+from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
 from pipeline.core.times import OLDEST_US
 from pipeline.database.arrays import array
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
+from schemas import fields
+from schemas.decimals import plain_digits
 from schemas.records import TickerMessage, decode_as
 
 _PRICES = ("bid", "ask")

@@ -9,16 +9,17 @@ from itertools import repeat
 import click
 import numpy as np
 
-from consumers import few_trades, fields
+from consumers import few_trades
 from consumers.instruments import Instruments
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import DeadLetters, MessageSlice, hold_nothing, read_each
 from consumers.subscription import Message
 from consumers.trade_block import MessageTrades, TradeBlock
-from consumers.validation import check_address
 from consumers.writer import run
+from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import program
+from schemas import fields
 from schemas.records import TradesMessage, decode_as
 from schemas.trade_columns import names_in, read_columns
 

@@ -59,7 +59,7 @@ class Feed:
 
     def _take(self, message: pulsar.Message) -> None:
         try:
-            found = self._parse(message.data())
+            found = self._parse(self.topic, message.data())
         except Exception as error:  # the writer reports invalid messages
             get_logger().debug(events.PARSE_ERROR, topic=self.topic, error=repr(error)[:200])
             return

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-from pipeline.core.errors import BadData
+from pipeline.core.errors import BadData, WrongUse
 from pipeline.core.products import canonical_product
+from schemas.fields import ASSET
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,18 @@ def venue_and_product(topic: str) -> tuple[str, str]:
     if match is None:
         raise BadData("topic", f"topic {topic} is not named <venue>.<product>")
     return match["venue"], match["product"].upper()
+
+
+@lru_cache(maxsize=10_000)  # the same few answers for millions of messages
+def check_address(topic: str, venue: str, product_id: str, asset_class: str) -> None:
+    """Raise `BadData` if venue or product are not the topic's, or one of the three is invalid."""
+    if (venue, product_id) != venue_and_product(topic):
+        raise BadData("topic", f"message of {venue:.40} {product_id:.40} on {topic}")
+    try:
+        good = canonical_product(product_id) == product_id
+    except WrongUse:
+        good = False
+    if not good:
+        raise BadData("product", f"{product_id!r} is not a canonical product id")
+    if problem := ASSET.problem(asset_class):
+        raise BadData(ASSET.reason, problem)

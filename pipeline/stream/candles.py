@@ -235,7 +235,7 @@ class _Ticks(TopicSource):
         self._candles = candles
 
     def message(self, message: pulsar.Message, place: Place, new: bool) -> None:
-        for item in self._parse(message.data()):
+        for item in self._parse(self.reader.topic, message.data()):
             if isinstance(item, Tick):
                 self._candles.add(item, new)
         if new:

@@ -1,7 +1,8 @@
 """What stands on the topics, as charts and candles take it.
 
-Anything may stand on a topic. What the writer would refuse is left out here too, and a message of more trades than
-anybody draws is a span to load again.
+Anything may stand on a topic. What the writer would refuse is left out here too, by the same rules: otherwise it would
+be given, and the good trade of its id withheld as a second one. A message of more trades than anybody draws is a span
+to load again.
 """
 
 from __future__ import annotations
@@ -9,20 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import schemas
-from pipeline.core.runtime import now_us
-from pipeline.core.times import OLDEST_US
+from pipeline.broker.topics import check_address
+from pipeline.core.times import HOUR_US, OLDEST_US
+from schemas import fields
 from schemas.columns import decode_quote_hour
+from schemas.decimals import plain_digits
 from schemas.records import TickerMessage, TradeRow, TradesMessage, decode_as
 
 TICKS_MOST = 2_000
-# As the writer: a row may be ahead of our clock by a day.
-_AHEAD_US = 86_400_000_000
-_HOUR_US = 3_600_000_000
-_DIGITS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,61 +65,70 @@ Item = Tick | Past | Gap | Link
 
 
 def _decimal(text: str) -> Decimal | None:
-    """None for what the writer would not store: 16 digits, 18 decimals."""
+    """The digits that the writer stores; None for a text that it refuses."""
     try:
-        value = Decimal(text) if len(text) <= _DIGITS else None
-    except InvalidOperation:
+        return Decimal(plain_digits(text))
+    except ValueError:
         return None
-    if value is None or not value.is_finite() or (value and not -18 <= value.adjusted() < 16):
-        return None
-    return value
 
 
-def _time_ok(timestamp_us: int) -> bool:
-    return OLDEST_US <= timestamp_us <= now_us() + _AHEAD_US
-
-
-def _past(times: list[int], fetched_at_us: int | None = None) -> list[Item]:
+def _past(times: list[int], latest_us: int, fetched_at_us: int | None = None) -> list[Item]:
     """The span of what is not drawn one by one."""
-    good = [at for at in times if _time_ok(at)]
+    good = [at for at in times if OLDEST_US <= at <= latest_us]
     return [Past(min(good), max(good) + 1, fetched_at_us)] if good else []
 
 
-def items_of_trades(data: bytes) -> list[Item]:
+def items_of_trades(topic: str, data: bytes) -> list[Item]:
     """Ticks of a message, or the span of a history message, whose trades nobody wants one by one."""
-    message = decode_as(TradesMessage, data)
+    message = trades_message(topic, data)
     trades = message.trades
     if message.origin == "history" or len(trades) > TICKS_MOST:
-        return _past([t.timestamp_us for t in trades])
-    return [tick for tick, _ in ticks_of(message)]
+        return _past([t.timestamp_us for t in trades], fields.latest_us(message.origin))
+    # What a venue repaired is stored whatever its time; it moves no chart into another century.
+    latest_us = fields.latest_us("live")
+    return [tick for tick, _ in ticks_of(message) if tick.timestamp_us <= latest_us]
+
+
+def trades_message(topic: str, data: bytes) -> TradesMessage:
+    """Decode a message. Raises `BadData` for one that the writer refuses as a whole."""
+    message = decode_as(TradesMessage, data)
+    check_address(topic, message.venue, message.product_id, message.asset_class)
+    fields.check("trades", message)
+    return message
 
 
 def ticks_of(message: TradesMessage) -> Iterator[tuple[Tick, TradeRow]]:
     """The trades of a message that the writer would store."""
-    now = time.monotonic()
+    now, latest_us = time.monotonic(), fields.latest_us(message.origin)
     for row in message.trades:
         price, size = _decimal(row.price), _decimal(row.quantity)
-        good = price is not None and price > 0 and size is not None and size >= 0
-        if price is not None and size is not None and good and _time_ok(row.timestamp_us):
+        if not price or size is None or fields.ID.problem(row.trade_id):
+            continue
+        if OLDEST_US <= row.timestamp_us <= latest_us:
             yield Tick(row.timestamp_us, row.trade_id, price, size, message.received_at_us, now), row
 
 
-def items_of_ticker(data: bytes) -> list[Item]:
+def items_of_ticker(topic: str, data: bytes) -> list[Item]:
     message = decode_as(TickerMessage, data)
-    bid, size = _decimal(message.bid), _decimal(message.bid_size)
-    if bid is None or size is None or bid <= 0 or size < 0 or not _time_ok(message.timestamp_us):
+    check_address(topic, message.venue, message.product_id, message.asset_class)
+    fields.check("ticker", message)
+    bid, ask, size = _decimal(message.bid), _decimal(message.ask), _decimal(message.bid_size)
+    if not (bid and ask) or size is None or _decimal(message.ask_size) is None or fields.SEQ.problem(message.seq):
         return []
-    ask = _decimal(message.ask)
+    if not OLDEST_US <= message.timestamp_us <= fields.latest_us(message.origin):
+        return []
     return [Tick(message.timestamp_us, message.seq, bid, size, message.received_at_us, time.monotonic(), ask)]
 
 
-def items_of_hour(data: bytes) -> list[Item]:
+def items_of_hour(topic: str, data: bytes) -> list[Item]:
     header = decode_quote_hour(data).header
-    start, fetched = header.hour_start_us, header.fetched_at_us
-    return _past([start, start + _HOUR_US - 1], fetched) if _time_ok(start) and _time_ok(fetched) else []
+    check_address(topic, header.venue, header.product_id, header.asset_class)
+    fields.check("quotes", header)
+    start, fetched, latest_us = header.hour_start_us, header.fetched_at_us, fields.latest_us("live")
+    return _past([start, start + HOUR_US - 1], latest_us, fetched) if max(start, fetched) <= latest_us else []
 
 
-def items_of_gap(data: bytes) -> list[Item]:
+def items_of_gap(_topic: str, data: bytes) -> list[Item]:
     return [Gap(schemas.decode("gap", data))]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Protocol
 
 import pulsar
@@ -15,10 +14,10 @@ from pipeline.core import events
 from pipeline.core.log import get_logger
 from pipeline.core.settings import PulsarSettings
 from pipeline.stream.events import Event, GapEvent, TradeEvent
-from pipeline.stream.items import Tick, ticks_of
+from pipeline.stream.items import Tick, ticks_of, trades_message
 from pipeline.stream.position import Follower, Place, Places, PositionLost, SeenIds, key_of
 from pipeline.stream.topic import TopicReader
-from schemas.records import TradesMessage, decode_as
+from schemas.records import TradesMessage
 from schemas.trade import Trade
 
 
@@ -93,7 +92,7 @@ class Trades(TopicSource):
     def message(self, message: pulsar.Message, place: Place, new: bool) -> None:
         if not (new or self.follower.is_last(place)):
             return
-        found = decode_as(TradesMessage, message.data())
+        found = trades_message(self.reader.topic, message.data())
         for tick, row in ticks_of(found) if found.origin != "history" else ():
             if not self._seen.add(row.trade_id):
                 continue
@@ -107,8 +106,8 @@ class Trades(TopicSource):
 def trade_of(message: TradesMessage, tick: Tick, row: Any) -> Trade:
     return Trade(
         product_id=message.product_id,
-        price=Decimal(row.price),
-        quantity=Decimal(row.quantity),
+        price=tick.price,
+        quantity=tick.size,
         timestamp_us=tick.timestamp_us,
         trade_id=row.trade_id,
         taker_side=row.taker_side,

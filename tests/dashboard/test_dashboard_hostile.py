@@ -25,7 +25,7 @@ from pipeline.stream.items import Item, Link, Tick, items_of_trades
 from schemas import encode
 from tests.cut_line import CutLine
 from tests.dashboard_help import KRAKEN, save
-from tests.messages import T0_US, trade, trades_record
+from tests.messages import T0_US, TOPIC, trade, trades_record
 
 
 def test_a_browser_that_takes_nothing_is_dropped(
@@ -86,7 +86,9 @@ def test_listening_makes_no_topic(stop: Any) -> None:
 def test_what_no_writer_stores_is_not_drawn(fields: dict[str, Any]) -> None:
     """Prevents a hostile message that ends the chart, or moves it into another century."""
     record = trades_record([trade(1, **{"at_us": now_us(), **fields}), trade(2, at_us=now_us())])
-    assert [one.order for one in items_of_trades(encode("trades", record)) if isinstance(one, Tick)] == [2]
+    assert [
+        one.order for one in items_of_trades(TOPIC["trades"], encode("trades", record)) if isinstance(one, Tick)
+    ] == [2]
 
 
 def test_ticks_do_not_pile_up_while_the_database_is_away(

@@ -80,7 +80,7 @@ class Market:
     def __init__(self, bus: Bus, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_us = T0_US
         self._venue, self._url = Venue(bus), url
-        for module in ("candles", "running", "items"):
+        for module in ("candles", "running"):
             monkeypatch.setattr(f"pipeline.stream.{module}.now_us", lambda: self.now_us)
 
     def trade(self, number: int, at_s: float, price: str, *, kept: bool = True, **fields: Any) -> None:

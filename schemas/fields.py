@@ -85,7 +85,7 @@ FEED = OneOf("feed", ("json", "bi5", "folder", "calendar"))
 # Reasons in a finding why ids are missing for good.
 HOLE = OneOf("hole", ("venue_has_none", "too_old", "rejected", "unreachable"))
 
-# Fields without a rule here are checked elsewhere: venue and product by `validation.check_address`, rows by column.
+# Fields without a rule here are checked elsewhere: venue and product by `topics.check_address`, rows by column.
 # Fields that are not stored (a ticker's statistics) have none.
 RULES: dict[str, dict[str, Rule]] = {
     "trades": {"received_at_us": TIME},
