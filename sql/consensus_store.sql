@@ -26,7 +26,7 @@ WITH wanted AS MATERIALIZED (
     FROM wanted w
     JOIN seats s ON s.consensus_id = w.consensus_id AND s.ids IS NOT NULL
     CROSS JOIN LATERAL (
-        SELECT first(m.open, m.bucket) AS open, max(m.high) AS high, min(m.low) AS low, last(m.close, m.bucket) AS close,
+        SELECT first(m.open, m.first_id) AS open, max(m.high) AS high, min(m.low) AS low, last(m.close, m.last_id) AS close,
                sum(m.volume) AS volume, min(m.first_id) AS first_id, max(m.last_id) AS last_id
         FROM trade_candle_1m m
         WHERE m.instrument_id = s.instrument_id AND m.bucket >= w.bucket

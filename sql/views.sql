@@ -6,9 +6,12 @@
 DO $views$
 DECLARE
     frame record;
-    -- A candle of several: theirs, ascending by time.
-    prices CONSTANT text := 'first(c.open, c.bucket) AS open, max(c.high) AS high, min(c.low) AS low,
-                   last(c.close, c.bucket) AS close';
+    -- A candle of several: those of trades ascending by trade id, as in the hourly ones (an id may have an earlier time than
+    -- the one before), those of quotes by time.
+    prices CONSTANT text := 'first(c.open, c.%s) AS open, max(c.high) AS high, min(c.low) AS low,
+                   last(c.close, c.%s) AS close';
+    by_id CONSTANT text := format(prices, 'first_id', 'last_id');
+    by_time CONSTANT text := format(prices, 'bucket', 'bucket');
 BEGIN
     FOR frame IN
         SELECT * FROM (VALUES
@@ -29,7 +32,7 @@ BEGIN
                    sum(c.spread_sum) / sum(c.ticks) AS spread, sum(c.ticks)::bigint AS ticks
             FROM quote_candle_%3$s c JOIN instruments i USING (instrument_id)
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
-        $sql$, frame.name, frame.width, frame.source, prices);
+        $sql$, frame.name, frame.width, frame.source, by_time);
 
         -- Trades; where an instrument has only quotes, the bid with the bid sizes as volume and no vwap.
         EXECUTE format($sql$
@@ -41,12 +44,12 @@ BEGIN
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
             UNION ALL
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket),
-                   %4$s, sum(c.bid_size), NULL::numeric, sum(c.ticks)::bigint
+                   %5$s, sum(c.bid_size), NULL::numeric, sum(c.ticks)::bigint
             FROM quote_candle_%3$s c JOIN instruments i USING (instrument_id)
             WHERE NOT EXISTS (
                 SELECT FROM trade_coverage t WHERE t.instrument_id = i.instrument_id AND NOT isempty(t.ids))
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
-        $sql$, frame.name, frame.width, frame.source, prices);
+        $sql$, frame.name, frame.width, frame.source, by_id, by_time);
 
         -- The old name: bitcoin of every venue.
         EXECUTE format($sql$

@@ -10,15 +10,11 @@ from pipeline.core.products import short
 
 @dataclass(frozen=True)
 class Timeframe:
-    """A timeframe. `source`: the timeframe of the candle table behind its view; `source_us`: that table's width."""
+    """A timeframe. `source`: the timeframe of the candle table behind its view."""
 
     name: str
     width_us: int
     source: str
-
-    @property
-    def source_us(self) -> int:
-        return 60_000_000 if self.source == "1m" else 3_600_000_000
 
     def bucket_us(self, timestamp_us: int) -> int:
         """Return the start of the candle containing a time. Like the views' buckets, multiples of the width since 1970,

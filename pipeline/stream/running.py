@@ -38,6 +38,7 @@ SLACK = 1_000_000
 _NO_END = 1 << 63
 
 Key = tuple[int, int]
+"""The order of ticks: that of trades is their ids', whatever their times, (0, id); that of tickers (time, seq)."""
 
 
 def text_of(value: Decimal | None) -> str | None:
@@ -150,9 +151,7 @@ class RunningCandles:
         self.received_at_us = 0
 
     def _key(self, tick: Tick) -> Key:
-        if self._one.kind == "trades":  # inside a stored candle by id, candles by time
-            return tick.timestamp_us - tick.timestamp_us % self._timeframe.source_us, tick.order
-        return tick.timestamp_us, tick.order
+        return 0 if self._one.kind == "trades" else tick.timestamp_us, tick.order
 
     def _stored(self, key: Key, tick: Tick) -> bool:
         if self._one.kind != "trades":
@@ -187,12 +186,7 @@ class RunningCandles:
         return Candle(tick.price, tick.price, tick.price, tick.price, tick.size, turnover, 1, key, key)
 
     def _overflow(self) -> None:
-        greatest = max(
-            (key[1], key) if self._one.kind == "trades" else (key[0], key)
-            for ticks in self._pending.values()
-            for key in ticks
-        )[1]
-        self._let_go = greatest, time.monotonic()
+        self._let_go = max(key for ticks in self._pending.values() for key in ticks), time.monotonic()
         self._pending.clear()
         self._shown.clear()
         self._count = 0

@@ -140,3 +140,13 @@ def test_an_unsigned_claim_completes_no_minute(conn: psycopg.Connection[Any], ke
     conn.execute("UPDATE holes SET signed_at = now()")
     keep(record("kraken", [candle(0, "100.1")], 2, as_of_us=T0_US + 90_000_000_000))
     assert consensus(conn, "volume, from_trades") == [(Decimal(18), ["kraken"]), (Decimal(22), ["kraken"])]
+
+
+def test_the_consensus_of_an_hour_takes_our_trades_by_their_ids(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents an hour of the consensus whose open and close are not those of the candle of the same trades."""
+    at = {1: 130, 2: 70, 3: 3_590, 4: 3_500, 5: 3_700}  # seconds: the ids cross a minute at both ends
+    trades = [trade(n, T0_US + s * 1_000_000, price=f"100.{n}", quantity="2") for n, s in at.items()]
+    store(Trades(), conn, [received("trades", trades_record(trades))])
+    quorum = {"exchanges": ["kraken"], "required": 1, "as_of_us": T0_US}
+    keep(record("kraken", [candle(close="90")], quorum=quorum, granularity_s=3600))
+    assert consensus(conn, "open, close, from_trades", "1h") == [(Decimal("100.1"), Decimal("100.4"), ["kraken"])]
