@@ -98,7 +98,7 @@ def store(conn: Connection) -> int:
 
 
 def sweep(conn: Connection, days: int) -> int:
-    """Include our own trades of the last `days` that arrived after the exchanges' candles; returns how many candles
+    """Include our own trades of the last `days` that were stored after the consensus was made; returns how many candles
     changed."""
     prepare(conn)
     changed = 0

@@ -1,43 +1,34 @@
 -- The consensus of the buckets in a slice of touched_consensus, recomputed from the stored candles.
 --
--- An exchange takes part once: with our own trades of it, if every id of the bucket and its two neighbours is
--- stored, or by a signed finding unknown to the venue, otherwise with its final candle. A high below a low is corrected by taking the greatest and the least of
--- the four prices. With three exchanges or more, one is left out if its open, high, low or close is further from the
--- median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal data) and
--- than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation may be almost zero.
+-- An exchange takes part once: with our own trades of it, if every id of the bucket and its two neighbours is stored, or by
+-- a signed finding unknown to the venue, otherwise with its final candle. A high below a low is corrected by taking the
+-- greatest and the least of the four prices. With three exchanges or more, one is left out if its open, high, low or close is
+-- further from the median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal
+-- data) and than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation may be almost zero.
 -- Weights are the volumes, or equal if all are zero. Prices are rounded to the finest decimals in use at any of the
 -- exchanges in this bucket, at least to cents.
 WITH wanted AS MATERIALIZED (
     SELECT DISTINCT consensus_id, bucket FROM touched_consensus WHERE n BETWEEN %(first)s AND %(last)s
 ), seats AS MATERIALIZED (
-    SELECT q.consensus_id, q.granularity_s, i.instrument_id,
-           1::bigint << (array_position(q.exchanges, i.venue) - 1) AS bit, c.ids + explained.ids AS ids
-    FROM consensus_quorum q
-    JOIN instruments i ON i.product_id = q.product_id AND i.venue = ANY (q.exchanges)
-    LEFT JOIN trade_coverage c ON c.instrument_id = i.instrument_id AND NOT isempty(c.ids) AND q.granularity_s %% 60 = 0
-    LEFT JOIN LATERAL (
-        SELECT coalesce(range_agg(int8range(h.first_id, h.last_id, '[]')), '{}') AS ids
-        FROM holes h WHERE h.instrument_id = i.instrument_id AND h.reason = 'venue_has_none' AND h.first_id IS NOT NULL
-          AND h.signed_at IS NOT NULL
-    ) explained ON c.ids IS NOT NULL
+    -- include: parts/consensus_seats
     WHERE q.consensus_id IN (SELECT consensus_id FROM wanted)
 ), traded AS MATERIALIZED (
-    SELECT w.consensus_id, w.bucket, s.bit, m.open, m.high, m.low, m.close, m.volume
+    SELECT w.consensus_id, w.bucket, s.bit, m.open, m.high, m.low, m.close, m.volume, m.ticks
     FROM wanted w
     JOIN seats s ON s.consensus_id = w.consensus_id AND s.ids IS NOT NULL
     CROSS JOIN LATERAL (
         SELECT first(m.open, m.first_id) AS open, max(m.high) AS high, min(m.low) AS low, last(m.close, m.last_id) AS close,
-               sum(m.volume) AS volume, min(m.first_id) AS first_id, max(m.last_id) AS last_id
+               sum(m.volume) AS volume, sum(m.ticks) AS ticks, min(m.first_id) AS first_id, max(m.last_id) AS last_id
         FROM trade_candle_1m m
         WHERE m.instrument_id = s.instrument_id AND m.bucket >= w.bucket
           AND m.bucket < w.bucket + s.granularity_s * INTERVAL '1 second'
     ) m
     WHERE int8range(greatest(m.first_id - 1, 1), m.last_id + 2) <@ s.ids
 ), present AS MATERIALIZED (
-    SELECT consensus_id, bucket, bit, true AS from_trades, open, high, low, close, volume FROM traded
+    SELECT consensus_id, bucket, bit, true AS from_trades, open, high, low, close, volume, ticks FROM traded
     UNION ALL
     SELECT w.consensus_id, w.bucket, s.bit, false, e.open, greatest(e.open, e.high, e.low, e.close),
-           least(e.open, e.high, e.low, e.close), e.close, e.volume
+           least(e.open, e.high, e.low, e.close), e.close, e.volume, 0
     FROM wanted w
     JOIN seats s ON s.consensus_id = w.consensus_id
     CROSS JOIN LATERAL (
@@ -87,7 +78,7 @@ WITH wanted AS MATERIALIZED (
            ('1e-' || greatest(2, max(min_scale(open)), max(min_scale(high)), max(min_scale(low)), max(min_scale(close))))::numeric AS unit,
            coalesce(bit_or(bit) FILTER (WHERE good), 0) AS taken, count(*) FILTER (WHERE good) AS takers,
            coalesce(bit_or(bit) FILTER (WHERE NOT good), 0) AS left_out,
-           coalesce(bit_or(bit) FILTER (WHERE from_trades), 0) AS from_trades
+           coalesce(bit_or(bit) FILTER (WHERE from_trades), 0) AS from_trades, sum(ticks) AS trades
     FROM judged GROUP BY 1, 2
 ), prices AS (
     SELECT s.*,
@@ -98,19 +89,24 @@ WITH wanted AS MATERIALIZED (
     FROM sums s CROSS JOIN LATERAL (SELECT CASE WHEN silent THEN takers::numeric ELSE volume END AS weight) w
 ), stored AS (
     INSERT INTO consensus_candle AS c
-        (consensus_id, bucket, open, high, low, close, volume, dispersion, taken, takers, left_out, from_trades, met, revision)
+        (consensus_id, bucket, open, high, low, close, volume, dispersion, taken, takers, left_out, from_trades, trades, met,
+         revision)
     SELECT p.consensus_id, p.bucket, p.open, p.high, p.low, p.close, p.volume, round(p.apart / p.close, 8),
-           p.taken, p.takers, p.left_out, p.from_trades, p.takers >= q.required, 0
+           p.taken, p.takers, p.left_out, p.from_trades, p.trades, p.takers >= q.required, 0
     FROM prices p JOIN consensus_quorum q USING (consensus_id)
     ORDER BY p.consensus_id, p.bucket
     ON CONFLICT (consensus_id, bucket) DO UPDATE SET
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
         dispersion = excluded.dispersion, taken = excluded.taken, takers = excluded.takers,
-        left_out = excluded.left_out, from_trades = excluded.from_trades, met = c.met OR excluded.met,
-        revision = c.revision + c.met::integer
-    WHERE (c.open, c.high, c.low, c.close, c.volume, c.taken, c.left_out, c.from_trades)
+        left_out = excluded.left_out, from_trades = excluded.from_trades, trades = excluded.trades,
+        met = c.met OR excluded.met,
+        -- Another number of trades that changes nothing else (of quantity 0) is no revision.
+        revision = c.revision + (c.met AND (c.open, c.high, c.low, c.close, c.volume, c.taken, c.left_out, c.from_trades)
+            IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.taken,
+                              excluded.left_out, excluded.from_trades))::integer
+    WHERE (c.open, c.high, c.low, c.close, c.volume, c.taken, c.left_out, c.from_trades, c.trades)
           IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.taken,
-                            excluded.left_out, excluded.from_trades)
+                            excluded.left_out, excluded.from_trades, excluded.trades)
        OR excluded.met AND NOT c.met
     RETURNING 1
 ), gone AS (

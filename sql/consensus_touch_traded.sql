@@ -1,14 +1,23 @@
--- Buckets that our own trades complete now, although the consensus was computed without them.
+-- Buckets whose consensus was made of other trades of ours than are stored now: they came later, or were completed later, also
+-- by a finding, or are not complete any more. Candles never lose trades, so for the same exchanges their number tells.
 INSERT INTO touched_consensus (consensus_id, bucket)
-SELECT DISTINCT q.consensus_id, time_bucket(q.granularity_s * INTERVAL '1 second', m.bucket)
-FROM consensus_quorum q
-JOIN instruments i ON i.product_id = q.product_id AND i.venue = ANY (q.exchanges)
-JOIN trade_coverage t ON t.instrument_id = i.instrument_id AND NOT isempty(t.ids)
-JOIN trade_candle_1m m ON m.instrument_id = i.instrument_id
-WHERE q.product_id = %(product_id)s AND q.granularity_s %% 60 = 0 AND q.granularity_s <= 86400
-  AND m.bucket >= now() - %(days)s * INTERVAL '1 day' AND int8range(greatest(m.first_id - 1, 1), m.last_id + 2) <@ t.ids
-  AND NOT EXISTS (
-      SELECT FROM consensus_candle c
-      WHERE c.consensus_id = q.consensus_id
-        AND c.bucket = time_bucket(q.granularity_s * INTERVAL '1 second', m.bucket)
-        AND c.from_trades & (1::bigint << (array_position(q.exchanges, i.venue) - 1)) <> 0)
+WITH seats AS MATERIALIZED (
+    -- include: parts/consensus_seats
+    WHERE q.product_id = %(product_id)s
+), traded AS (
+    SELECT s.consensus_id, time_bucket(s.granularity_s * INTERVAL '1 second', m.bucket) AS bucket, s.bit,
+           sum(m.ticks) AS trades,
+           int8range(greatest(min(m.first_id) - 1, 1), max(m.last_id) + 2) <@ s.ids AS complete
+    FROM seats s
+    JOIN trade_candle_1m m ON m.instrument_id = s.instrument_id
+    WHERE s.ids IS NOT NULL
+      AND m.bucket >= time_bucket(s.granularity_s * INTERVAL '1 second', now() - %(days)s * INTERVAL '1 day')
+    GROUP BY s.consensus_id, 2, s.bit, s.ids
+), now_traded AS (
+    SELECT consensus_id, bucket, coalesce(bit_or(bit) FILTER (WHERE complete), 0) AS from_trades,
+           coalesce(sum(trades) FILTER (WHERE complete), 0) AS trades
+    FROM traded GROUP BY 1, 2
+)
+SELECT n.consensus_id, n.bucket
+FROM now_traded n LEFT JOIN consensus_candle c USING (consensus_id, bucket)
+WHERE (n.from_trades, n.trades) <> (coalesce(c.from_trades, 0), coalesce(c.trades, 0))

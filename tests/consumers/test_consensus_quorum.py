@@ -150,3 +150,56 @@ def test_the_consensus_of_an_hour_takes_our_trades_by_their_ids(conn: psycopg.Co
     quorum = {"exchanges": ["kraken"], "required": 1, "as_of_us": T0_US}
     keep(record("kraken", [candle(close="90")], quorum=quorum, granularity_s=3600))
     assert consensus(conn, "open, close, from_trades", "1h") == [(Decimal("100.1"), Decimal("100.4"), ["kraken"])]
+
+
+def save(conn: psycopg.Connection[Any], *trades: Any, **fields: Any) -> None:
+    store(Trades(), conn, [received("trades", trades_record(list(trades), **fields))])
+
+
+def numbered(*ids: int) -> list[Any]:
+    return [trade(n, T0_US + n * 6_000_000, price="100.3", quantity="2") for n in ids]
+
+
+def test_a_trade_that_a_finding_had_denied_changes_the_consensus(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a consensus that says it is of our trades and lacks one for ever, because it was complete before."""
+    claim = {"first_id": 5, "last_id": 5, "reason": "venue_has_none", "confirmed_at_us": T0_US}
+    save(conn, *numbered(1, 2, 3, 4, *range(6, 25)), holes=[claim])
+    keep(*(record(v, [candle(n, "100") for n in range(2)], 2) for v in VENUES))
+    assert consensus(conn, "volume, from_trades") == [(Decimal(3), []), (Decimal(22), ["kraken"])]
+    conn.execute("UPDATE holes SET signed_at = now()")
+    assert sweep(conn, 36_500) == 1  # the finding completes the minute
+    assert consensus(conn, "volume, from_trades")[0] == (Decimal(18), ["kraken"])
+    save(conn, *numbered(5))
+    assert sweep(conn, 36_500) == 1
+    assert consensus(conn, "volume, from_trades, revision")[0] == (Decimal(20), ["kraken"], 2)
+    assert sweep(conn, 36_500) == 0
+
+
+def test_a_late_trade_with_a_higher_id_changes_the_consensus(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents that the trades of a minute, once complete, are taken for all of them: ids and times may cross."""
+    save(conn, *numbered(*range(1, 25)))
+    keep(*(record(v, [candle(n, "100") for n in range(2)], 2) for v in VENUES))
+    assert consensus(conn, "volume, from_trades") == [(Decimal(20), ["kraken"]), (Decimal(22), ["kraken"])]
+    late = trade(26, T0_US + 10_000_000, price="100.4", quantity="3")
+    save(conn, late)  # 25 is missing, so the minute is not complete any more
+    assert sweep(conn, 36_500) == 1
+    assert consensus(conn, "volume, from_trades")[0] == (Decimal(3), [])
+    save(conn, *numbered(25, 27))
+    assert sweep(conn, 36_500) == 1
+    rows = consensus(conn, "volume, close, from_trades, revision")
+    assert rows[0] == (Decimal(23), Decimal("100.37"), ["kraken"], 2)
+    assert consensus(conn, "revision", "1h") == [(2,)]
+
+
+def test_a_trade_of_nothing_is_no_revision(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a revision that nobody can see, and a sweep that touches the same minute for ever."""
+    save(conn, *numbered(*range(1, 5), *range(6, 25)))
+    conn.execute(
+        "INSERT INTO holes (instrument_id, first_id, last_id, reason, confirmed_at, signed_at)"
+        " SELECT instrument_id, 5, 5, 'venue_has_none', now(), now() FROM instruments"
+    )
+    keep(*(record(v, [candle(n, "100") for n in range(2)], 2) for v in VENUES))
+    save(conn, trade(5, T0_US + 30_000_000, price="100.3", quantity="0"))
+    assert sweep(conn, 36_500) == 1
+    assert consensus(conn, "volume, from_trades, revision")[0] == (Decimal(18), ["kraken"], 0)
+    assert sweep(conn, 36_500) == 0
