@@ -14,129 +14,42 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import pulsar
 
 import schemas
+from consumers.gap_filler.product_head import SETTLE_S, ProductHead
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
-from pipeline.core.products import ID_JUMP, MAX_ID
+from pipeline.core.products import MAX_ID
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
 from venues.registry import proof_of
 from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product
-# A trade is stored some 20 ms after its frame; one seen longer ago than this should be stored.
 MOST_OFFSET_US = 86_400_000_000  # what a message says of clocks beyond a day is no measurement
-SETTLE_S = 10.0
-# REST is asked if the stream has shown nothing new for QUIET_S, then every ASK_EVERY_S ...
-QUIET_S = 10.0
+# A product whose stream is quiet is asked for this often ...
 ASK_EVERY_S = 15.0
 # ... but less often for many quiet products of a venue: this share of its REST rate is for heads.
 SHARE_OF_CALLS = 0.25
-# REST is also asked while the stream moves: an id that nobody has confirmed for ten minutes, while REST gave lower
-# ones, is an error.
-ASK_ANYWAY_S = 120.0
-REFUTED_AFTER_S, REFUTED_BY = 600.0, 3
 WRITE_EVERY_S = 2.0
 # A product that is not configured and that no producer has reported for this long is no longer live.
 RETIRE_AFTER_S = 3600.0
 ASKERS = 4
+# If the database's clock gets ahead of ours by more than this, the machine was suspended or a clock was set.
+MOST_AHEAD_S = 5.0
 # Limit of products known only from messages, until REST has confirmed them.
 MOST_STRANGERS = 100
 
 
-@dataclass
-class ProductHead:
-    """The head of one product. Times are monotonic seconds; `None`: never."""
-
-    from_id: int
-    newest_id: int
-    seen: float
-    witness: str
-    checked: float | None = None  # when a witness last confirmed `newest_id` as the newest
-    settled_id: int = -1
-    proven: float | None = None  # the time at which `settled_id` is known to have been the newest
-    asset_class: str = "crypto"
-    stream_at: float | None = None  # when the stream last showed a new trade
-    asked_at: float | None = None
-    clock_offset_ms: int | None = None  # measured since it was last written
-    real: bool = True  # False: known only from a message; not believed until REST confirms it
-    _young: deque[tuple[float, int]] = field(default_factory=deque)
-    _doubted: int | None = None  # the last answer of REST that was far above all others
-    _below: int = 0  # answers of REST below `newest_id` since it was last confirmed
-
-    def told(self, newest_id: int, witness: str, now: float) -> None:
-        """Record a witness's newest id."""
-        if witness == "rest" and self._doubts(newest_id):
-            return
-        if newest_id > self.newest_id:
-            self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
-            self._young.append((now, newest_id))
-            self._below = 0
-        elif witness == "rest":
-            if newest_id == self.newest_id:
-                self.checked = now
-                self._young.append((now, newest_id))
-                self._below = 0
-            else:
-                self._refute(newest_id, now)
-        if witness == "stream":
-            self.stream_at = now
-
-    def _doubts(self, newest_id: int) -> bool:
-        """Whether this answer of REST is far above all others, and the first that is: a single one may be wrong."""
-        before, self._doubted = self._doubted, None
-        if newest_id <= self.newest_id + ID_JUMP or (before is not None and abs(newest_id - before) <= ID_JUMP):
-            return False
-        self._doubted = newest_id
-        return True
-
-    def _refute(self, newest_id: int, now: float) -> None:
-        """Count an answer of REST below `newest_id`. One is behind what is known and proves nothing. Several, while for
-        minutes nobody confirms that id, show that it was wrong, whoever showed it."""
-        self._below += 1
-        shown = self.seen if self.checked is None else self.checked
-        if self._below >= REFUTED_BY and now - shown > REFUTED_AFTER_S:
-            self.newest_id, self.seen, self.witness, self.checked = newest_id, now, "rest", now
-            self.settled_id = min(self.settled_id, newest_id)
-            self._young.clear()
-            self._below = 0
-
-    def began(self, from_id: int, newest_id: int) -> None:
-        """Record where a stream with this newest id began: its first trades may never have been stored.
-
-        Only of a stream that agrees with what is known. Where a venue numbers its trades anew, or a head is wrong, all
-        ids from there on would be missing.
-        """
-        if abs(newest_id - self.newest_id) <= ID_JUMP:
-            self.from_id = min(self.from_id, from_id)
-
-    def settle(self, now: float) -> None:
-        """Advance `settled_id` and `proven` to what was seen at least `SETTLE_S` ago.
-
-        Only then do absent ids count as missing, so completeness can only be claimed for that time: after an hour
-        without a witness, the first answer reveals ids that have been missing for an hour.
-        """
-        while self._young and now - self._young[0][0] >= SETTLE_S:
-            self.proven, settled_id = self._young.popleft()
-            self.settled_id = max(self.settled_id, settled_id)
-
-    def take_clock_offset(self) -> int | None:
-        """Measured since the last time that it was taken."""
-        offset_ms, self.clock_offset_ms = self.clock_offset_ms, None
-        return offset_ms
-
-    def due(self, now: float, ask_every_s: float) -> bool:
-        """Whether to ask REST now."""
-        asked_s = float("inf") if self.asked_at is None else now - self.asked_at
-        quiet = self.stream_at is None or now - self.stream_at >= QUIET_S
-        return asked_s >= (ask_every_s if quiet else ASK_ANYWAY_S)
+def seconds() -> float:
+    """Return the seconds since the machine started, with those in which it slept: a monotonic clock leaves them out,
+    and what was proven before would seem proven now."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Heads:
@@ -154,12 +67,13 @@ class Heads:
         self._asking: dict[Key, Future[int]] = {}
         self._pool = ThreadPoolExecutor(ASKERS, thread_name_prefix="heads")
         self._reader: pulsar.Reader | None = None
-        self._open_reader_at = self._started = time.monotonic()
+        self._open_reader_at = self._started = seconds()
         self._written = -WRITE_EVERY_S
+        self._ahead_s = float("inf")  # the database's clock minus ours
 
     def look(self, ledger: Ledger) -> None:
         """Process the witnesses' reports, ask REST where due, and store the heads. Raises what the database raises."""
-        now = time.monotonic()
+        now = seconds()
         self._listen(now)
         if now - self._written >= WRITE_EVERY_S:
             for key, (first, newest) in ledger.live_products().items():
@@ -176,7 +90,7 @@ class Heads:
 
     def ages(self) -> dict[Key, float]:
         """Return, per live product, the seconds since the newest trade was last confirmed."""
-        now = time.monotonic()
+        now = seconds()
         real = {key: head for key, head in self._known.items() if head.real}
         return {key: float("inf") if head.proven is None else now - head.proven for key, head in real.items()}
 
@@ -213,7 +127,7 @@ class Heads:
     def _heard(self, data: bytes) -> None:
         """Handle a message. Runs in the client's thread: must be quick. Never raises."""
         try:
-            self._told.append((schemas.decode("head", data), time.monotonic()))
+            self._told.append((schemas.decode("head", data), seconds()))
         except Exception as error:  # whatever a decoder raises on bytes that are not Avro
             self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
 
@@ -265,6 +179,11 @@ class Heads:
     # -- ledger -------------------------------------------------------------------------------------------------------
 
     def _write(self, ledger: Ledger, now: float) -> None:
+        ahead_s = ledger.seconds() - seconds()
+        if ahead_s - self._ahead_s > MOST_AHEAD_S:
+            for head in self._known.values():
+                head.forget()
+        self._ahead_s = ahead_s
         for key, head in list(self._known.items()):
             idle_s = now - (head.stream_at or self._started)
             if key not in self._configured and idle_s > RETIRE_AFTER_S:

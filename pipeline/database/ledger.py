@@ -226,6 +226,9 @@ class Ledger:
         )
         return {(venue, product): (first_id, newest_id) for venue, product, first_id, newest_id in rows}
 
+    def seconds(self) -> float:
+        return float(query.scalar(self._conn, "SELECT extract(epoch FROM clock_timestamp())"))
+
     def write_heads(self, heads: Iterable[Head]) -> None:
         """Store heads, by the database's clock; a product's live span begins at the lowest `from_id` of its heads."""
         with self._conn.transaction(), self._conn.cursor() as cursor:

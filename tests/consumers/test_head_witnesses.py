@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from consumers.gap_filler.heads import ASK_EVERY_S, REFUTED_AFTER_S, SETTLE_S, ProductHead
+from consumers.gap_filler.heads import ASK_EVERY_S
+from consumers.gap_filler.product_head import REFUTED_AFTER_S, SETTLE_S, ProductHead
 
 
 def test_rest_behind_the_stream_confirms_nothing() -> None:

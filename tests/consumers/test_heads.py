@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from consumers.gap_filler import heads
 from consumers.gap_filler.explanations import Explanations
-from consumers.gap_filler.heads import SETTLE_S, Heads, ProductHead
+from consumers.gap_filler.heads import WRITE_EVERY_S, Heads
+from consumers.gap_filler.product_head import SETTLE_S, ProductHead
 from consumers.trades import Trades
 from pipeline.database.ledger import Head, Ledger
 from pipeline.verify import verify
@@ -88,7 +88,7 @@ class Rest:
 def filler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """The gap filler's heads, deaf to the broker: hears this head, if any, and looks after these seconds."""
     now = time.monotonic()
-    monkeypatch.setattr(heads, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(heads, "seconds", lambda: now)
     known = Heads([cast(Any, Rest())], cast(Any, None), [], threading.Event())
     known._open_reader_at = float("inf")
 
@@ -103,6 +103,25 @@ def filler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     yield look
     known.close()
+
+
+def test_nothing_is_proven_by_what_was_known_before_a_pause(
+    conn: Any, filler: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents "100 %" with 900 trades missing after a virtual machine was paused for minutes: its own clocks stood
+    still, the database's had gone on."""
+    put(conn, range(1, 91))
+    ledger = Ledger(conn)
+    filler(ledger, 0, (1, 90))
+    filler(ledger, SETTLE_S + 1)
+    assert claim(conn) == (90, 0, 0, 1.0)
+    conn.execute("UPDATE trade_heads SET seen_at = now() - INTERVAL '80 s', checked_at = now() - INTERVAL '80 s'")
+    monkeypatch.setattr(Ledger, "seconds", lambda _: time.time() + 80 + 2 * SETTLE_S)
+    filler(ledger, WRITE_EVERY_S)
+    assert claim(conn) == (90, None, 0, None)
+    for _ in range(3):  # REST is asked, answers, and its answer is old enough
+        filler(ledger, SETTLE_S + 6)
+    assert claim(conn) == (90, 0, 0, 1.0)
 
 
 def test_the_first_trades_of_a_stream_that_were_lost_are_missing(conn: Any, filler: Callable[..., None]) -> None:
