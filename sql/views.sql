@@ -61,6 +61,8 @@ BEGIN
 END
 $views$;
 
+-- include: parts/consensus_views
+
 -- The old names of the ticks.
 DROP VIEW IF EXISTS forex_ticks;
 CREATE VIEW forex_ticks AS

@@ -149,6 +149,20 @@ def test_coarser_candles_make_their_own_frames(conn: psycopg.Connection[Any], ke
     assert consensus(conn, "close", "4h") == [(Decimal("100.00"),)]
 
 
+def test_minutes_hide_no_hours_that_they_did_not_reach(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents that the first minute of a back-fill makes years of hours invisible."""
+    keep(*(record(v, [candle(60 * n, str(200 + n)) for n in range(4)], granularity_s=3600) for v in VENUES))
+    keep(*(record(v, [candle(60, "100"), candle(61, "101")]) for v in VENUES))
+    assert consensus(conn, "close, candles", "1h") == [
+        (Decimal("200.00"), 1),
+        (Decimal("101.00"), 2),  # of minutes
+        (Decimal("202.00"), 1),
+        (Decimal("203.00"), 1),
+    ]
+    keep(*(record(v, [candle(60, "7")], granularity_s=3600, product_id="ETH-USD") for v in VENUES))
+    assert ("ETH-USD", Decimal("7.00"), 1) in consensus(conn, "product_id, close, candles", "1h")
+
+
 def test_rounding_is_half_up(conn: psycopg.Connection[Any], keep: Store) -> None:
     """Prevents another rule than the one that is written down."""
     keep(record("binance", [candle(close="0.01")], 2), record("kraken", [candle(close="0.02")], 2))
