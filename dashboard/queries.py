@@ -47,7 +47,7 @@ def candle_row(
     return [to_us(bucket) // 1_000_000, *map(text_of, (open, high, low, close, volume, vwap)), ticks]
 
 
-_COLUMNS = "bucket, open, high, low, close, volume, round(vwap, 10) AS vwap, ticks"
+_COLUMNS = "bucket, open, high, low, close, volume, vwap, ticks"
 
 
 async def candles_between(

@@ -20,6 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from pipeline.core.numeric import EXACT, quotient
 from pipeline.core.runtime import now_us
 from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us, to_us
@@ -45,7 +46,7 @@ def text_of(value: Decimal | None) -> str | None:
     """`0E-8` and `1.2300` -> `0`, `1.23`: exact, without padding or exponent."""
     if value is None:
         return None
-    return f"{value.normalize():f}" if value else "0"
+    return f"{value.normalize(EXACT):f}" if value else "0"
 
 
 @dataclass(slots=True)
@@ -68,9 +69,9 @@ class Candle:
         if other.last > self.last:
             self.close, self.last = other.close, other.last
         self.high, self.low = max(self.high, other.high), min(self.low, other.low)
-        self.volume += other.volume
+        self.volume = EXACT.add(self.volume, other.volume)
         if self.turnover is not None and other.turnover is not None:
-            self.turnover += other.turnover
+            self.turnover = EXACT.add(self.turnover, other.turnover)
         self.ticks += other.ticks
 
     def row(self, bucket_us: int) -> list[Any]:
@@ -80,10 +81,8 @@ class Candle:
 
     @property
     def vwap(self) -> Decimal | None:
-        """As the candle views round it; None for quotes, and without volume."""
-        if self.turnover is None or not self.volume:
-            return None
-        return round(self.turnover / self.volume, 10)
+        """That of the candle views, to the last digit; None for quotes, and without volume."""
+        return quotient(self.turnover, self.volume) if self.turnover is not None and self.volume else None
 
 
 def merged(candle: Candle | None, piece: Candle) -> Candle:
@@ -182,7 +181,7 @@ class RunningCandles:
         return bucket
 
     def _piece(self, key: Key, tick: Tick) -> Candle:
-        turnover = tick.price * tick.size if self._one.kind == "trades" else None
+        turnover = EXACT.multiply(tick.price, tick.size) if self._one.kind == "trades" else None
         return Candle(tick.price, tick.price, tick.price, tick.price, tick.size, turnover, 1, key, key)
 
     def _overflow(self) -> None:

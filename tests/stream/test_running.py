@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from consumers.trades import Trades
+from pipeline.core.numeric import quotient
 from pipeline.core.timeframes import TIMEFRAMES, Timeframe
 from pipeline.core.times import from_us
 from pipeline.database import query
@@ -40,7 +41,7 @@ def crossing(count: int) -> list[Any]:
 
 def viewed(conn: psycopg.Connection[Any], frame: str) -> dict[int, Any]:
     rows = conn.execute(
-        "SELECT extract(epoch FROM bucket)::bigint, open, high, low, close, volume, ticks"
+        "SELECT extract(epoch FROM bucket)::bigint, open, high, low, close, volume, vwap, ticks"
         f" FROM candles_{frame} WHERE venue = 'kraken'"
     )
     return {row[0] * 1_000_000: row[1:] for row in rows}
@@ -55,7 +56,7 @@ def running(conn: psycopg.Connection[Any], frame: Timeframe, trades: list[Any]) 
     asked = live.question(*buckets)
     live.answer(asked, query.rows(conn, Stored, asked.query, asked.values))
     made = {bucket: live.candle(bucket) for bucket in buckets}
-    return {b: (c.open, c.high, c.low, c.close, c.volume, c.ticks) for b, c in made.items() if c is not None}
+    return {b: (c.open, c.high, c.low, c.close, c.volume, c.vwap, c.ticks) for b, c in made.items() if c is not None}
 
 
 def test_open_and_close_are_of_the_least_and_greatest_id_in_every_frame(conn: psycopg.Connection[Any]) -> None:
@@ -76,3 +77,30 @@ def test_open_and_close_are_of_the_least_and_greatest_id_in_every_frame(conn: ps
                 assert found == tuple(map(Decimal, ends[frame.name, bucket])), (frame.name, from_us(bucket), count)
     for frame in TIMEFRAMES.values():
         assert viewed(conn, frame.name) == running(conn, frame, trades), frame.name
+
+
+@pytest.mark.parametrize("most", [4, 12, 34])
+def test_quotients_are_those_of_the_database(conn: psycopg.Connection[Any], most: int) -> None:
+    """Prevents a vwap that is 0 for a coin of 1e-12, or that changes in its last digits once it is stored."""
+    chance = random.Random(most)
+    pairs = []
+    while len(pairs) < 3_000:
+        digits = [chance.randrange(10 ** chance.randrange(1, most + 1)) for _ in range(2)]
+        one, other = (Decimal(number).scaleb(-chance.randrange(0, 19)) for number in digits)
+        if other:
+            pairs.append((one, other))
+    texts = [[str(format(pair[n], "f")) for pair in pairs] for n in (0, 1)]
+    rows = conn.execute("SELECT (a / b)::text FROM unnest(%s::numeric[], %s::numeric[]) AS t (a, b)", texts).fetchall()
+    assert [format(quotient(*pair), "f") for pair in pairs] == [row[0] for row in rows]
+
+
+def test_sums_are_exact_beyond_28_digits(conn: psycopg.Connection[Any]) -> None:
+    """Prevents candles of tokens with 18 decimals that lose digits while they run."""
+    trades = [
+        trade(n, BEGIN_US + n, f"9{n}345678.1234567{n}9012345678", f"81234567{n}.123456789012345678")
+        for n in range(1, 9)
+    ]
+    store(Trades(), conn, [received("trades", trades_record(trades[:3]))])
+    half = running(conn, TIMEFRAMES["5m"], trades)
+    store(Trades(), conn, [received("trades", trades_record(trades))])
+    assert half == viewed(conn, "5m")
