@@ -61,7 +61,7 @@ BEGIN
 END
 $views$;
 
--- include: parts/consensus_views
+-- include: consensus_views
 
 -- The old names of the ticks.
 DROP VIEW IF EXISTS forex_ticks;
