@@ -20,4 +20,4 @@ WITH seats AS MATERIALIZED (
 )
 SELECT n.consensus_id, n.bucket
 FROM now_traded n LEFT JOIN consensus_candle c USING (consensus_id, bucket)
-WHERE (n.from_trades, n.trades) <> (coalesce(c.from_trades, 0), coalesce(c.trades, 0))
+WHERE n.from_trades <> coalesce(c.from_trades, 0) OR n.trades <> c.trades

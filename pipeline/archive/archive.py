@@ -15,6 +15,7 @@ from pipeline.archive.storage import Storage
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
+from pipeline.core.numeric import EXACT
 from pipeline.database.connection import Connection
 
 GRACE_S = 86_400.0
@@ -51,7 +52,7 @@ def check(storage: Storage, path: str, layout: Layout) -> Checked:
         for piece in files.read(storage.open(path), [column.name for column in layout.columns]):
             digest.update(piece)
             for name, value in merge.sums(piece, names).items():
-                totals[name] += value
+                totals[name] = EXACT.add(totals[name], value)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise Mismatch(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     return Checked(digest.rows, digest.hexdigest(), totals)

@@ -12,6 +12,7 @@ from psycopg.types.range import Range
 
 from pipeline.archive.files import decimal_type
 from pipeline.archive.layout import Span
+from pipeline.core.numeric import EXACT
 
 _WIDE = pa.decimal128(38, 18)
 
@@ -60,7 +61,7 @@ def sums(rows: pa.Table, names: tuple[str, ...]) -> dict[str, Decimal]:
 
 def _narrow(column: pa.ChunkedArray) -> pa.DataType:
     distinct = pc.unique(column).to_pylist()
-    scales = [-int(value.normalize().as_tuple().exponent) for value in distinct]
+    scales = [-int(value.normalize(EXACT).as_tuple().exponent) for value in distinct]
     return decimal_type(int(max(distinct)), max(0, *scales))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.archive.hash import integers
 from pipeline.archive.layout import WORDS, Column, Span
 from pipeline.archive.storage import Storage
 from pipeline.core.errors import Unavailable
+from pipeline.core.numeric import EXACT
 from pipeline.database.connection import Connection
 from pipeline.database.copy import Field, Int8, Scaled, Split, Time, write
 from pipeline.database.copy import rows as copy_rows
@@ -98,7 +100,7 @@ def _decimals(values: pa.ChunkedArray) -> Field:
         low = np.frombuffer(array.buffers()[1], dtype="<i8")[::2][array.offset : array.offset + len(array)]
         return Scaled(low.astype(np.int64), type_.scale)
     parts = [(int(value), value) for value in values.to_pylist()]
-    fraction = [int((value - whole).scaleb(18)) for whole, value in parts]
-    decimals = [max(0, -int(value.normalize().as_tuple().exponent)) for _, value in parts]
+    fraction = [int(EXACT.scaleb(EXACT.subtract(value, Decimal(whole)), 18)) for whole, value in parts]
+    decimals = [max(0, -int(value.normalize(EXACT).as_tuple().exponent)) for _, value in parts]
     whole = np.array([whole for whole, _ in parts], dtype=np.int64)
     return Split(whole, np.array(fraction, dtype=np.int64), np.array(decimals, dtype=np.int64))

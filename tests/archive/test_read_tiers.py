@@ -271,3 +271,16 @@ def test_another_file_in_the_place_of_one_is_not_read(conn: Any, archive: Archiv
     first.write_bytes(second.read_bytes())
     with pytest.raises(Unavailable, match="it says that it is"):
         read.quotes("dukascopy", "EUR-USD")
+
+
+def test_the_widest_decimals_are_archived_exactly(conn: Any, archive: Archive) -> None:
+    """Prevents days that are never archived because a sum of theirs was rounded to Python's 28 digits."""
+    prices = ["9876543210987654.123456789012345678", "9876543210987653.999999999999999999", "0.000000000000000001"]
+    at = to_us(EURUSD_DAY)
+    store(
+        Trades(), conn, [received("trades", trades_record([trade(n, at + n, price=p) for n, p in enumerate(prices)]))]
+    )
+    archive_all(conn, archive)
+    drop_from_tables(conn, EURUSD_DAY, EURUSD_DAY + timedelta(days=31))
+    found = read.trades("kraken", "BTC-USD", exact=True).arrow()["price"].to_pylist()
+    assert found == [Decimal(price) for price in prices]
