@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 IdRange = tuple[int, int]
@@ -32,27 +33,32 @@ def merged(spans: Iterable[IdRange]) -> list[IdRange]:
 
 def common(left: Iterable[IdRange], right: Iterable[IdRange]) -> list[IdRange]:
     """Return the intersection."""
-    others = merged(right)
-    pairs = ((max(a, c), min(b, d)) for a, b in left for c, d in others)
-    return merged((first, last) for first, last in pairs if first <= last)
+    spans = merged(left)
+    return without(spans, without(spans, right))
 
 
 def without(spans: Iterable[IdRange], taken: Iterable[IdRange]) -> list[IdRange]:
-    """Return the difference: ids in `spans` that are not in `taken`."""
+    """Return the difference: ids in `spans` that are not in `taken`. Both are walked once, in step."""
     rest: list[IdRange] = []
-    away = merged(taken)
+    away, at = merged(taken), 0
     for first, last in merged(spans):
-        for off, on in away:
-            if on < first:
-                continue
-            if off > last:
-                break
-            if off > first:
+        while at < len(away) and away[at][0] <= last:
+            off, on = away[at]
+            if first < off:
                 rest.append((first, off - 1))
-            first = on + 1
+            first = max(first, on + 1)
+            if on > last:
+                break  # it may reach into the next range
+            at += 1
         if first <= last:
             rest.append((first, last))
     return rest
+
+
+def near(spans: Sequence[IdRange], first: int, last: int) -> Sequence[IdRange]:
+    """Return those of ascending and disjoint ranges that share an id with `first..last`."""
+    low = bisect_left(spans, first, key=lambda span: span[1])
+    return spans[low : bisect_right(spans, last, lo=low, key=lambda span: span[0])]
 
 
 def between(ids: Iterable[int]) -> list[IdRange]:

@@ -35,6 +35,14 @@ def test_like_sets(left: list[id_ranges.IdRange], right: list[id_ranges.IdRange]
         assert id_ranges.size(made) == len(expected)
 
 
+@given(SPANS, SPANS)
+def test_near_are_those_that_share_an_id(some: list[id_ranges.IdRange], wanted: list[id_ranges.IdRange]) -> None:
+    """Prevents a range that is looked over when only its neighbourhood is searched."""
+    spans = id_ranges.merged(some)
+    for first, last in wanted:
+        assert id_ranges.near(spans, first, last) == [one for one in spans if one[0] <= last and one[1] >= first]
+
+
 @given(st.sets(st.integers(0, 60), min_size=1))
 def test_between(numbers: set[int]) -> None:
     assert ids(id_ranges.between(numbers)) == set(range(min(numbers), max(numbers))) - numbers
