@@ -31,10 +31,18 @@ class Explanations:
             self._tell(IdGap(*key, first, last, None, None), reason)
 
     def sign(self, ledger: Ledger) -> None:
-        """Sign the stored claims that are ours."""
+        """Sign the stored claims that are ours, and forget ours once all their ids are accounted for.
+
+        Looked up by ours, never listed: how many claims others have sent must not matter.
+        """
         with self._lock:
-            for claim in ledger.claims():
-                mine = self._mine.get((claim.venue, claim.product_id, claim.reason), [])
-                span = (claim.first_id, claim.last_id)
-                if not id_ranges.without([span], mine):
-                    ledger.sign(claim.venue, claim.product_id, [span], claim.reason)
+            for key, mine in list(self._mine.items()):
+                venue, product, reason = key
+                ledger.sign(venue, product, mine, reason)
+                missing = ledger.missing_ids(venue, product, mine[0][0], mine[-1][1])
+                done = set(id_ranges.without(mine, missing))
+                # A range stays whole until all of it is done: its claim may come as a whole.
+                if left := [span for span in mine if span not in done]:
+                    self._mine[key] = left
+                else:
+                    del self._mine[key]
