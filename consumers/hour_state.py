@@ -35,12 +35,14 @@ class Known:
     """The ledger's record of an hour. Times are by the database's clock.
 
     `age_s`: how long it has had `hour`. `looked_s`: time between the loader's first and last look that found nothing;
-    infinite if one look is enough, None if there was none.
+    infinite if one look is enough, None if there was none. `strange`: the hour's candle counts other quotes than
+    `hour`, although hours are all that there is of the venue.
     """
 
     hour: Hour | None
     age_s: float
     looked_s: float | None
+    strange: bool = False
 
 
 NOTHING_KNOWN = Known(None, 0.0, None)

@@ -16,7 +16,7 @@ from typing import Any
 from consumers import quote_checks, quote_copy
 from consumers.direct import Direct
 from consumers.hour_state import NOTHING_KNOWN, Candidate, Known, Name, earned, state_of
-from consumers.instruments import Instruments, Key
+from consumers.instruments import Instruments, Key, check_kind
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
@@ -25,7 +25,7 @@ from pipeline.core.settings import load
 from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection
 from pipeline.database.copy import write
-from pipeline.database.hour_order import entry, wins
+from pipeline.database.hour_order import entry, same_content, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas import fields
@@ -59,6 +59,7 @@ class Hours:
         hour = decode_quote_hour(message.data, message.layout)
         header = hour.header
         check_address(message.topic, header.venue, header.product_id, header.asset_class)
+        check_kind(self.namespace, header.venue)
         fields.check("quotes", header)
         if header.hour_start_us % HOUR_US:
             raise BadData("time", f"hour_start_us {header.hour_start_us} is not a whole hour")
@@ -155,9 +156,9 @@ class PreparedHours:
                 candidate = replace(claimed, hour=earned(claimed, before, classes[place[0]], self._confirm_s))
                 if (kept := entry(candidate.hour, old, refused=candidate.refused > 0)) is not None:
                     ledger.append(_ledger_row(place[0], kept))
-                if old is None or wins(candidate.hour, old):
+                if old is None or wins(candidate.hour, old) or (before.strange and _same_rows(candidate.hour, old)):
                     fresh[name] = candidate
-                    if old is not None and old.ticks:
+                    if before.strange or (old is not None and old.ticks):
                         quote_copy.clear(conn, place[0], place[1])
             stored.rows = sum(len(c.columns) for c in fresh.values())
             in_files = days.commit(conn, fresh)
@@ -225,10 +226,16 @@ def _known(
     revision: int,
     age_s: float,
     looked_s: float | None,
+    strange: bool,
 ) -> Known:
     if state is None:
-        return Known(None, 0.0, looked_s)
-    return Known(Hour(to_us(at), state, ticks, feed, to_us(fetched_at), checksum, revision), age_s, looked_s)
+        return Known(None, 0.0, looked_s, strange)
+    return Known(Hour(to_us(at), state, ticks, feed, to_us(fetched_at), checksum, revision), age_s, looked_s, strange)
+
+
+def _same_rows(new: Hour, old: Hour) -> bool:
+    """Whether the ledger's version has these rows, so that they can be stored again. Feeds differ in sizes."""
+    return same_content(new, old) and new.feed == old.feed
 
 
 def _ledger_row(instrument_id: int, hour: Hour) -> tuple[Any, ...]:

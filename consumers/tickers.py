@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumers.instruments import Instruments, Key
+from consumers.instruments import Instruments, Key, check_kind
 from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
@@ -36,6 +36,7 @@ class Tickers:
     def read(self, message: Message) -> tuple[TickerMessage, int]:
         record = decode_as(TickerMessage, message.data, message.layout)
         check_address(message.topic, record.venue, record.product_id, record.asset_class)
+        check_kind(self.namespace, record.venue)
         fields.check("ticker", record)
         return record, 1
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from consumers import few_trades
-from consumers.instruments import Instruments
+from consumers.instruments import Instruments, check_kind
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import DeadLetters, MessageSlice, hold_nothing, read_each
 from consumers.subscription import Message
@@ -41,6 +41,7 @@ class Trades:
         """See `Sink.read`."""
         record = decode_as(TradesMessage, message.data, message.layout)
         check_address(message.topic, *record.names)
+        check_kind(self.namespace, record.venue)
         fields.check("trades", record)
         return record, len(record.trades) + len(record.holes)
 
@@ -78,6 +79,7 @@ def _names(topic: str, header: bytes) -> tuple[str, str, str] | None:
     try:
         names = names_in(header)
         check_address(topic, *names)
+        check_kind(Trades.namespace, names[0])
     except (BadData, UnicodeDecodeError):
         return None
     return names

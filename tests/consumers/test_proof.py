@@ -78,9 +78,12 @@ def test_a_writer_stores_what_is_known_of_the_venue(conn: Any) -> None:
 
 def test_a_venue_s_proof_does_not_prove_other_data(conn: Any) -> None:
     """Prevents trades in the name of a vendor of quotes from being complete, and hours in that of an exchange."""
-    put(conn, "dukascopy", [1, 2, 3])
-    hour = hour_bytes([1], [114543], venue="kraken", product_id="BTC-USD", asset_class="crypto")
-    store(Hours(), conn, [received("quotes", hour, "persistent://t/quotes/kraken.btc-usd")])
+    put(conn, "vendor", [1, 2, 3])
+    hour = hour_bytes([1], [114543], venue="exchange", product_id="BTC-USD", asset_class="crypto")
+    store(Hours(), conn, [received("quotes", hour, "persistent://t/quotes/exchange.btc-usd")])
+    # Stored before the programs knew these venues; the writers refuse it otherwise.
+    for venue, name, proof in (("vendor", "dukascopy", Proof.HOURS), ("exchange", "kraken", Proof.IDS)):
+        conn.execute("UPDATE instruments SET venue = %s, proof = %s WHERE venue = %s", (name, proof, venue))
     assert claims(conn) == {
         ("dukascopy", "trades"): (None, None, None, "not proven"),
         ("kraken", "quotes"): (None, None, None, "not proven"),
