@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consumers.instruments import Instruments, Key, check_kind
-from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
@@ -103,12 +103,20 @@ class PreparedTickers:
                         "ask_size": array(ask_size),
                     },
                 ).fetchone()
-                stored.rows = found[0] if found else 0
+                assert found is not None  # always a row
+                stored.rows, gone = found
+                good = list(self._good)
+                stored.letters = [self._gone(good[place]) for place in gone]
             for row, since in self._missed:
                 until = records[row].timestamp_us
                 span = {"instrument": number[row], "since": since, "until": until, "now": now_us()}
                 conn.execute(statement("tickers_missed_store"), span)
         return stored
+
+    def _gone(self, row: int) -> DeadLetter:
+        part = self._parts[row]
+        detail = "retention dropped the tickers of its time from the tables: whether it was among them cannot be told"
+        return DeadLetter(part.message, "dropped", detail, 0, part.record)
 
 
 def _numbers(record: TickerMessage) -> tuple[str, ...]:

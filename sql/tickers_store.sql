@@ -1,16 +1,23 @@
 -- Store the tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The instruments are locked
--- first, so two writers cannot both find a key new.
-WITH fresh AS MATERIALIZED (
-    SELECT DISTINCT ON (s.instrument_id, s.ts, s.seq) s.*
+-- first, so two writers cannot both find a key new, and retention drops nothing meanwhile. Whether a ticker is new cannot be
+-- told where it dropped the rows: these (`gone`) are not stored. Returns the number of new ones, and the places of those.
+WITH given AS MATERIALIZED (
+    SELECT g.*, coalesce(g.ts < (SELECT dropped_before FROM instruments i WHERE i.instrument_id = g.instrument_id), false)
+        OR EXISTS (SELECT FROM archive_spans a
+                   WHERE a.instrument_id = g.instrument_id AND a.kind = 'quotes' AND a.to_ts > g.ts AND a.from_ts <= g.ts
+                     AND NOT a.in_tables) AS gone
     FROM (
         SELECT instrument_id, TIMESTAMPTZ 'epoch' + at_us * INTERVAL '1 microsecond' AS ts, seq, bid, ask, bid_size, ask_size, row
         FROM unnest(
             %(instrument)s::integer[], %(at_us)s::bigint[], %(seq)s::integer[], %(bid)s::numeric[], %(ask)s::numeric[],
             %(bid_size)s::numeric[], %(ask_size)s::numeric[]
         ) WITH ORDINALITY AS given (instrument_id, at_us, seq, bid, ask, bid_size, ask_size, row)
-    ) s
+    ) g
+), fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (s.instrument_id, s.ts, s.seq) s.*
+    FROM given s
     LEFT JOIN quotes q ON q.instrument_id = s.instrument_id AND q.ts = s.ts AND q.seq = s.seq
-    WHERE q.instrument_id IS NULL
+    WHERE q.instrument_id IS NULL AND NOT s.gone
     ORDER BY s.instrument_id, s.ts, s.seq, s.row
 ), stored AS (
     INSERT INTO quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size)
@@ -42,4 +49,4 @@ WITH fresh AS MATERIALIZED (
     SELECT DISTINCT instrument_id, 'quotes' AS kind, time_bucket('1 day', bucket) AS day FROM minutes
 ),
 -- include: parts/count_changes
-SELECT count(*) FROM fresh
+SELECT (SELECT count(*) FROM fresh), ARRAY(SELECT row - 1 FROM given WHERE gone ORDER BY row)
