@@ -203,7 +203,8 @@ class GapFiller:
         """Return the ranges to fetch; ids older than the setting allows are recorded as `too_old`.
 
         Decided by the venue's clock, and only if ours agrees with it: a wrong clock must not explain anything. Never at
-        the head, where no stored trade follows.
+        the head, where no stored trade follows, and never of what a load was told to bring, whose user wants it at any
+        age: a load that was stopped would be called complete.
         """
         venue, product = key
         source, newest = filler.source, self._heads.newest(key)
@@ -215,15 +216,15 @@ class GapFiller:
                 newest = newest or source.newest_trade(product)  # the answer also gives the venue's time
                 if source.clock.agrees:
                     first = self._first_young_enough(source, gap)
+            old: list[IdRange] = []
             if first > gap.first_id and first - 1 <= (newest or 0):
-                old = (gap.first_id, first - 1)
-                filler.publish_findings(product, [old], TOO_OLD)
-                self._book.published(key, [old], time.monotonic())
-                self._explanations.add(key, [old], TOO_OLD)
-            else:
-                first = gap.first_id
-            if first <= gap.last_id:
-                wanted.append((first, gap.last_id))
+                reach = (gap.first_id, first - 1)
+                old = id_ranges.without([reach], self._ledger().requested(venue, product, *reach))
+            if old:
+                filler.publish_findings(product, old, TOO_OLD)
+                self._book.published(key, old, time.monotonic())
+                self._explanations.add(key, old, TOO_OLD)
+            wanted += id_ranges.without([_span(gap)], old)
         return id_ranges.merged(wanted)
 
     def _first_young_enough(self, source: Source, gap: IdGap) -> int:

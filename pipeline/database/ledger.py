@@ -118,20 +118,18 @@ class Ledger:
         )
 
     def missing_ids(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
-        """Return the ranges (inclusive) in `first_id..last_id` that are neither stored nor explained, ascending."""
+        """Return the ranges (inclusive) in `first_id..last_id` that a load has to fetch, ascending: neither stored nor
+        explained, where `too_old` explains nothing."""
+        values = {"first": first_id, "last": last_id, "venue": venue, "product": product_id}
+        return self._conn.execute(statement("trades_missing"), values).fetchall()
+
+    def requested(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
+        """Return the ranges (inclusive) in `first_id..last_id` that loads were told to bring, ascending."""
         return self._conn.execute(
-            """
-            SELECT lower(gap), upper(gap) - 1 FROM unnest(
-                int8multirange(int8range(%(first)s, %(last)s, '[]'))
-                - coalesce((SELECT ids FROM trade_coverage JOIN instruments i USING (instrument_id)
-                            WHERE i.venue = %(venue)s AND i.product_id = %(product)s), '{}')
-                - coalesce((SELECT range_agg(int8range(h.first_id, h.last_id, '[]')) FROM holes h
-                            JOIN instruments i USING (instrument_id)
-                            WHERE i.venue = %(venue)s AND i.product_id = %(product)s
-                              AND h.first_id IS NOT NULL AND h.signed_at IS NOT NULL), '{}')
-            ) AS gap
-            """,
-            {"first": first_id, "last": last_id, "venue": venue, "product": product_id},
+            "SELECT lower(span), upper(span) - 1 FROM trade_coverage JOIN instruments i USING (instrument_id),"
+            " unnest(asked * int8multirange(int8range(%s, %s, '[]'))) AS span"
+            " WHERE i.venue = %s AND i.product_id = %s ORDER BY 1",
+            (first_id, last_id, venue, product_id),
         ).fetchall()
 
     def trade_before(self, venue: str, product_id: str, trade_id: int) -> tuple[int, int] | None:
@@ -176,12 +174,9 @@ class Ledger:
     def ask_ids(
         self, venue: str, product_id: str, asset_class: str, proof: str | None, first_id: int, last_id: int
     ) -> None:
-        """Record a request for the trades `first_id..last_id`."""
-        self._conn.execute(
-            "UPDATE trade_coverage SET asked = asked + int8multirange(int8range(%s, %s, '[]'))"
-            " WHERE instrument_id = %s",
-            (first_id, last_id, instrument_id(self._conn, venue, product_id, asset_class, proof)),
-        )
+        """Record a request for the trades `first_id..last_id`: from now on none of them is too old."""
+        one = instrument_id(self._conn, venue, product_id, asset_class, proof)
+        self._conn.execute(statement("trades_ask"), {"first": first_id, "last": last_id, "instrument": one})
 
     def ask_hours(
         self,
@@ -256,12 +251,14 @@ class Ledger:
     # -- explanations -------------------------------------------------------------------------------------------------
 
     def sign(self, venue: str, product_id: str, spans: Iterable[tuple[int, int]], reason: str) -> None:
-        """Sign the claims inside these ranges (inclusive) that have this reason: they count as explained."""
+        """Sign the claims inside these ranges (inclusive) that have this reason: they count as explained. None is
+        signed as too old that reaches into what a load was told to bring: it may have been told since."""
         with self._conn.cursor() as cursor:
             cursor.executemany(
-                "UPDATE holes SET signed_at = now() WHERE signed_at IS NULL AND reason = %s AND first_id >= %s"
-                " AND last_id <= %s AND instrument_id ="
-                " (SELECT instrument_id FROM instruments WHERE venue = %s AND product_id = %s)",
+                "UPDATE holes h SET signed_at = now() FROM trade_coverage c JOIN instruments i USING (instrument_id)"
+                " WHERE h.instrument_id = c.instrument_id AND signed_at IS NULL AND reason = %s AND first_id >= %s"
+                " AND last_id <= %s AND venue = %s AND product_id = %s"
+                " AND NOT (reason = 'too_old' AND c.asked && int8range(first_id, last_id, '[]'))",
                 [(reason, first, last, venue, product_id) for first, last in spans],
             )
 

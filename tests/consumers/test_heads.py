@@ -228,6 +228,33 @@ def test_a_claim_of_a_message_explains_nothing_until_who_looked_signs_it(conn: A
     assert told == [(6, 8, "venue_has_none"), (9, 9, "venue_has_none")]
 
 
+def test_what_a_load_was_told_to_bring_is_not_too_old(conn: Any) -> None:
+    """Prevents a load that ends with "open 0" without the trades it was told to bring, because ids had been recorded as
+    too old before it, or are signed as such while it runs."""
+    put(conn, range(1, 6))
+    put(conn, range(20, 22))
+    ledger, key = Ledger(conn), ("kraken", "BTC-USD")
+    ledger.write_heads([head(21)])
+    finding = {"first_id": 6, "last_id": 19, "reason": "too_old", "confirmed_at_us": 1_700_000_000_000_000}
+    store(Trades(), conn, [received("trades", trades_record([], holes=[finding]))])
+    ours = Explanations(lambda gap, reason: None)
+    ours.add(key, [(6, 19)], "too_old")
+    ours.sign(ledger)
+    assert claim(conn) == (7, 0, 14, 1.0)  # nobody asked for them
+    assert ledger.requested(*key, 1, 21) == []
+    ledger.ask_ids(*key, "crypto", Proof.IDS, 1, 8)
+    ours.sign(ledger)
+    assert claim(conn)[:3] == (7, 14, 0)
+    assert ledger.missing_ids(*key, 1, 8) == [(6, 8)]
+    assert ledger.requested(*key, 3, 21) == [(3, 8)]
+    # The rest is found too old again, without what was asked for.
+    store(Trades(), conn, [received("trades", trades_record([], holes=[finding | {"first_id": 9}]))])
+    ours.sign(ledger)
+    assert claim(conn)[:3] == (7, 3, 11)
+    put(conn, range(6, 9))
+    assert claim(conn) == (10, 0, 11, 1.0)
+
+
 def test_a_clock_offset_is_written_once(conn: Any) -> None:
     """A measurement that is written every two seconds until the next one weighs as much as hundreds."""
     known = ProductHead(1, 0, 0.0, "stream")

@@ -171,7 +171,8 @@ def test_a_hole_further_back_than_the_setting_is_recorded_and_not_asked_for(
         # Two loads are two requests: what lies between them was not asked for, so it is not missing.
         assert query(settings, "SELECT 1 FROM trade_gaps") == []
         assert query(settings, "SELECT missing, share_complete::int FROM completeness") == [(0, 1)]
-        query(settings, "UPDATE trade_coverage SET asked = range_merge(asked)::int8multirange RETURNING 1")
+        # As if a stream had begun with the first load and been away since: nobody told a load to bring what is between.
+        query(settings, "UPDATE trade_coverage SET asked = '{}' RETURNING 1")
         (gap,) = query(settings, "SELECT first_id, last_id FROM trade_gaps")
         simulator.reset_stats()
         with running("consumers.gap_filler", settings, tmp_path):
@@ -214,3 +215,23 @@ def test_an_hour_without_a_producer_is_there_afterwards_without_anyone_asking(
         assert len(ids) > 3600
         assert ids == [row["id"] for row in simulator.truth(venue, "BTC-USD", ids[0], ids[-1])]
         assert simulator.stats()["totals"][venue]["violations"] == 0
+
+
+def test_what_a_load_asked_for_is_never_too_old(settings: dict[str, str], simulator: Simulator, tmp_path: Path) -> None:
+    """Prevents a back-fill that was stopped from being called complete: what it had not fetched yet lay further back
+    than the setting, was explained away by the gap filler, and left out by the resumed load."""
+    settings = settings | {"GAP_FILLER_MAX_AGE_DAYS": "1"}
+    ages = [60 * 24 * 3 + minutes for minutes in (4, 3, 1, 0)]
+    oldest, from_, to, newest = map(minutes_ago, ages)
+    with running("consumers.trades", settings, tmp_path):
+        for span in ((oldest, from_), (to, newest)):
+            assert load(settings, "coinbase", "--from", span[0], "--to", span[1]).returncode == 0
+        # The load of all was stopped before it fetched anything.
+        query(settings, "UPDATE trade_coverage SET asked = range_merge(asked)::int8multirange RETURNING 1")
+        (gap,) = query(settings, "SELECT first_id, last_id FROM trade_gaps")
+        with running("consumers.gap_filler", settings, tmp_path):
+            until("its trades", lambda: not query(settings, "SELECT 1 FROM trade_gaps"))
+    assert query(settings, "SELECT * FROM holes") == []
+    ids = stored_ids(settings, "coinbase", "BTC-USD")
+    assert set(range(gap[0], gap[1] + 1)) <= set(ids)
+    assert ids == [row["id"] for row in simulator.truth("coinbase", "BTC-USD", ids[0], ids[-1])]
