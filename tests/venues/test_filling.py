@@ -125,7 +125,7 @@ def test_what_no_cursor_leads_to_is_named_and_not_asked_for_ever() -> None:
 def test_one_odd_row_of_kraken_costs_itself(bad: str, reason: str) -> None:
     """Prevents one row from refusing a page of a thousand."""
     body = f'{{"error":[],"result":{{"XXBTZUSD":[{GOOD % 1},{bad},{GOOD % 3}],"last":"1700000000500000000"}}}}'
-    page, _ = kraken.rest_trades(body.encode())
+    page, _ = kraken.rest_trades(body.encode(), {"XXBTZUSD"})
     assert [one.trade_id for one in page.rows] == [1, 3]
     assert [(one.trade_id, one.reason) for one in page.bad] == [(2, reason)]
     assert (page.ids, page.blurred) == ([1, 2, 3], False)
@@ -133,8 +133,10 @@ def test_one_odd_row_of_kraken_costs_itself(bad: str, reason: str) -> None:
 
 def test_a_row_of_kraken_whose_id_cannot_be_read_blurs_the_page() -> None:
     for number in ("-5", str(1 << 63), '"x"', "null", "1.5"):
-        body = f'{{"error":[],"result":{{"A":[{GOOD % 1},["1","1",1700000000.5,"b","l","",{number}]],"last":"1"}}}}'
-        page, _ = kraken.rest_trades(body.encode())
+        body = (
+            f'{{"error":[],"result":{{"XXBTZUSD":[{GOOD % 1},["1","1",1700000000.5,"b","l","",{number}]],"last":"1"}}}}'
+        )
+        page, _ = kraken.rest_trades(body.encode(), {"XXBTZUSD"})
         assert (page.ids, page.blurred) == ([1], True)
 
 

@@ -57,8 +57,8 @@ def test_rest_is_asked_under_the_venue_s_name_by_every_process(simulator: Simula
     for rest in (first, second):
         page, _ = rest.page("AAPLX-USD", None, count=10)
         assert len(page.ids) == 10
-        assert rest.spelling.of("AAPLX-USD") == Spelled("AAPLx/USD", "AAPLxUSD", "tokenized_asset")
-        assert rest.spelling.of("BTC-USD") == Spelled("BTC/USD", "XBTUSD")
+        assert rest.spelling.of("AAPLX-USD") == Spelled("AAPLx/USD", "AAPLxUSD", "tokenized_asset", "AAPLxUSD")
+        assert rest.spelling.of("BTC-USD") == Spelled("BTC/USD", "XBTUSD", "currency", "XXBTZUSD")
     simulator.reset_stats()
     second.spelling.learn(["AAPLX-USD", "BTC-USD"])
     assert "kraken" not in simulator.stats()["totals"]
@@ -98,5 +98,5 @@ def test_an_odd_pair_costs_itself() -> None:
         "h": {"altname": "T", "wsname": "A/B/C"},
     }
     answer = Answer(json.dumps({"error": [], "result": listed}).encode(), {})
-    assert pairs_of("currency")(answer) == {"DOGE-USD": Spelled("DOGE/USD", "XDGUSD")}
-    assert pairs_of("tokenized_asset")(answer)["AAPLX-USD"] == Spelled("AAPLx/USD", "AAPLxUSD", "tokenized_asset")
+    assert pairs_of("currency")(answer) == {"DOGE-USD": Spelled("DOGE/USD", "XDGUSD", "currency", "b")}
+    assert pairs_of("tokenized_asset")(answer)["AAPLX-USD"] == Spelled("AAPLx/USD", "AAPLxUSD", "tokenized_asset", "a")

@@ -23,6 +23,7 @@ from venues.events import (
     VenueTime,
 )
 from venues.kraken import parse
+from venues.kraken.spelling import usual
 from venues.kraken.symbols import product_of, rest_pair, websocket_symbol
 from venues.rest.by_time import next_cursor
 from venues.rest.page import Page
@@ -71,7 +72,7 @@ def test_decimals_are_the_venues_own_digits() -> None:
 
 
 def test_rest_page_is_complete() -> None:
-    page, last = parse.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes())
+    page, last = parse.rest_trades((RECORDED / "rest_Trades_XBTUSDT.json").read_bytes(), usual("BTC-USDT").names())
     assert page.ids == list(range(10218208, 10219208))
     assert page.rows[0] == TradeRow(10218208, 1762795433971744, "105433.60000", "0.00027625", "buy")
     assert last.isdecimal()
@@ -261,12 +262,27 @@ def test_an_answer_is_matched_with_its_request_also_without_a_symbol() -> None:
 def test_each_answer_leads_to_the_reaction_it_needs(body: bytes, error: type[Exception]) -> None:
     """An error of the venue taken for an empty page would be taken for a hole in the trades."""
     with pytest.raises(error) as caught:
-        parse.rest_trades(body)
+        parse.rest_trades(body, {"A"})
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize(
+    ("product", "given"),
+    [("BTC-USD", "XXBTZUSD"), ("EUR-USD", "ZEURZUSD"), ("USDT-USD", "USDTZUSD"), ("DOGE-EUR", "XDGEUR")],
+)
+def test_an_answer_about_another_pair_is_none(product: str, given: str) -> None:
+    """Prevents trades of ETH-USD that are stored as those of BTC-USD, and ids that are explained by another pair's."""
+    body = b'{"error":[],"result":{"%s":[],"last":"1"}}'
+    assert parse.rest_trades(body % given.encode(), usual(product).names()) == (Page([]), "1")
+    for other in ("XETHZUSD", "XXBTZEUR", "USDTEUR", ""):
+        with pytest.raises(WrongAnswer, match="not of"):
+            parse.rest_trades(body % other.encode(), usual(product).names())
+    assert usual(product)._replace(listed=given).names() == {rest_pair(product), given}
+
+
 def test_warnings_are_no_errors() -> None:
-    assert parse.rest_trades(b'{"error":["WGeneral:Danger"],"result":{"A":[],"last":"1"}}') == (Page([]), "1")
+    body = b'{"error":["WGeneral:Danger"],"result":{"A":[],"last":"1"}}'
+    assert parse.rest_trades(body, {"A"}) == (Page([]), "1")
 
 
 def test_both_spellings_of_bitcoin_and_dogecoin_are_one_product() -> None:

@@ -20,7 +20,7 @@ Older servers send it without `timestamp`. Replies to requests, one per symbol::
 
 A reply carries the `req_id` of its request, and `time_in` and `time_out` by the venue's clock.
 
-REST `Trades` (price, volume, seconds as a float, side, order type, misc, id)::
+REST `Trades` (price, volume, seconds as a float, side, order type, misc, id), under Kraken's name of the pair::
 
     {"error":[],"result":{"XBTUSDT":[["105433.60000","0.00027625",1762795433.9717445,"b","l","",10218208]],
      "last":"1762798945374164210"}}
@@ -174,14 +174,15 @@ def _rest_error(text: str) -> Refused | Unavailable:
     return Unavailable(f"Kraken: {text}")
 
 
-def rest_trades(body: bytes) -> tuple[Page, str]:
-    """Parse REST `Trades` into (page ascending by id, `last` as text). Raises what `rest_result` raises."""
+def rest_trades(body: bytes, names: set[str]) -> tuple[Page, str]:
+    """Parse REST `Trades` into (page ascending by id, `last` as text). `names`: how the asked pair may be called; an
+    answer about another one, as a cache in between may give, is a `WrongAnswer`. Raises what `rest_result` raises."""
     result = rest_result(body)
     try:
         last = str(result["last"])
-        (table,) = (value for key, value in result.items() if key != "last")
-        if not last.isdecimal() or len(last) > 19:
-            raise ValueError(f"last is {last[:40]!r}")
+        ((name, table),) = ((key, value) for key, value in result.items() if key != "last")
+        if name not in names or not last.isdecimal() or len(last) > 19:
+            raise ValueError(f"trades of {name[:40]!r}, not of {min(names, key=len)}, or last is {last[:40]!r}")
         return read_page(list(table), rest_row, lambda row: whole_number(row[6])), last
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WrongAnswer(f"Kraken Trades has an unknown format: {type(error).__name__}: {error}") from None

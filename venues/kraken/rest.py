@@ -32,8 +32,9 @@ class KrakenRest(TradesByTime):
         self.spelling.learn(products)
 
     def page(self, product_id: str, since_ns: str | None, count: int = PAGE) -> tuple[Page, str]:
-        params: dict[str, str | int] = {**self.spelling.of(product_id).params(), "count": count}
+        spelled = self.spelling.of(product_id)
+        params: dict[str, str | int] = {**spelled.params(), "count": count}
         if since_ns is not None:
             params["since"] = since_ns
         limit = f"kraken-{rest_pair(product_id)}"
-        return self.get("Trades", params, lambda answer: parse.rest_trades(answer.body), limit)
+        return self.get("Trades", params, lambda answer: parse.rest_trades(answer.body, spelled.names()), limit)

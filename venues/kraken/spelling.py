@@ -9,7 +9,6 @@ usual spelling is used: capitals.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import Any, NamedTuple
 
 from pipeline.core.errors import WrongAnswer, WrongUse
 from pipeline.core.products import canonical_product
-from venues.kraken.symbols import ALIASES, rest_pair, websocket_symbol
+from venues.kraken.parse import rest_result
+from venues.kraken.symbols import ALIASES, OLD, rest_pair, websocket_symbol
 from venues.rest.client import Answer
 from venues.rest.shared_list import MOST_ENTRIES, SharedList
 from venues.rest.venue_rest import VenueRest
@@ -25,7 +25,7 @@ from venues.rest.venue_rest import VenueRest
 # Tokenized stocks are listed only in answers to requests for this class. A name in both classes means the currency.
 CLASSES = ("currency", "tokenized_asset")
 _ALTNAME = re.compile(r"[A-Za-z0-9./_-]{1,40}", re.ASCII)
-_NEW = {"XBT": "BTC", "XDG": "DOGE"}
+_LETTERS = ("", "X", "Z")
 
 
 class Spelled(NamedTuple):
@@ -34,10 +34,19 @@ class Spelled(NamedTuple):
     symbol: str  # of WebSocket v2
     pair: str  # of REST
     asset_class: str = CLASSES[0]
+    listed: str = ""  # its key in the list of pairs, under which REST answers
 
     def params(self) -> dict[str, str]:
         """Return the REST parameters that name the pair."""
         return {"pair": self.pair} | ({} if self.asset_class == CLASSES[0] else {"asset_class": self.asset_class})
+
+    def names(self) -> set[str]:
+        """Return what REST may call the pair in an answer. Where the list is not known: Kraken's older currencies have
+        an X or a Z before them, so `XXBTZUSD`, `ZEURZUSD`, `USDTZUSD` are XBT/USD, EUR/USD, USDT/USD."""
+        if self.listed:
+            return {self.pair, self.listed}
+        base, quote = (OLD.get(part, part) for part in self.symbol.split("/"))
+        return {self.pair, *(a + base + b + quote for a in _LETTERS for b in _LETTERS)}
 
 
 def usual(product_id: str) -> Spelled:
@@ -65,21 +74,17 @@ def pairs_of(asset_class: str) -> Any:
 
     def read(answer: Answer) -> dict[str, Spelled]:
         try:
-            listed = json.loads(answer.body)
-            if listed["error"]:
-                raise WrongAnswer(f"Kraken: {str(listed['error'])[:200]}")
-            pairs = list(listed["result"].values())[:MOST_ENTRIES]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise WrongAnswer(f"Kraken's list of pairs cannot be parsed: {type(error).__name__}") from None
+            pairs = list(rest_result(answer.body).items())[:MOST_ENTRIES]
+        except AttributeError:
+            raise WrongAnswer("Kraken's list of pairs is none") from None
         found: dict[str, Spelled] = {}
-        for pair in pairs:
+        for key, pair in pairs:
             try:
-                base, quote = pair["wsname"].split("/")
                 if pair.get("aclass_base", asset_class) != asset_class or not _ALTNAME.fullmatch(pair["altname"]):
                     continue
                 product = canonical_product(pair["wsname"], ALIASES)
-                symbol = f"{_NEW.get(base, base)}/{_NEW.get(quote, quote)}"
-                found.setdefault(product, Spelled(symbol, pair["altname"], asset_class))
+                symbol = "/".join(ALIASES.get(part, part) for part in pair["wsname"].split("/"))
+                found.setdefault(product, Spelled(symbol, pair["altname"], asset_class, key))
             except (WrongUse, KeyError, TypeError, ValueError, AttributeError):
                 continue
         return found

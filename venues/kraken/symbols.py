@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from pipeline.core.products import canonical_product
 
-_OLD = {"BTC": "XBT", "DOGE": "XDG"}
-ALIASES = {old: new for new, old in _OLD.items()}  # XDG is another coin elsewhere
+OLD = {"BTC": "XBT", "DOGE": "XDG"}
+ALIASES = {old: new for new, old in OLD.items()}  # XDG is another coin elsewhere
 
 
 @lru_cache(4096)  # bounded, because the venue chooses the keys; what is refused, as every long text is, is not kept
@@ -24,4 +24,4 @@ def websocket_symbol(product_id: str) -> str:
 def rest_pair(product_id: str) -> str:
     """`BTC-USD` -> `XBTUSD`."""
     base, quote = product_id.split("-")
-    return _OLD.get(base, base) + _OLD.get(quote, quote)
+    return OLD.get(base, base) + OLD.get(quote, quote)
