@@ -67,7 +67,7 @@ def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> 
     hour, old = new.hour, known.hour
     if hour.state in ("partial", "seen_empty") or (hour.state == "present" and not new.refused):
         return hour
-    if hour.state == "closed" and closed_by_week(session_of(asset_class), hour.hour_us):
+    if hour.state == "closed" and closed_by_week(session_of(asset_class, new.key.product_id), hour.hour_us):
         return hour
     if old is not None and old.state == hour.state and same_content(hour, old):
         return hour

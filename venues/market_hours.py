@@ -20,9 +20,12 @@ EMPTY_FINAL_AFTER_US = 24 * HOUR_US
 _FRIDAY, _SUNDAY = 4, 6
 
 
-def session_of(asset_class: str) -> Session:
-    """Return the default session of an asset class."""
-    return {"crypto": "always", "stock": "us_stock"}.get(asset_class, "fx_week")  # type: ignore[return-value]
+def session_of(asset_class: str, name: str = "") -> Session:
+    """Return the default session of an instrument: the widest that is certain. Only a US share is known to keep New
+    York's hours; its name ends in US-USD (AAPL.US-USD, AAPLUS-USD), where a German share's is SAP.DE-EUR."""
+    if asset_class == "stock" and name.endswith("US-USD"):
+        return "us_stock"
+    return "always" if asset_class == "crypto" else "fx_week"
 
 
 def closed_by_week(session: Session, hour_us: int) -> bool:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +52,8 @@ class Instrument:
     first_tick_us: int | None
     band: tuple[Decimal, Decimal] | None
     holidays_ms: tuple[tuple[int, int], ...] = ()
+    vendor_scale: int | None = None  # as the vendor describes it; None: not known
+    vendor_first_us: int | None = None  # the vendor's first tick; only where the catalogue has none
 
     def check_price(self, quotes: Quotes) -> None:
         """Raise `BadData("price")` if the median bid is implausible, because a wrong scale would go unnoticed. Raise
@@ -70,22 +73,17 @@ class Instrument:
             )
 
 
-def _session(entry: _Entry) -> Session:
-    if entry.session:
-        return entry.session
-    return session_of(entry.asset_class)
-
-
 def _instrument(symbol: str, entry: _Entry) -> Instrument:
     product = canonical_product(symbol)
+    code = (entry.code or product).upper()
     first = entry.first_tick
     return Instrument(
         symbol,
-        (entry.code or product).upper(),
+        code,
         product,
         entry.asset_class,
         entry.price_scale,
-        _session(entry),
+        entry.session or session_of(entry.asset_class, code),
         int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()) * 1_000_000 if first else None,
         entry.band,
         entry.holidays,
@@ -153,9 +151,9 @@ def chosen(names: Iterable[str], known: dict[str, Instrument]) -> list[Instrumen
             hint = f" did you mean {', '.join(near)}?" if near else ""
             raise WrongUse(
                 f"unknown instrument {name!r};{hint or ' see producers/dukascopy/instruments.json.'} "
-                'Add others in a JSON file named by DUKASCOPY_INSTRUMENTS_FILE: {"'
-                + (symbol or "EURUSD")
-                + '": {"asset_class": "forex", "price_scale": 5}}.'
+                f'Add others in a JSON file named by DUKASCOPY_INSTRUMENTS_FILE: {{"{symbol or "EURUSD"}": '
+                '{"asset_class": CLASS, "price_scale": N}}, where CLASS is one of '
+                f"{', '.join(get_args(AssetClass))}, and N the number of decimals of the vendor's prices."
             )
         found[symbol] = known[symbol]
     return list(found.values())

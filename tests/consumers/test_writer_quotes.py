@@ -106,6 +106,9 @@ SATURDAY_US = T0_US // (24 * HOUR) * 24 * HOUR + 4 * 24 * HOUR + 12 * HOUR  # T0
         ("EUR-USD", "forex", T0_US, "seen_empty"),
         ("BTC-USD", "crypto", SATURDAY_US, "seen_empty"),
         ("XAU-USD", "metal", SATURDAY_US, "closed"),
+        ("AAPLUS-USD", "stock", T0_US + 8 * HOUR, "closed"),  # the night of New York
+        ("SAPDE-EUR", "stock", T0_US + 8 * HOUR, "seen_empty"),
+        ("SAPDE-EUR", "stock", SATURDAY_US, "closed"),
     ],
 )
 def test_closed_is_what_the_week_says_and_not_what_a_message_says(

@@ -66,6 +66,8 @@ def test_a_wrong_scale_is_noticed_and_unknown_instruments_are_explained(tmp_path
     own.write_text('{"EURUSD": {"asset_class": "forex", "price_scale": 4, "band": ["0.5", "2"]}}')
     with pytest.raises(BadData, match=r"11\.4.*DUKASCOPY_INSTRUMENTS_FILE"):
         catalogue(own)["EURUSD"].check_price(quotes)
+    with pytest.raises(WrongUse, match=r'"EURUDS": {"asset_class": CLASS, "price_scale": N}'):
+        chosen(["EURUDS"], catalogue())  # no number that is only a guess: it would be copied
     with pytest.raises(WrongUse, match=r"did you mean EURUSD.*DUKASCOPY_INSTRUMENTS_FILE"):
         chosen(["EURUDS"], catalogue())
     own.write_text('{"EURUSD": {"asset_class": "forex", "price_scal": 4}}')
@@ -92,6 +94,15 @@ def test_a_wrong_scale_is_noticed_and_unknown_instruments_are_explained(tmp_path
 def test_closed_hours(symbol: str, hour: str, shut: bool) -> None:
     """Calls for hours that cannot have quotes; or worse, quotes never asked for."""
     assert closed(catalogue()[symbol], us(hour)) is shut
+
+
+def test_a_share_of_another_country_is_asked_for_in_the_night_of_new_york(tmp_path: Path) -> None:
+    """Prevents the trading hours of a German share from being stored as closed without a request."""
+    own = tmp_path / "own.json"
+    share = '{"asset_class": "stock", "price_scale": 3, "code": "SAP.DE-EUR"'
+    own.write_text(f'{{"SAPDEEUR": {share}}}, "BMWDEEUR": {share}, "session": "us_stock"}}}}')
+    hour = us("2024-05-14T08")
+    assert [closed(catalogue(own)[name], hour) for name in ("SAPDEEUR", "BMWDEEUR")] == [False, True]
 
 
 def test_a_plan_asks_only_for_what_the_ledger_does_not_account_for(tmp_path: Path) -> None:
