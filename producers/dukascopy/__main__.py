@@ -84,7 +84,7 @@ def main(
     for instrument in wanted:
         request.span(instrument, now_us())  # refuse invalid times before waiting for anything
     state_dir: Path = load(CommonSettings).state_dir
-    source = open_feed(settings, state_dir, stop, use_cache=not refetch, called="--feed" if feed else "DUKASCOPY_FEED")
+    source = open_feed(settings, state_dir, stop, read_cache=not refetch, called="--feed" if feed else "DUKASCOPY_FEED")
     database = load(DatabaseSettings)
     try:
         if dry_run:

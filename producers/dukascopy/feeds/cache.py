@@ -19,10 +19,11 @@ MAX_BYTES = 32 << 20  # of an answer, compressed and decompressed
 
 
 class Cache:
-    """Raw answers by feed and path. With `folder` None nothing is kept."""
+    """Raw answers by feed and path. With `folder` None nothing is kept; without `read` answers are only written, so that
+    a corrected one replaces the old one on disk."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, *, read: bool = True) -> None:
+        self._folder, self._reads = folder, read
 
     def _file(self, feed: str, path: str) -> Path | None:
         return None if self._folder is None else self._folder / feed / f"{path}.z"
@@ -31,7 +32,7 @@ class Cache:
         """Return (answer, time of fetching in µs), or None."""
         file = self._file(feed, path)
         try:
-            if file is None:
+            if file is None or not self._reads:
                 return None
             with file.open("rb") as opened:
                 unpacker, packed = zlib.decompressobj(), opened.read(MAX_BYTES + 1)
@@ -47,7 +48,7 @@ class Cache:
 
     def has(self, feed: str, path: str) -> bool:
         file = self._file(feed, path)
-        return file is not None and file.is_file()
+        return self._reads and file is not None and file.is_file()
 
     def put(self, feed: str, path: str, body: bytes, fetched_at_us: int, *, compress: bool) -> None:
         """Keep an answer. Errors are logged only: on a full or read-only disk there is just no cache."""

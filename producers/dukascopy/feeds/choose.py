@@ -137,13 +137,13 @@ def open_feed(
     state_dir: Path,
     stop: threading.Event,
     *,
-    use_cache: bool = True,
+    read_cache: bool = True,
     called: str = "DUKASCOPY_FEED",
 ) -> Feed:
     """Open the feed named by DUKASCOPY_FEED, or by the option `called`. Raises `WrongUse`."""
     name = settings.feed.strip()
     clock = VenueClock()
-    cache = Cache(state_dir / "dukascopy" if settings.cache and use_cache else None)
+    cache = Cache(state_dir / "dukascopy" if settings.cache else None, read=read_cache)
 
     def web(feed: str, url: str) -> Web:
         limit = AdaptiveLimit(
