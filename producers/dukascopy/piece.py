@@ -219,6 +219,10 @@ class Piece:
         network after a second look `confirm_us` later, if the hour is old enough by the vendor's clock and ours."""
         self._looks.note(self._job.instrument, hour_us, sure=self._feed.free)
         known = self._known.get(hour_us)
+        if known and known.state == "confirmed_empty":  # asked again (`--refetch`), and the answer is the same
+            self._job.done[hour_us] = None
+            self._means.progress.advance(self._job.instrument.product_id, 1, 0)
+            return
         seen = known if known and known.state == "seen_empty" else None
         confirm_us = self._means.confirm_us
         sure_us = self._feed.clock.sure_us()

@@ -16,7 +16,7 @@ import pytest
 from pipeline.core.settings import PROJECT
 from pipeline.database.ledger import Ledger
 from simulator.testing import Simulator, running_simulator
-from tests.dukascopy_help import BI5, counts, load, rows, states, until, warm, writer
+from tests.dukascopy_help import BI5, counts, load, made_hours, rows, states, until, us, vendor, warm, writer
 
 Environment = Callable[..., dict[str, str]]
 
@@ -97,6 +97,21 @@ def test_empty_first_full_later_ends_full_and_empty_twice_is_final(env: Environm
             assert second.returncode == 0, second.stdout + second.stderr
             assert states(database_url, "BTC-USD") == {"present": 2, "confirmed_empty": 1}
             assert counts(database_url) == {"BTC-USD": 14_716}
+
+
+def test_refetch_of_an_hour_that_is_proven_empty_is_done(env: Environment, database_url: str) -> None:
+    """Prevents an exit code of 1 and "missing" for ever, because the vendor says once more what is proven already."""
+    hour = us("2024-05-14T10")
+    answers = made_hours("EURUSD", "EUR-USD", [hour])
+    span = ("--instruments", "EURUSD", "--from", "2024-05-14T10", "--to", "2024-05-14T12")
+    with vendor(answers.get) as there:
+        environment = env(**there.environment(), DUKASCOPY_FEED="json", DUKASCOPY_EMPTY_CONFIRM_SECONDS=0)
+        with writer(environment):
+            load(environment, *span)
+            assert load(environment, *span).returncode == 0
+            again = load(environment, *span, "--refetch")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert states(database_url, "EUR-USD") == {"present": 1, "confirmed_empty": 1}
 
 
 def _asked(simulator: Simulator) -> int:
