@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from producers.dukascopy.feeds import json as jetta
 from producers.dukascopy.feeds.cache import Cache
 from producers.dukascopy.feeds.folder import FolderFeed
 from producers.dukascopy.feeds.limiter import AdaptiveLimit
-from producers.dukascopy.feeds.network import JsonFeed
+from producers.dukascopy.feeds.network import Bi5Feed, JsonFeed
 from producers.dukascopy.feeds.web import Web
 from producers.dukascopy.instruments import catalogue, chosen
 from producers.dukascopy.plan import Rules, make_plan
@@ -158,9 +159,29 @@ def test_another_scale_in_the_vendors_description_is_said(tmp_path: Path) -> Non
     )  # from the disk, nobody is asked
     with capture_logs() as lines:
         told = feed.described(euro)
-    assert (told.price_scale, told.holidays_ms) == (5, ((1000, 2000),))
+    assert (told.price_scale, told.vendor_scale, told.holidays_ms) == (5, 4, ((1000, 2000),))
     (line,) = lines
     assert (line["event"], line["ours"], line["vendor"]) == (events.SCALE_DIFFERS, 5, 4)
+
+
+def test_bi5_is_not_read_at_a_scale_that_is_not_the_vendors() -> None:
+    """Prevents prices a hundred times too small beside right ones: only the JSON feed says its scale in each answer."""
+    euro, body = catalogue()["EURUSD"], recorded("bi5/EURUSD/2019/01/04/00h_ticks.bi5")
+    feed = Bi5Feed.__new__(Bi5Feed)
+    for scale in (None, 5):
+        assert len(feed._parse(body, replace(euro, vendor_scale=scale), 0))
+    with pytest.raises(BadData, match="3 decimals, ours 5") as caught:
+        feed._parse(body, replace(euro, vendor_scale=3), 0)
+    assert caught.value.reason == "scale"
+
+
+def test_an_answer_to_refetch_replaces_the_one_on_disk(tmp_path: Path) -> None:
+    """Prevents an old answer that comes back from the disk after the vendor corrected it and the database was lost."""
+    kept, anew = Cache(tmp_path), Cache(tmp_path, read=False)
+    kept.put("json", "a", b"old", 1_000_000, compress=True)
+    assert (anew.get("json", "a"), anew.has("json", "a")) == (None, False)
+    anew.put("json", "a", b"new", 2_000_000, compress=True)
+    assert kept.get("json", "a") == (b"new", 2_000_000)
 
 
 def test_a_damaged_cache_file_counts_as_not_there(tmp_path: Path) -> None:

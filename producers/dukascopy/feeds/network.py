@@ -147,6 +147,13 @@ class Bi5Feed(NetworkFeed):
         return bi5.hour_path(instrument.symbol, hour_us)
 
     def _parse(self, body: bytes, instrument: Instrument, hour_us: int) -> Quotes:
+        # The file does not say its scale, so a wrong one would go unnoticed.
+        if instrument.vendor_scale not in (None, instrument.price_scale):
+            raise BadData(
+                "scale",
+                f"the vendor's prices have {instrument.vendor_scale} decimals, ours {instrument.price_scale}; set "
+                "price_scale in DUKASCOPY_INSTRUMENTS_FILE.",
+            )
         return bi5.parse_hour(body)
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
@@ -214,6 +221,7 @@ class JsonFeed(NetworkFeed):
             )
         return replace(
             instrument,
+            vendor_scale=told.price_scale,
             holidays_ms=instrument.holidays_ms + told.holidays_ms,
             first_tick_us=instrument.first_tick_us or told.first_tick_us,
         )
