@@ -200,39 +200,43 @@ class GapFiller:
             )
 
     def _leave_out_old(self, filler: Filler, key: Key, due: list[IdGap]) -> list[IdRange]:
-        """Return the ranges to fetch; ids older than the setting allows are recorded as `too_old`.
+        """Return the ranges to fetch; ids older than the setting allows are recorded as `too_old`."""
+        wanted: list[IdRange] = []
+        for gap in due:
+            old, unsure = self._too_old(filler, key, gap)
+            if old:
+                filler.publish_findings(gap.product_id, old, TOO_OLD)
+                self._book.published(key, old, time.monotonic())
+                self._explanations.add(key, old, TOO_OLD)
+            self._book.put_off(key, unsure, self._settings.confirm_seconds)
+            wanted += id_ranges.without([_span(gap)], [*old, *unsure])
+        return id_ranges.merged(wanted)
+
+    def _too_old(self, filler: Filler, key: Key, gap: IdGap) -> tuple[list[IdRange], list[IdRange]]:
+        """Return the ids of a gap that are too old, and those that need a second look.
 
         Decided by the venue's clock, and only if ours agrees with it: a wrong clock must not explain anything. Never at
         the head, where no stored trade follows, and never of what a load was told to bring, whose user wants it at any
         age: a load that was stopped would be called complete.
         """
-        venue, product = key
-        source, newest = filler.source, self._heads.newest(key)
-        wanted: list[IdRange] = []
-        for gap in due:
-            first = gap.first_id
-            before = self._ledger().trade_before(venue, product, gap.first_id)
-            if before and before[1] < self._cutoff_us() and gap.after_us:
-                newest = newest or source.newest_trade(product)  # the answer also gives the venue's time
-                if source.clock.agrees:
-                    first = self._first_young_enough(source, gap)
-            old: list[IdRange] = []
-            if first > gap.first_id and first - 1 <= (newest or 0):
-                reach = (gap.first_id, first - 1)
-                old = id_ranges.without([reach], self._ledger().requested(venue, product, *reach))
-            if old:
-                filler.publish_findings(product, old, TOO_OLD)
-                self._book.published(key, old, time.monotonic())
-                self._explanations.add(key, old, TOO_OLD)
-            wanted += id_ranges.without([_span(gap)], old)
-        return id_ranges.merged(wanted)
-
-    def _first_young_enough(self, source: Source, gap: IdGap) -> int:
-        """Return the first id of the gap that is not too old; its last id + 1 if all are."""
-        cutoff_us = self._cutoff_us()
-        if gap.after_us is not None and gap.after_us < cutoff_us:
-            return gap.last_id + 1
-        return min(gap.last_id + 1, max(gap.first_id, source.first_id_at(gap.product_id, cutoff_us)))
+        source, cutoff_us = filler.source, self._cutoff_us()
+        before = self._ledger().trade_before(*key, gap.first_id)
+        if not before or before[1] >= cutoff_us or not gap.after_us:
+            return [], []
+        newest = self._heads.newest(key) or source.newest_trade(gap.product_id)  # also gives the venue's time
+        if not source.clock.agrees:
+            return [], []
+        neighbours_are = gap.after_us < cutoff_us
+        first = gap.last_id + 1 if neighbours_are else source.first_id_at(gap.product_id, cutoff_us)
+        # The stored trade after the gap is young enough, so an answer beyond it is wrong, as one without trades is.
+        if not gap.first_id < first <= min(gap.last_id, newest) + 1:
+            return [], []
+        reach = (gap.first_id, first - 1)
+        old = id_ranges.without([reach], self._ledger().requested(*key, *reach))
+        if neighbours_are:
+            return old, []
+        sure = filler.proofs.confirm(gap.product_id, old, time.monotonic(), TOO_OLD)
+        return sure, id_ranges.without(old, sure)
 
     def _unrepairable(self, gap: IdGap, reason: str) -> None:
         self._book.unrepairable(gap)

@@ -64,17 +64,6 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A finding in a message: ids claimed to be missing for `reason`."""
-
-    venue: str
-    product_id: str
-    first_id: int
-    last_id: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Hour:
     """A row of `quote_hours`."""
 
@@ -261,15 +250,6 @@ class Ledger:
                 " AND NOT (reason = 'too_old' AND c.asked && int8range(first_id, last_id, '[]'))",
                 [(reason, first, last, venue, product_id) for first, last in spans],
             )
-
-    def claims(self) -> list[Claim]:
-        """Return unsigned claims."""
-        return query.rows(
-            self._conn,
-            Claim,
-            "SELECT venue, product_id, first_id, last_id, reason FROM holes JOIN instruments USING (instrument_id)"
-            " WHERE signed_at IS NULL AND first_id IS NOT NULL LIMIT 1000",
-        )
 
     @contextmanager
     def turn(self, what: str, stop: threading.Event, *, wait: bool = True, poll_s: float = 0.5) -> Iterator[bool]:

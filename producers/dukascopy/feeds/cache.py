@@ -19,8 +19,8 @@ MAX_BYTES = 32 << 20  # of an answer, compressed and decompressed
 
 
 class Cache:
-    """Raw answers by feed and path. With `folder` None nothing is kept; without `read` answers are only written, so that
-    a corrected one replaces the old one on disk."""
+    """Raw answers by feed and path. With `folder` None nothing is kept; without `read` answers are only written, so
+    that a corrected one replaces the old one on disk."""
 
     def __init__(self, folder: Path | None, *, read: bool = True) -> None:
         self._folder, self._reads = folder, read
