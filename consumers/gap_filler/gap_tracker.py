@@ -54,18 +54,18 @@ class GapBook:
             return change
 
     def _see(self, key: Key, gaps: list[IdGap], now: float, change: Change) -> None:
-        before = self._known.get(key, [])
-        here = [(gap.first_id, gap.last_id) for gap in gaps]
-        for known in before:
-            span = (known.gap.first_id, known.gap.last_id)
-            gone = id_ranges.without([span], here)
+        # Ranges of both looks are searched in their neighbourhood only: there may be thousands of each.
+        before = {(known.gap.first_id, known.gap.last_id): known for known in self._known.get(key, [])}
+        spans = sorted(before)
+        here = id_ranges.merged((gap.first_id, gap.last_id) for gap in gaps)
+        explained = self._explained[key] = id_ranges.merged(self._explained[key])
+        for known in before.values():
             if known.told:
-                for first, last in id_ranges.without(gone, self._explained[key]):
+                for first, last in _rest(known.gap, here, explained):
                     change.repaired.append(replace(known.gap, first_id=first, last_id=last))
         after = []
         for gap in gaps:
-            span = (gap.first_id, gap.last_id)
-            old = [known for known in before if id_ranges.common([span], [(known.gap.first_id, known.gap.last_id)])]
+            old = [before[span] for span in id_ranges.near(spans, gap.first_id, gap.last_id)]
             known = _Known(gap, min((k.since for k in old), default=now), any(k.told for k in old))
             if not known.told and now - known.since >= self._reorder_s:
                 known.told = True
@@ -86,7 +86,7 @@ class GapBook:
             for key, known in self._known.items():
                 self._published[key] = [(s, at) for s, at in self._published[key] if now - at < STORED_WITHIN_S]
                 self._waiting[key] = [(s, until) for s, until in self._waiting[key] if until > now]
-                away = [span for span, _ in (*self._published[key], *self._waiting[key])]
+                away = id_ranges.merged(span for span, _ in (*self._published[key], *self._waiting[key]))
                 parts = [
                     replace(
                         one.gap,
@@ -97,7 +97,7 @@ class GapBook:
                     )
                     for one in known
                     if now - one.since >= self._reorder_s
-                    for first, last in id_ranges.without([(one.gap.first_id, one.gap.last_id)], away)
+                    for first, last in _rest(one.gap, away)
                 ]
                 if parts:
                     made[key] = sorted(parts, key=lambda gap: gap.first_id)
@@ -117,5 +117,10 @@ class GapBook:
     def unrepairable(self, gap: IdGap) -> None:
         """Record ids that will disappear from the ledger's gaps because they are explained, not repaired."""
         with self._lock:
-            key = (gap.venue, gap.product_id)
-            self._explained[key] = id_ranges.merged([*self._explained[key], (gap.first_id, gap.last_id)])
+            self._explained[gap.venue, gap.product_id].append((gap.first_id, gap.last_id))
+
+
+def _rest(gap: IdGap, *taken: list[IdRange]) -> list[IdRange]:
+    """Return the ranges of a gap that are in none of these ascending and disjoint ones."""
+    span = (gap.first_id, gap.last_id)
+    return id_ranges.without([span], (one for spans in taken for one in id_ranges.near(spans, *span)))
