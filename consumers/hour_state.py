@@ -29,6 +29,12 @@ class Candidate:
     seq: npt.NDArray[np.int64]
     refused: int  # rows that became dead letters
 
+    @property
+    def ranked(self) -> Hour:
+        """The hour as it is compared within a batch: with refused rows it is `partial` unless the ledger says more, so
+        it must not win by its claim over a version without."""
+        return replace(self.hour, state="partial") if self.refused and self.hour.state == "present" else self.hour
+
 
 @dataclass(frozen=True)
 class Known:

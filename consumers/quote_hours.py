@@ -99,7 +99,7 @@ class PreparedHours:
                 continue
             name = (found.key.venue, found.key.product_id, found.hour.hour_us)
             before = self._winners.get(name)
-            if before is None or wins(found.hour, before.hour):
+            if before is None or wins(found.ranked, before.ranked):
                 self._winners[name] = found
                 self._messages[name] = part.message
         self.rows = sum(len(c.columns) for c in self._winners.values())

@@ -231,6 +231,27 @@ def test_every_order_of_versions_ends_in_the_same_hour(database_url: str, conn: 
         assert proven(conn) == []
 
 
+BAD = {"offset_ms": [0, 1000, 2000], "bid": [110000, 0, 110002]}  # the second row is refused
+
+
+def test_batches_of_good_and_bad_versions_end_in_the_same_hour(conn: Any) -> None:
+    """Prevents a later version with a refused row from taking the place of a clean one that came with it."""
+    good = hour_bytes(**B, fetched_at_us=T0_US + 1)
+    bad = hour_bytes(**BAD, fetched_at_us=T0_US + 2)
+    worse = hour_bytes(**BAD, size=[1, 1, -5], fetched_at_us=T0_US + 3)
+    running = hour_bytes(**A, status="partial", fetched_at_us=T0_US + 4)
+    for versions, state in (((good, bad, worse, running), ("present", 2)), ((bad, worse, running), ("partial", 4))):
+        for order in itertools.permutations(versions):
+            for first, second in itertools.combinations_with_replacement(range(1, len(order) + 1), 2):
+                for table in ("quotes", "quote_candle_1m", "quote_candle_1h", "quote_hours"):
+                    conn.execute("DELETE FROM " + table)
+                for batch in (order[:first], order[first:second], order[second:]):
+                    if batch:
+                        put(conn, *batch)
+                assert [hour[:2] for hour in hours(conn)] == [state], (order, first, second)
+                assert len(bids(conn)) == state[1]
+
+
 TICKERS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2), st.integers(1, 99)), min_size=1, max_size=40)
 
 
