@@ -27,7 +27,8 @@ def busy_hours(instrument: Instrument, before_us: int, count: int) -> list[int]:
     for midnight_us in range(before_us - before_us % day_us, before_us - 30 * day_us, -day_us):
         hour_us = midnight_us + 15 * HOUR_US
         at = datetime.fromtimestamp(hour_us // 1_000_000, UTC)
-        early = hour_us + HOUR_US > before_us or hour_us < (instrument.first_tick_us or 0)
+        first_us = instrument.first_tick_us or instrument.vendor_first_us or 0
+        early = hour_us + HOUR_US > before_us or hour_us < first_us
         shut = closed(instrument, hour_us) or _holiday(instrument, hour_us)
         if at.weekday() in _BUSY_DAYS and not early and not shut and len(found) < count:
             found.append(hour_us)

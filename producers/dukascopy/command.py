@@ -27,7 +27,7 @@ GROUPS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Request:
-    """The requested interval as typed, before "now" and the instrument's first tick are known."""
+    """The requested interval as typed, before "now" is known."""
 
     start: str
     end: str | None

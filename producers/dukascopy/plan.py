@@ -14,6 +14,11 @@ from producers.dukascopy.instruments import Instrument
 # Time after the end of an hour when it is first requested; files have been seen to appear 45 to 60 min late.
 PUBLISHED_AFTER_US = 5 * 60 * 1_000_000
 SLACK_US = 5_000_000
+# The vendor's word for its first tick is one answer: it saves requests, but accounts for no hour.
+_BEFORE_FIRST = (
+    "before the vendor's first tick, so not requested; --refetch requests it, first_tick in DUKASCOPY_INSTRUMENTS_FILE"
+    " leaves it out"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def _place(plan: Plan, instrument: Instrument, feed: Feed, hour_us: int, known: 
             plan.running.append(hour_us)
         else:
             plan.waiting[hour_us] = Open("not published yet", end_us + PUBLISHED_AFTER_US)
+    elif known is None and end_us <= (instrument.vendor_first_us or 0) and not rules.refetch:
+        plan.waiting[hour_us] = Open(_BEFORE_FIRST)
     elif known and (why := _seen_once(known)) and rules.again_us(known) > rules.now_us:
         plan.waiting[hour_us] = Open(why, rules.again_us(known))
     else:

@@ -16,6 +16,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.times import HOUR_US
 from pipeline.database.ledger import Hour
 from producers.dukascopy.calendar import closed
+from producers.dukascopy.command import Request
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
 from producers.dukascopy.feeds.cache import Cache
@@ -162,6 +163,24 @@ def test_another_scale_in_the_vendors_description_is_said(tmp_path: Path) -> Non
     assert (told.price_scale, told.vendor_scale, told.holidays_ms) == (5, 4, ((1000, 2000),))
     (line,) = lines
     assert (line["event"], line["ours"], line["vendor"]) == (events.SCALE_DIFFERS, 5, 4)
+
+
+def test_hours_before_the_vendors_first_tick_stay_missing(tmp_path: Path) -> None:
+    """Prevents hours that were asked for from vanishing, neither missing nor mentioned, because one answer of the
+    vendor names a later first tick."""
+    first, day = us("2024-05-14T12"), range(us("2024-05-14"), us("2024-05-15"), HOUR_US)
+    dow = replace(catalogue()["EURUSD"], first_tick_us=None)
+    cache, body = Cache(tmp_path), b'{"priceScale": 5, "histories": [{"period": "TICK", "from": %d}]}' % (first // 1000)
+    cache.put("json", jetta.instrument_path(dow.code), body, now_us(), compress=True)
+    limit = AdaptiveLimit(tmp_path, "json", max_rate=1.0, pause_s=0.0)
+    feed = JsonFeed(Web("json", "http://127.0.0.1:1", limit, threading.Event()), cache)
+    told = feed.described(dow)
+    assert Request("2024-05-14", "2024-05-15").span(told, now_us())[0] == day
+    plan = make_plan(told, feed, day, {}, Rules(now_us(), 0), {})
+    assert (list(plan.waiting), plan.ask) == (list(day[:12]), list(day[12:]))
+    assert make_plan(told, feed, day, {}, Rules(now_us(), 0, refetch=True), {}).ask == list(day)
+    ours = feed.described(replace(dow, first_tick_us=first))  # stated in the catalogue: not asked for
+    assert Request("2024-05-14", "2024-05-15").span(ours, now_us())[0] == day[12:]
 
 
 def test_bi5_is_not_read_at_a_scale_that_is_not_the_vendors() -> None:

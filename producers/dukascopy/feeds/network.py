@@ -223,7 +223,7 @@ class JsonFeed(NetworkFeed):
             instrument,
             vendor_scale=told.price_scale,
             holidays_ms=instrument.holidays_ms + told.holidays_ms,
-            first_tick_us=instrument.first_tick_us or told.first_tick_us,
+            vendor_first_us=None if instrument.first_tick_us else told.first_tick_us,
         )
 
     def _description(self, instrument: Instrument) -> json.Description | None:
