@@ -34,9 +34,9 @@ PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "post
 # Said in full, because what an address leaves out libpq takes from the environment (PGHOSTADDR, PGSSLMODE, ...).
 PRIVATE_DATABASE = {
     "hostaddr": "127.0.0.1",
-    "sslmode": "disable",
+    "sslmode": "prefer",
     "gssencmode": "disable",
-    "channel_binding": "disable",
+    "channel_binding": "prefer",
     "target_session_attrs": "any",
 }
 

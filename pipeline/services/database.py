@@ -242,9 +242,8 @@ class Database:
     def ready(self) -> bool:
         """Whether the database answers a query."""
         try:
-            with psycopg.connect(
-                make_conninfo(self.url("postgres"), **PRIVATE_DATABASE, connect_timeout=2)
-            ) as connection:
+            address = make_conninfo(self.url("postgres"), **PRIVATE_DATABASE, connect_timeout=2)
+            with psycopg.connect(address) as connection:
                 connection.execute("SELECT 1")
             return True
         except psycopg.Error:

@@ -38,7 +38,8 @@ def storage(tmp_path: Path) -> Folder:
 
 def dropped(conn: Any, storage: Folder, tmp_path: Path) -> None:
     assert archive_all(conn, archive_in(conn, tmp_path / "archive")) == []
-    assert drop_old(conn, 30, storage)[1] == []
+    found = drop_old(conn, 30, storage)
+    assert found.kept + found.wrong == []
 
 
 def wrong(conn: Any, storage: Folder) -> dict[str, list[str] | None]:
