@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Service:
 
     what: Broker | Database
     die_with_parent: bool = False
+    _reaper: threading.Thread | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def pid_file(self) -> Path:
@@ -67,7 +68,9 @@ class Service:
                     start_new_session=True,
                     umask=0o077,
                 )
-            threading.Thread(target=child.wait, daemon=True).start()  # no zombie may stay
+            # No zombie may stay: for PostgreSQL the holder of its lock file is running as long as its pid exists.
+            self._reaper = threading.Thread(target=child.wait, daemon=True)
+            self._reaper.start()
             started = Process.of(child.pid)
             if started is not None:
                 started.record(self.pid_file)
@@ -93,7 +96,7 @@ class Service:
     def stop(self) -> None:
         """Stop in order; kill after ten seconds."""
         if (process := self.process) is not None:
-            end([process], self.what.polite, STOP_SECONDS)
+            self._end(process, self.what.polite, STOP_SECONDS)
         self.end_leftovers()
 
     def end_leftovers(self) -> None:
@@ -104,7 +107,12 @@ class Service:
     def kill(self) -> None:
         """`kill -9`; returns when the process is gone."""
         if (process := self.process) is not None:
-            end([process], signal.SIGKILL, 10)
+            self._end(process, signal.SIGKILL, 10)
+
+    def _end(self, process: Process, polite: signal.Signals, seconds: float) -> None:
+        end([process], polite, seconds)
+        if self._reaper is not None:
+            self._reaper.join(seconds)
 
     def freeze(self) -> None:
         """SIGSTOP, for the database its backends too."""
