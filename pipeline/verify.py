@@ -69,7 +69,7 @@ def verify(
         with conn.transaction():
             # All queries of an instrument see the same state, whatever the writers do meanwhile.
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            pieces = _read(conn, second, f"verify/{kind}_rows", _spans(verdict, span))
+            pieces = _read(conn, second, f"verify/{kind}_rows", _spans(verdict, kind, span))
             rows = sum(piece.rows for piece in pieces)
             values = {
                 "instrument": verdict.instrument_id,
@@ -126,7 +126,7 @@ class _Piece:
     wrong: list[str]
 
 
-def _spans(verdict: Verdict, span: Mapping[str, datetime]) -> list[dict[str, Any]]:
+def _spans(verdict: Verdict, kind: str, span: Mapping[str, datetime]) -> list[dict[str, Any]]:
     """Return the parameters of the statements that read an instrument's rows: a long time in pieces of whole hours."""
     cuts: set[datetime] = set()
     if verdict.rows >= LARGE and verdict.first_at and verdict.last_at:
@@ -134,7 +134,7 @@ def _spans(verdict: Verdict, span: Mapping[str, datetime]) -> list[dict[str, Any
         steps = (first + (last - first) * number / PIECES for number in range(1, PIECES))
         cuts = {at.astimezone(UTC).replace(minute=0, second=0, microsecond=0) for at in steps}
     ends = [span["from"], *sorted(cut for cut in cuts if span["from"] < cut < span["to"]), span["to"]]
-    known = {"instrument": verdict.instrument_id, "complete": False}  # what is in files is not in the table
+    known = {"instrument": verdict.instrument_id, "kind": kind, "complete": False}  # of files, the table lacks rows
     return [{**known, "from": low, "to": high} for low, high in pairwise(ends)]
 
 

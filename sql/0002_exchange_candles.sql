@@ -100,8 +100,7 @@ CREATE FUNCTION consensus_names(mask bigint, exchanges text[]) RETURNS text[] LA
     WHERE mask & (1::bigint << (position - 1)::integer) <> 0
 $$;
 
--- The consensus as people read it, in every time frame that a product's granularity divides. Rolled up from the finest
--- granularity: open and close of the first and last consensus inside, `candles` says of how many.
+-- What the views that people read (consensus_views.sql) are rolled up from.
 CREATE VIEW consensus_met AS
 SELECT c.consensus_id, c.bucket, c.open, c.high, c.low, c.close, c.volume, c.dispersion, c.taken, c.left_out, c.from_trades,
        c.revision, 1 AS candles
@@ -112,40 +111,6 @@ CREATE VIEW consensus_met_1h AS
 SELECT * FROM consensus_candle_1h
 UNION ALL
 SELECT c.* FROM consensus_met c JOIN consensus_quorum q USING (consensus_id) WHERE q.granularity_s >= 3600;
-
-DO $views$
-DECLARE
-    frame record;
-BEGIN
-    FOR frame IN
-        SELECT * FROM (VALUES
-            ('1m', '1 minute', 60, ''), ('5m', '5 minutes', 300, ''), ('15m', '15 minutes', 900, ''),
-            ('30m', '30 minutes', 1800, ''), ('1h', '1 hour', 3600, '_1h'), ('4h', '4 hours', 14400, '_1h'),
-            ('12h', '12 hours', 43200, '_1h'), ('1d', '1 day', 86400, '_1h')
-        ) AS t (name, width, seconds, source)
-    LOOP
-        EXECUTE format($sql$
-            CREATE VIEW consensus_candles_%1$s AS
-            SELECT q.product_id, c.bucket, c.open, c.high, c.low, c.close, c.volume,
-                   consensus_names(c.taken, q.exchanges) AS exchanges, q.required, c.dispersion,
-                   consensus_names(c.left_out, q.exchanges) AS left_out,
-                   consensus_names(c.from_trades, q.exchanges) AS from_trades, c.revision, c.candles
-            FROM (
-                SELECT consensus_id, time_bucket(%2$L::interval, bucket) AS bucket,
-                       first(open, bucket) AS open, max(high) AS high, min(low) AS low, last(close, bucket) AS close,
-                       sum(volume) AS volume, max(dispersion) AS dispersion, bit_or(taken) AS taken,
-                       bit_or(left_out) AS left_out, bit_or(from_trades) AS from_trades,
-                       sum(revision)::integer AS revision, sum(candles)::integer AS candles
-                FROM consensus_met%4$s
-                GROUP BY consensus_id, time_bucket(%2$L::interval, bucket)
-            ) c JOIN consensus_quorum q USING (consensus_id)
-            WHERE q.granularity_s = (
-                SELECT min(g.granularity_s) FROM consensus_quorum g
-                WHERE g.product_id = q.product_id AND %3$s %% g.granularity_s = 0)
-        $sql$, frame.name, frame.width, frame.seconds, frame.source);
-    END LOOP;
-END
-$views$;
 
 -- Buckets without a consensus, and who is missing.
 CREATE VIEW consensus_missing AS

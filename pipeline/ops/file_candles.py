@@ -6,8 +6,6 @@ statements of `pipeline.verify` read it instead, and the database's own exact de
 
 from __future__ import annotations
 
-from decimal import Context
-
 import numpy as np
 import pyarrow as pa
 from psycopg import sql
@@ -17,6 +15,7 @@ from pipeline.archive.audit import Audited
 from pipeline.archive.layout import LAYOUTS, Layout
 from pipeline.archive.storage import Storage
 from pipeline.archive.wide import scaled_integers
+from pipeline.core.numeric import EXACT
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.copy import Field, Int4, Int8, Scaled, Time, write
@@ -24,8 +23,6 @@ from pipeline.database.copy import rows as copy_rows
 from pipeline.database.sql import statement
 
 _TYPES = {"time": "timestamptz", "int64": "bigint", "int32": "integer", "decimal": "numeric"}
-
-_WIDE = Context(prec=76)  # of decimals that need more than 64 bits: the usual one would round them
 
 
 def may_recompute(conn: Connection) -> bool:
@@ -52,7 +49,8 @@ def recomputed(conn: Connection, storage: Storage, one: Audited) -> list[str] | 
         ).fetchone()
         if about is None:  # or there is a newer file
             return None
-        values = {"instrument": about[0], "replaced": about[1], "from": one.from_ts, "to": one.to_ts, "complete": True}
+        span = {"from": one.from_ts, "to": one.to_ts}
+        values = {"instrument": about[0], "kind": one.kind, "replaced": about[1], **span, "complete": True}
         later = sql.SQL("CREATE TEMP TABLE later ON COMMIT DROP AS SELECT {} FROM {} WHERE {}").format(
             names := sql.SQL(", ").join(map(sql.Identifier, _names(layout))),
             table,
@@ -98,7 +96,7 @@ def _field(values: pa.ChunkedArray, type_: str) -> Field:
         scale, narrow = array.type.scale, scaled_integers(array)
         if narrow is not None:
             return Scaled(narrow.astype(np.int64), scale)
-        return Scaled(np.array([int(value.scaleb(scale, _WIDE)) for value in array.to_pylist()], dtype=object), scale)
+        return Scaled(np.array([int(value.scaleb(scale, EXACT)) for value in array.to_pylist()], dtype=object), scale)
     if type_ == "int32":
         return Int4(array.to_numpy())
     integers = array.cast(pa.int64()).to_numpy()

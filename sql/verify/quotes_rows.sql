@@ -1,12 +1,8 @@
 -- The rows of a span, each read once: quotes stored twice, hours whose count is not the ledger's, and the candles of both
 -- widths made from the rows that differ from the stored ones. Hours and candles only where all of them is in the span.
-WITH not_here AS MATERIALIZED (  -- of files the table has at most what came later, of what was dropped what was loaded again
-    SELECT from_ts, to_ts FROM archive_only
-    WHERE instrument_id = %(instrument)s AND kind = 'quotes' AND NOT %(complete)s  -- of files that stand in for the table
-    UNION ALL
-    SELECT '-infinity', dropped_before FROM instruments
-    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL AND NOT %(complete)s
-),
+WITH
+-- include: parts/not_here
+,
 -- include: parts/whole_buckets
 , keyed AS (
     -- One number that sorts like (ts, seq), so that first() and last() can use it.

@@ -4,13 +4,9 @@
 --
 -- A minute whose ids are as many as lie between the least and the greatest has all of them; only the ids of others are
 -- looked at one by one. (A range for each of 2 M ids took twice as long, and 300 MB.)
-WITH not_here AS MATERIALIZED (  -- of files the table has at most what came later, of what was dropped what was loaded again
-    SELECT from_ts, to_ts FROM archive_only
-    WHERE instrument_id = %(instrument)s AND kind = 'trades' AND NOT %(complete)s  -- of files that stand in for the table
-    UNION ALL
-    SELECT '-infinity', dropped_before FROM instruments
-    WHERE instrument_id = %(instrument)s AND dropped_before IS NOT NULL AND NOT %(complete)s
-),
+WITH
+-- include: parts/not_here
+,
 -- include: parts/whole_buckets
 , every_minute AS MATERIALIZED (
     SELECT time_bucket(INTERVAL '1 minute', ts) AS bucket, first(price, trade_id) AS open, max(price) AS high,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from consumers.quote_hours import Hours
@@ -23,17 +21,6 @@ from pipeline.verify import verify
 from tests.archive_help import EURUSD_DAY, archive_all, archive_in, reader_of, store_eurusd_day, store_kraken_trades
 from tests.environment import Environment
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "archive")
 
 
 def dropped(conn: Any, storage: Folder, tmp_path: Path) -> None:

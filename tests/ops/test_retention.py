@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -37,17 +36,6 @@ from tests.archive_help import (
 )
 from tests.environment import Environment
 from tests.messages import T0_US, hour_bytes, received, store, trade, trades_record
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "archive")
 
 
 @pytest.fixture
