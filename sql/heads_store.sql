@@ -1,5 +1,6 @@
--- Store a head as its witness reports it, by the database's clock. The live span begins at the first id that the stream
--- showed. The writer begins it at the first one that it stored; what the stream showed before that was lost on the way.
+-- Store a head as its witness reports it: `at_s` is when its ages were measured, by the database's clock. The live span
+-- begins at the first id that the stream showed. The writer begins it at the first one that it stored; what the stream
+-- showed before that was lost on the way.
 -- The offset between the venue's clock and ours comes with it, if it was measured.
 WITH live AS (
     UPDATE trade_coverage SET live_from = %(from_id)s
@@ -13,8 +14,8 @@ WITH live AS (
         total_ms = c.total_ms + excluded.total_ms, looks = c.looks + 1
 )
 INSERT INTO trade_heads AS h (instrument_id, newest_id, seen_at, settled_id, checked_at, witness)
-VALUES (%(instrument)s, %(newest_id)s, now() - %(seen_age_s)s * INTERVAL '1 second', %(settled_id)s,
-        now() - %(checked_age_s)s * INTERVAL '1 second', %(witness)s)
+VALUES (%(instrument)s, %(newest_id)s, to_timestamp(%(at_s)s - %(seen_age_s)s), %(settled_id)s,
+        to_timestamp(%(at_s)s - %(checked_age_s)s), %(witness)s)
 ON CONFLICT (instrument_id) DO UPDATE SET
     newest_id = excluded.newest_id, seen_at = excluded.seen_at, settled_id = excluded.settled_id,
     checked_at = excluded.checked_at, witness = excluded.witness

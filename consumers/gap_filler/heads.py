@@ -18,13 +18,14 @@ from contextlib import suppress
 import pulsar
 
 import schemas
-from consumers.gap_filler.product_head import SETTLE_S, ProductHead
+from consumers.gap_filler.product_head import NEVER, ProductHead
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused
 from pipeline.core.log import get_logger
-from pipeline.core.products import MAX_ID
+from pipeline.core.products import ID_JUMP, MAX_ID
+from pipeline.core.runtime import now_us
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
 from venues.registry import proof_of
@@ -37,6 +38,8 @@ ASK_EVERY_S = 15.0
 # ... but less often for many quiet products of a venue: this share of its REST rate is for heads.
 SHARE_OF_CALLS = 0.25
 WRITE_EVERY_S = 2.0
+# A head of which its producer's stream showed nothing for so long says only that there is such an id.
+OLDEST_S = 86_400.0
 # A product that is not configured and that no producer has reported for this long is no longer live.
 RETIRE_AFTER_S = 3600.0
 ASKERS = 4
@@ -63,9 +66,10 @@ class Heads:
         self._bus, self._configured, self._stop = bus, frozenset(configured), stop
         self._log = get_logger()
         self._known: dict[Key, ProductHead] = {}
-        self._told: deque[tuple[dict[str, object], float]] = deque(maxlen=10_000)
-        self._asking: dict[Key, Future[int]] = {}
-        self._pool = ThreadPoolExecutor(ASKERS, thread_name_prefix="heads")
+        self._told: deque[tuple[dict[str, object], float, float]] = deque(maxlen=10_000)
+        self._asking: dict[Key, Future[tuple[int, float]]] = {}
+        # One for each venue: requests of one that does not answer, or wants a pause, hold up no other.
+        self._pools = {venue: ThreadPoolExecutor(ASKERS, thread_name_prefix="heads") for venue in self._sources}
         self._reader: pulsar.Reader | None = None
         self._open_reader_at = self._started = seconds()
         self._written = -WRITE_EVERY_S
@@ -76,12 +80,11 @@ class Heads:
         now = seconds()
         self._listen(now)
         if now - self._written >= WRITE_EVERY_S:
-            for key, (first, newest) in ledger.live_products().items():
+            for key, (first, newest, settled) in ledger.live_products().items():
                 if key not in self._known and key[0] in self._sources:
-                    self._known[key] = ProductHead(first, newest, now - SETTLE_S, "rest", settled_id=newest)
+                    self._known[key] = ProductHead(first, newest, now, "rest", settled_id=settled)
         while self._told:
-            record, at = self._told.popleft()
-            self._take(record, at)
+            self._take(*self._told.popleft())
         self._collect(now)
         self._ask(now)
         if now - self._written >= WRITE_EVERY_S:
@@ -100,7 +103,8 @@ class Heads:
         return head.newest_id if head and head.checked is not None else None
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # -- witnesses ----------------------------------------------------------------------------------------------------
 
@@ -127,11 +131,14 @@ class Heads:
     def _heard(self, data: bytes) -> None:
         """Handle a message. Runs in the client's thread: must be quick. Never raises."""
         try:
-            self._told.append((schemas.decode("head", data), seconds()))
+            record, now = schemas.decode("head", data), seconds()
+            # What waited on its way, or for us, is as old as its producer's clock says: late, it says nothing of now.
+            age_s = max(0.0, (now_us() - int(record["at_us"])) / 1e6)
+            self._told.append((record, now, now - age_s if age_s < OLDEST_S else NEVER))
         except Exception as error:  # whatever a decoder raises on bytes that are not Avro
             self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
 
-    def _take(self, record: dict[str, object], at: float) -> None:
+    def _take(self, record: dict[str, object], now: float, at: float) -> None:
         key = (str(record["venue"]), str(record["product_id"]))
         newest, first = record["newest_id"], record["from_id"]
         if key[0] not in self._sources or not isinstance(newest, int) or not isinstance(first, int):
@@ -143,9 +150,10 @@ class Heads:
             if key not in self._configured and strangers >= MOST_STRANGERS:
                 return
             real, kind = key in self._configured, str(record["asset_class"])
-            self._known[key] = ProductHead(first, first - 1, at, "stream", asset_class=kind, real=real)
+            first = max(first, newest - ID_JUMP)  # a message's word: not for millions of ids
+            self._known[key] = ProductHead(first, first - 1, now, "stream", asset_class=kind, real=real)
         self._known[key].began(first, newest)
-        self._known[key].told(newest, "stream", at)
+        self._known[key].told(newest, "stream", now, at)
         if isinstance(offset_us := record.get("clock_offset_us"), int) and abs(offset_us) <= MOST_OFFSET_US:
             self._known[key].clock_offset_ms = round(offset_us / 1000)
 
@@ -160,13 +168,14 @@ class Heads:
             every_s = max(ASK_EVERY_S, quiet[key[0]] / (SHARE_OF_CALLS * source.calls_per_s))
             if head.due(now, every_s):
                 head.asked_at = now
-                self._asking[key] = self._pool.submit(source.newest_trade, key[1])
+                self._asking[key] = self._pools[key[0]].submit(_asked, source, key[1])
 
     def _collect(self, now: float) -> None:
         for key, answer in [(key, answer) for key, answer in self._asking.items() if answer.done()]:
             del self._asking[key]
             try:
-                self._known[key].told(answer.result(), "rest", now)
+                newest_id, at = answer.result()
+                self._known[key].told(newest_id, "rest", now, at, self._lag_s(key[0], now))
                 self._known[key].real = True
             except Refused as error:
                 self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
@@ -176,23 +185,30 @@ class Heads:
                 if not self._stop.is_set():
                     self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
 
+    def _lag_s(self, venue: str, now: float) -> float:
+        """How far behind a venue's REST was seen to be, by two products at least: one alone counts for itself only."""
+        lags = sorted(head.lag_s(now) for (of, _), head in self._known.items() if of == venue)
+        return lags[-2] if len(lags) > 1 else 0.0
+
     # -- ledger -------------------------------------------------------------------------------------------------------
 
     def _write(self, ledger: Ledger, now: float) -> None:
-        ahead_s = ledger.seconds() - seconds()
+        database_s = ledger.seconds()
+        asked_at = seconds()
+        ahead_s = database_s - asked_at
         if ahead_s - self._ahead_s > MOST_AHEAD_S:
             for head in self._known.values():
                 head.forget()
         self._ahead_s = ahead_s
         for key, head in list(self._known.items()):
-            idle_s = now - (head.stream_at or self._started)
+            idle_s = now - (head.reported_at or self._started)
             if key not in self._configured and idle_s > RETIRE_AFTER_S:
                 self._log.info(events.PRODUCT_RETIRED, venue=key[0], product=key[1])
                 ledger.retire(*key)
                 del self._known[key]
                 continue
             head.settle(now)
-        ledger.write_heads(
+        made = [
             Head(
                 venue,
                 product,
@@ -200,12 +216,19 @@ class Heads:
                 head.from_id,
                 head.newest_id,
                 max(head.settled_id, head.from_id - 1),
-                now - head.seen,
-                now - head.proven,
+                asked_at - head.seen,
+                asked_at - head.proven,
                 head.witness,
                 proof_of(venue),
                 head.take_clock_offset(),
             )
             for (venue, product), head in self._known.items()
             if head.proven is not None and head.real
-        )
+        ]
+        ledger.write_heads(made, database_s)
+
+
+def _asked(source: Source, product_id: str) -> tuple[int, float]:
+    """The newest id by REST, and when it was asked for: the answer says nothing of later."""
+    at = seconds()
+    return source.newest_trade(product_id), at

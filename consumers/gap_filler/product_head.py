@@ -15,6 +15,10 @@ QUIET_S = 10.0
 # ones, is an error.
 ASK_ANYWAY_S = 120.0
 REFUTED_AFTER_S, REFUTED_BY = 600.0, 3
+# REST that was seen to be behind is taken to be as far behind for this long. What was shown when is remembered in steps
+# of so many seconds, for as long.
+LAG_KEPT_S, STEP_S = 600.0, 10.0
+NEVER = float("-inf")
 
 
 @dataclass
@@ -25,35 +29,71 @@ class ProductHead:
     newest_id: int
     seen: float
     witness: str
-    checked: float | None = None  # when a witness last confirmed `newest_id` as the newest
+    checked: float | None = None  # the last moment for which a witness confirmed `newest_id` as the newest
     settled_id: int = -1
     proven: float | None = None  # the time at which `settled_id` is known to have been the newest
     asset_class: str = "crypto"
     stream_at: float | None = None  # when the stream last showed a new trade
+    reported_at: float | None = None  # when its producer last said anything
     asked_at: float | None = None
     clock_offset_ms: int | None = None  # measured since it was last written
     real: bool = True  # False: known only from a message; not believed until REST confirms it
-    _young: deque[tuple[float, int]] = field(default_factory=deque)
+    _began: int = field(init=False)  # `from_id`, as it was first known
+    _young: deque[tuple[float, int, float]] = field(default_factory=deque)  # when it was heard, id, for which moment
+    _shown: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=int(LAG_KEPT_S / STEP_S)))
+    _lag: tuple[float, float] = (0.0, 0.0)  # how far behind REST was, and until when that is remembered
     _doubted: int | None = None  # the last answer of REST that was far above all others
     _below: int = 0  # answers of REST below `newest_id` since it was last confirmed
 
-    def told(self, newest_id: int, witness: str, now: float) -> None:
-        """Record a witness's newest id."""
-        if witness == "rest" and self._doubts(newest_id):
-            return
+    def __post_init__(self) -> None:
+        self._began = self.from_id
+
+    def told(
+        self, newest_id: int, witness: str, now: float, at: float | None = None, others_lag_s: float = 0.0
+    ) -> None:
+        """Record a witness's newest id, and for which moment it says so: `at`, not later than now; `NEVER`: only that
+        there is such an id. REST says it for an earlier moment if it was seen to be behind: of this product, or of
+        others by `others_lag_s`."""
+        at = now if at is None else min(at, now)
+        if witness == "rest":
+            if self._doubts(newest_id):
+                return
+            self._measure_lag(newest_id, at)
+            at -= max(self.lag_s(now), others_lag_s)
         if newest_id > self.newest_id:
-            self.newest_id, self.seen, self.witness, self.checked = newest_id, now, witness, now
-            self._young.append((now, newest_id))
+            self.newest_id, self.seen, self.witness = newest_id, now, witness
+            self.checked = None if at == NEVER else at
+            self._young.append((now, newest_id, at))
             self._below = 0
+            if witness == "stream" and (not self._shown or now - self._shown[-1][0] >= STEP_S):
+                self._shown.append((now, newest_id))
         elif witness == "rest":
             if newest_id == self.newest_id:
-                self.checked = now
-                self._young.append((now, newest_id))
+                self.checked = at if self.checked is None else max(self.checked, at)
+                self._young.append((now, newest_id, at))
                 self._below = 0
             else:
                 self._refute(newest_id, now)
         if witness == "stream":
-            self.stream_at = now
+            self.reported_at = now
+            if at != NEVER:
+                self.stream_at = at
+
+    def lag_s(self, now: float) -> float:
+        """How far behind REST may be, as far as it was seen."""
+        lag_s, until = self._lag
+        return lag_s if now < until else 0.0
+
+    def _measure_lag(self, newest_id: int, at: float) -> None:
+        """What REST said at `at` lacks an id that was known before: it is as far behind. It has one that the stream
+        showed: it is no further behind than that."""
+        newest = (self.seen, self.newest_id)
+        streamed = [*self._shown, newest] if self.witness == "stream" else self._shown
+        at_most_s = min((at - since for since, one in streamed if one <= newest_id), default=LAG_KEPT_S)
+        at_least_s = max((at - since for since, one in (*self._shown, newest) if one > newest_id), default=0.0)
+        self._lag = (min(self.lag_s(at), max(0.0, at_most_s)), self._lag[1])
+        if at_least_s > self._lag[0]:
+            self._lag = (at_least_s, at + LAG_KEPT_S)
 
     def _doubts(self, newest_id: int) -> bool:
         """Whether this answer of REST is far above all others, and the first that is: a single one may be wrong."""
@@ -72,15 +112,17 @@ class ProductHead:
             self.newest_id, self.seen, self.witness, self.checked = newest_id, now, "rest", now
             self.settled_id = min(self.settled_id, newest_id)
             self._young.clear()
+            self._shown.clear()
+            self._lag = (0.0, 0.0)
             self._below = 0
 
     def began(self, from_id: int, newest_id: int) -> None:
         """Record where a stream with this newest id began: its first trades may never have been stored.
 
-        Only of a stream that agrees with what is known. Where a venue numbers its trades anew, or a head is wrong, all
-        ids from there on would be missing.
+        Only of a stream that agrees with what is known, also of where it began. Where a venue numbers its trades anew,
+        or a head is wrong, all ids from there on would be missing.
         """
-        if abs(newest_id - self.newest_id) <= ID_JUMP:
+        if abs(newest_id - self.newest_id) <= ID_JUMP and from_id >= self._began - ID_JUMP:
             self.from_id = min(self.from_id, from_id)
 
     def settle(self, now: float) -> None:
@@ -90,7 +132,9 @@ class ProductHead:
         without a witness, the first answer reveals ids that have been missing for an hour.
         """
         while self._young and now - self._young[0][0] >= SETTLE_S:
-            self.proven, settled_id = self._young.popleft()
+            _, settled_id, at = self._young.popleft()
+            if at != NEVER:
+                self.proven = at if self.proven is None else max(self.proven, at)
             self.settled_id = max(self.settled_id, settled_id)
 
     def forget(self) -> None:
@@ -107,4 +151,5 @@ class ProductHead:
         """Whether to ask REST now."""
         asked_s = float("inf") if self.asked_at is None else now - self.asked_at
         quiet = self.stream_at is None or now - self.stream_at >= QUIET_S
-        return asked_s >= (ask_every_s if quiet else ASK_ANYWAY_S)
+        behind = self.lag_s(now) > QUIET_S  # to notice when it is no more
+        return asked_s >= (ask_every_s if quiet or behind else ASK_ANYWAY_S)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,8 @@ from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
 
 LOOK_EVERY_S = 1.0
 PIECE_S = 10.0
-# Products repaired in parallel. The venues' rate limits determine the speed, this only the fairness.
+# Products of a venue repaired in parallel. Its rate limits determine the speed, this only the fairness. Each venue has
+# its own: one that does not answer, or wants a pause, holds up no other.
 WORKERS = 8
 UNKNOWN_S = 1e9  # value of the metric for "never"
 # A stored trade at most this many ids before a gap is a good place to start: five pages.
@@ -78,10 +80,14 @@ class GapFiller:
 
     def run(self) -> None:
         """Repair until stopped."""
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="repair") as pool:
+        with ExitStack() as stack:
+            pools = {
+                venue: stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix=f"repair-{venue}"))
+                for venue in self._fillers
+            }
             while not self._stop.is_set():
                 try:
-                    self._look(pool)
+                    self._look(pools)
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
                     self._session.close()
@@ -94,7 +100,7 @@ class GapFiller:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def _look(self, pool: ThreadPoolExecutor) -> None:
+    def _look(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
         ledger = self._ledger()
         self._heads.look(ledger)
         self._explanations.sign(ledger)
@@ -112,7 +118,7 @@ class GapFiller:
         self._working = {key: work for key, work in self._working.items() if not work.done()}
         for key, due in self._book.due(now).items():
             if key not in self._working:
-                self._working[key] = pool.submit(self._work, key, due)
+                self._working[key] = pools[key[0]].submit(self._work, key, due)
 
     def _measure(self, gaps: list[IdGap]) -> None:
         sizes = self._open_ids = dict.fromkeys(self._open_ids, 0)

@@ -201,29 +201,38 @@ class Ledger:
         one = instrument_id(self._conn, venue, product_id, asset_class, proof)
         self._conn.execute(statement("quote_looks_store"), (one, from_us(hour_us), sure))
 
-    def live_products(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return (venue, product) -> (first id, newest known id) of the products with a live stream."""
+    def live_products(self) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """Return (venue, product) -> (first id, newest id known to anybody, newest one that should be stored) of the
+        products with a live stream."""
         rows = self._conn.execute(
-            "SELECT venue, product_id, live_from, greatest(h.settled_id, live_from - 1)"
+            "SELECT venue, product_id, live_from, greatest(h.newest_id, live_from - 1),"
+            " greatest(h.settled_id, live_from - 1)"
             " FROM trade_coverage JOIN instruments USING (instrument_id) LEFT JOIN trade_heads h USING (instrument_id)"
             " WHERE live_from IS NOT NULL"
         )
-        return {(venue, product): (first_id, newest_id) for venue, product, first_id, newest_id in rows}
+        return {(venue, product): (first, newest, settled) for venue, product, first, newest, settled in rows}
 
     def seconds(self) -> float:
+        """Return the database's clock, in seconds since 1970."""
         return float(query.scalar(self._conn, "SELECT extract(epoch FROM clock_timestamp())"))
 
-    def write_heads(self, heads: Iterable[Head]) -> None:
-        """Store heads, by the database's clock; a product's live span begins at the lowest `from_id` of its heads."""
+    def write_heads(self, heads: Iterable[Head], at_s: float | None = None) -> None:
+        """Store heads; a product's live span begins at the lowest `from_id` of its heads.
+
+        `at_s`: the moment by the database's clock from which their ages count, now by default. Whoever measures ages
+        reads that clock before: what is then held up on its way here does not become younger by it.
+        """
+        at_s = self.seconds() if at_s is None else at_s
         with self._conn.transaction(), self._conn.cursor() as cursor:
             cursor.executemany(
                 statement("heads_store"),
                 [
                     vars(head)
                     | {
+                        "at_s": at_s,
                         "instrument": instrument_id(
                             self._conn, head.venue, head.product_id, head.asset_class, head.proof
-                        )
+                        ),
                     }
                     for head in sorted(heads, key=lambda head: (head.venue, head.product_id))
                 ],
@@ -245,10 +254,11 @@ class Ledger:
         with self._conn.cursor() as cursor:
             cursor.executemany(
                 "UPDATE holes h SET signed_at = now() FROM trade_coverage c JOIN instruments i USING (instrument_id)"
-                " WHERE h.instrument_id = c.instrument_id AND signed_at IS NULL AND reason = %s AND first_id >= %s"
-                " AND last_id <= %s AND venue = %s AND product_id = %s"
+                # `first_id` between both: otherwise each range reads all later claims in the index.
+                " WHERE h.instrument_id = c.instrument_id AND signed_at IS NULL AND reason = %s"
+                " AND first_id BETWEEN %s AND %s AND last_id <= %s AND venue = %s AND product_id = %s"
                 " AND NOT (reason = 'too_old' AND c.asked && int8range(first_id, last_id, '[]'))",
-                [(reason, first, last, venue, product_id) for first, last in spans],
+                [(reason, first, last, last, venue, product_id) for first, last in spans],
             )
 
     @contextmanager

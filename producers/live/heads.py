@@ -35,7 +35,8 @@ class Head:
     def __init__(self) -> None:
         self.from_id: int | None = None
         self.newest_id: int | None = None
-        self.said_us = 0  # when the venue last confirmed it, by our clock
+        # When the stream showed it, and when anybody confirmed it, by our clock; 0: never. What REST says may be old.
+        self.said_us = self.heard_us = 0
         self.support = 0
         self._doubted: dict[str, int] = {}  # by source (stream, rest): the last doubted id
         self._later: int | None = None  # the highest id of frames that came after `newest_id` and are below it
@@ -63,6 +64,7 @@ class Head:
         agreed = [one for one in far if asked is not None and abs(one - asked) <= ID_JUMP]
         if agreed:  # two sources agree
             self._adopt(min(agreed), max(agreed), at_us)
+            self.said_us = at_us
         else:
             self._doubted["stream"] = far[-1]
         return [one for one in far if one not in agreed]
@@ -107,6 +109,8 @@ class Head:
         if self.newest_id is not None and high < self.newest_id:
             self._later = high if self._later is None else max(self._later, high)
         self._believe(low, high, count, at_us)
+        if high == self.newest_id:
+            self.said_us = at_us
 
     def _believe(self, low: int, high: int, count: int, at_us: int) -> None:
         if self.from_id is None or low < self.from_id:
@@ -115,7 +119,7 @@ class Head:
             self.newest_id = high
             self._raised(at_us)
         self.support += count
-        self.said_us = at_us
+        self.heard_us = at_us
 
     def _adopt(self, low: int, high: int, at_us: int) -> None:
         """Accept a jump of ids: after an outage of days, or because the first ids were wrong."""
@@ -126,7 +130,7 @@ class Head:
             and self.support >= SUPPORT
         ):
             low = self.from_id  # keeps the ids in between accounted for
-        self.from_id, self.newest_id, self.said_us = low, max(low, high), at_us
+        self.from_id, self.newest_id, self.heard_us = low, max(low, high), at_us
         self.support = max(self.support, SUPPORT)
         self._doubted.clear()
         self._raised(at_us)
@@ -170,12 +174,13 @@ class Heads:
             self._failed = self.publisher.failed
             self._published.clear()
         for product, head in self.heads.items():
-            from_id, newest_id, said_us = head.from_id, head.newest_id, head.said_us
+            said_us = head.said_us  # read before the id, which may only be newer
+            from_id, newest_id, heard_us = head.from_id, head.newest_id, head.heard_us
             if from_id is None or newest_id is None or head.support < SUPPORT or from_id > newest_id:
                 continue
             sent = self._published.get(product)
             again = sent is not None and sent[:2] == (from_id, newest_id)
-            if sent is not None and again and (said_us == sent[2] or now - sent[3] < REPEAT_EVERY_S):
+            if sent is not None and again and (heard_us == sent[2] or now - sent[3] < REPEAT_EVERY_S):
                 continue
             record: dict[str, Any] = {
                 "venue": self._venue,
@@ -187,7 +192,7 @@ class Heads:
                 "at_us": said_us,
             }
             if self.publisher.send(record, key=product):
-                self._published[product] = (from_id, newest_id, said_us, now)
+                self._published[product] = (from_id, newest_id, heard_us, now)
 
     def close(self) -> None:
         self._bus.close(0.5)

@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from consumers.candles import Candles
+from consumers.gap_filler import heads
 from tests.consensus_help import Store, message
+from tests.heads_help import Deaf
 from tests.messages import store
 
 
@@ -24,3 +26,11 @@ def keep(conn: psycopg.Connection[Any]) -> Store:
     """Store records as one batch: (new rows, letters)."""
     kind = Candles()
     return lambda *records: store(kind, conn, [message(content) for content in records])
+
+
+@pytest.fixture
+def filler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deaf]:
+    made = Deaf()
+    monkeypatch.setattr(heads, "seconds", lambda: made.clock)
+    yield made
+    made.heads.close()

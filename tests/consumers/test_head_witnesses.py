@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumers.gap_filler.heads import ASK_EVERY_S
-from consumers.gap_filler.product_head import REFUTED_AFTER_S, SETTLE_S, ProductHead
+from consumers.gap_filler.product_head import LAG_KEPT_S, NEVER, REFUTED_AFTER_S, SETTLE_S, ProductHead
 
 
 def test_rest_behind_the_stream_confirms_nothing() -> None:
@@ -16,7 +16,73 @@ def test_rest_behind_the_stream_confirms_nothing() -> None:
     known.told(100, "stream", 50.0)  # the same again is no news
     assert known.checked == 10.0
     known.told(100, "rest", 60.0)
-    assert known.checked == 60.0
+    assert known.checked == 30.0  # twenty seconds ago it was that much behind
+
+
+def quiet_since(stream_until: float) -> ProductHead:
+    """A product whose stream showed a trade a second until then."""
+    known = ProductHead(1, 0, 0.0, "stream")
+    for now in range(1, int(stream_until) + 1):
+        known.told(now, "stream", float(now))
+        known.settle(float(now))
+    return known
+
+
+def test_rest_that_was_seen_to_be_behind_does_not_vouch_for_now_when_it_has_caught_up() -> None:
+    """Prevents "0 missing" up to now by an answer out of a cache of five minutes, in which the newest trades of a
+    silent stream cannot be: it is taken for what was true five minutes before."""
+    known = quiet_since(400.0)
+    known.told(110, "rest", 401.0)  # it lacks what was shown from 111 on
+    assert 280.0 <= known.lag_s(401.0) <= 291.0
+    known.told(400, "rest", 700.0)  # all that is known, and still as late
+    known.settle(700.0 + SETTLE_S)
+    assert known.proven is not None
+    assert known.proven <= 700.0 - 280.0
+    known.told(400, "rest", 401.0 + LAG_KEPT_S)  # nobody has seen it behind since
+    known.settle(401.0 + LAG_KEPT_S + SETTLE_S)
+    assert known.proven == 401.0 + LAG_KEPT_S
+
+
+def test_rest_is_no_further_behind_than_what_it_shows() -> None:
+    """Prevents a product from being unknown for minutes after REST was behind for a moment."""
+    known = quiet_since(400.0)
+    known.told(110, "rest", 401.0)
+    known.told(401, "stream", 410.0)
+    known.told(401, "rest", 413.0)
+    assert known.lag_s(413.0) == 3.0
+    known.settle(413.0 + SETTLE_S)
+    assert known.proven == 410.0
+
+
+def test_a_venue_whose_rest_is_behind_for_two_products_is_behind_for_the_third() -> None:
+    """Prevents a claim about a product whose own stream never showed how late REST is; one bad product proves
+    nothing about the others."""
+    known = quiet_since(30.0)
+    known.told(30, "rest", 60.0, others_lag_s=300.0)
+    known.settle(60.0 + SETTLE_S)
+    assert known.proven == 30.0  # what the stream itself showed
+    known.told(30, "rest", 75.0)
+    known.settle(75.0 + SETTLE_S)
+    assert known.proven == 75.0
+
+
+def test_what_was_said_long_ago_is_not_said_now() -> None:
+    """Prevents a claim about now by what lay about: a head that was held up on its way for minutes, or an answer of
+    REST that nobody looked at because the database stood still."""
+    known = quiet_since(30.0)
+    for newest, witness, at in ((40, "stream", 40.0), (40, "rest", 50.0)):
+        known.told(newest, witness, 300.0, at)
+    known.settle(300.0 + SETTLE_S)
+    assert (known.settled_id, known.proven, known.checked) == (40, 50.0, 50.0)
+    assert known.due(300.0, ASK_EVERY_S), "the stream is quiet"
+
+
+def test_an_id_for_which_nobody_vouches_is_missing_and_proves_nothing() -> None:
+    known = ProductHead(1, 0, 0.0, "stream")
+    known.told(100, "stream", 10.0, NEVER)
+    known.settle(10.0 + SETTLE_S)
+    assert (known.settled_id, known.proven, known.checked) == (100, None, None)
+    assert known.due(10.0, ASK_EVERY_S)
 
 
 def test_the_first_answer_after_a_silence_proves_nothing_until_it_is_counted() -> None:

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import wait
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from consumers.gap_filler import heads
 from consumers.gap_filler.explanations import Explanations
-from consumers.gap_filler.heads import WRITE_EVERY_S, Heads
+from consumers.gap_filler.heads import WRITE_EVERY_S
 from consumers.gap_filler.product_head import SETTLE_S, ProductHead
 from consumers.trades import Trades
-from pipeline.database.ledger import Head, Ledger
+from pipeline.database.ledger import Ledger
 from pipeline.verify import verify
-from tests.messages import received, store, trade, trades_record
+from tests.heads_help import Deaf, claim, head, put
+from tests.messages import received, store, trades_record
 from venues.adapter import Proof
-
-
-def put(conn: Any, ids: range, **more: Any) -> None:
-    store(Trades(), conn, [received("trades", trades_record([trade(i) for i in ids], **more))])
-
-
-def head(
-    newest: int, *, settled: int | None = None, seen_s: float = 0.0, checked_s: float = 0.0, from_id: int = 1
-) -> Head:
-    settled = newest if settled is None else settled
-    return Head("kraken", "BTC-USD", "crypto", from_id, newest, settled, seen_s, checked_s, "stream", Proof.IDS)
-
-
-def claim(conn: Any) -> tuple[Any, ...]:
-    row = conn.execute("SELECT rows, missing, explained, share_complete::float FROM completeness").fetchone()
-    assert row is not None
-    return tuple(row)
 
 
 def test_a_silent_stop_shows_at_the_head(conn: Any) -> None:
@@ -72,41 +52,8 @@ def test_a_live_product_of_which_nothing_is_stored_is_listed(conn: Any) -> None:
     assert claim(conn) == (0, 50, 0, 0.0)
 
 
-class Rest:
-    """A source of the heads that knows one number."""
-
-    venue, calls_per_s = "kraken", 1.0
-
-    def __init__(self) -> None:
-        self.newest = 90
-
-    def newest_trade(self, _product: str) -> int:
-        return self.newest
-
-
-@pytest.fixture
-def filler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """The gap filler's heads, deaf to the broker: hears this head, if any, and looks after these seconds."""
-    now = time.monotonic()
-    monkeypatch.setattr(heads, "seconds", lambda: now)
-    known = Heads([cast(Any, Rest())], cast(Any, None), [], threading.Event())
-    known._open_reader_at = float("inf")
-
-    def look(ledger: Ledger, after_s: float, *said: tuple[int, int], product: str = "BTC-USD") -> None:
-        nonlocal now
-        now += after_s
-        for first, newest in said:
-            record = {"venue": "kraken", "product_id": product, "asset_class": "crypto"}
-            known._told.append(({**record, "from_id": first, "newest_id": newest}, now))
-        known.look(ledger)
-        wait(known._asking.values())
-
-    yield look
-    known.close()
-
-
 def test_nothing_is_proven_by_what_was_known_before_a_pause(
-    conn: Any, filler: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    conn: Any, filler: Deaf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents "100 %" with 900 trades missing after a virtual machine was paused for minutes: its own clocks stood
     still, the database's had gone on."""
@@ -116,15 +63,16 @@ def test_nothing_is_proven_by_what_was_known_before_a_pause(
     filler(ledger, SETTLE_S + 1)
     assert claim(conn) == (90, 0, 0, 1.0)
     conn.execute("UPDATE trade_heads SET seen_at = now() - INTERVAL '80 s', checked_at = now() - INTERVAL '80 s'")
-    monkeypatch.setattr(Ledger, "seconds", lambda _: time.time() + 80 + 2 * SETTLE_S)
-    filler(ledger, WRITE_EVERY_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "seconds", lambda _: time.time() + 80 + 2 * SETTLE_S)
+        filler(ledger, WRITE_EVERY_S)
     assert claim(conn) == (90, None, 0, None)
     for _ in range(3):  # REST is asked, answers, and its answer is old enough
         filler(ledger, SETTLE_S + 6)
     assert claim(conn) == (90, 0, 0, 1.0)
 
 
-def test_the_first_trades_of_a_stream_that_were_lost_are_missing(conn: Any, filler: Callable[..., None]) -> None:
+def test_the_first_trades_of_a_stream_that_were_lost_are_missing(conn: Any, filler: Deaf) -> None:
     """Prevents "missing 0" where the topic took nothing before the stream's thirtieth trade: whether the gap filler
     listens from the beginning or finds what the writer began, and also if the producer has been restarted since."""
     put(conn, range(31, 91))
@@ -138,9 +86,7 @@ def test_the_first_trades_of_a_stream_that_were_lost_are_missing(conn: Any, fill
     assert claim(conn) == (90, 0, 0, 1.0)
 
 
-def test_a_live_span_does_not_begin_where_a_head_that_does_not_agree_says(
-    conn: Any, filler: Callable[..., None]
-) -> None:
+def test_a_live_span_does_not_begin_where_a_head_that_does_not_agree_says(conn: Any, filler: Deaf) -> None:
     """Prevents millions of missing ids by one wrong head, or by a venue that numbers its trades anew."""
     put(conn, range(5_000_031, 5_000_091))
     ledger = Ledger(conn)

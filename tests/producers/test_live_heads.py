@@ -31,6 +31,20 @@ def test_a_stream_moves_its_head() -> None:
     assert (head.from_id, head.newest_id, head.said_us) == (1000, 1052, 2)
 
 
+def test_rest_is_no_word_of_the_stream() -> None:
+    """Prevents a stale answer of REST, asked because the stream is silent, from reaching the gap filler as if the
+    stream had shown it now."""
+    head = known()
+    assert head.asked(1060, 2)
+    assert head.streamed([1051], 3) == []
+    assert (head.newest_id, head.said_us) == (1060, 1)
+    head.streamed([1060], 4)
+    assert head.said_us == 4
+    head = Head()
+    assert head.asked(1060, 2) or head.asked(1060, 2)
+    assert (head.newest_id, head.said_us) == (1060, 0)
+
+
 def test_one_absurd_id_does_not_poison_the_head() -> None:
     """All ids up to it would be missing for ever."""
     head = known()
