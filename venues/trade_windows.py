@@ -21,8 +21,8 @@ from venues.rest.page import Page
 S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 
 SECOND_US = 1_000_000
-# REST shows a trade within this time. It decides only where nothing was traded since: each later answer reaches back
-# over it again, and takes the proof back where it shows more.
+# REST shows a trade within this time, or as late as it was seen to. It decides only where nothing was traded since:
+# each later answer reaches back over it again, and takes the proof back where it shows more.
 SHOWN_WITHIN_US = 15 * SECOND_US
 
 Span = tuple[int, int]  # [from, to), venue time in µs
@@ -82,14 +82,29 @@ class Compared:
     lost: list[Span]
 
 
+def lateness_us(recent: Recent, known_us: int, first_newer_us: int | None) -> int:
+    """How late REST is, as far as it can be seen, having been `known_us` late: not later than it shows the newest of
+    its trades, and as late as it lacks one that is stored. `first_newer_us`: the time of the first such trade."""
+    if recent.at_us is None or not recent.page.rows:
+        return known_us
+    at_most_us = max(0, recent.at_us - max(row.timestamp_us for row in recent.page.rows))
+    at_least_us = 0 if first_newer_us is None else recent.at_us - first_newer_us
+    return max(min(known_us, at_most_us), at_least_us)
+
+
 def compare(
-    recent: Recent, unknown: Collection[int], since_us: int, newest_stored_us: int | None, young_us: int
+    recent: Recent,
+    unknown: Collection[int],
+    since_us: int,
+    newest_stored_us: int | None,
+    young_us: int,
+    late_us: int = 0,
 ) -> Compared:
     """Compare an answer with the ledger.
 
     `since_us`: what is older was not asked for. `unknown`: the ids of the answer that are not stored.
     `newest_stored_us`: time of the newest stored trade. `young_us`: a trade this young may still be on its way, so that
-    nothing is said about its time yet.
+    nothing is said about its time yet. `late_us`: how late REST was seen to be.
     """
     rows = recent.page.rows
     if not rows or recent.page.blurred or any(bad.trade_id in unknown for bad in recent.page.bad):
@@ -101,7 +116,7 @@ def compare(
     if recent.at_us is not None:
         behind = newest_stored_us is not None and newest_stored_us >= end + SECOND_US
         if not behind:
-            end = max(end, recent.at_us - SHOWN_WITHIN_US)
+            end = max(end, recent.at_us - max(SHOWN_WITHIN_US, late_us))
         fresh_us = recent.at_us - young_us
     else:
         fresh_us = end - young_us

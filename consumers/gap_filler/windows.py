@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import psycopg
 
 from consumers.gap_filler.gap_tracker import STORED_WITHIN_S, Key
+from consumers.gap_filler.heads import seconds
 from consumers.gap_filler.health import GapHealth
+from consumers.gap_filler.product_head import LAG_KEPT_S
 from consumers.gap_filler.repairs import Repairs
 from pipeline.broker.backpressure import Backpressure
 from pipeline.core import events, metrics
@@ -33,7 +36,7 @@ from pipeline.database.session import Session
 from pipeline.database.windows import LiveWindow
 from schemas.records import TradeRow, TradesMessage
 from venues.registry import adapter_of
-from venues.trade_windows import SECOND_US, Compared, WindowSource, compare
+from venues.trade_windows import SECOND_US, Compared, Recent, WindowSource, compare, lateness_us
 
 LOOK_EVERY_S = 1.0
 # A product is compared this often, or as often as half of the venue's calls allow ...
@@ -41,7 +44,7 @@ EVERY_S, SHARE_OF_CALLS = 10.0, 0.5
 # ... and this soon after something was published again, to see it stored.
 SOON_S = 2.0
 RETIRE_EVERY_S = 60.0
-WORKERS = 4
+WORKERS = 4  # for each venue
 MESSAGE_ROWS = 1000  # of a repair, as in a page of other venues
 # Answers reach back a little less than what they were asked for, by the time they are here.
 MARGIN_US = 5 * SECOND_US
@@ -59,6 +62,8 @@ class _Product:
     held: dict[int, float] = field(default_factory=dict)  # by reach: not asked for before
     published: dict[int, float] = field(default_factory=dict)  # by id
     missing: int = 0  # trades that REST showed and nobody has stored, at the last look
+    late_us: int = 0  # how late REST was seen to be, and until when that is remembered
+    late_until: float = 0.0
 
 
 def unproven_s(one: LiveWindow, known: _Product, now: float) -> float:
@@ -99,10 +104,14 @@ class Windows:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="windows") as pool:
+        with ExitStack() as stack:
+            pools = {
+                venue: stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix=f"windows-{venue}"))
+                for venue in self._sources
+            }
             while not self._stop.is_set():
                 try:
-                    self._look(pool)
+                    self._look(pools)
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
                     self._session.close()
@@ -111,7 +120,7 @@ class Windows:
                 self._stop.wait(LOOK_EVERY_S)
         self._session.close()
 
-    def _look(self, pool: ThreadPoolExecutor) -> None:
+    def _look(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
         conn, now, names = self._session.connection(), time.monotonic(), list(self._sources)
         ledger.begin(conn, names)
         longest_s = max((source.reaches_s[-1] for source in self._sources.values()), default=0)
@@ -127,7 +136,7 @@ class Windows:
             if now >= known.due and key not in self._working:
                 calls_per_s = SHARE_OF_CALLS * self._sources[one.venue].calls_per_s
                 known.due = now + max(EVERY_S, sum(w.venue == one.venue for w in found) / calls_per_s)
-                self._working[key] = pool.submit(self._work, one, known)
+                self._working[key] = pools[key[0]].submit(self._work, one, known)
 
     def _retire(self, found: list[LiveWindow]) -> None:
         for one in found:
@@ -185,14 +194,15 @@ class Windows:
                 known.held[reach_s] = now + reach_s * HELD_SHARE
 
     def _ask(self, one: LiveWindow, known: _Product, reach_s: int) -> Compared:
-        key = (one.venue, one.product_id)
+        key, asked_at = (one.venue, one.product_id), seconds()
         recent = self._sources[one.venue].recent(one.product_id, reach_s)
         known.clock_us = (now_us() if recent.at_us is None else recent.at_us) - round(time.monotonic() * SECOND_US)
         conn, page = self._session.connection(), recent.page
         unknown = ledger.unknown_ids(conn, *key, page.ids)
         self._repairs.letters.send(*key, [bad for bad in page.bad if bad.trade_id in unknown])
-        result = compare(recent, unknown, one.live_us, one.newest_us, self._young_us)
-        ledger.prove(conn, one.instrument_id, result.covered, result.lost)
+        late_us = self._late_us(one, known, recent)
+        result = compare(recent, unknown, one.live_us, one.newest_us, self._young_us, late_us)
+        ledger.prove(conn, one.instrument_id, result.covered, result.lost, seconds() - asked_at)
         if result.missing:
             known.due = time.monotonic() + SOON_S
             self._publish(one, known, result.missing)
@@ -203,6 +213,16 @@ class Windows:
         if result.missing or result.covered:
             known.missing = len(result.missing)
         return result
+
+    def _late_us(self, one: LiveWindow, known: _Product, recent: Recent) -> int:
+        """How late REST was seen to be, within the last minutes."""
+        now, newest_us = time.monotonic(), max((row.timestamp_us for row in recent.page.rows), default=0)
+        before_us = known.late_us if now < known.late_until else 0
+        newer_us = ledger.first_after(self._session.connection(), one.instrument_id, newest_us + SECOND_US)
+        known.late_us = lateness_us(recent, before_us, newer_us)
+        if known.late_us > before_us:
+            known.late_until = now + LAG_KEPT_S
+        return known.late_us
 
     def _publish(self, one: LiveWindow, known: _Product, missing: list[TradeRow]) -> None:
         """Publish what was not published within the last minute."""

@@ -85,18 +85,29 @@ def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[i
     )
 
 
-def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequence[Span]) -> None:
+def first_after(conn: Connection, instrument_id: int, at_us: int) -> int | None:
+    """Time of the first stored trade from this one on; None if there is none."""
+    row = conn.execute(
+        "SELECT (extract(epoch FROM ts) * 1000000)::bigint FROM trades WHERE instrument_id = %s AND ts >= %s"
+        " ORDER BY ts LIMIT 1",
+        (instrument_id, from_us(at_us)),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequence[Span], age_s: float = 0.0) -> None:
     """Time in which the venue showed what is stored, without the seconds in which it showed more. The latter also
     takes back what was proven before.
 
-    The product was checked now, by the database's clock, if the proof reaches further than before, and never if it
-    ends earlier.
+    The product was checked `age_s` ago, by the database's clock, if the proof reaches further than before, and never if
+    it ends earlier.
     """
     first, end = covered or (0, 0)
     conn.execute(
         """
         UPDATE trade_windows w SET proven = n.proven,
-            checked_at = CASE WHEN upper(n.proven) > coalesce(upper(w.proven), '-infinity') THEN now()
+            checked_at = CASE WHEN upper(n.proven) > coalesce(upper(w.proven), '-infinity')
+                                   THEN now() - %(age_s)s * INTERVAL '1 second'
                               WHEN upper(n.proven) = upper(w.proven) THEN w.checked_at END
         FROM (SELECT proven + tstzmultirange(tstzrange(%(from)s, %(to)s))
                   - (SELECT coalesce(range_agg(tstzrange(a, b)), '{}')
@@ -106,6 +117,7 @@ def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequ
         """,
         {
             "instrument": instrument_id,
+            "age_s": age_s,
             "from": from_us(first),
             "to": from_us(end),
             "lost_from": [from_us(first) for first, _ in lost],

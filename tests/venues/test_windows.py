@@ -6,7 +6,7 @@ import pytest
 
 from schemas.records import TradeRow
 from venues.rest.page import BadRow, Page
-from venues.trade_windows import SECOND_US, SHOWN_WITHIN_US, Compared, Recent, compare
+from venues.trade_windows import SECOND_US, SHOWN_WITHIN_US, Compared, Recent, compare, lateness_us
 
 START_S = 1_700_000_000
 YOUNG_US = 3 * SECOND_US
@@ -40,6 +40,20 @@ def test_a_quiet_time_counts_once_rest_has_had_time_to_show_it() -> None:
 def test_rest_that_is_behind_the_stream_says_nothing_of_later() -> None:
     """Prevents a lagging REST from proving a time in which the stream may have lost something."""
     assert compared(answer(10, 20), newest=60).covered == (at(11), at(20))
+
+
+def test_rest_that_was_late_proves_a_quiet_time_as_much_later() -> None:
+    """Prevents a proof up to now by a REST that is minutes behind, once it has caught up with a silent stream."""
+    late = lateness_us(answer(10, 20, now=400), 0, at(60))  # it lacks the trade of second 60
+    assert late == 340 * SECOND_US
+    caught_up = answer(10, 20, 60, 100, now=430)
+    late = lateness_us(caught_up, late, None)
+    assert late == 330 * SECOND_US  # it shows what is so old
+    assert compare(caught_up, set(), 0, at(100), YOUNG_US, late).covered == (at(11), at(100))
+    assert compare(caught_up, set(), 0, at(100), YOUNG_US).covered == (at(11), at(415))
+    assert lateness_us(answer(10, 428, now=430), late, None) == 2 * SECOND_US
+    assert lateness_us(answer(now=430), late, None) == late  # which shows nothing
+    assert lateness_us(answer(10, now=None), late, at(60)) == late
 
 
 def test_what_is_missing_is_no_part_of_the_proof() -> None:
