@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -58,12 +60,21 @@ def test_a_process_killed_in_its_turn_blocks_nobody(tmp_path: Path) -> None:
     assert RateLimit(tmp_path, "venue-x", 50).wait(threading.Event()) < 1.0
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"xx", struct.pack("<d", 1e18), struct.pack("<d", float("nan")), struct.pack("<d", -5e9)]
-)
-def test_a_file_from_before_a_reboot_or_damaged_means_no_wait(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"xx", *(struct.pack("<d", free) for free in (1e18, float("nan"), -5e9))])
+def test_a_damaged_file_means_no_wait(tmp_path: Path, content: bytes) -> None:
     limit = RateLimit(tmp_path, "venue-x", 1)
-    next(tmp_path.iterdir()).write_bytes(content)
+    limit.wait(threading.Event())
+    file = next(tmp_path.iterdir())
+    file.write_bytes(file.read_bytes()[:8] * (len(content) == 8) + content)  # of this boot
+    assert limit.wait(threading.Event()) == 0.0
+
+
+def test_a_pause_from_before_a_reboot_means_no_wait(tmp_path: Path) -> None:
+    """Prevents a pause by a clock that began anew: it may be any time ahead."""
+    limit = RateLimit(tmp_path, "venue-x", 1)
+    limit.hold(3600)
+    file = next(tmp_path.iterdir())
+    file.write_bytes(struct.pack("<d", 12345.0) + file.read_bytes()[8:])
     assert limit.wait(threading.Event()) == 0.0
 
 
@@ -143,6 +154,59 @@ def test_patience_asked_for_is_understood() -> None:
             check("u", 429, {"Retry-After": text}, b"")
         wish = caught.value.retry_after_s
         assert wish is None if least is None else least <= (wish or 0) <= (most or 0)
+
+
+def test_patience_until_a_time_is_by_the_clock_of_whoever_asks_for_it() -> None:
+    """Prevents a pause of days because our own clock is wrong."""
+    at = time.time() + 31 * 86_400
+    with pytest.raises(Throttled) as caught:
+        check("u", 429, {"Retry-After": formatdate(at + 60, usegmt=True), "Date": formatdate(at, usegmt=True)}, b"")
+    assert caught.value.retry_after_s == 60.0
+
+
+class Says:
+    """A session that gives the same answer to everything, and counts."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes = b"[]") -> None:
+        self.answer = types.SimpleNamespace(status_code=status, headers=headers, content=body)
+        self.asked = 0
+
+    def get(self, *_args: Any, **_more: Any) -> Any:
+        self.asked += 1
+        return self.answer
+
+
+@pytest.mark.parametrize("seconds", ["3600", "86400"])
+def test_a_venue_is_not_asked_again_before_it_says(tmp_path: Path, seconds: str) -> None:
+    """Prevents a ban that grows, because the venue was asked every five minutes during it (Binance: 418, up to three
+    days)."""
+    stop = threading.Event()
+    client = Client("x", "http://127.0.0.1:1", stop, attempts=3)
+    said = client._session = Says(418, {"Retry-After": seconds})  # type: ignore[assignment]
+    limit = RateLimit(tmp_path, "x", 100)
+    waits: list[float] = []
+
+    def wait(timeout: float) -> bool:
+        waits.append(timeout)
+        return timeout > 60.0  # what a program does that is stopped meanwhile
+
+    stop.wait = wait  # type: ignore[assignment,method-assign]
+    with pytest.raises(Stopped):
+        client.get("y", {}, limit, lambda answer: answer)
+    assert said.asked == 1
+    assert max(waits) > float(seconds) - 60.0
+
+
+def test_an_answer_that_a_cache_kept_says_nothing_of_now(tmp_path: Path) -> None:
+    """Prevents a claim about now, and a second look that is the first one, by an answer out of a cache, which says so:
+    only what hardly ever changes may be old."""
+    rest = KrakenRest(KrakenSettings(rest_rate=1000), tmp_path, threading.Event(), attempts=1)
+    rest._client._session = Says(200, {"Age": "240"})  # type: ignore[assignment]
+    with pytest.raises(WrongAnswer, match="240 s old"):
+        rest.get("Trades", {}, lambda answer: answer.body)
+    assert rest.get("AssetPairs", {}, lambda answer: answer.body, may_be_old=True) == b"[]"
+    rest._client._session = Says(200, {"Age": "3"})  # type: ignore[assignment]
+    assert rest.get("Trades", {}, lambda answer: answer.body) == b"[]"
 
 
 @pytest.fixture(scope="module")

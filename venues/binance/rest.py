@@ -59,7 +59,7 @@ class BinanceRest(AscendingTrades):
         """The listed ones with their products; None where one of them is not listed."""
         params = {"symbols": json.dumps(symbols, separators=(",", ":")), "showPermissionSets": "false"}
         try:
-            return self.get("exchangeInfo", params, listed_in)
+            return self.get("exchangeInfo", params, listed_in, may_be_old=True)
         except Refused as error:
             if INVALID_SYMBOL in str(error):
                 return None

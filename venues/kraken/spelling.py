@@ -60,7 +60,7 @@ class Spelling(SharedList[Spelled]):
     def __init__(self, rest: VenueRest, state_dir: Path) -> None:
         def lists() -> Iterator[dict[str, Spelled]]:
             for asset_class in CLASSES:
-                yield rest.get("AssetPairs", {"aclass_base": asset_class}, pairs_of(asset_class))
+                yield rest.get("AssetPairs", {"aclass_base": asset_class}, pairs_of(asset_class), may_be_old=True)
 
         super().__init__("kraken", "AssetPairs", state_dir / "kraken-pairs.json", lists, Spelled)
 

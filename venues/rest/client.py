@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import requests
@@ -18,13 +16,14 @@ from pipeline.core.retry import asking
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from venues.rest.bounded import BoundedSession, TooLate, TooMuch
-from venues.rest.date_clock import DateClock
-from venues.rest.rate_limit import RateLimit
+from venues.rest.date_clock import DateClock, date_us
+from venues.rest.rate_limit import LONGEST_HOLD_S, RateLimit
 
 T = TypeVar("T")
 
 # (connect, read) in seconds. A page of 1000 trades takes well under one second.
 TIMEOUT_S = (5.0, 15.0)
+MOST_AGE_S = 10.0  # less than what a claim of completeness allows for
 ATTEMPTS = 6  # 1 + 2 + 4 + 8 + 16 s plus jitter: half a minute; a caller that wants more calls again later
 THROTTLED_S = 5.0  # where the answer has no Retry-After ("a few seconds or more")
 
@@ -35,6 +34,12 @@ class Answer:
 
     body: bytes
     headers: Mapping[str, str]
+
+    def check_age(self) -> None:
+        """Raise `WrongAnswer` if a cache kept it (`Age`, RFC 9111): it says nothing of now, and is no second look."""
+        age = self.headers.get("Age", "").strip()
+        if age.isdecimal() and float(age) > MOST_AGE_S:
+            raise WrongAnswer(f"the answer is {age[:10]} s old, out of a cache")
 
 
 class Client:
@@ -68,7 +73,7 @@ class Client:
             except PipelineError as error:
                 metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
                 if isinstance(error, Throttled):
-                    hold_s = min(300.0, error.retry_after_s or THROTTLED_S)
+                    hold_s = min(LONGEST_HOLD_S, error.retry_after_s or THROTTLED_S)
                     limit.hold(hold_s)
                     self._log.warning(events.RATE_LIMIT, limit=limit.name, status="exceeded", hold_s=hold_s)
                 raise
@@ -114,7 +119,7 @@ def mapped(url: str, error: requests.RequestException) -> PipelineError:
 def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
-        raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After")))
+        raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After"), headers.get("Date")))
     # a range of a file's bytes may begin with anything
     html = (status != 206 and body.lstrip()[:1] == b"<") or "html" in headers.get("Content-Type", "")
     # a 403 page comes from the firewall in front of the venue
@@ -130,13 +135,9 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
         raise WrongAnswer(f"{url}: an empty answer")
 
 
-def _retry_after_s(text: str | None) -> float | None:
-    """Parse `Retry-After` into seconds; it is a number or a date."""
-    if not text:
-        return None
-    if text.strip().isdecimal():
+def _retry_after_s(text: str | None, date: str | None) -> float | None:
+    """Parse `Retry-After` into seconds; it is a number or a date, by the clock of whoever sent it: `date`."""
+    if text and text.strip().isdecimal():
         return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+    until_us, sent_us = date_us(text), date_us(date)
+    return None if until_us is None else max(0.0, (until_us - (now_us() if sent_us is None else sent_us)) / 1e6)

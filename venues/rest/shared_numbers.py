@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from pipeline.core.errors import WrongUse
@@ -18,11 +19,17 @@ from pipeline.core.errors import WrongUse
 FROZEN_S = 2.0
 
 
+@cache
+def _boot() -> float:
+    """Return a number of this start of the machine (random(4)); 13 hexadecimal digits fit a double."""
+    return float(int(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:13], 16))
+
+
 class SharedNumbers:
-    """`count` numbers in `folder/name`."""
+    """`count` numbers in `folder/name`, and with which start of the machine they began."""
 
     def __init__(self, folder: Path, name: str, count: int) -> None:
-        self._path, self._layout = folder / name, struct.Struct(f"<{count}d")
+        self._path, self._layout = folder / name, struct.Struct(f"<{1 + count}d")
         try:
             os.close(self._open())
         except OSError as error:
@@ -30,15 +37,17 @@ class SharedNumbers:
 
     @contextmanager
     def locked(self) -> Iterator[list[float]]:
-        """Lock the file and yield its numbers, an empty list if there are none yet; the list is written back on exit.
-        Times in it are CLOCK_MONOTONIC, which all processes of the machine share until it reboots."""
+        """Lock the file and yield its numbers, an empty list if there are none since the machine was started; the list
+        is written back on exit. Times in it are CLOCK_MONOTONIC, which all processes of the machine share."""
         descriptor = self._open()
         try:
             _lock(descriptor)
             data = os.pread(descriptor, self._layout.size, 0)
-            numbers = list(self._layout.unpack(data)) if len(data) == self._layout.size else []
+            boot, *numbers = self._layout.unpack(data) if len(data) == self._layout.size else (0.0,)
+            if boot != _boot():
+                numbers = []
             yield numbers
-            os.pwrite(descriptor, self._layout.pack(*numbers), 0)
+            os.pwrite(descriptor, self._layout.pack(_boot(), *numbers), 0)
         finally:
             os.close(descriptor)  # releases the lock too
 

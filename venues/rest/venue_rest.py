@@ -47,12 +47,27 @@ class VenueRest:
         self._limit = self._limit_called(self.limit_name or self.venue)
         self.calls_per_s = settings.rest_rate / MARGIN
 
-    def get(self, path: str, params: Mapping[str, str | int], understand: Callable[[Answer], T], limit: str = "") -> T:
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, str | int],
+        understand: Callable[[Answer], T],
+        limit: str = "",
+        *,
+        may_be_old: bool = False,
+    ) -> T:
         """Request `path` and return `understand(answer)`. Raises what `Client.get` raises.
 
-        `limit` names a rate limit of its own, for a venue that counts such requests apart.
+        `limit` names a rate limit of its own, for a venue that counts such requests apart. `may_be_old`: an answer out
+        of a cache will do.
         """
-        return self._client.get(path, params, self._limit_called(limit) if limit else self._limit, understand)
+
+        def understood(answer: Answer) -> T:
+            if not may_be_old:
+                answer.check_age()
+            return understand(answer)
+
+        return self._client.get(path, params, self._limit_called(limit) if limit else self._limit, understood)
 
     def _limit_called(self, name: str) -> RateLimit:
         if name not in self._limits:
