@@ -34,19 +34,21 @@ BEGIN
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
         $sql$, frame.name, frame.width, frame.source, by_time);
 
-        -- Trades; where an instrument has only quotes, the bid with the bid sizes as volume and no vwap.
+        -- Trades; where an instrument has only quotes, or its hours of quotes are what is accounted for, the bid with the bid
+        -- sizes as volume and no vwap.
         EXECUTE format($sql$
             CREATE VIEW candles_%1$s AS
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket) AS bucket,
                    %4$s, sum(c.volume) AS volume,
                    sum(c.turnover) / nullif(sum(c.volume), 0) AS vwap, sum(c.ticks)::bigint AS ticks
             FROM trade_candle_%3$s c JOIN instruments i USING (instrument_id)
+            WHERE i.proof IS DISTINCT FROM 'hours'
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
             UNION ALL
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket),
                    %5$s, sum(c.bid_size), NULL::numeric, sum(c.ticks)::bigint
             FROM quote_candle_%3$s c JOIN instruments i USING (instrument_id)
-            WHERE NOT EXISTS (
+            WHERE i.proof = 'hours' OR NOT EXISTS (
                 SELECT FROM trade_coverage t WHERE t.instrument_id = i.instrument_id AND NOT isempty(t.ids))
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
         $sql$, frame.name, frame.width, frame.source, by_id, by_time);

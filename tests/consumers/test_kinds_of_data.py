@@ -62,6 +62,19 @@ def stray(conn: Any) -> None:
     )
 
 
+def test_a_stray_trade_hides_no_candles_of_hours(conn: Any) -> None:
+    """Prevents years of candles that are gone from the views because of one trade, stored before writers refused it."""
+    put_hour(conn)
+    shown = conn.execute("SELECT * FROM candles_1h").fetchall()
+    assert [row[0] for row in shown] == ["dukascopy"]
+    store(Trades(), conn, [received("trades", trades_record([trade(1, T0_US)]))])
+    conn.execute(
+        "UPDATE trade_coverage c SET ids = o.ids, rows = o.rows FROM trade_coverage o WHERE o.rows > 0;"
+        "UPDATE trade_candle_1h SET instrument_id = i.instrument_id FROM instruments i WHERE i.venue = 'dukascopy'"
+    )
+    assert conn.execute("SELECT * FROM candles_1h WHERE venue = 'dukascopy'").fetchall() == shown
+
+
 def is_whole(conn: Any) -> bool:
     """The hour alone is there."""
     assert conn.execute("SELECT state::text, ticks FROM quote_hours").fetchall() == [("present", 3)]
