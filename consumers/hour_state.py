@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.instruments import Key
-from pipeline.core.times import HOUR_US
-from pipeline.database.hour_order import same_content
+from pipeline.database.hour_order import late_enough, same_content
 from pipeline.database.ledger import Hour
 from schemas.columns import QuoteHour
 from schemas.records import HourHeader
-from venues.market_hours import EMPTY_FINAL_AFTER_US, closed_by_week, session_of
+from venues.market_hours import closed_by_week, session_of
 
 Name = tuple[str, str, int]  # venue, product, hour in µs
 
@@ -40,9 +39,9 @@ class Candidate:
 class Known:
     """The ledger's record of an hour. Times are by the database's clock.
 
-    `age_s`: how long it has had `hour`. `looked_s`: time between the loader's first and last look that found nothing;
-    infinite if one look is enough, None if there was none. `strange`: the hour's candle counts other quotes than
-    `hour`, although hours are all that there is of the venue.
+    `age_s`: how long it has had `hour`. `looked_s`: time between the loader's first and last look that found nothing
+    and was late enough to say so; infinite if one look is enough, None if there was none. `strange`: the hour's candle
+    counts other quotes than `hour`, although hours are all that there is of the venue.
     """
 
     hour: Hour | None
@@ -86,6 +85,6 @@ def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> 
         )
         return hour if told_before else replace(hour, state="partial")
     looked_s = -1.0 if known.looked_s is None else known.looked_s
-    late_enough = looked_s == inf or hour.hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= hour.fetched_at_us
-    final = hour.state == "confirmed_empty" and looked_s >= confirm_s and late_enough
+    late = looked_s == inf or late_enough(hour.hour_us, hour.fetched_at_us)
+    final = hour.state == "confirmed_empty" and looked_s >= confirm_s and late
     return hour if final else replace(hour, state="seen_empty")

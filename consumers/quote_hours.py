@@ -25,7 +25,7 @@ from pipeline.core.settings import load
 from pipeline.core.times import HOUR_US, from_us, to_us
 from pipeline.database.connection import Connection
 from pipeline.database.copy import write
-from pipeline.database.hour_order import entry, same_content, wins
+from pipeline.database.hour_order import EMPTY_FINAL_AFTER_US, entry, same_content, wins
 from pipeline.database.ledger import Hour
 from pipeline.database.sql import statement
 from schemas import fields
@@ -212,7 +212,9 @@ def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> di
 
 
 def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[int, int], Known]:
-    found = conn.execute(statement("quote_hours_known"), ([p[0] for p in places], [from_us(p[1]) for p in places]))
+    late_s = (HOUR_US + EMPTY_FINAL_AFTER_US) / 1e6
+    values = ([p[0] for p in places], [from_us(p[1]) for p in places], late_s)
+    found = conn.execute(statement("quote_hours_known"), values)
     return {(row[0], to_us(row[1])): _known(*row[1:]) for row in found}
 
 

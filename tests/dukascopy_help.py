@@ -91,12 +91,14 @@ Answers = Callable[[str], Body]
 class Vendor:
     """Feeds on a local port that give what they have by path, 404 otherwise, and note what they were asked.
 
-    `ahead_s`: of its clock before ours, as it tells in each answer.
+    `ahead_s`: of its clock before ours, as it tells in each answer. `kept_since`: a cache on the way gives what was
+    answered then (as by `time.time`), and says so.
     """
 
     def __init__(self, answers: Answers, ahead_s: float = 0.0) -> None:
         self.asked: list[str] = []
         self.ahead_s = ahead_s
+        self.kept_since: float | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -110,11 +112,13 @@ class Vendor:
                 body = answers(path)
                 self.send_response(404 if body is None else 200)
                 self.send_header("Content-Length", str(len(body or b"")))
+                if outer.kept_since is not None:
+                    self.send_header("Age", str(int(time.time() - outer.kept_since)))
                 self.end_headers()
                 self.wfile.write(body or b"")
 
             def date_time_string(self, timestamp: float | None = None) -> str:
-                return super().date_time_string(int(time.time() + outer.ahead_s))
+                return super().date_time_string(int((outer.kept_since or time.time()) + outer.ahead_s))
 
             def log_message(self, *_: Any) -> None:
                 return

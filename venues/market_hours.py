@@ -11,12 +11,8 @@ from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pipeline.core.times import HOUR_US
-
 Session = Literal["always", "fx_week", "us_stock"]
 NEW_YORK = ZoneInfo("America/New_York")
-# Vendors publish hours late: an empty answer about an hour younger than this proves nothing.
-EMPTY_FINAL_AFTER_US = 24 * HOUR_US
 _FRIDAY, _SUNDAY = 4, 6
 
 

@@ -76,6 +76,7 @@ CANDLES_PROCESSED = "load.candles_processed"  # a product of one exchange; `text
 FEED_DOWN = "feed.down"
 FEED_SWITCHED = "feed.switched"
 HOUR_OPEN = "hour.open"  # an hour without a usable answer of the vendor: retried later
+HOUR_KEPT = "hour.kept"  # a stored hour of which the vendor has nothing any more
 FEED_UNPROVEN = "feed.unproven"  # no quotes even for hours that have some: its empty answers are not believed
 SCALE_DIFFERS = "instrument.scale_differs"  # our price_scale is not the vendor's
 

@@ -25,6 +25,7 @@ from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.connection import connect_when_ready
+from pipeline.database.hour_order import EMPTY_FINAL_AFTER_US
 from pipeline.database.ledger import Hour, Ledger
 from pipeline.database.session import Session
 from pipeline.database.sql import statement
@@ -37,7 +38,6 @@ from producers.dukascopy.piece import Means, Piece
 from producers.dukascopy.plan import Open, Plan, Rules, make_plan
 from producers.dukascopy.storing import Storing
 from venues.dukascopy.adapter import ADAPTER
-from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 # Longer than a waiting process sleeps between two attempts to lock, so that it gets its turn.
 LET_IN_S = 0.7

@@ -12,11 +12,12 @@ from operator import itemgetter
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.publisher import Publisher
 from pipeline.core import events
-from pipeline.core.errors import BadData, PipelineError, Unavailable
+from pipeline.core.errors import BadData, PipelineError, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
 from pipeline.core.progress import Progress
 from pipeline.core.stopping import Stopped
 from pipeline.core.times import DAY_US, HOUR_US, us_to_iso
+from pipeline.database.hour_order import late_enough
 from pipeline.database.ledger import Hour
 from producers.dukascopy import metrics
 from producers.dukascopy.feeds.feed import Feed, Fetched, reason
@@ -28,7 +29,6 @@ from producers.dukascopy.plan import Open, Plan
 from producers.dukascopy.quotes import NO_QUOTES
 from schemas.columns import checksum, encode_quote_hour
 from schemas.records import HourHeader
-from venues.market_hours import EMPTY_FINAL_AFTER_US
 
 PIECE_S, MORE_S = 20.0, 10.0
 
@@ -171,6 +171,8 @@ class Piece:
         found = self._feed.hour(self._job.instrument, hour_us, fresh=known is not None and known.state == "partial")
         self._answered()
         if found.status == "ticks":
+            if not self._feed.free and found.fetched_at_us < hour_us + HOUR_US:
+                raise WrongAnswer("the answer was given before the hour had ended")  # and comes from a cache
             self._publish(hour_us, found, "present")
         elif not found.despite and self._feed.proven(self._job.instrument, found.feed):
             self._nothing(hour_us, found)
@@ -216,21 +218,28 @@ class Piece:
 
     def _nothing(self, hour_us: int, found: Fetched) -> None:
         """Handle an empty hour. Final at once from a folder, whose file of zero length is the vendor's own; from the
-        network after a second look `confirm_us` later, if the hour is old enough by the vendor's clock and ours."""
+        network after a second look `confirm_us` later, if the hour is old enough at both, by the vendor's clock and
+        ours."""
         self._looks.note(self._job.instrument, hour_us, sure=self._feed.free)
         known = self._known.get(hour_us)
-        if known and known.state == "confirmed_empty":  # asked again (`--refetch`), and the answer is the same
+        if known and known.accounted:  # asked again (`--refetch`): emptiness takes the place of nothing that is final
+            if known.ticks:
+                text = "the vendor has nothing of it any more; the stored quotes stay"
+                get_logger().warning(
+                    events.HOUR_KEPT, product=self._job.instrument.product_id, hour=us_to_iso(hour_us), text=text
+                )
             self._job.done[hour_us] = None
             self._means.progress.advance(self._job.instrument.product_id, 1, 0)
             return
         seen = known if known and known.state == "seen_empty" else None
         confirm_us = self._means.confirm_us
         sure_us = self._feed.clock.sure_us()
-        old = sure_us is not None and hour_us + HOUR_US + EMPTY_FINAL_AFTER_US <= sure_us
-        if self._feed.free or (seen and old and found.fetched_at_us - seen.fetched_at_us >= confirm_us):
+        old = sure_us is not None and late_enough(hour_us, min(sure_us, found.fetched_at_us))
+        counts = seen is not None and late_enough(hour_us, seen.fetched_at_us)
+        if self._feed.free or (old and seen and counts and found.fetched_at_us - seen.fetched_at_us >= confirm_us):
             self._publish(hour_us, found, "confirmed_empty")
             return
-        if seen is None:
+        if seen is None or (old and not counts):
             self._publish(hour_us, found, "seen_empty")
         again_us = found.fetched_at_us + confirm_us
         why = f"{found.feed} answers {found.status}; needs a second look"

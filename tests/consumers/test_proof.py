@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
 from consumers.trades import Trades
+from pipeline.core.times import to_us
 from pipeline.database.instruments import instrument
 from pipeline.database.ledger import Ledger
 from pipeline.database.sql import migrations
@@ -171,6 +173,30 @@ def test_live_trades_that_are_proven_by_time_are_known_up_to_the_last_comparison
     (found,) = claims(conn).values()
     assert (found[1], found[2]) == (60, None)
     assert found[3].startswith("not known since ")
+
+
+def test_hours_that_an_older_rule_closed_are_missing(conn: Any) -> None:
+    """Prevents "100 %" of a share outside the US whose trading hours nobody asked for: an older version took them for
+    closed, by New York's hours."""
+    at = datetime(2026, 7, 7, 8, tzinfo=UTC)  # Tuesday, 4 o'clock in New York
+    weekend = datetime(2026, 7, 11, 8, tzinfo=UTC)
+    ledger = Ledger(conn)
+    kept = {}
+    for product, asset_class in (("SAPDE-EUR", "stock"), ("AAPLUS-USD", "stock"), ("EUR-USD", "forex")):
+        for hour in (at, weekend):
+            hour_us = to_us(hour)
+            ledger.ask_hours("dukascopy", product, asset_class, Proof.HOURS, hour_us, hour_us + HOUR_US)
+            conn.execute(
+                "INSERT INTO quote_hours (instrument_id, hour, state, ticks, feed, fetched_at, checksum)"
+                " SELECT instrument_id, %s, 'closed', 0, 'calendar', now(), 0 FROM instruments WHERE product_id = %s",
+                (hour, product),
+            )
+        kept[product] = 0
+    (text,) = (text for number, _, text in migrations() if number == 10)
+    conn.execute(text)
+    found = dict(conn.execute("SELECT product_id, missing FROM completeness").fetchall())
+    assert found == kept | {"SAPDE-EUR": 1}
+    assert conn.execute("SELECT count(*) FROM quote_hours").fetchone() == (5,)
 
 
 def test_an_older_database_is_told_what_its_venues_are(conn: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from producers.dukascopy.calendar import busy_hours
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.instruments import catalogue
 from simulator.testing import Simulator, running_simulator
-from tests.dukascopy_help import counts, load, rows, states, us, writer
+from tests.dukascopy_help import counts, load, made_hours, rows, states, until, us, vendor, writer
 
 Environment = Callable[..., dict[str, str]]
 SPAN = ("--instruments", "BTCUSD", "--from", "2023-02-20T11", "--to", "2023-02-20T14")  # the first of three is empty
@@ -85,6 +86,23 @@ def test_a_404_of_a_young_hour_is_not_final(env: Environment, database_url: str)
             done = load(environment, *flags)
             assert done.returncode == 0, done.stdout + done.stderr
             assert states(database_url, "BTC-USD") == {"present": 2}
+
+
+def test_an_answer_that_a_cache_gives_again_is_no_second_look(env: Environment, database_url: str) -> None:
+    """Prevents an hour that is empty for ever by one answer of the vendor, which a cache gave twice."""
+    answers = made_hours("EURUSD", "EUR-USD", [us("2024-05-14T10")])
+    span = ("--instruments", "EURUSD", "--from", "2024-05-14T10", "--to", "2024-05-14T12")
+    with vendor(answers.get) as there:
+        environment = env(**there.environment(), DUKASCOPY_FEED="json", DUKASCOPY_EMPTY_CONFIRM_SECONDS=2)
+        there.kept_since = first = time.time()
+        with writer(environment):
+            assert load(environment, *span).returncode == 1
+            until(lambda: time.time() > first + 2)
+            assert load(environment, *span).returncode == 1
+            assert states(database_url, "EUR-USD") == {"present": 1, "seen_empty": 1}
+            there.kept_since = None
+            assert load(environment, *span).returncode == 0
+            assert states(database_url, "EUR-USD") == {"present": 1, "confirmed_empty": 1}
 
 
 def test_auto_changes_over_when_the_json_feed_has_nothing_at_all(env: Environment, database_url: str) -> None:

@@ -114,6 +114,25 @@ def test_refetch_of_an_hour_that_is_proven_empty_is_done(env: Environment, datab
     assert states(database_url, "EUR-USD") == {"present": 1, "confirmed_empty": 1}
 
 
+def test_refetch_of_an_hour_of_which_the_vendor_has_nothing_any_more_keeps_it(
+    env: Environment, database_url: str
+) -> None:
+    """Prevents an exit code of 1 and "needs a second look" for ever about quotes that are stored and stay."""
+    answers = made_hours("EURUSD", "EUR-USD", [us("2024-05-14T10"), us("2024-05-14T11")])
+    span = ("--instruments", "EURUSD", "--from", "2024-05-14T10", "--to", "2024-05-14T12")
+    with vendor(answers.get) as there:
+        environment = env(**there.environment(), DUKASCOPY_FEED="json", DUKASCOPY_EMPTY_CONFIRM_SECONDS=0)
+        with writer(environment):
+            assert load(environment, *span).returncode == 0
+            before = counts(database_url)
+            answers.pop(next(path for path in answers if path.startswith("json/")))
+            again = load(environment, *span, "--refetch")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.count('"event": "hour.kept"') == 1
+    assert states(database_url, "EUR-USD") == {"present": 2}
+    assert counts(database_url) == before
+
+
 def _asked(simulator: Simulator) -> int:
     return int(simulator.stats()["totals"].get("dukascopy", {}).get("requests", 0))
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from pipeline.core.errors import WrongAnswer
 from pipeline.core.times import DAY_US, HOUR_US
 from producers.dukascopy import piece
 from producers.dukascopy.plan import Plan
@@ -31,6 +32,17 @@ def test_a_piece_whose_time_is_over_finishes_the_day_but_not_forever(monkeypatch
     assert hours_of(Plan(ask=[DAY_US])) == []
     monkeypatch.setattr(piece, "MORE_S", 0.0)
     assert hours_of(plan) == []
+
+
+def test_a_finished_hour_was_fetched_after_its_end() -> None:
+    """Prevents half an hour of quotes as the whole, out of a cache that kept the answer about the running hour."""
+    found = SimpleNamespace(status="ticks", fetched_at_us=HOUR_US + HOUR_US // 2)
+    feed = SimpleNamespace(free=False, hour=lambda *_, **__: found)
+    means = SimpleNamespace(feed=feed, stop=threading.Event())
+    job = SimpleNamespace(error=None, answered=0, instrument=None)
+    made = piece.Piece(cast(Any, means), cast(Any, job), Plan(), {}, cast(Any, None), cast(Any, None))
+    with pytest.raises(WrongAnswer, match="before the hour had ended"):
+        made._ask(HOUR_US)
 
 
 def test_closed_hours_come_in_their_place() -> None:

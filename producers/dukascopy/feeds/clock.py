@@ -28,6 +28,12 @@ def _believable(date: str | None) -> bool:
         return False
 
 
+def age_us(headers: Mapping[str, str]) -> int:
+    """How long ago an answer was given: by its `Age` if it comes from a cache on the way, otherwise just now."""
+    age = headers.get("Age", "")
+    return int(age) * SECOND_US if age.isdecimal() and len(age) < 9 else 0
+
+
 def monotonic_us() -> int:
     return time.monotonic_ns() // 1000
 
@@ -41,9 +47,8 @@ class VenueClock:
 
     def note(self, headers: Mapping[str, str], sent_us: int, received_us: int) -> None:
         """Add the headers of an answer, with the monotonic times (µs) of sending the request and receiving it."""
-        age = headers.get("Age", "")
-        if age.isdecimal() and 0 < len(age) < 9:  # from a cache on the way: `Date` is this many seconds old
-            sent_us, received_us = sent_us - (int(age) + 1) * SECOND_US, received_us - int(age) * SECOND_US
+        if old_us := age_us(headers):  # so is its `Date`
+            sent_us, received_us = sent_us - old_us - SECOND_US, received_us - old_us
         date = headers.get("Date")
         if not _believable(date):
             return
@@ -71,9 +76,10 @@ class VenueClock:
         told = self.told_us()
         return now_us() if told is None else told
 
-    def fetched_us(self) -> int:
-        """The time to record for an answer just received. Limited, because writers refuse times a day ahead of ours."""
-        return min(self.now_us(), now_us() + MOST_AHEAD_US)
+    def fetched_us(self, headers: Mapping[str, str]) -> int:
+        """The time to record for an answer just received: when it was given. Limited, because writers refuse times a
+        day ahead of ours."""
+        return min(self.now_us(), now_us() + MOST_AHEAD_US) - age_us(headers)
 
     def sure_us(self) -> int | None:
         """The earlier of both clocks' times; None if the vendor's is unknown."""

@@ -168,9 +168,9 @@ class Web:
                 self.clock.note(response.headers, sent_us, monotonic_us())
                 body = response.content
                 if response.status_code == 404:
-                    return Got(None, self.clock.fetched_us())
+                    return Got(None, self.clock.fetched_us(response.headers))
                 if response.status_code != 200 or body:
                     check(url, response.status_code, response.headers, body)
-                return Got(body, self.clock.fetched_us())
+                return Got(body, self.clock.fetched_us(response.headers))
         except requests.RequestException as error:
             raise mapped(url, error) from None
