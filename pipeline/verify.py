@@ -59,7 +59,7 @@ def verify(
     """Check all matching instruments over ticks of `[from_, to)`. Uses a snapshot per instrument: writers may run.
 
     `second`: a session that reads half of the rows of instruments that have at least `LARGE`. `storage`: where the
-    files of the archive are looked for; without it nobody looks.
+    files of the archive are looked for, by default where the settings say.
     """
     span = {"from": from_ or EARLIEST, "to": to or LATEST}
     whole = (span["from"], span["to"]) == (EARLIEST, LATEST)
@@ -89,7 +89,8 @@ def verify(
                 verdict.rows = rows
                 verdict.first_at = min((piece.first_at for piece in pieces if piece.first_at), default=None)
                 verdict.last_at = max((piece.last_at for piece in pieces if piece.last_at), default=None)
-        if storage is not None:
+        if files:
+            storage = storage or open_storage(load(ArchiveSettings))
             verdict.wrong += _absent(storage, files)
         yield verdict
 
@@ -186,12 +187,12 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     with told_by("--product"):
         wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with _session() as conn:
-        storage = open_storage(load(ArchiveSettings))
         if files:
             need_ledger(conn)
+            storage = open_storage(load(ArchiveSettings))
             return int(not print_files(_files(conn, storage, audit(conn, storage, venue, wanted, *span)), as_json))
         with _session() as second:
-            verdicts = list(verify(conn, venue, wanted, *span, second=second, storage=storage))
+            verdicts = list(verify(conn, venue, wanted, *span, second=second))
     if not verdicts:
         raise WrongUse("no stored data matches; see the view completeness.")
     if not any(verdict.found or verdict.wrong for verdict in verdicts):

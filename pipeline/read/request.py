@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.moments import EARLIEST, LATEST, moment_us
-from pipeline.core.products import canonical_venue
+from pipeline.core.products import canonical_venue, short
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.core.times import from_us
@@ -36,6 +36,8 @@ def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Re
     """Context manager: the parsed request. Raises `WrongUse` for an invalid name, or if nothing is stored of it, and
     `Unavailable` without a database."""
     begin, stop = _moment(start, EARLIEST), _moment(end, LATEST)
+    if start is not None and end is not None and begin > stop:
+        raise WrongUse(f"start {short(str(start))} is after end {short(str(end))}; give an earlier start.")
     venue = canonical_venue(venue)
     name = product_at(venue, product)
     with connect(load(DatabaseSettings), "read", read_only=True) as conn:

@@ -61,6 +61,14 @@ def test_start_is_included_and_end_is_not() -> None:
     assert len(read.trades("kraken", "BTC-USD", end="2000-01-01").pandas()) == 0
 
 
+def test_a_time_that_ends_before_it_begins_is_refused() -> None:
+    """Prevents an empty frame, which looks as if nothing was stored, where two dates were exchanged."""
+    later, earlier = "2023-11-15", "2023-11-14"
+    for read_it in (read.trades, read.scan_trades, lambda *a: read.candles(*a[:2], "1m", *a[2:])):
+        with pytest.raises(WrongUse, match="start '2023-11-15' is after end '2023-11-14'"):
+            read_it("kraken", "BTC-USD", later, earlier)
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_lazy_frame_of_no_time_is_empty(exact: bool) -> None:
     """Prevents an error of Polars where the other ways of reading give no rows, and columns of other types."""
