@@ -110,6 +110,7 @@ class Place:
             "PULSAR_URL": instance.pulsar_url,
             "PULSAR_ADMIN_URL": instance.pulsar_admin_url,
             "PULSAR_TOKEN_FILE": str(instance.pulsar_token),
+            "PULSAR_TLS_CA_FILE": str(instance.pulsar_certificate),
             "PULSAR_TENANT": self.tenant,
             "DATABASE_URL": self.database_url,
             "METRICS_BASE_PORT": str(free_range(1 + max(program.offset for program in BY_NAME.values()))),

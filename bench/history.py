@@ -91,6 +91,7 @@ def _know_topics(place: Place, symbols: list[str]) -> None:
             "url": instance.pulsar_url,
             "admin_url": instance.pulsar_admin_url,
             "token_file": instance.pulsar_token,
+            "tls_ca_file": instance.pulsar_certificate,
             "tenant": place.tenant,
         }
     )

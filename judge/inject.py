@@ -77,7 +77,7 @@ class Striker:
 
     @property
     def _topics(self) -> Topics:
-        return Topics(self._stage.admin_url, self._stage.tenant, self._stage.headers)
+        return Topics(self._stage.broker, self._stage.tenant)
 
     def _strike(self, fault: Fault, began: float) -> None:
         loading = any(self._stage.process(name) for name in LOADS)

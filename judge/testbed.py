@@ -55,9 +55,9 @@ class Stage:
         self.log = self.folder / "log"
         self.old = OldDays(simulator, self.folder / "data" / "archive")
         pulsar, admin, database, self.dashboard_port = free_ports(4)
-        self.database_port, self.pulsar_port, self.admin_port = database, pulsar, admin
+        self.database_port = database
         self._database = Database(self.folder / "data" / "database", database)
-        self._broker = Broker(self.folder / "data" / "broker", pulsar, admin)
+        self.broker = Broker(self.folder / "data" / "broker", pulsar, admin)
         self.proxies = {"database": Proxy(database), "broker": Proxy(pulsar), "venues": Proxy(simulator.port)}
         self.metrics_base = free_range(30)
         self.tenant = "market-data"
@@ -73,19 +73,6 @@ class Stage:
         return self._database.url()
 
     @property
-    def pulsar_url(self) -> str:
-        return f"pulsar://127.0.0.1:{self.pulsar_port}"
-
-    @property
-    def admin_url(self) -> str:
-        return f"http://127.0.0.1:{self.admin_port}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the broker's admin interface wants to see."""
-        return {"Authorization": f"Bearer {self._broker.token_file.read_text().strip()}"}
-
-    @property
     def _live(self) -> list[Product]:
         """The products that are followed live."""
         products = [product for venue in VENUES for product in self.simulator.config.products_of(venue)]
@@ -99,8 +86,9 @@ class Stage:
     def client(self) -> pulsar.Client:
         """A client that bypasses the proxy."""
         return pulsar.Client(
-            self.pulsar_url,
-            authentication=pulsar.AuthenticationToken(self._broker.token_file.read_text().strip()),
+            self.broker.url,
+            authentication=pulsar.AuthenticationToken(self.broker.token_file.read_text()),
+            tls_trust_certs_file_path=str(self.broker.certificate_file),
             operation_timeout_seconds=5,
             logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),  # it is struck often, and says so each time
         )
@@ -121,8 +109,8 @@ class Stage:
                 "ENV_FILE": os.devnull,
                 "SERVICES_DATA": str(self.folder / "data"),
                 "STATE_DIR": str(self.folder / "state"),
-                "PULSAR_PORT": str(self.pulsar_port),
-                "PULSAR_ADMIN_PORT": str(self.admin_port),
+                "PULSAR_PORT": str(self.broker.port),
+                "PULSAR_ADMIN_PORT": str(self.broker.admin_port),
                 "PULSAR_ADVERTISED_PORT": str(self.proxies["broker"].port),
                 "DATABASE_PORT": str(self.database_port),
                 "METRICS_BASE_PORT": str(base),
@@ -148,9 +136,10 @@ class Stage:
         through = {
             # who has an address set says himself who comes: superuser, so that the programs can migrate
             "DATABASE_URL": self._database.url(port=self.proxies["database"].port),
-            "PULSAR_URL": f"pulsar://127.0.0.1:{self.proxies['broker'].port}",
-            "PULSAR_ADMIN_URL": self.admin_url,
-            "PULSAR_TOKEN_FILE": str(self._broker.token_file),
+            "PULSAR_URL": f"pulsar+ssl://127.0.0.1:{self.proxies['broker'].port}",
+            "PULSAR_ADMIN_URL": self.broker.admin_url,
+            "PULSAR_TOKEN_FILE": str(self.broker.token_file),
+            "PULSAR_TLS_CA_FILE": str(self.broker.certificate_file),
         }
         clocks = {name: str(self._clock(name)) for name in SKEWED}
         return programs.write(self.folder, OFF, through, clocks, self.old.load_command())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import requests
+from pipeline.services.broker import Broker
 
 ANSWER_WITHIN_S = 15
 
@@ -15,13 +15,12 @@ class Topics:
     Topics are named without tenant: `trades/kraken.btc-usd`.
     """
 
-    def __init__(self, admin_url: str, tenant: str, headers: dict[str, str] | None = None) -> None:
-        self._base, self._headers = f"{admin_url}/admin/v2/persistent/{tenant}", headers or {}
+    def __init__(self, broker: Broker, tenant: str) -> None:
+        self._broker, self._tenant = broker, tenant
 
     def _call(self, method: str, path: str, body: Any = None) -> None:
-        answer = requests.request(  # its errors are OSErrors too
-            method, f"{self._base}/{path}", json=body, timeout=ANSWER_WITHIN_S, headers=self._headers
-        )
+        topic = f"persistent/{self._tenant}/{path}"
+        answer = self._broker.ask(topic, ANSWER_WITHIN_S, method=method, body=body)  # its errors are OSErrors too
         if answer.status_code >= 400 and not (method == "DELETE" and answer.status_code == 404):
             raise OSError(f"{method} {path}: {answer.status_code} {answer.text[:120]}")
 

@@ -25,6 +25,7 @@ from pipeline.core.settings import (
     load,
     sections,
 )
+from pipeline.core.text import printable
 from pipeline.ops import collect
 from pipeline.ops.doctor_database import database
 from pipeline.ops.doctor_services import Finding, broker, live_clocks, ok, venues
@@ -52,7 +53,8 @@ def secrets() -> Iterator[Finding]:
     """Check that files with passwords, tokens and keys are readable by their owner only."""
     pulsar, data = load(PulsarSettings), local.data_folder()
     files = {env_file(): "may contain passwords"}
-    for file in (pulsar.token_path, data / "broker" / "token.key", data / "database" / "passwords"):
+    keys = (data / "broker" / name for name in ("token.key", "tls.key"))
+    for file in (pulsar.token_path, *keys, data / "database" / "passwords"):
         if file is not None:
             files[file] = "opens the broker" if file.parent.name != "database" else "opens the database"
     open_ones = [(file, why) for file, why in files.items() if _others_read(file)]
@@ -201,7 +203,8 @@ def main(of_demo: bool, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps(vars(one)))
             continue
-        console.print(Text.assemble((f"{one.verdict:<8}", colours[one.verdict]), f"{one.what:<10}{one.text}"))
+        text = printable(one.text, keep_lines=True)
+        console.print(Text.assemble((f"{one.verdict:<8}", colours[one.verdict]), f"{one.what:<10}{text}"))
         if one.advice:
             console.print(Text(f"{'':18}{one.advice}", style="dim"))
     return 1 if failed else 0

@@ -34,7 +34,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.programs import PROGRAMS
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import PRIVATE_DATABASE, PROJECT, DatabaseSettings, PulsarSettings, load
-from pipeline.services import local
+from pipeline.services import local, local_http
 from pipeline.services.processes import Process
 
 Probe = Callable[[], bool]
@@ -49,12 +49,10 @@ SERVICES_PATIENCE = 5
 LONGEST_GRACE_S = 3600.0
 
 
-def http_answers(url: str, token_file: Path | None = None) -> bool:
-    """Whether there is any answer, whatever its status. With the token, because the broker logs requests without."""
+def answers(ask: Callable[..., object], address: str) -> bool:
+    """Whether there is any answer, whatever its status."""
     try:
-        token = token_file.read_text().strip() if token_file and token_file.exists() else None
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        requests.get(url, timeout=ANSWER_WITHIN_S, headers=headers)
+        ask(address, ANSWER_WITHIN_S)
     except requests.RequestException:
         return False
     return True
@@ -87,12 +85,12 @@ def services_serve(broker: PulsarSettings, database: DatabaseSettings) -> bool:
 def probes() -> dict[str, Probe]:
     """Return a probe for each of supervisord's processes."""
     asked: dict[str, Probe] = {
-        one.name: partial(http_answers, f"http://127.0.0.1:{one.port}/health")
+        one.name: partial(answers, local_http.ask, f"http://127.0.0.1:{one.port}/health")
         for one in PROGRAMS
         if one.name != "watchdog" and one.port
     }
     if (broker := local.broker()) is not None:
-        asked["broker"] = partial(http_answers, f"{broker.admin_url}/admin/v2/brokers/ready", broker.token_file)
+        asked["broker"] = partial(answers, broker.ask, "brokers/ready")
     if (database := local.database()) is not None:
         asked["database"] = partial(database_answers, make_conninfo(database.url("postgres"), **PRIVATE_DATABASE))
     return asked

@@ -75,13 +75,15 @@ def _shared() -> Instance | None:
 
 @pytest.fixture(scope="session")
 def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """File of the token that every broker of the tests wants.
+    """File of the token that every broker of the tests wants, beside the certificate that each of them has.
 
-    They have one key, so that what a test sets for `services` is right for the pair that it may hurt too.
+    They have the same keys, so that what a test sets for `services` is right for the pair that it may hurt too.
     """
     if kept := os.environ.get("TEST_SERVICES_DIR") or os.environ.get("TEST_BROKER_DIR"):
         return Instance.at(Path(kept)).pulsar_token
-    return credentials.broker_token(tmp_path_factory.mktemp("token"))[1]
+    folder = tmp_path_factory.mktemp("token")
+    credentials.broker_certificate(folder)
+    return credentials.broker_token(folder)[1]
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +96,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
     # A program that is called inside the tests' own process must not decide how that ends.
     monkeypatch.setattr("pipeline.core.runtime._leave", lambda code: None)
     monkeypatch.setenv("PULSAR_TOKEN_FILE", str(broker_token))
+    monkeypatch.setenv("PULSAR_TLS_CA_FILE", str(broker_token.with_name("tls.pem")))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -136,8 +139,8 @@ def fault_services(broker_token: Path) -> Iterator[Instance]:
 
 def _private(broker_token: Path, shared: Instance | None = None) -> Iterator[Instance]:
     folder = _fresh_folder()
-    key = broker_token.with_name("token.key").read_bytes()
-    credentials.kept(folder / "broker" / "token.key", lambda: key)
+    for name in ("token.key", "tls.key"):
+        credentials.kept(folder / "broker" / name, broker_token.with_name(name).read_bytes)
     instance = Instance.at(folder, die_with_parent=True, memory="384m")
     if shared is not None:
         instance.broker = shared.broker
@@ -210,6 +213,7 @@ def env(
             "PULSAR_URL": services.pulsar_url,
             "PULSAR_ADMIN_URL": services.pulsar_admin_url,
             "PULSAR_TOKEN_FILE": str(services.pulsar_token),
+            "PULSAR_TLS_CA_FILE": str(services.pulsar_certificate),
             "PULSAR_TENANT": tenant,
             "DATABASE_URL": database_url,
             "METRICS_BASE_PORT": "0",

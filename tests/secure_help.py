@@ -88,40 +88,22 @@ def token_of(key: bytes, role: str) -> str:
 
 @dataclass(frozen=True)
 class SecureBroker(Broker):
-    """Listens with TLS only, on 127.0.0.1; `key` signs the tokens."""
+    """With a certificate of `authority`; `key` signs the tokens."""
 
     key: bytes = b""
     authority: Path = Path()
     certificate: tuple[Path, Path] = (Path(), Path())
 
-    @property
-    def admin_url(self) -> str:
-        return f"https://127.0.0.1:{self.admin_port}"
-
-    @property
-    def url(self) -> str:
-        return f"pulsar+ssl://127.0.0.1:{self.port}"
-
     def _settings(self) -> dict[str, str]:
         own = f'{{"token":"{token_of(self.key, ADMIN)}"}}'
         return super()._settings() | {
-            "brokerServicePort": "",
-            "webServicePort": "",
-            "brokerServicePortTls": str(self.port),
-            "webServicePortTls": str(self.admin_port),
-            "tlsEnabled": "true",
             "tlsCertificateFilePath": str(self.certificate[0]),
             "tlsKeyFilePath": str(self.certificate[1]),
             "tlsTrustCertsFilePath": str(self.authority),
-            "authenticationEnabled": "true",
-            "authenticationProviders": "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",
             "tokenSecretKey": f"data:;base64,{base64.b64encode(self.key).decode()}",
-            "authorizationEnabled": "true",
             "superUserRoles": ADMIN,
             # the broker's own client, with which it checks its health
-            "brokerClientTlsEnabled": "true",
             "brokerClientTrustCertsFilePath": str(self.authority),
-            "brokerClientAuthenticationPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
             "brokerClientAuthenticationParameters": own,
         }
 

@@ -110,6 +110,7 @@ def published(env: dict[str, str], schema: str, namespace: str, local: str) -> l
     client = pulsar.Client(
         env["PULSAR_URL"],
         authentication=pulsar.AuthenticationToken(Path(env["PULSAR_TOKEN_FILE"]).read_text()),
+        tls_trust_certs_file_path=env["PULSAR_TLS_CA_FILE"],
         logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
     )
     try:

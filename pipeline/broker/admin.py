@@ -56,6 +56,8 @@ class Admin:
         except requests.RequestException as error:
             raise Unavailable(f"Pulsar admin at {self._base} does not answer: {type(error).__name__}") from None
         except OSError as error:  # the CA file
+            if self._settings.private:
+                raise Unavailable("the broker has not been started yet (scripts/start)") from None
             raise shut_out(self._shown, f"PULSAR_TLS_CA_FILE cannot be read: {error}.") from None
         if answer.status_code in accept:
             return None

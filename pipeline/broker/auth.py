@@ -28,8 +28,8 @@ def shown(what: str, settings: PulsarSettings) -> tuple[object, ...]:
 
 
 def authorities_of(settings: PulsarSettings) -> str:
-    """Return the CA file: `PULSAR_TLS_CA_FILE`, otherwise the public authorities.
+    """Return the CA file: the private broker's certificate, `PULSAR_TLS_CA_FILE`, otherwise the public authorities.
 
     Never None: the Pulsar client does not use the system's list, so without a file it trusts no certificate.
     """
-    return str(settings.tls_ca_file or certifi.where())
+    return str(settings.authorities or certifi.where())

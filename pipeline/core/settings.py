@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
@@ -34,6 +34,9 @@ PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "post
 # Said in full, because what an address leaves out libpq takes from the environment (PGHOSTADDR, PGSSLMODE, ...).
 PRIVATE_DATABASE = {
     "hostaddr": "127.0.0.1",
+    # Whoever listens on the port while ours is down is not shown the password, as libpq would do if asked for it, and
+    # is not taken for ours: in SCRAM the server has to know it, too.
+    "require_auth": "scram-sha-256",
     "sslmode": "prefer",
     "gssencmode": "disable",
     "channel_binding": "prefer",
@@ -76,8 +79,8 @@ class PulsarSettings(Section):
     advertised_port: int = Field(0, ge=0, le=65535, description="Port announced to clients; 0: the same as port.")
     tenant: t.Tenant = "market-data"
     token: SecretStr | None = None
-    token_file: FilePath | None = None
-    tls_ca_file: FilePath | None = None
+    token_file: t.File | None = None
+    tls_ca_file: t.File | None = None
     memory: t.Heap = Field("512m", description="Heap of the private broker; it uses as much direct memory.")
     topic_partitions: int = Field(0, ge=0, le=1000, description="0: topics are not partitioned.")
     pending_mb: int = Field(64, ge=1, le=100_000, description="Limit of messages waiting for the broker, per process.")
@@ -90,18 +93,23 @@ class PulsarSettings(Section):
 
     @property
     def service_url(self) -> str:
-        return self.url or f"pulsar://127.0.0.1:{self.port}"
+        return self.url or f"pulsar+ssl://127.0.0.1:{self.port}"
 
     @property
     def token_path(self) -> Path | None:
         """The file from which the token is read for each connection. The private broker always has its own."""
-        return load(ServicesSettings).broker_token if self.private else self.token_file
+        return load(ServicesSettings).broker / "token" if self.private else self.token_file
+
+    @property
+    def authorities(self) -> Path | None:
+        """The certificate authorities of the broker, if not the public ones. The private broker has its own."""
+        return load(ServicesSettings).broker / "tls.pem" if self.private else self.tls_ca_file
 
     @property
     def admin(self) -> str:
         """Base URL of the admin REST interface, derived from `PULSAR_URL` unless set."""
         if self.admin_url or self.url is None:
-            return self.admin_url or f"http://127.0.0.1:{self.admin_port}"
+            return self.admin_url or f"https://127.0.0.1:{self.admin_port}"
         scheme, _, rest = self.url.partition("://")
         host = re.sub(r":\d+$", "", rest.split(",")[0])
         return f"https://{host}:8443" if scheme == "pulsar+ssl" else f"http://{host}:8080"
@@ -132,7 +140,7 @@ class DatabaseSettings(Section):
         """Return `conninfo` with another role of the private database; `DATABASE_URL` names its role itself."""
         if self.url is not None:
             return self.url.get_secret_value()
-        passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
+        passwords = quote(str(load(ServicesSettings).data.resolve() / "database" / "passwords"), safe="/")
         others = urlencode(PRIVATE_DATABASE)
         return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?{others}&passfile={passwords}"
 
@@ -152,13 +160,8 @@ class ServicesSettings(Section):
     cache: t.Folder = Field(default_factory=_cache)
 
     @property
-    def broker_token(self) -> Path:
-        return self.data.resolve() / "broker" / "token"
-
-    @property
-    def database_passwords(self) -> Path:
-        """The passfile, in libpq's format."""
-        return self.data.resolve() / "database" / "passwords"
+    def broker(self) -> Path:
+        return self.data.resolve() / "broker"
 
 
 class ArchiveSettings(Section):

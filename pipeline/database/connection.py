@@ -58,6 +58,8 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
             check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
             raise shut_out(conninfo, f"the database refuses the connection; check {check}: {text}") from None
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
+        if settings.private and "authentication method requirement" in text:
+            hint = "what listens on DATABASE_PORT is not ours:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
     let_in(conninfo)
     # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.

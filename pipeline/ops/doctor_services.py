@@ -20,7 +20,7 @@ from pipeline.broker.client import new_client
 from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import PipelineError, Refused, Unavailable
 from pipeline.core.settings import PulsarSettings, load
-from pipeline.services import demo
+from pipeline.services import demo, local_http
 from venues.dukascopy.settings import DukascopySettings
 from venues.registry import adapters
 
@@ -199,7 +199,7 @@ def live_clocks() -> Iterator[Finding]:
         if not one.enabled or not one.port:
             continue
         try:
-            health = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S).json()
+            health = local_http.ask(f"http://127.0.0.1:{one.port}/health", ANSWER_WITHIN_S).json()
         except (requests.RequestException, ValueError):
             continue  # not running, which scripts/status reports
         yield from clock_of(one.name, health)

@@ -7,11 +7,12 @@ import shutil
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 
 from pipeline.core.errors import WrongUse
-from pipeline.services import bookie_journal_repair, credentials, layout
+from pipeline.services import bookie_journal_repair, credentials, layout, local_http
 from pipeline.services.folders import closed
 
 # Warnings and errors only: at its default level the broker writes some 2,000 lines for a normal start. The messages
@@ -83,22 +84,44 @@ class Broker:
 
     @property
     def admin_url(self) -> str:
-        return f"http://127.0.0.1:{self.admin_port}"
+        return f"https://127.0.0.1:{self.admin_port}"
 
     @property
     def url(self) -> str:
-        return f"pulsar://127.0.0.1:{self.port}"
+        return f"pulsar+ssl://127.0.0.1:{self.port}"
 
     @property
     def token_file(self) -> Path:
         """The file with the client token; created if missing."""
         return credentials.broker_token(self.folder)[1]
 
+    @property
+    def certificate_file(self) -> Path:
+        """The file with the certificate that clients trust; created if missing."""
+        return credentials.broker_certificate(self.folder)[1]
+
+    def make_credentials(self) -> None:
+        """Make what clients need, before the first of them starts."""
+        credentials.broker_token(self.folder)
+        credentials.broker_certificate(self.folder)
+
     def _access(self) -> dict[str, str]:
         """Require our token for clients and admin (a web page in a browser on this machine can reach the admin port
-        too, but cannot send the header)."""
+        too, but cannot send the header), and show them our certificate: whoever holds the ports while the broker is
+        down is given no token and is not taken for it."""
         key, token = credentials.broker_token(self.folder)
+        private, certificate = credentials.broker_certificate(self.folder)
         return {
+            "tlsEnabled": "true",
+            "brokerServicePort": "",
+            "brokerServicePortTls": str(self.port),
+            "webServicePort": "",
+            "webServicePortTls": str(self.admin_port),
+            "tlsKeyFilePath": str(private),
+            "tlsCertificateFilePath": str(certificate),
+            "tlsTrustCertsFilePath": str(certificate),
+            "brokerClientTlsEnabled": "true",
+            "brokerClientTrustCertsFilePath": str(certificate),
             "authenticationEnabled": "true",
             "authenticationProviders": "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",
             "tokenSecretKey": key.resolve().as_uri(),
@@ -111,13 +134,11 @@ class Broker:
         }
 
     def _settings(self) -> dict[str, str]:
-        elsewhere = f"internal:pulsar://127.0.0.1:{self.advertised_port}" if self.advertised_port else ""
+        elsewhere = f"internal:pulsar+ssl://127.0.0.1:{self.advertised_port}" if self.advertised_port else ""
         return self._access() | {
             "bindAddress": "127.0.0.1",
             "advertisedAddress": "127.0.0.1",
-            "brokerServicePort": str(self.port),
             "advertisedListeners": elsewhere,
-            "webServicePort": str(self.admin_port),
             "webSocketServiceEnabled": "false",
             # Broker and bookie share the process and communicate inside it; the bookie opens no port (it would listen
             # on every interface). Ledgers name their bookie: a constant that only looks like an address, because the
@@ -245,13 +266,17 @@ class Broker:
             "PULSAR_GC_LOG": "-Xlog:disable -Xlog:all=error:stderr",
         }
 
+    def ask(self, path: str, within_s: float = 10.0, **request: Any) -> requests.Response:
+        """Call the admin interface, with arguments of `local_http.ask`. Raises `requests.RequestException`."""
+        address = f"{self.admin_url}/admin/v2/{path}"
+        token = self.token_file.read_text()
+        return local_http.ask(address, within_s, token=token, certificate=self.certificate_file, **request)
+
     def ready(self) -> bool:
         """Whether the broker has started and made its default namespace, which comes last. Not its health check, which
         makes it run a client of its own from then on."""
-        headers = {"Authorization": f"Bearer {self.token_file.read_text()}"}
-        asked = (f"{self.admin_url}/admin/v2/{path}" for path in ("brokers/ready", "namespaces/public/default"))
         try:
-            return all(requests.get(address, timeout=10, headers=headers).status_code == 200 for address in asked)
+            return all(self.ask(path).status_code == 200 for path in ("brokers/ready", "namespaces/public/default"))
         except requests.RequestException:
             return False
 

@@ -1,5 +1,5 @@
-"""Passwords of the private database, and key and token of the private broker: created once, in files readable by us
-only."""
+"""Passwords of the private database, and keys, token and certificate of the private broker: created once, in files
+readable by us only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
@@ -84,6 +86,54 @@ def broker_token(folder: Path) -> tuple[Path, Path]:
         token.unlink()
         kept(token, lambda: made)
     return key, token
+
+
+def broker_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return the files (key, certificate) with which the broker in `folder` proves that it is ours, created if missing.
+
+    The first holds both, so that they always belong together; the second is for those who connect.
+    """
+    key, certificate = folder / "tls.key", folder / "tls.pem"
+    both = kept(key, _self_signed)
+    made = both[both.index(b"-----BEGIN CERTIFICATE") :]
+    if kept(certificate, lambda: made) != made:  # of another key: one of the two files was lost
+        certificate.unlink()
+        kept(certificate, lambda: made)
+    return key, certificate
+
+
+def _self_signed() -> bytes:
+    """Make a key, and its certificate as its own authority, both in PEM. Never expires: whoever trusts it has it from
+    the same folder."""
+    from cryptography import x509  # takes 60 ms, and is needed once
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "market-data")])
+    hosts = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")])
+    number = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    uses = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    uses |= {"crl_sign": False, "encipher_only": False, "decipher_only": False}
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime(2000, 1, 1, tzinfo=UTC))  # whatever the clock says at the first start
+        .not_valid_after(datetime(2200, 1, 1, tzinfo=UTC))
+        .add_extension(hosts, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=True, **uses), critical=True)
+        .add_extension(number, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(number), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()  # the only form that the broker reads
+    pem = serialization.Encoding.PEM
+    return key.private_bytes(pem, *form) + made.public_bytes(pem)
 
 
 def _base64url(data: bytes) -> bytes:

@@ -27,6 +27,7 @@ def main(action: str, folder: Path) -> None:
     click.echo(f"PULSAR_URL={instance.pulsar_url}")
     click.echo(f"PULSAR_ADMIN_URL={instance.pulsar_admin_url}")
     click.echo(f"PULSAR_TOKEN_FILE={instance.pulsar_token}")
+    click.echo(f"PULSAR_TLS_CA_FILE={instance.pulsar_certificate}")
     click.echo(f"DATABASE_URL={instance.database.what.shown_url()}")
 
 

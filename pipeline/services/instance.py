@@ -187,11 +187,19 @@ class Instance:
         assert isinstance(self.broker.what, Broker)
         return self.broker.what.token_file
 
+    @property
+    def pulsar_certificate(self) -> Path:
+        """The broker's certificate, for PULSAR_TLS_CA_FILE."""
+        assert isinstance(self.broker.what, Broker)
+        return self.broker.what.certificate_file
+
     def pulsar_client(self, **options: Any) -> pulsar.Client:
         """Return a plain client of this broker, logging errors only."""
         return pulsar.Client(
             self.pulsar_url,
             authentication=pulsar.AuthenticationToken(self.pulsar_token.read_text()),
+            tls_trust_certs_file_path=str(self.pulsar_certificate),
+            tls_validate_hostname=True,
             logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
             **options,
         )

@@ -105,6 +105,8 @@ def pass_gate(supervisor: Process | None) -> None:
         check_place()
         end_leftovers()
         check_ports()
+        if (broker := local.broker()) is not None:
+            broker.make_credentials()
         if supervisor is not None:
             supervisor.record(holder)
 

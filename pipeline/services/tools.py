@@ -17,6 +17,7 @@ from shutil import which
 from typing import NoReturn
 
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from pipeline.broker.auth import token_of
 from pipeline.core.errors import WrongUse
@@ -25,24 +26,8 @@ from pipeline.services import layout
 from pipeline.services.broker import JAVA_LOG_CONF
 from pipeline.services.demo import enter_demo
 
-# Variables that psql reads instead of a connection string.
-_PSQL = {
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "port": "PGPORT",
-    "dbname": "PGDATABASE",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "options": "PGOPTIONS",
-    "passfile": "PGPASSFILE",
-    "service": "PGSERVICE",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-}
-
+# Variables that psql reads instead of the words of a connection string.
+_PSQL = {one.keyword.decode(): one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
 
 # Our own tools, which only need the addresses.
 OURS = {
@@ -77,15 +62,17 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
     conf = {
         "webServiceUrl": settings.admin,
         "brokerServiceUrl": settings.service_url,
-        "tlsEnableHostnameVerification": "true",  # shipped: off
+        # Shipped: off. The private broker's certificate is the only one trusted, and these tools would want the name
+        # that they find for 127.0.0.1.
+        "tlsEnableHostnameVerification": str(not settings.private).lower(),
     }
     if (token := token_of(settings)) is not None:
         conf |= {
             "authPlugin": "org.apache.pulsar.client.impl.auth.AuthenticationToken",
             "authParams": f"token:{token}",
         }
-    if settings.tls_ca_file is not None:
-        conf["tlsTrustCertsFilePath"] = str(settings.tls_ca_file.resolve())
+    if settings.authorities is not None:
+        conf["tlsTrustCertsFilePath"] = str(settings.authorities.resolve())
     # The tool reads the file after this process is replaced; mode 0600, in a folder of the checkout.
     os.umask(0o077)
     layout.INSTALLED.mkdir(exist_ok=True)

@@ -40,6 +40,7 @@ class Flow:
             url=instance.pulsar_url,
             admin_url=instance.pulsar_admin_url,
             token_file=instance.pulsar_token,
+            tls_ca_file=instance.pulsar_certificate,
             tenant=tenant,
         )
         bootstrap.broker_when_ready(self._settings, self._stop)
@@ -84,6 +85,7 @@ def start(
             "PULSAR_URL": fault_services.pulsar_url,
             "PULSAR_ADMIN_URL": fault_services.pulsar_admin_url,
             "PULSAR_TOKEN_FILE": str(fault_services.pulsar_token),
+            "PULSAR_TLS_CA_FILE": str(fault_services.pulsar_certificate),
             "PULSAR_TENANT": tenant,
             "DATABASE_URL": fault_database_url,
             "METRICS_BASE_PORT": "0",

@@ -120,10 +120,11 @@ def test_the_image_starts_its_programs(
     root, config = image
     (root / "tmp").chmod(0o1777)
     environment = env(METRICS_BASE_PORT=free_port())
-    token = root / "tmp" / "token"
-    shutil.copy(environment["PULSAR_TOKEN_FILE"], token)
-    token.chmod(0o444)
-    environment["PULSAR_TOKEN_FILE"] = "/tmp/token"
+    for setting, name in (("PULSAR_TOKEN_FILE", "token"), ("PULSAR_TLS_CA_FILE", "tls.pem")):
+        file = root / "tmp" / name
+        shutil.copy(environment[setting], file)
+        file.chmod(0o444)
+        environment[setting] = f"/tmp/{name}"
     base = int(environment["METRICS_BASE_PORT"])
     for offset, module in ((1, "consumers.trades"), (4, "consumers.gap_filler"), (9, "dashboard")):
         with started(root, config, environment | {"DASHBOARD_PORT": "0"}, module) as process:

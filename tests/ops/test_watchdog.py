@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.settings import PROJECT, is_setting
+from pipeline.services import local_http
+from pipeline.services.broker import Broker
 from pipeline.services.instance import Instance
 from pipeline.services.processes import Process, free_ports, wait_until
-from pipeline.watchdog import Asker, Watch, database_answers, http_answers
+from pipeline.watchdog import Asker, Watch, answers, database_answers
 
 
 @pytest.fixture
@@ -146,10 +148,11 @@ def test_it_stops_at_once_while_nothing_answers(tmp_path: Path) -> None:
 
 def test_an_unwell_answer_is_an_answer(services: Instance) -> None:
     """Prevents the kill of a program that says 503, or of a broker for an unknown path; a closed port is silence."""
-    assert http_answers(f"{services.pulsar_admin_url}/no/such/path")
+    assert isinstance(services.broker.what, Broker)
+    assert answers(services.broker.what.ask, "no/such/path")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        assert not http_answers(f"http://127.0.0.1:{closed.getsockname()[1]}/health")
+        assert not answers(local_http.ask, f"http://127.0.0.1:{closed.getsockname()[1]}/health")
 
 
 def test_a_database_error_is_an_answer_and_a_closed_port_is_none(services: Instance) -> None:

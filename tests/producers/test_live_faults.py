@@ -22,7 +22,12 @@ SOON = {"producers.live.subscriptions.ACKNOWLEDGE_S": 3}
 
 def admin_of(env: dict[str, str]) -> Admin:
     return Admin(
-        PulsarSettings(url=env["PULSAR_URL"], admin_url=env["PULSAR_ADMIN_URL"], token_file=env["PULSAR_TOKEN_FILE"])
+        PulsarSettings(
+            url=env["PULSAR_URL"],
+            admin_url=env["PULSAR_ADMIN_URL"],
+            token_file=env["PULSAR_TOKEN_FILE"],
+            tls_ca_file=env["PULSAR_TLS_CA_FILE"],
+        )
     )
 
 

@@ -36,7 +36,8 @@ def settings(env: Env, simulator: Simulator) -> dict[str, str]:
 def admin(settings: dict[str, str], method: str, path: str) -> None:
     base = f"{settings['PULSAR_ADMIN_URL']}/admin/v2/persistent/{settings['PULSAR_TENANT']}/trades"
     headers = {"Authorization": f"Bearer {Path(settings['PULSAR_TOKEN_FILE']).read_text().strip()}"}
-    requests.request(method, f"{base}/{path}", timeout=30, headers=headers).raise_for_status()
+    trusted = settings["PULSAR_TLS_CA_FILE"]
+    requests.request(method, f"{base}/{path}", timeout=30, headers=headers, verify=trusted).raise_for_status()
 
 
 def claim(settings: dict[str, str], product: str) -> tuple[Any, Any]:

@@ -129,6 +129,7 @@ def test_secrets_logs_and_data_are_for_us_alone(instance: Instance) -> None:
     secret = [
         instance.pulsar_token,
         instance.pulsar_token.with_name("token.key"),
+        instance.pulsar_token.with_name("tls.key"),
         instance.database.what.passwords_file,
         instance.broker.log_file,
         instance.database.log_file,
@@ -201,14 +202,16 @@ def test_the_brokers_admin_answers_nobody_without_the_token(instance: Instance, 
     ):
         for method in ("GET", "POST", "PUT", "DELETE"):
             address = f"{instance.pulsar_admin_url}{path}"
-            answer = requests.request(method, address, headers=headers, data="a=b", timeout=30, allow_redirects=False)
+            how: dict[str, Any] = {"data": "a=b", "timeout": 30, "verify": str(instance.pulsar_certificate)}
+            answer = requests.request(method, address, headers=headers, allow_redirects=False, **how)
             assert answer.status_code in (401, 404) or (path == "/metrics" and answer.is_redirect), (method, headers)
             assert b"theirs" not in answer.content.replace(path.encode(), b"")
 
 
 def test_a_client_without_the_token_neither_reads_nor_writes(instance: Instance) -> None:
     quiet = pulsar.ConsoleLogger(pulsar.LoggerLevel.Error)
-    client = pulsar.Client(instance.pulsar_url, logger=quiet, operation_timeout_seconds=5)  # it tries until then
+    options: dict[str, Any] = {"logger": quiet, "operation_timeout_seconds": 5}  # it tries until then
+    client = pulsar.Client(instance.pulsar_url, tls_trust_certs_file_path=str(instance.pulsar_certificate), **options)
     topic = "persistent://public/default/theirs"
     try:
         with pytest.raises(pulsar.PulsarException):

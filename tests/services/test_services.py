@@ -13,6 +13,7 @@ import pulsar
 import pytest
 import requests
 
+from pipeline.services.broker import Broker
 from pipeline.services.instance import Instance
 from pipeline.services.processes import Process, end, port_is_free, recorded, wait_until
 
@@ -96,9 +97,10 @@ def test_database_stops_in_order_with_a_session_open(fault_services: Instance, f
 @pytest.mark.faults
 def test_frozen_services_answer_again(fault_services: Instance) -> None:
     """Prevents a fault test that freezes nothing."""
+    assert isinstance(fault_services.broker.what, Broker)
     fault_services.broker.freeze()
     with pytest.raises(requests.Timeout):
-        requests.get(f"{fault_services.pulsar_admin_url}/admin/v2/brokers/health", timeout=2)
+        fault_services.broker.what.ask("brokers/health", 2)
     fault_services.broker.thaw()
     fault_services.broker.wait_ready()
 

@@ -17,6 +17,7 @@ import requests
 from pipeline.core.programs import PROGRAMS
 from pipeline.core.settings import PROJECT, is_setting
 from pipeline.services import conf, preflight
+from pipeline.services.broker import Broker
 from pipeline.services.database import Database
 from pipeline.services.folders import MARK
 from pipeline.services.processes import Process, end, free_ports, free_range, recorded, wait_until
@@ -80,12 +81,11 @@ class Supervised:
         The writer's word alone is not enough: it said so before it had asked either. A broker that was stopped in the
         middle of its start then waited for its own start, and on a busy machine it needed SIGKILL.
         """
-        broker, health = f"http://127.0.0.1:{self.admin_port}/admin/v2/brokers/health", self.base + WRITER.offset
+        broker, health = Broker(self.folder / "broker", 0, self.admin_port), self.base + WRITER.offset
         try:
             with psycopg.connect(self.database_url(), connect_timeout=5):
-                token = {"Authorization": f"Bearer {(self.folder / 'broker' / 'token').read_text().strip()}"}
-                urls = (broker, f"http://127.0.0.1:{health}/health")
-                return all(requests.get(url, timeout=15, headers=token).status_code == 200 for url in urls)
+                writer = requests.get(f"http://127.0.0.1:{health}/health", timeout=15)
+                return writer.status_code == broker.ask("brokers/health", 15).status_code == 200
         except (requests.RequestException, psycopg.Error, OSError):
             return False
 

@@ -57,7 +57,7 @@ def test_pulsar_admin_and_client_reach_the_configured_broker(env: Environment, s
     """Prevents the tools from talking to the default port, where another broker may be."""
     done = _tool("pulsar-admin", "brokers", "list", "standalone", env=env())
     assert done.returncode == 0, done.stderr
-    assert services.pulsar_admin_url.removeprefix("http://") in done.stdout
+    assert services.pulsar_admin_url.removeprefix("https://") in done.stdout
     sent = _tool("pulsar-client", "produce", "-m", "hello", "public/default/tools", env=env())
     assert sent.returncode == 0, sent.stderr
 
