@@ -7,7 +7,6 @@ address are refused), only same-origin requests of a browser, no frames.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -15,7 +14,8 @@ from aiohttp import web
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
-from pipeline.core.log import get_logger, redact
+from pipeline.core.health import OWN_HOST
+from pipeline.core.log import get_logger
 
 # Nothing is loaded from other origins; inline styles are the chart library's.
 HEADERS = {
@@ -29,7 +29,6 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Server": "market-data",
 }
-_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _OWN = ("same-origin", "none")  # none: typed, or a bookmark
 _LONGEST = 500
 
@@ -55,7 +54,7 @@ def stranger(request: web.Request) -> str | None:
     if not request.raw_path.startswith("/"):
         return "request a path, not a URL"
     hosts = request.headers.getall("Host", [])
-    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+    if len(hosts) != 1 or not OWN_HOST.fullmatch(hosts[0]):
         return "open this page as 127.0.0.1 or localhost"
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None and site not in _OWN:
@@ -88,7 +87,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except WrongUse as error:
         return refusal(400, str(error))
     except PipelineError as error:
-        return refusal(503, redact(str(error)))
+        return refusal(503, str(error))
     except web.HTTPException as error:
         if error.status in (301, 302, 304):
             raise
