@@ -22,12 +22,13 @@ from rich.text import Text
 
 from consumers import letter_box
 from consumers.letter_box import NAMESPACE, NEWEST, REPLAYED, SCHEMAS, DeadLetter, read, topics
-from consumers.sink import MOST_PAYLOAD, printable
+from consumers.sink import MOST_PAYLOAD
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import full_name, venue_and_product
 from pipeline.core.errors import BadData, Refused, Unavailable, WrongUse
 from pipeline.core.runtime import Stop, now_us, program
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.core.text import printable
 from pipeline.database import query
 from pipeline.database.connection import connect
 from pipeline.services.demo import enter_demo

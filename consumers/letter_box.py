@@ -20,12 +20,12 @@ import msgspec
 import pulsar
 
 import schemas
-from consumers.sink import printable
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import new_client
 from pipeline.broker.topics import NAMESPACES
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.settings import PulsarSettings
+from pipeline.core.text import printable
 from pipeline.core.times import END_US, from_us
 from schemas.columns import decode_quote_hour
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from tenacity import wait_fixed
 
 from consumers.health import LaneState
-from consumers.sink import DeadLetter, printable
+from consumers.sink import DeadLetter
 from consumers.store import Stopping
 from pipeline.broker.client import Bus
 from pipeline.broker.publisher import Publisher
@@ -22,6 +22,7 @@ from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.stopping import Stopped
+from pipeline.core.text import printable
 
 LETTERS = Counter("writer_dead_letters", "Rows and messages refused", ["namespace", "reason"])
 # Log lines per batch of letters; the letters themselves have all details.

@@ -13,6 +13,7 @@ import msgspec
 from consumers.subscription import Message, Subscription
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
+from pipeline.core.text import printable
 from pipeline.database.connection import Connection
 
 # Rows of one message with a letter each; the others share one: a message of 1 MB can have 150,000 bad rows.
@@ -20,13 +21,6 @@ MOST_LETTERS = 100
 # Bytes of a letter's payload. The broker's limit is 5 MB, and a refused hour may be larger.
 MOST_PAYLOAD = 1 << 20
 MOST_DETAIL = 900
-
-
-def printable(text: str) -> str:
-    """Return `text` with unprintable characters escaped: terminal control codes, unpaired surrogates."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from pipeline.archive import catalog
 from pipeline.archive.layout import DECIMALS, LAYOUTS
 from pipeline.archive.open import need_ledger
 from pipeline.core.errors import WrongUse
-from pipeline.core.log import redact
 from pipeline.core.runtime import program
 from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
+from pipeline.core.text import redact
 from pipeline.database.connection import connect as connect_database
 
 EXTENSIONS = {"postgres": "postgres_scanner", "ducklake": "ducklake", "httpfs": "httpfs"}

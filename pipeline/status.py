@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.runtime import program
+from pipeline.core.text import printable
 from pipeline.ops import collect
 from pipeline.services.demo import enter_demo
 
@@ -44,9 +45,9 @@ def _about(one: collect.ProgramState) -> str:
         return "; ".join(one.why)
     found = one.health
     parts = []
-    if (backlog := found.get("backlog_messages")) is not None:
+    if isinstance(backlog := found.get("backlog_messages"), int | float):
         parts.append(f"{backlog:,} waiting")
-    if (stored := found.get("last_commit_age_s")) is not None:
+    if isinstance(stored := found.get("last_commit_age_s"), int | float):
         parts.append(f"stored {age(stored)} ago")
     if one.uptime_s is not None:
         parts.append(f"up {age(one.uptime_s)}")
@@ -58,7 +59,8 @@ def render(found: collect.State) -> Group:
     running = _table("program", "state", "port>", "")
     for one in found.programs:
         word = Text(_WORDS.get(one.state, one.state), style=_COLOURS[one.state])
-        running.add_row(one.name, word, str(one.port or "-"), _about(one))
+        # Not as markup: a venue's own words may be in it.
+        running.add_row(one.name, word, str(one.port or "-"), Text(printable(_about(one))))
     stored = _table("instrument", "kind", "rows>", "per s>", "age>", "backlog>", "missing>", "explained>", "complete>")
     for row in found.instruments:
         missing = "-" if row.missing is None else f"{row.missing:,}"
@@ -105,7 +107,7 @@ def render(found: collect.State) -> Group:
     if found.ok:
         parts += [Text(), Text("All well.", style="green")]
     else:
-        parts += [Text(), *(Text(f"! {problem}", style="red") for problem in found.problems)]
+        parts += [Text(), *(Text(printable(f"! {problem}"), style="red") for problem in found.problems)]
     return Group(*parts)
 
 

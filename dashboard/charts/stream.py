@@ -23,7 +23,6 @@ from dashboard.charts.feed import Feeds
 from dashboard.charts.live_candle import LiveCandles
 from dashboard.store import Store
 from pipeline.core.errors import Unavailable
-from pipeline.core.log import redact
 from pipeline.core.runtime import now_us
 from pipeline.core.timeframes import Timeframe
 from pipeline.core.times import from_us, to_us
@@ -139,7 +138,7 @@ class ChartStream:
                 self._wake.set()
                 self._explain("the database has not stored the latest ticks yet" if self._live.behind else None)
             except Unavailable as error:
-                self._explain(redact(str(error))[:300])
+                self._explain(str(error)[:300])
                 await asyncio.sleep(2)
                 continue
             attempt = attempt + 1 if self._live.wants_sync else 0

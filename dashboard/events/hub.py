@@ -20,7 +20,8 @@ import pulsar
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Unavailable
-from pipeline.core.log import get_logger, redact
+from pipeline.core.log import get_logger
+from pipeline.core.text import redact
 from pipeline.stream import CandleEvent, Event, Stream, TradeEvent
 from pipeline.stream.position import MessageKey, Place, text_of_places
 

@@ -19,11 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from pipeline.core.text import printable, redact
+
 
 class PipelineError(Exception):
-    """Base class of all errors raised deliberately."""
+    """Base class of all errors raised deliberately. As text it has no password of an address, and is safe for a
+    terminal, also where it quotes others."""
 
     retryable: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return printable(redact(super().__str__()), keep_lines=True)
 
 
 class WrongUse(PipelineError):

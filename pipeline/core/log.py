@@ -16,20 +16,12 @@ import structlog
 
 from pipeline.core import events
 from pipeline.core.settings import CommonSettings
+from pipeline.core.text import printable, redact
 
 _SECRET_KEY = re.compile(r"secret|password|passwd|token|api_key|jwt|authorization", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"\b(?P<before>\w+://[^/\s:@]*:)[^@\s/]+@")
-_DSN_PASSWORD = re.compile(r"(password=)\S+", re.IGNORECASE)
-# Terminal control codes, line ends, direction marks, and unpaired surrogates.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Longer texts are truncated; the complete message is in the dead letters.
 MAX_TEXT = 4000
 MAX_DEPTH = 4
-
-
-def redact(text: str) -> str:
-    """Return `text` with passwords in URLs and connection strings replaced."""
-    return _DSN_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\g<before>***@", text))
 
 
 def _no_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -62,7 +54,7 @@ def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> s
 def _visible(value: Any, *, keep_lines: bool = False) -> Any:
     if isinstance(value, int | float | None):
         return value
-    return _CONTROL.sub(lambda found: "\n" if keep_lines and found[0] == "\n" else ascii(found[0])[1:-1], str(value))
+    return printable(str(value), keep_lines=keep_lines)
 
 
 def _named(app: str, program: str) -> structlog.typing.Processor:

@@ -18,7 +18,7 @@ from tenacity.wait import wait_base
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError
-from pipeline.core.log import get_logger, redact
+from pipeline.core.log import get_logger
 from pipeline.core.stopping import Stopped
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def keep_trying(
         nonlocal said
         if time.monotonic() - said > SAY_EVERY_S:
             said = time.monotonic()
-            get_logger().warning(event, on=what, error=redact(str(error)) or type(error).__name__)
+            get_logger().warning(event, on=what, error=str(error) or type(error).__name__)
 
     if stop.is_set():
         return None

@@ -22,7 +22,7 @@ from typing import ParamSpec
 
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
-from pipeline.core.log import configure, get_logger, redact
+from pipeline.core.log import configure, get_logger
 from pipeline.core.programs import BY_NAME
 from pipeline.core.settings import CommonSettings, load
 
@@ -153,16 +153,17 @@ def _leave(code: int) -> None:
 def _guarded(name: str, main: Callable[[], int | None], logs: bool) -> int:
     global _supervised
     _supervised = name in BY_NAME
+    os.umask(0o077)  # what it writes is for us alone, also when it is started by hand
     try:
         configure(load(CommonSettings), name)
         return main() or 0
     except WrongUse as error:
-        print(f"{name}: {redact(str(error))}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except PipelineError as error:
         if logs:
-            get_logger().error(events.FAILED, error=redact(str(error)), kind=type(error).__name__)
-        print(f"{name}: {redact(str(error))}", file=sys.stderr)
+            get_logger().error(events.FAILED, error=str(error), kind=type(error).__name__)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -29,7 +29,7 @@ from pipeline.database.connection import connect
 from pipeline.database.sql import statement
 from pipeline.ops import sentences
 from pipeline.ops.claim import complete_text, provable
-from pipeline.services import demo
+from pipeline.services import demo, local_http
 from pipeline.services import local as private
 
 ANSWER_WITHIN_S = 3.0
@@ -184,26 +184,26 @@ def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:
         return found
     if one.once and known and known["statename"] == "RUNNING":
         return found
-    try:
-        answer = requests.get(f"http://127.0.0.1:{one.port}/health", timeout=ANSWER_WITHIN_S)
-        found.health = answer.json()
-        why = found.health.get("why", [])
-        found.why = [why] if isinstance(why, str) else list(why)
-        if answer.status_code != 200:
-            found.state = "unwell"
-    except (requests.RequestException, ValueError, AttributeError) as error:
-        ended = known is not None and known["statename"] == "EXITED" and known["exitstatus"] == 0
-        if one.once and ended:
-            found.state = "done"
-        elif one.name == "retention" and load(DatabaseSettings).retention_days == 0:
-            found.state = "off"
-        else:
-            found.state = "down"
-            found.why = ["not running" if known is None else f"supervisord says {known['statename'].lower()}"]
-            if ended:  # by SIGTERM: supervisord starts only what failed again
-                found.why = [f"it was stopped; supervisorctl start programs:{one.name} starts it again"]
-            if known and known["statename"] == "RUNNING":
-                found.why = [f"running, but not answering on port {one.port}: {type(error).__name__}"]
+    running = known is None or known["statename"] == "RUNNING"
+    failed: Exception | None = None
+    if running:  # otherwise it is somebody else who answers on its port
+        try:
+            answer = local_http.ask(f"http://127.0.0.1:{one.port}/health", ANSWER_WITHIN_S)
+            found.health = answer.json()
+            why = found.health.get("why", [])
+            found.why = [str(text) for text in ([why] if isinstance(why, str) else why)]
+            found.state = "ok" if answer.status_code == 200 else "unwell"
+            return found
+        except (requests.RequestException, ValueError, AttributeError, TypeError, RecursionError) as error:
+            found.health, failed = {}, error
+    ended = known is not None and known["statename"] == "EXITED" and known["exitstatus"] == 0
+    if one.once and ended:
+        found.state = "done"
+    elif one.name == "retention" and load(DatabaseSettings).retention_days == 0:
+        found.state = "off"
+    else:
+        found.state = "down"
+        found.why = [sentences.down(one.name, one.port, str(known["statename"]) if known else None, ended, failed)]
     return found
 
 
@@ -294,7 +294,7 @@ def collect() -> State:
     except psycopg.errors.UndefinedTable:
         problems.append("database: the tables are not created yet")
     except (PipelineError, psycopg.Error) as error:
-        problems.append(f"database: {str(error).strip()}")
+        problems.append(f"database: {' '.join(str(error).split())}")
     products = products_of(ran)
     problems += sentences.of_products(products) + sentences.missing(stored) + sentences.silent(stored, candles)
     return State(ran, stored, refused, list(dict.fromkeys(problems)), products, candles, archived)

@@ -18,6 +18,17 @@ TICKERS_WITHIN_S = 300.0
 CANDLES_WITHIN, CANDLES_WITHIN_S = 5, 600.0
 
 
+def down(name: str, port: int, supervised: str | None, ended: bool, error: Exception | None) -> str:
+    """Why a program gives no `/health`. `supervised`: its state, by supervisord; `ended`: in order."""
+    if supervised is None:
+        return "not running"
+    if error is not None:
+        return f"running, but not answering on port {port}: {type(error).__name__}"
+    if ended:  # by SIGTERM: supervisord starts only what failed again
+        return f"it was stopped; supervisorctl start programs:{name} starts it again"
+    return f"supervisord says {supervised.lower()}"
+
+
 def of_products(products: Sequence[collect.ProductState]) -> list[str]:
     """Sentences about products with a problem."""
     return [

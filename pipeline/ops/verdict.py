@@ -13,9 +13,11 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.archive.audit import Audited
 from pipeline.core.errors import WrongUse
+from pipeline.core.text import printable
 from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
 
 
@@ -86,7 +88,7 @@ def print_verdicts(verdicts: Sequence[Verdict], as_json: bool) -> None:
     console.print(table)
     for v in verdicts:
         for text in v.wrong:
-            console.print(f"[red]{v.venue} {v.product_id} {v.kind}:[/] {text}", highlight=False)
+            console.print(_found(f"{v.venue} {v.product_id} {v.kind}:", text), highlight=False)
 
 
 def print_files(checked: Iterable[tuple[Audited, bool]], as_json: bool) -> bool:
@@ -121,7 +123,7 @@ def print_files(checked: Iterable[tuple[Audited, bool]], as_json: bool) -> bool:
         console = _console()
         console.print(table)
         for one in wrong:
-            console.print(f"[red]{one.path}:[/] {'; '.join(one.wrong)}", highlight=False, soft_wrap=True)
+            console.print(_found(f"{one.path}:", "; ".join(one.wrong)), highlight=False, soft_wrap=True)
     return not wrong
 
 
@@ -129,6 +131,11 @@ def _echoed(checked: Iterable[tuple[Audited, bool]]) -> Iterator[tuple[Audited, 
     for one, recomputed in checked:
         click.echo(json.dumps({**asdict(one), "candles_recomputed": recomputed}, default=str))
         yield one, recomputed
+
+
+def _found(what: str, text: str) -> Text:
+    """Not as markup: a damaged file may have its own words."""
+    return Text.assemble((what, "red"), " ", printable(text))
 
 
 def _console() -> Console:

@@ -16,7 +16,7 @@ import requests
 
 from pipeline.broker.client_log import ClientLog
 from pipeline.core import log
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import Refused, Unavailable, WrongUse
 from pipeline.core.health import HealthServer
 from pipeline.core.log_file import LogFile, writer
 from pipeline.core.settings import PROJECT, CommonSettings
@@ -183,3 +183,14 @@ def test_a_taken_port_is_a_sentence() -> None:
         taken.listen()
         with pytest.raises(WrongUse, match="set METRICS_BASE_PORT"):
             HealthServer("test", taken.getsockname()[1], lambda: (True, {}))
+
+
+def test_errors_show_no_password_of_an_address() -> None:
+    """Prevents: the password of a proxy in front of a venue in `/health`, which every account can read."""
+    assert str(Unavailable("https://me:hunter2@a.example/Time: 502")) == "https://me:***@a.example/Time: 502"
+
+
+def test_errors_quote_strangers_without_their_control_characters() -> None:
+    """Prevents: a terminal that a venue writes to, by the reason that it gives for a refusal."""
+    for kind in (WrongUse, Refused, Unavailable):
+        assert str(kind("Kraken: \x1b[2Jno\r\nline\u202e\ud800")) == "Kraken: \\x1b[2Jno\\r\nline\\u202e\\ud800"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.settings import PulsarSettings, load
 from pipeline.ops import collect, sentences
 from pipeline.ops.claim import complete_text
+from tests.hostile_server import hostile
 from tests.messages import received, store, trade, trades_record
 from venues.adapter import Proof
 from venues.coinbase.settings import CoinbaseSettings
@@ -170,3 +173,59 @@ def test_the_screen_is_not_wider_than_a_terminal() -> None:
     assert "123,456,789" in text
     assert "99.9900 %" in text
     assert "…" not in text
+
+
+def test_who_answers_for_a_program_that_does_not_run_is_not_believed(
+    in_env: Callable[..., None], free_port: Callable[[], int]
+) -> None:
+    """Prevents: "All well" because another account's program listens on the port of a dead one."""
+    port = free_port()
+    in_env(METRICS_BASE_PORT=port - 1)
+    stranger = HealthServer("trades-writer", port, lambda: (True, {"why": []}))
+    try:
+        for state in ("FATAL", "BACKOFF", "EXITED", "STOPPED"):
+            known = {"statename": state, "exitstatus": 1}
+            found = collect.program_state(Program("trades-writer", "consumers.trades", 1), known)
+            assert (found.state, found.why) == ("down", [f"supervisord says {state.lower()}"])
+    finally:
+        stranger.close()
+
+
+def test_an_answer_without_end_is_no_answer(in_env: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a status that never ends, and a dashboard whose memory grows, by what somebody else sends."""
+    monkeypatch.setattr(collect, "ANSWER_WITHIN_S", 1.0)
+
+    def flood(peer: socket.socket, over: threading.Event) -> None:
+        peer.recv(4096)
+        peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not over.is_set():
+            peer.sendall(b"[" * 65536)
+
+    def drip(peer: socket.socket, over: threading.Event) -> None:
+        peer.recv(4096)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not over.wait(0.1):
+            peer.sendall(b" ")
+
+    def deep(peer: socket.socket, over: threading.Event) -> None:
+        peer.recv(4096)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"[" * 1_000_000)
+
+    for behave in (flood, drip, deep):
+        with hostile(behave) as url:
+            in_env(METRICS_BASE_PORT=int(url.rstrip("/").rpartition(":")[2]) - 1)
+            found = collect.program_state(Program("trades-writer", "consumers.trades", 1), None)
+            assert found.state == "down"
+
+
+def test_a_venues_words_neither_break_nor_control_the_screen() -> None:
+    """Prevents: a status that ends with an error, or a terminal that somebody else writes to, because a venue gave as
+    its reason what the table takes for markup or the terminal for a command."""
+    words = "no such [/pair] [red]\x1b]0;owned\x07\u202e"
+    ran = [collect.ProgramState("kraken", "unwell", 9105, [words], health={"backlog_messages": "many"})]
+    ran.append(collect.ProgramState("coinbase", "ok", 9106, health={"backlog_messages": "many"}))
+    text = io.StringIO()
+    console = Console(file=text, width=200, force_terminal=True, color_system=None)
+    console.print(status.render(collect.State(ran, [], {}, [words])))
+    assert text.getvalue().count(r"no such [/pair] [red]\x1b]0;owned\x07\u202e") == 2
+    assert "\x1b]" not in text.getvalue()

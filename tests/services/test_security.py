@@ -18,7 +18,7 @@ from consumers.quote_hours import Hours
 from consumers.tickers import Tickers
 from consumers.trades import Trades
 from pipeline.core.errors import BadData, WrongUse
-from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
+from pipeline.core.settings import PROJECT, DatabaseSettings, PulsarSettings, load
 from pipeline.database.migrate import migrate
 from schemas.columns import decode_quote_hour
 from tests.messages import T0_US, hour_bytes, received, store, ticker_record, trade, trades_record
@@ -137,3 +137,25 @@ def test_files_with_secrets_are_not_part_of_the_project() -> None:
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert not [name for name in listed.stdout.split() if Path(name).name == ".env" or name.endswith((".pem", ".key"))]
     assert os.environ.get("ENV_FILE")
+
+
+BY_HAND = """
+from pathlib import Path
+import click
+from pipeline.core.runtime import program
+@click.command()
+@program("test")
+def main():
+    Path("folder").mkdir()
+    Path("folder/file").write_text("")
+main()
+"""
+
+
+def test_what_a_program_writes_by_hand_is_for_us_alone(python: str, tmp_path: Path) -> None:
+    """Prevents: downloads, state and files of the archive that others read, when nobody but supervisord closes them."""
+    done = subprocess.run(
+        [python, "-c", BY_HAND], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)}, umask=0o022
+    )
+    assert done.returncode == 0
+    assert [(tmp_path / name).stat().st_mode & 0o077 for name in ("folder", "folder/file")] == [0, 0]
