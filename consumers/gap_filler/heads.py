@@ -22,10 +22,11 @@ from consumers.gap_filler.product_head import NEVER, ProductHead
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
-from pipeline.core.errors import PipelineError, Refused
+from pipeline.core.errors import BadData, PipelineError, Refused
 from pipeline.core.log import get_logger
 from pipeline.core.products import ID_JUMP, MAX_ID
 from pipeline.core.runtime import now_us
+from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
 from venues.registry import proof_of
@@ -47,6 +48,7 @@ ASKERS = 4
 MOST_AHEAD_S = 5.0
 # Limit of products known only from messages, until REST has confirmed them.
 MOST_STRANGERS = 100
+MOST_BYTES = 4_096  # of a message, which has some 60
 
 
 def seconds() -> float:
@@ -65,6 +67,7 @@ class Heads:
         self._sources = {source.venue: source for source in sources}
         self._bus, self._configured, self._stop = bus, frozenset(configured), stop
         self._log = get_logger()
+        self._sayer = Sayer()
         self._known: dict[Key, ProductHead] = {}
         self._told: deque[tuple[dict[str, object], float, float]] = deque(maxlen=10_000)
         self._asking: dict[Key, Future[tuple[int, float]]] = {}
@@ -131,12 +134,15 @@ class Heads:
     def _heard(self, data: bytes) -> None:
         """Handle a message. Runs in the client's thread: must be quick. Never raises."""
         try:
+            if len(data) > MOST_BYTES:
+                raise BadData("size", f"{len(data)} bytes")
             record, now = schemas.decode("head", data), seconds()
             # What waited on its way, or for us, is as old as its producer's clock says: late, it says nothing of now.
             age_s = max(0.0, (now_us() - int(record["at_us"])) / 1e6)
             self._told.append((record, now, now - age_s if age_s < OLDEST_S else NEVER))
         except Exception as error:  # whatever a decoder raises on bytes that are not Avro
-            self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
+            if self._sayer.may_say("unreadable"):
+                self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
 
     def _take(self, record: dict[str, object], now: float, at: float) -> None:
         key = (str(record["venue"]), str(record["product_id"]))

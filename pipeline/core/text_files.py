@@ -7,6 +7,7 @@ name would fail elsewhere.
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 from pathlib import Path
@@ -50,21 +51,24 @@ def decoded(data: bytes, what: str) -> str:
 
 def _bytes(path: Path, name: str) -> bytes:
     try:
-        # Non-blocking: a pipe that nobody writes to would block forever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        data = file_bytes(path, MAX_BYTES)
     except OSError as error:
         raise WrongUse(f"{name}: {path} cannot be read ({error.strerror}).") from None
     except ValueError:
         raise WrongUse(f"{name}: the path contains a NUL byte.") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not path.samefile(os.devnull):
-            raise WrongUse(f"{name}: {path} is not a file.")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise WrongUse(f"{name}: {path} cannot be read ({error.strerror}).") from None
-    finally:
-        os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise WrongUse(f"{name}: {path} is larger than {MAX_BYTES >> 20} MB; is it the right file?")
     return data
+
+
+def file_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a file, or its first `most` + 1 bytes. Raises `OSError`, also if it is no file."""
+    # Non-blocking: a pipe that nobody writes to would block forever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not path.samefile(os.devnull):
+            raise OSError(errno.EINVAL, "it is not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most + 1)
+    finally:
+        os.close(descriptor)

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import ccxt
 import requests
 
-from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
+from pipeline.core.errors import BadData, PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from venues.candle_source import GivenCandles, Units
+from venues.events import check_elements
 from venues.rest.bounded import BoundedSession
 
 T = TypeVar("T")
@@ -20,6 +21,8 @@ T = TypeVar("T")
 TIMEOUT_MS = 15_000
 PAGE_UNKNOWN = 500  # where ccxt does not know how many candles one call returns
 MAX_CANDLES_BYTES = 4 * 1024 * 1024  # a page of 1,000 has 150 kB; all markets of an exchange have some 10 MB
+# Of their JSON: a page has some 12,000, the longest list of markets known (Binance's) 1.5 million.
+MAX_CANDLES_ELEMENTS, MAX_MARKETS_ELEMENTS = 100_000, 3_000_000
 # Calls per second. ccxt's figure is for signed requests; public ones are limited to 10 per second and IP address.
 CALLS_PER_S = {"coinbase": 8.0}
 _REFUSALS = (
@@ -51,6 +54,7 @@ class CcxtSource:
         self.api: Any = getattr(ccxt, venue)(options)
         if base_url:
             self.api.urls["api"] = _moved(self.api.urls["api"], base_url.rstrip("/"))
+        self.api.on_json_response = _bounded(ccxt.Exchange.on_json_response, MAX_MARKETS_ELEMENTS)
         self._seen: list[tuple[Any, Any]] | None = None
         self.api.parse_ohlcvs = self._keep
         spot = (self.api.features or {}).get("spot") or {}
@@ -67,7 +71,7 @@ class CcxtSource:
         self._mapped(self.api.load_markets)
         # From here on prices stay text as the exchange wrote them. (Loading markets, ccxt computes with floats.)
         self.api.number = str
-        self.api.on_json_response = _JSON.decode
+        self.api.on_json_response = _bounded(_JSON.decode, MAX_CANDLES_ELEMENTS)
         self.session.max_bytes = MAX_CANDLES_BYTES
 
     @property
@@ -139,6 +143,19 @@ class CcxtSource:
             raise Unavailable(_text(error)) from None
         except Exception as error:
             raise WrongAnswer(f"{self._venue}: {type(error).__name__}: {error}"[:300]) from None
+
+
+def _bounded(decode: Callable[[str], Any], most: int) -> Callable[[str], Any]:
+    """Return `decode`, which raises `WrongAnswer` for JSON of more elements."""
+
+    def bounded(text: str) -> Any:
+        try:
+            check_elements(text, most)
+        except BadData as error:
+            raise WrongAnswer(str(error)) from None
+        return decode(text)
+
+    return bounded
 
 
 def _says_nothing(body: Any, depth: int = 4) -> bool:

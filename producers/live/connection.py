@@ -16,11 +16,11 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
+from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from producers.live.backoff import Backoff
 from producers.live.heads import Head
 from producers.live.live_publisher import LivePublisher
-from producers.live.saying import Sayer
 from producers.live.subscriptions import Subscriptions
 from producers.live.transport import Transport, connect
 from producers.live.watch import Watch

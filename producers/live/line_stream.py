@@ -26,10 +26,10 @@ READ_TIMEOUT_S = 0.5
 SILENT_S = 60.0
 # OANDA allows 2 new connections a second.
 BETWEEN_S = 0.6
-MAX_LINE_BYTES = 1 << 20
+MAX_LINE_BYTES = 32 << 10  # a price has some 500 bytes
 MAX_REASON_BYTES = 500
-# Lines that wait for the reader. When it stands still, so does the venue's sender.
-MAX_WAITING = 10_000
+# Lines that wait for the reader, so 32 MB at most. When it stands still, so does the venue's sender.
+MAX_WAITING = 1_000
 
 
 class LineStream:

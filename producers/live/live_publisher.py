@@ -22,7 +22,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.products import AssetClass, Origin
 from pipeline.core.runtime import now_us
-from producers.live.saying import Sayer
+from pipeline.core.saying import Sayer
 from schemas.records import CandlesMessage, TickerMessage, TradesMessage
 from venues.events import CandleFrame, TickerFrame, TradeFrame, Unreadable
 

@@ -14,6 +14,7 @@ import structlog
 
 from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
+from pipeline.core.saying import Sayer
 from producers.live.renewals import Key, Renewals
 from venues.events import Acknowledged, Resubscribe, SubscriptionRefused
 from venues.venue import Venue
@@ -75,6 +76,7 @@ class Subscriptions:
         self._requests: dict[int, _Ask] = {}
         self._number = 0
         self._renewals = Renewals()
+        self._sayer = Sayer()
         self._spoken = _Spoken()
         self._without_data = set(venue.products)
         self._opened_at = 0.0
@@ -170,7 +172,9 @@ class Subscriptions:
         keys = self._meant(said)
         if not keys:  # unclear which one: after the timeout each is requested on its own
             self._spoken.complaint = said.reason
-            self._log.error(events.SYMBOL_REFUSED, product=said.product_id, channel=said.channel, reason=said.reason)
+            if self._sayer.may_say("refused"):
+                about = {"product": said.product_id, "channel": said.channel, "reason": said.reason}
+                self._log.error(events.SYMBOL_REFUSED, **about)
             return
         for key in keys:
             one = self._open[key]
@@ -253,20 +257,16 @@ class Subscriptions:
     def _set_aside(self, key: Key, problem: Problem) -> None:
         known = self.problems.get(key)
         self.problems[key] = problem
-        if known != problem and not self._said_for_another_channel(key, problem):
+        new = known != problem and not self._said_for_another_channel(key, problem)
+        if new and self._sayer.may_say(f"{key} {problem.state}"):
             event = events.SYMBOL_REFUSED if problem.state == "refused" else events.SYMBOL_UNANSWERED
             text = f"{self._venue.name}: {key[1]} is {problem.state}; the others continue; correct the product ids"
             self._log.error(event, product=key[1], channel=key[0], reason=problem.reason, text=text)
         self._measure(key[1])
 
     def _said_for_another_channel(self, key: Key, problem: Problem) -> bool:
-        return any(
-            of != key
-            and of[1] == key[1]
-            and other.state == problem.state
-            and problem.state == "refused"
-            and other.reason == problem.reason
-            for of, other in self.problems.items()
+        return problem.state == "refused" and any(
+            of != key and of[1] == key[1] and other == problem for of, other in self.problems.items()
         )
 
     def _measure(self, product: str) -> None:

@@ -13,9 +13,9 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
+from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from producers.live.heads import Head
-from producers.live.saying import Sayer
 from producers.live.staleness import Due, ProductClock
 from producers.live.subscriptions import Subscriptions
 from venues.venue import Venue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.core import events
-from pipeline.core.errors import BadData, WrongUse
+from pipeline.core.errors import BadData, PipelineError, Unavailable, WrongUse
 from pipeline.core.moments import moment_us, whole_hour_us
 from pipeline.core.runtime import now_us
 from pipeline.core.times import HOUR_US
@@ -240,3 +241,28 @@ def test_the_rate_falls_by_a_factor_once_per_event_and_is_shared(tmp_path: Path)
     for _ in range(1000):
         other.succeeded()
     assert limit.rate == 10.0
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a device", "a folder", "too much"])
+def test_what_lies_under_a_files_name_in_a_folder_does_not_stop_the_load(tmp_path: Path, what: str) -> None:
+    """Prevents: a load that waits for ever for a pipe, or reads a link to a device without end until memory is gone."""
+    (instrument,) = chosen(["EURUSD"], catalogue())
+    hour_us = us("2019-02-04T10:00")
+    for path in (bi5.hour_path("EURUSD", hour_us), bi5.minutes_path("EURUSD", hour_us, "BID")):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if what == "a pipe":
+            os.mkfifo(file)
+        elif what == "a device":
+            file.symlink_to("/dev/zero")
+        elif what == "a folder":
+            file.mkdir()
+        else:
+            with file.open("wb") as made:
+                made.truncate(1 << 40)
+    feed = FolderFeed(tmp_path)
+    said = "too large" if what == "too much" else "cannot be read"
+    with pytest.raises(Unavailable, match=said):  # a wrong answer is of that kind too
+        feed.hour(instrument, hour_us)
+    with pytest.raises(PipelineError, match=said):
+        feed.minutes(instrument, hour_us, "BID")

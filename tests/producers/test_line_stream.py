@@ -157,3 +157,22 @@ def test_the_address_says_which_it_is() -> None:
     with pytest.raises(Unavailable):
         connect("ws://127.0.0.1:9/", threading.Event())
     assert isinstance(connect("https://127.0.0.1:9/", threading.Event()), LineStream)
+
+
+def test_lines_that_nobody_takes_are_few() -> None:
+    """Prevents: gigabytes of memory, when a venue sends long lines faster than they are read."""
+
+    def flood(peer: socket.socket, over: threading.Event) -> None:
+        line = b"x" * (line_stream.MAX_LINE_BYTES - 1) + b"\n"
+        while not over.is_set():
+            peer.sendall(chunk(line))
+
+    with hostile(after_request(HEAD, flood)) as url:
+        stream = opened(url)
+
+        def waiting() -> int:
+            return sum(len(one) for one in list(stream._frames.queue) if isinstance(one, bytes))
+
+        until("all that may wait", lambda: stream._frames.full() or waiting() > 64 << 20)
+        assert waiting() <= 64 << 20
+        stream.close()

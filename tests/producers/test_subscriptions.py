@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
@@ -250,3 +251,20 @@ def test_a_new_connection_begins_everything_anew_by_itself() -> None:
         life.acknowledge("BTC-USD")
     life.subscriptions.opened(life.now)
     assert {kind for kind, *_ in life.until(life.now + 2)} == {"+"}
+
+
+def test_refusals_without_end_are_few_lines_of_the_log() -> None:
+    """Prevents: a disk filled by a venue that refuses what nobody asked for, or a product under ever another name."""
+    life = Life("BTC-USD", "ETH-USD", "SOL-USD")
+    with capture_logs() as lines:
+        life.until(2)
+        life.acknowledge("BTC-USD")
+        for number in range(1_000):
+            life.subscriptions.was_refused(SubscriptionRefused(None, None, f"no {number}", 10**6), life.now)
+        life.until(100)
+        for number in range(1_000):
+            life.subscriptions.stranger(f"SOL-X{number}")
+    assert 2 <= len(lines) < 20
+    problem = life.subscriptions.problem_of("SOL-USD")
+    assert problem is not None
+    assert "SOL-X999" in problem.reason

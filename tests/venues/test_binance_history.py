@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,25 @@ def test_a_file_that_is_none_of_trades_ends_and_what_is_not_later_is_left_out(tm
     assert rows("long", line(5), "9" * 1_000_000, line(6)) == [5]
     (tmp_path / "none").write_bytes(b"no zip")
     assert list(archive.rows(tmp_path / "none")) == []
+
+
+def test_a_zip_that_is_a_bomb_costs_little_memory(tmp_path: Path) -> None:
+    """Prevents: gigabytes of memory for a few megabytes, by a list of a million files, which zipfile reads at once, or
+    by a way of packing that it unpacks without a bound."""
+    archive = Archive("binance", "http://127.0.0.1:1", archive_path, archive_row, tmp_path, threading.Event())
+    listing, packed, at_once = tmp_path / "listing", tmp_path / "packed", 20 << 20
+    with zipfile.ZipFile(listing, "w") as many:
+        many.writestr("x.csv", "")
+        many.filelist = [copy(many.filelist[0]) for _ in range(60_000)]
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_BZIP2) as one:
+        one.writestr("x.csv", bytes(200 << 20))
+    for bomb in (listing, packed):
+        tracemalloc.start()
+        try:
+            assert list(archive.rows(bomb)) == []
+            assert tracemalloc.get_traced_memory()[1] < at_once
+        finally:
+            tracemalloc.stop()
 
 
 def test_without_the_archive_all_comes_by_rest(rest: Made, simulator: Simulator) -> None:

@@ -14,8 +14,11 @@ import pytest
 import requests
 
 from pipeline.core.errors import PipelineError, Unavailable, WrongAnswer
+from producers.exchange_candles.ccxt_source import CcxtSource
+from venues.kraken.parse import rest_result
 from venues.rest.bounded import BoundedSession, Redirected, TooLate, TooMuch
 from venues.rest.client import Client
+from venues.rest.page import elements_of
 from venues.rest.rate_limit import RateLimit
 
 MOST = 256 * 1024
@@ -206,3 +209,26 @@ def test_the_clients_of_venues_are_bounded(
     client = Client("x", hostile(behave), threading.Event(), attempts=1)
     with pytest.raises(error):
         client.get("y", {}, RateLimit(tmp_path, "x", 100), lambda answer: answer)  # type: ignore[arg-type]
+
+
+DENSE = [
+    b"[" + b"[]," * 4_000_000 + b"1]",
+    b"[" + b"{}," * 4_000_000 + b"1]",
+    b"[" + (b"[" * 500 + b"]" * 500 + b",") * 12_000 + b"1]",
+]
+
+
+@pytest.mark.parametrize("body", DENSE, ids=["lists", "objects", "nested"])
+def test_json_that_is_all_brackets_takes_little_memory(body: bytes) -> None:
+    """Prevents: 30 MB of an answer that become a gigabyte of objects, in whoever repairs or loads, or asks ccxt."""
+    of_ccxt = CcxtSource("kraken").api.on_json_response
+    ways = (lambda: rest_result(body), lambda: elements_of(body, "trades"), lambda: of_ccxt(text))
+    text = body.decode()
+    for way in ways:
+        tracemalloc.start()
+        try:
+            with pytest.raises(WrongAnswer, match="elements; the limit is"):
+                way()
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()

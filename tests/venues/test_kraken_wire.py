@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import Refused, Throttled, Unavailable, WrongAnswer
 from schemas.records import TradeRow
 from venues.events import (
-    MAX_COMMAS,
+    MAX_ELEMENTS,
     MAX_ID,
     Acknowledged,
     SubscriptionRefused,
@@ -217,10 +217,10 @@ def test_an_odd_statistic_loses_neither_bid_nor_ask() -> None:
 
 def test_a_frame_makes_a_bounded_number_of_objects_and_letters() -> None:
     """1 MB of tiny elements made a million objects."""
-    (whole,) = parse.read(b'{"channel":"trade","data":[' + b"1," * MAX_COMMAS + b"1,1]}")
+    (whole,) = parse.read(b'{"channel":"trade","data":[' + b"1," * MAX_ELEMENTS + b"1,1]}")
     assert isinstance(whole, Unreadable)
     assert whole.reason == "size"
-    said = parse.read(b'{"channel":"trade","data":[' + b"1," * (MAX_COMMAS - 10) + b"1]}")
+    said = parse.read(b'{"channel":"trade","data":[' + b"1," * (MAX_ELEMENTS - 10) + b"1]}")
     assert len(said) < 30
     assert isinstance(said[-1], Unreadable)
     assert said[-1].reason == "too_many"

@@ -36,6 +36,7 @@ ROWS = 1000  # at once, as many as a page of REST
 PIECE_BYTES = 16 << 20
 MAX_BYTES = 4 << 30  # of a file, more than ten times the largest
 MAX_LINE = 500  # bytes; a line has some 80
+MAX_LIST = 128 << 10  # bytes; the end of a zip is looked for in its last 64 kB
 MOST_ODD = 1000  # lines that are no trade, or not later than the one before: then it is no file of trades
 AGAIN_S = 3600.0  # a file that is not there, or cannot be used, may be replaced
 _SHA256 = re.compile(rb"\s*([0-9a-f]{64})\b")
@@ -180,7 +181,7 @@ class Archive:
         further ends there."""
         newest, passed, odd = after_id, -1, 0
         try:
-            with zipfile.ZipFile(file) as packed, packed.open(packed.namelist()[0]) as unpacked:
+            with _Listed(file) as opened, zipfile.ZipFile(opened) as packed, packed.open(_only(packed)) as unpacked:
                 lines = io.BufferedReader(unpacked)  # type: ignore[type-var]
                 while line := lines.readline(MAX_LINE):
                     # A walk that goes on in the middle of a day passes millions: 1.5 M lines/s, read whole 0.25 M.
@@ -203,6 +204,25 @@ class Archive:
                 error=f"{type(error).__name__}: {error}",
                 text="its trades are asked of REST",
             )
+
+
+class _Listed(io.FileIO):
+    """A zip whose list of files, which is read at once, is as short as that of an archive of one file."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        most = MAX_LIST + 1 if size is None or size < 0 else size
+        data = b"" if most > MAX_LIST + 1 else super().read(most)
+        if most > MAX_LIST + 1 or len(data) > MAX_LIST:
+            raise ValueError("it lists too many files")
+        return data
+
+
+def _only(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The first file of a zip. Not of a kind that is unpacked without a bound: 4 kB may be 80 MB then."""
+    found = packed.infolist()[0]
+    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is neither stored nor deflated")
+    return found
 
 
 def _running(day: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.core.errors import Refused, Unavailable, WrongAnswer
 from pipeline.core.runtime import now_us
+from pipeline.core.text_files import file_bytes
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds.clock import VenueClock
 from producers.dukascopy.feeds.feed import Fetched
@@ -30,15 +31,8 @@ class FolderFeed:
         return self._file(instrument, hour_us).is_file()
 
     def hour(self, instrument: Instrument, hour_us: int, *, fresh: bool = False) -> Fetched:
-        file, fetched_at_us = self._file(instrument, hour_us), now_us()
-        try:
-            with file.open("rb") as opened:
-                content = opened.read(bi5.MAX_BYTES + 1)
-        except OSError as error:
-            raise Unavailable(f"the file cannot be read ({error.strerror})") from None
-        if len(content) > bi5.MAX_BYTES:
-            raise WrongAnswer("the file is too large for an hour")
-        quotes = bi5.parse_hour(content)
+        fetched_at_us = now_us()
+        quotes = bi5.parse_hour(self._content(self._file(instrument, hour_us)))
         instrument.check_price(quotes)
         return Fetched("ticks" if len(quotes) else "empty", quotes, self.name, fetched_at_us)
 
@@ -57,9 +51,20 @@ class FolderFeed:
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
         file = self._folder / bi5.minutes_path(instrument.symbol, day_us, side)
         try:
-            return bi5.parse_minutes(file.read_bytes())
+            return bi5.parse_minutes(self._content(file))
+        except Unavailable as error:
+            raise Refused(f"{file}: {error}") from None
+
+    def _content(self, file: Path) -> bytes:
+        """A folder that came from elsewhere may have anything under a file's name, such as a link to a device that
+        never ends."""
+        try:
+            content = file_bytes(file, bi5.MAX_BYTES)
         except OSError as error:
-            raise Refused(f"{file}: {error.strerror}") from None
+            raise Unavailable(f"the file cannot be read ({error.strerror})") from None
+        if len(content) > bi5.MAX_BYTES:
+            raise WrongAnswer("the file is too large for an hour")
+        return content
 
     def described(self, instrument: Instrument) -> Instrument:
         return instrument
