@@ -26,9 +26,21 @@ def sha256(file: Path) -> str:
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
     """Context manager: lock `name` of a shared folder; a second setup waits for the first and finds its work done."""
-    with (made(folder) / f".{name}.lock").open("w") as lock:
+    # Not "w", which empties what a link of somebody else's leads to.
+    with (made(folder) / f".{name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def verified(file: Path, wanted: str, into: Path) -> Path | None:
+    """Return a copy of `file` in our own folder `into`; None if there is none with this hash. It is the copy that was
+    checked: whoever can write to the cache could change the file after the check."""
+    copy = into / file.name
+    try:
+        shutil.copyfile(file, copy)
+    except (FileNotFoundError, shutil.SpecialFileError):
+        return None
+    return copy if sha256(copy) == wanted else None
 
 
 @contextmanager

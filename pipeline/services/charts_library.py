@@ -17,7 +17,7 @@ from shutil import which
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import ServicesSettings, load
 from pipeline.services import layout
-from pipeline.services.cache import fresh_folder, locked, sha256
+from pipeline.services.cache import fresh_folder, locked, verified
 from pipeline.services.progress import step
 
 VERSION = "5.2.1"
@@ -42,19 +42,18 @@ def install(cache: Path) -> None:
     """Install the library in `.services/`, if it is not there. Raises `WrongUse` with what to do."""
     if installed():
         return
-    archive = cache / f"lightweight-charts-{VERSION}.tgz"
-    with locked(cache, "charts"):
-        if not archive.exists() or sha256(archive) != SHA256:
-            with step("Downloading the chart library"):
-                _download(archive)
+    kept = cache / f"lightweight-charts-{VERSION}.tgz"
     with locked(layout.INSTALLED, "charts"), fresh_folder(FOLDER) as fresh:
         if installed():
             return
+        with locked(cache, "charts"):
+            archive = verified(kept, SHA256, fresh) or _downloaded(kept, fresh)
         with tarfile.open(archive) as packed:
             for inside, name in FILES.items():
                 member = packed.extractfile(inside)
                 assert member is not None  # the hash says which archive this is
                 (fresh / name).write_bytes(member.read())
+        archive.unlink()
         fresh.chmod(0o755)
         fresh.rename(FOLDER)
 
@@ -67,18 +66,20 @@ def run(command: list[str], failure: str) -> None:
         raise WrongUse(f"{failure} ({said[0][:300]}): check the network and run it again.")
 
 
-def _download(archive: Path) -> None:
+def _downloaded(archive: Path, into: Path) -> Path:
+    """Download into the cache, which must be locked; returns a copy in our folder `into`."""
     archive.unlink(missing_ok=True)
-    with fresh_folder(archive) as fresh:
+    with step("Downloading the chart library"), fresh_folder(archive) as fresh:
         npm = [npm_found] if (npm_found := which("npm")) else _npm_from_wheel(fresh)
         run(
             [*npm, "pack", "--silent", "--pack-destination", str(fresh), f"lightweight-charts@{VERSION}"],
             f"npm could not download lightweight-charts {VERSION}",
         )
         (got,) = fresh.glob("*.tgz")
-        if sha256(got) != SHA256:
+        if (copy := verified(got, SHA256, into)) is None:
             raise WrongUse(f"What npm downloaded as lightweight-charts {VERSION} has an unexpected hash: run it again.")
         got.rename(archive)
+    return copy
 
 
 def _npm_from_wheel(folder: Path) -> list[str]:

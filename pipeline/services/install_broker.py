@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.core.errors import WrongUse
 from pipeline.services import layout
-from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run, sha256
+from pipeline.services.cache import ALTERNATIVE, fresh_folder, locked, need_space, run, verified
 from pipeline.services.progress import size_of, step
 
 SETTING = "PULSAR_URL"
@@ -63,20 +63,24 @@ def install(cache: Path) -> None:
             f"Pulsar's scripts cannot run from a folder with a space in its name ({layout.PROJECT}): "
             f"move the checkout, {ALTERNATIVE.format(setting=SETTING)}."
         )
-    with locked(cache, "broker"), ThreadPoolExecutor(2) as pool:  # at once: 12 s less
-        archive, jar = pool.map(partial(_kept, cache), (distribution(), mended()))
-    need_space(layout.INSTALLED, 400, SETTING)
-    with step(f"Unpacking Pulsar {layout.PULSAR_VERSION}"), locked(layout.INSTALLED, "broker"):
-        if installed():
-            return
-        with fresh_folder(layout.PULSAR_HOME) as fresh:
-            with tarfile.open(archive) as packed:
-                # Python has it from 3.11.4 on, Debian 12 has 3.11.2; the hash says that the archive is a good one.
-                packed.extraction_filter = getattr(tarfile, "data_filter", None)
-                packed.extractall(fresh)
-            (top,) = fresh.iterdir()
-            mend(top / "lib" / JAR, jar)
-            top.rename(layout.PULSAR_HOME)
+    with fresh_folder(layout.INSTALLED / "downloads") as own:
+        with locked(cache, "broker"), ThreadPoolExecutor(2) as pool:  # at once: 12 s less
+            archive, jar = pool.map(partial(_fetched, cache, own), (distribution(), mended()))
+        need_space(layout.INSTALLED, 400, SETTING)
+        with step(f"Unpacking Pulsar {layout.PULSAR_VERSION}"), locked(layout.INSTALLED, "broker"):
+            if not installed():
+                _unpack(archive, jar)
+
+
+def _unpack(archive: Path, jar: Path) -> None:
+    with fresh_folder(layout.PULSAR_HOME) as fresh:
+        with tarfile.open(archive) as packed:
+            # Python has it from 3.11.4 on, Debian 12 has 3.11.2; the hash says that the archive is a good one.
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)
+            packed.extractall(fresh)
+        (top,) = fresh.iterdir()
+        mend(top / "lib" / JAR, jar)
+        top.rename(layout.PULSAR_HOME)
 
 
 def mend(jar: Path, newer: Path) -> None:
@@ -91,11 +95,12 @@ def mend(jar: Path, newer: Path) -> None:
     fresh.replace(jar)
 
 
-def _kept(cache: Path, download: Download) -> Path:
-    """Return the file in our cache, downloaded if it is missing or incomplete. The cache must be locked."""
+def _fetched(cache: Path, own: Path, download: Download) -> Path:
+    """Return a copy in our folder `own` of the file in the cache, into which it is downloaded if it is missing or
+    incomplete. The cache must be locked."""
     file = cache / download.file
-    if file.exists() and sha256(file) == download.sha256:
-        return file
+    if (copy := verified(file, download.sha256, own)) is not None:
+        return copy
     need_space(cache, 3 * download.megabytes, SETTING)
     file.unlink(missing_ok=True)
     # A temporary Maven repository: a broken file in the user's is neither used nor kept.
@@ -123,10 +128,11 @@ def _kept(cache: Path, download: Download) -> Path:
         group, name, version = download.artifact.split(":")[:3]
         kind = "".join(file.suffixes[-2:]) if file.name.endswith(".tar.gz") else file.suffix
         (got,) = repository.glob(f"{group.replace('.', '/')}/{name}/{version}/*{kind}")
-        if sha256(got) != download.sha256:
+        got = got.rename(fresh / download.file)
+        if (copy := verified(got, download.sha256, own)) is None:
             raise WrongUse(
                 f"What Maven downloaded as {download.what} has an unexpected hash: run it "
                 f"again, {ALTERNATIVE.format(setting=SETTING)}."
             )
         got.rename(file)
-    return file
+    return copy

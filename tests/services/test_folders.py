@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import PROJECT, ServicesSettings, load
-from pipeline.services import demo, install, layout, local, preflight, reset
+from pipeline.services import cache, demo, install, layout, local, preflight, reset
 from pipeline.services.accounts import stand_in
 from pipeline.services.folders import MARK, closed, ours, own
 
@@ -192,3 +192,14 @@ def test_a_missing_home_is_one_sentence_and_only_without_another_cache() -> None
         "scripts/reset: This account has no home folder: set HOME, or name a folder in SERVICES_CACHE."
     ]
     assert run(SERVICES_CACHE=str(layout.INSTALLED)).returncode == 0
+
+
+def test_a_lock_that_is_a_link_empties_nothing(tmp_path: Path) -> None:
+    """Prevents: a file of ours emptied by whoever can write to the cache, by a link in the place of a lock."""
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ".broker.lock").symlink_to(precious)
+    with cache.locked(tmp_path / "cache", "broker"):
+        pass
+    assert precious.read_text() == "kept"

@@ -128,6 +128,26 @@ def test_a_wrong_file_is_refused_and_not_kept(maven: Path, tmp_path: Path, monke
     assert not install_broker.installed()
 
 
+def test_a_file_that_is_changed_after_its_check_is_not_unpacked(
+    maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: a program of somebody else's, who can write to the cache as well and waits for the check."""
+    install_broker.install(tmp_path / "cache")
+    _elsewhere(tmp_path / "second", monkeypatch)
+    real = cache.sha256
+
+    def then_changed(file: Path) -> str:
+        found = real(file)
+        for kept in (tmp_path / "cache").glob("apache-pulsar-*.tar.gz"):
+            kept.write_bytes(b"another program")
+        return found
+
+    for module in (cache, install_broker):
+        monkeypatch.setattr(module, "sha256", then_changed, raising=False)
+    install_broker.install(tmp_path / "cache")
+    assert (layout.PULSAR_HOME / "bin" / "pulsar").read_bytes() == b"true"
+
+
 def test_two_set_ups_at_once_download_once(maven: Path, tmp_path: Path) -> None:
     """Prevents two set-ups from writing over each other."""
     failed: list[BaseException] = []
