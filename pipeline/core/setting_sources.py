@@ -127,8 +127,6 @@ def _flag(field: str, value: Any) -> str:
 
 def _sentence(given: Given, error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    if error["type"] == "path_not_file":
-        text = "is not an existing file"
     if error["type"] == "string_too_long":
         text = f"must have at most {error['ctx']['max_length']} characters"
     hidden = _SECRET.search(given.name) or error["type"] in ("value_error", "string_too_long")

@@ -201,11 +201,26 @@ def _folder(path: Path) -> Path:
         raise ValueError("starts with ~ of an unknown user") from None
     try:  # what cannot be created later, below a file for example, is refused now
         nearest = next(one for one in (found, *found.parents) if one.exists())
-    except PermissionError:
-        raise ValueError("is in a folder that this account cannot enter") from None
+    except OSError as error:
+        raise ValueError(_closed(error)) from None
     if "\0" in str(path) or not nearest.is_dir():
         raise ValueError("is not a folder")
     return found
+
+
+def _file(path: Path) -> Path:
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise ValueError(_closed(error)) from None
+    raise ValueError("is not an existing file")
+
+
+def _closed(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "is in a folder that this account cannot enter"
+    return f"cannot be used ({error.strerror})"
 
 
 def _place(text: str) -> str:
@@ -242,6 +257,7 @@ HttpUrls = Annotated[dict[str, str], BeforeValidator(_addresses), AfterValidator
 BrokerUrl = Annotated[str, AfterValidator(_brokers)]
 ConnInfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Folder = Annotated[Path, AfterValidator(_folder)]
+File = Annotated[Path, AfterValidator(_file)]
 Place = Annotated[str, AfterValidator(_place)]
 Ip = Annotated[str, AfterValidator(_ip)]
 Tenant = Annotated[str, AfterValidator(_tenant)]

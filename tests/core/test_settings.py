@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 from tests.settings_help import wrong_lines
 from venues.coinbase.settings import CoinbaseSettings
 from venues.kraken.settings import KrakenSettings
+
+
+PATHS = ("SERVICES_DATA", "STATE_DIR", "ARCHIVE_PATH", "PULSAR_TOKEN_FILE", "PULSAR_TLS_CA_FILE")
 
 
 @pytest.mark.parametrize("text", ['["BTC/USD", "ETH/USD"]', "BTC/USD,ETH/USD", " BTC/USD , ETH/USD "])
@@ -58,6 +62,9 @@ def test_products_as_json_or_comma_list(monkeypatch: pytest.MonkeyPatch, text: s
         ("PULSAR_MEMORY", "16m", "must be at least 128m"),
         ("DATABASE_MEMORY", "12 apples", "is not a valid size"),
         ("PULSAR_TOKEN_FILE", "/nonexistent/token", "is not an existing file"),
+        # Seen as tracebacks: what the system does not even look for, or not for this account.
+        *((name, "x" * 300, "cannot be used (File name too long)") for name in PATHS),
+        *((name, "/proc/1/root/x", "cannot enter") for name in PATHS if not os.access("/proc/1/root", os.X_OK)),
     ],
 )
 def test_a_wrong_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
