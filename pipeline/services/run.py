@@ -119,7 +119,28 @@ def _become(service: Broker | Database) -> None:
     guard = ["setpriv", "--pdeathsig", service.polite.name.removeprefix("SIG")]
     # A change of user clears that request, so it is made after `unshare`.
     full = [*command[:4], *guard, *command[4:]] if command[0] == "unshare" else [*guard, *command]
+    speak_plainly()
     os.execvpe(full[0], full, service.environment())
+
+
+def speak_plainly() -> None:
+    """Put a `?` for whatever this process writes from now on that is no printable ASCII.
+
+    The services log names that any account may give when it knocks at their ports, control codes of terminals included.
+    The filter is a grandchild, which the service does not take for one of its own; it ends with the last that writes.
+    """
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        if os.fork() == 0:
+            os.dup2(reading, 0)
+            os.closerange(3, 64)
+            os.execvpe("sed", ["sed", "-u", r"s/[^[:print:]\t]/?/g"], os.environ | {"LC_ALL": "C"})
+        os._exit(0)
+    os.waitpid(child, 0)
+    for standard in (1, 2):
+        os.dup2(writing, standard)
+    os.close(reading)
+    os.close(writing)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from consumers.gap_filler.explanations import Explanations
 from consumers.gap_filler.heads import WRITE_EVERY_S
@@ -14,8 +15,9 @@ from consumers.gap_filler.product_head import SETTLE_S, ProductHead
 from consumers.trades import Trades
 from pipeline.database.ledger import Ledger
 from pipeline.verify import verify
+from schemas import encode
 from tests.heads_help import Deaf, claim, head, put
-from tests.messages import received, store, trades_record
+from tests.messages import received, store, trade, trades_record
 from venues.adapter import Proof
 
 
@@ -208,3 +210,16 @@ def test_a_clock_offset_is_written_once(conn: Any) -> None:
     assert [known.take_clock_offset(), known.take_clock_offset()] == [250, None]
     Ledger(conn).write_heads([replace(head(100), clock_offset_ms=250), head(101)])
     assert conn.execute("SELECT least_ms, greatest_ms, looks FROM clock_offsets").fetchall() == [(250, 250, 1)]
+
+
+def test_a_flood_of_odd_heads_costs_neither_memory_nor_log() -> None:
+    """Prevents: gigabytes kept of a few kilobytes that a stranger sends packed, and a line of the log for each."""
+    with capture_logs() as lines:
+        known = Heads([cast(Any, Rest())], cast(Any, None), [], threading.Event())
+        record = {"venue": "kraken", "product_id": "A" * 10_000, "asset_class": "crypto", "from_id": 1, "newest_id": 2}
+        for data in (encode("head", record | {"clock_offset_us": None, "at_us": 1}), b"no head"):
+            for _ in range(1_000):
+                known._heard(data)
+    known.close()
+    assert not known._told
+    assert len(lines) == 1

@@ -24,7 +24,6 @@ from tests.settings_help import wrong_lines
 from venues.coinbase.settings import CoinbaseSettings
 from venues.kraken.settings import KrakenSettings
 
-
 PATHS = ("SERVICES_DATA", "STATE_DIR", "ARCHIVE_PATH", "PULSAR_TOKEN_FILE", "PULSAR_TLS_CA_FILE")
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pulsar
 import pytest
 import requests
 
-from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE
+from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE, PROJECT
 from pipeline.database.migrate import migrate
 from pipeline.services.database import NAME, Database
 from pipeline.services.instance import Instance
@@ -220,3 +221,18 @@ def test_a_client_without_the_token_neither_reads_nor_writes(instance: Instance)
             client.create_reader(topic, pulsar.MessageId.earliest)
     finally:
         client.close()
+
+
+def test_a_services_log_is_plain_text(python: str) -> None:
+    """Prevents: a terminal that another account writes to, by the name under which it knocks at the database's port."""
+    said, more = "\x1b]0;owned\x07\x9b\u202e".encode() + b"\tone\n", b"\r\x1b[2Jtwo\n"
+    service = f"import os; os.write(1, {said!r}); os.write(2, {more!r})"
+    become = (
+        "import os, sys; from pipeline.services import run; run.speak_plainly(); os.execv(sys.executable, sys.argv)"
+    )
+    command = [python, "-c", become, "-c", service]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=PROJECT)
+    first, *others = done.stdout.splitlines()
+    assert first == "?]0;owned??????\tone"
+    assert others == ["??[2Jtwo"]
+    assert not done.stderr
