@@ -48,17 +48,47 @@ def test_kustomization_names_every_file() -> None:
     (kustomization,) = documents("kustomization.yaml")
     others = {file.name for file in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml"}
     assert set(kustomization["resources"]) == others
-    assert set(kustomization) == {"apiVersion", "kind", "namespace", "resources", "images", "configMapGenerator"}
+    assert set(kustomization) == {
+        "apiVersion",
+        "kind",
+        "namespace",
+        "resources",
+        "images",
+        "replicas",
+        "configMapGenerator",
+    }
     (generated,) = kustomization["configMapGenerator"]
     assert {line.partition("=")[0] for line in generated["literals"]} <= SETTINGS
     containers = [one for file in ("programs.yaml", "candles.yaml") for one in documents(file)]
     assert {image["name"] for image in kustomization["images"]} == {container(one)["image"] for one in containers}
 
 
-def container(one: dict[str, Any]) -> dict[str, Any]:
+def pod(one: dict[str, Any]) -> dict[str, Any]:
     spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
-    (found,) = spec["template"]["spec"]["containers"]
+    return dict(spec["template"]["spec"])
+
+
+def container(one: dict[str, Any]) -> dict[str, Any]:
+    (found,) = pod(one)["containers"]
     return dict(found)
+
+
+def test_what_is_off_has_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a Deployment of a program that is switched off: it ends with 0, and is started again for ever."""
+    (kustomization,) = documents("kustomization.yaml")
+    for line in kustomization["configMapGenerator"][0]["literals"]:
+        monkeypatch.setenv(*line.split("=", 1))
+    counts = {one["metadata"]["name"]: one["spec"]["replicas"] for one in documents("programs.yaml")}
+    changed = {one["name"]: one["count"] for one in kustomization["replicas"]}
+    assert changed.keys() <= counts.keys()
+    assert counts | changed == {name: int(SERVED[name].enabled) for name in counts}
+
+
+def test_no_pod_takes_the_address_of_a_service_for_a_setting() -> None:
+    """Prevents pods that all end with exit code 2 once somebody makes a Service called dashboard, pulsar or database:
+    the cluster would set DASHBOARD_PORT=tcp://10.0.0.1:8500 and more in each of them."""
+    for one in [*documents("programs.yaml"), *documents("candles.yaml")]:
+        assert pod(one)["enableServiceLinks"] is False
 
 
 def test_compose_starts_every_program_with_its_own_port() -> None:
