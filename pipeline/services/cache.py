@@ -45,9 +45,16 @@ def verified(file: Path, wanted: str, into: Path) -> Path | None:
 
 @contextmanager
 def fresh_folder(beside: Path) -> Iterator[Path]:
-    """Context manager: a new folder next to `beside`, removed afterwards unless renamed."""
+    """Context manager: a new folder next to `beside`, removed afterwards unless renamed.
+
+    Use it while `beside` is locked: what a killed set-up left there is removed first.
+    """
     beside.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", dir=beside.parent))
+    prefix = f".{beside.name}."
+    for left in beside.parent.iterdir():
+        if left.name.startswith(prefix) and left.is_dir():  # not a lock
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=beside.parent))
     try:
         yield folder
     finally:

@@ -34,6 +34,7 @@ MACHINES = {
     "x86_64": ("amd64", "ld-linux-x86-64.so.2", "x86_64-linux-gnu"),
     "aarch64": ("arm64", "ld-linux-aarch64.so.1", "aarch64-linux-gnu"),
 }
+APT = Path("/etc/apt")
 KEYRING = "usr/share/keyrings/debian-archive-keyring.gpg"
 # The loader's path is written into the programs: a moved checkout must unpack again.
 STAMP = layout.POSTGRES_ROOT / "unpacked-at"
@@ -87,15 +88,17 @@ def _mirror() -> str:
     """Return the machine's Debian mirror, from its apt sources (both formats), or DEBIAN_MIRROR."""
     if named := os.environ.get("DEBIAN_MIRROR"):
         return named
-    folder = Path("/etc/apt")
-    files = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*.list"))]
+    files = [APT / "sources.list", *sorted(APT.glob("sources.list.d/*.list"))]
     text = "\n".join(file.read_text() for file in files if file.exists())
     found = re.findall(r"^deb\s+(?:\[[^\]]*\]\s*)?(\S+)", text, re.MULTILINE)
-    for file in sorted(folder.glob("sources.list.d/*.sources")):
+    for file in sorted(APT.glob("sources.list.d/*.sources")):
         for line in re.findall(r"^URIs:\s*(.+)$", file.read_text(), re.MULTILINE):
             found += line.split()
+    # Debian's images for clouds name a file with the addresses.
+    lists = [Path(address.removeprefix("mirror+file:")) for address in found if address.startswith("mirror+file:")]
+    found += [word for file in lists if file.exists() for word in file.read_text().split()]
     for address in found:
-        if re.search(r"/debian/?$", address):
+        if re.search(r"^(?!mirror\+).*/debian/?$", address):
             return str(address)
     raise WrongUse(
         "The apt sources of this machine name no Debian mirror: set DEBIAN_MIRROR to the address of one, "

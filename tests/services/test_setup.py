@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import platform
 import shutil
-import subprocess
 import tarfile
 import threading
 import zipfile
@@ -17,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import WrongUse
-from pipeline.core.settings import PROJECT
 from pipeline.services import cache, install_broker, install_database, layout
 
 VERSION = layout.PULSAR_VERSION
@@ -205,90 +202,46 @@ def test_a_wrong_architecture_is_one_sentence(tmp_path: Path, monkeypatch: pytes
         install_database.install(tmp_path / "cache")
 
 
-def test_the_locks_pin_every_file_and_name_no_address() -> None:
-    """Prevents an installation that is not the tested one, or that only works from one mirror."""
-    for name in ("requirements.lock", "requirements-dev.lock"):
-        text = (PROJECT / name).read_text()
-        assert "://" not in text
-        entries = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
-        assert entries
-        assert all("==" in line for line in entries)
-        assert all(f"{line}\n    --hash=sha256:" in text for line in entries)
+def test_what_a_killed_set_up_left_is_removed_by_the_next(maven: Path, tmp_path: Path) -> None:
+    """Prevents 250 MB of a half download, and 400 of what it was unpacked to, for every set-up that was killed."""
+    left = [
+        tmp_path / "cache" / f".{install_broker.distribution().file}.abc",
+        layout.INSTALLED / f".pulsar-{VERSION}.abc",
+    ]
+    for folder in left:
+        (folder / "repository").mkdir(parents=True)
+    install_broker.install(tmp_path / "cache")
+    assert install_broker.installed()
+    assert not [folder for folder in left if folder.exists()]
 
 
-def _wheel(folder: Path, name: str, version: str, *needs: str) -> str:
-    """Put an empty package into `folder`; returns its line of a lock."""
-    file = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    about = [f"Name: {name}", f"Version: {version}", "Provides-Extra: more", *(f"Requires-Dist: {n}" for n in needs)]
-    with zipfile.ZipFile(file, "w") as packed:
-        packed.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *about, ""]))
-        packed.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        packed.writestr(f"{info}/RECORD", "")
-    return f"{name}=={version} \\\n    --hash=sha256:{cache.sha256(file)}\n"
+CLOUD = """\
+Types: deb deb-src
+URIs: mirror+file:{0}/mirrors/security.list
+Suites: bookworm-security
+
+Types: deb deb-src
+URIs: mirror+file:{0}/mirrors/debian.list
+Suites: bookworm bookworm-updates
+Components: main
+"""
 
 
-@pytest.fixture
-def a_year_later(tmp_path: Path) -> Path:
-    """A checkout of scripts/setup alone, and an index in which each package of its locks has a newer release.
-
-    One package wants another one with an extra, as pytest-cov wants `coverage[toml]`: a lock has the package and what
-    the extra brings, but cannot name the extra.
-    """
-    index, checkout = tmp_path / "index", tmp_path / "checkout"
-    for folder in (index, checkout / "scripts", checkout / "pipeline" / "services", checkout / "dashboard"):
-        folder.mkdir(parents=True)
-    brought = 'plainly>=1; extra == "more"'
-    runs = (
-        _wheel(index, "wanted", "1.0", brought)
-        + _wheel(index, "plainly", "1.0")
-        + _wheel(index, "wants", "1.0", "wanted[more]>=0.9")
-    )
-    (checkout / "requirements.lock").write_text(runs)
-    (checkout / "requirements-dev.lock").write_text(runs + _wheel(index, "tested", "1.0", "wanted[more]"))
-    for name in ("wanted", "plainly", "wants", "tested"):
-        _wheel(index, name, "2.0", *([brought] if name == "wanted" else []))
-    shutil.copy(PROJECT / "scripts" / "setup", checkout / "scripts" / "setup")
-    for module in ("pipeline/services/install.py", "dashboard/assets.py"):
-        (checkout / module).touch()
-    return checkout
-
-
-def _set_up(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    own = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout.parent / "index"), "PIP_CONFIG_FILE": os.devnull}
-    return subprocess.run(
-        ["scripts/setup", *arguments], cwd=checkout, env=os.environ | own, capture_output=True, text=True
-    )
-
-
-def test_a_later_release_breaks_neither_lock(a_year_later: Path) -> None:
-    """Prevents a set-up that works until somebody else publishes something: it did in November, by `coverage[toml]`."""
-    setup = a_year_later / "scripts" / "setup"
-    mended = setup.read_text()
-    assert "--no-deps" in mended
-    setup.write_text(mended.replace("--no-deps ", ""))
-    failed = _set_up(a_year_later, "--dev")
-    assert failed.returncode == 2, "what this test is about cannot happen with this pip: find another way to see it"
-    assert "wanted[more]" in failed.stderr
-    setup.write_text(mended)
-    for arguments, expected in (((), {"wanted", "plainly", "wants"}), (("--dev",), {"tested"})):
-        done = _set_up(a_year_later, *arguments)
-        assert done.returncode == 0, done.stderr
-        listed = subprocess.run(
-            [".venv/bin/pip", "list", "--format", "json", "--disable-pip-version-check"],
-            cwd=a_year_later,
-            capture_output=True,
-            check=True,
-        )
-        versions = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
-        assert {name: versions.get(name) for name in expected} == dict.fromkeys(expected, "1.0")
-
-
-def test_a_lock_that_lacks_something_is_said(a_year_later: Path) -> None:
-    """Prevents an installation that ends well and fails at its first import."""
-    lonely = _wheel(a_year_later.parent / "index", "lonely", "1.0", "plainly>=1")
-    (a_year_later / "requirements.lock").write_text(lonely)
-    done = _set_up(a_year_later)
-    assert done.returncode == 2
-    assert "requirements.lock is not complete" in done.stderr
-    assert not (a_year_later / ".venv" / ".installed").exists()
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sources.list", "deb cdrom:[12]/ bookworm main\ndeb [arch=amd64] https://one.example/debian bookworm main\n"),
+        ("sources.list.d/debian.sources", "Types: deb\nURIs: https://one.example/debian/\nSuites: bookworm\n"),
+        ("sources.list.d/debian.sources", CLOUD),
+    ],
+)
+def test_the_machine_s_mirror_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str) -> None:
+    """Prevents a question for DEBIAN_MIRROR on Debian itself: its images for clouds name their mirrors in a file."""
+    monkeypatch.setattr(install_database, "APT", tmp_path)
+    monkeypatch.delenv("DEBIAN_MIRROR", raising=False)
+    for name in ("sources.list.d", "mirrors"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mirrors" / "debian.list").write_text("https://one.example/debian\n")
+    (tmp_path / "mirrors" / "security.list").write_text("https://one.example/debian-security\n")
+    (tmp_path / file).write_text(text.replace("{0}", f"//{tmp_path}"))
+    assert install_database._mirror().rstrip("/") == "https://one.example/debian"
