@@ -27,7 +27,7 @@ LONGEST = (
     "dukascopy_load",
     "stream_faults",
     "neighbours",
-    "setup",
+    "setup_packages",
     "secure_services",
     "watchdog",
     "journal",

@@ -99,6 +99,8 @@ def main() -> int:
     except WrongUse as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130  # scripts/setup says it
     return 0
 
 

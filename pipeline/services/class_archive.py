@@ -47,7 +47,7 @@ def _make(archive: Path) -> None:
         names, made = folder / "names", archive.with_suffix(".new")
         port, admin_port = free_ports(2)
         broker = Broker(folder / "broker", port, admin_port, durable=False)
-        learner = Service(replace(broker, java_options=f"-XX:DumpLoadedClassList={names}"))
+        learner = Service(replace(broker, java_options=f"-XX:DumpLoadedClassList={names}"), die_with_parent=True)
         try:
             learner.start()
         finally:
