@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -54,7 +55,19 @@ def _live(console: Console) -> None:
     console.print(f"  http://127.0.0.1:{load(DashboardSettings).port}                                the dashboard")
     command = supervisord(PROJECT / "supervisord.conf")
     os.chdir(PROJECT)
+    _make_stdout_openable()
     os.execv(command[0], command)
+
+
+def _make_stdout_openable() -> None:
+    """Put a pipe before a stdout that is a socket, as systemd's is: supervisord opens it anew for each program, which
+    a socket does not allow, so that it could start none of them."""
+    if stat.S_ISSOCK(os.fstat(1).st_mode):
+        reading, writing = os.pipe()
+        subprocess.Popen(["cat"], stdin=reading)  # ends with the last program that writes
+        os.dup2(writing, 1)
+        os.close(reading)
+        os.close(writing)
 
 
 def _demo(console: Console, once: bool) -> int:
@@ -81,7 +94,7 @@ def _demo(console: Console, once: bool) -> int:
             return 0
         return 1 if missing else 0
     except KeyboardInterrupt:
-        return 0
+        return int(once)  # 0 would say that everything arrived
     finally:
         _stop(child)
 
