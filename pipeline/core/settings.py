@@ -20,6 +20,7 @@ from pydantic_settings import SettingsConfigDict
 
 from pipeline.core import setting_types as t
 from pipeline.core.errors import WrongUse
+from pipeline.core.libpq import forget_environment
 from pipeline.core.section import Section as Section
 from pipeline.core.section import StreamSettings as StreamSettings
 from pipeline.core.section import VenueSettings as VenueSettings
@@ -31,16 +32,11 @@ from pipeline.core.setting_types import PROJECT as PROJECT
 # Roles of the private database: programs may add and correct rows, the owner may change tables (retention,
 # scripts/psql), and only migrations run as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
-# Said in full, because what an address leaves out libpq takes from the environment (PGHOSTADDR, PGSSLMODE, ...).
 PRIVATE_DATABASE = {
-    "hostaddr": "127.0.0.1",
     # Whoever listens on the port while ours is down is not shown the password, as libpq would do if asked for it, and
     # is not taken for ours: in SCRAM the server has to know it, too.
     "require_auth": "scram-sha-256",
-    "sslmode": "prefer",
     "gssencmode": "disable",
-    "channel_binding": "prefer",
-    "target_session_attrs": "any",
 }
 
 
@@ -140,7 +136,8 @@ class DatabaseSettings(Section):
         """Return `conninfo` with another role of the private database; `DATABASE_URL` names its role itself."""
         if self.url is not None:
             return self.url.get_secret_value()
-        passwords = quote(str(load(ServicesSettings).data.resolve() / "database" / "passwords"), safe="/")
+        passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
+        forget_environment()
         others = urlencode(PRIVATE_DATABASE)
         return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?{others}&passfile={passwords}"
 

@@ -16,6 +16,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from pipeline.core.errors import WrongUse
+from pipeline.core.libpq import forget_environment
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PRIVATE_DATABASE, PROGRAM_ROLE
 from pipeline.services import credentials, layout
 from pipeline.services.accounts import stand_in, unprivileged
@@ -82,6 +83,7 @@ class Database:
 
     def url(self, database: str = NAME, *, user: str = ADMIN_ROLE, port: int = 0) -> str:
         """Return a URL including the password: do not print it. `port`: a proxy's instead of our own."""
+        forget_environment()
         password = credentials.passwords(self.passwords_file)[user]
         return f"postgresql://{user}:{password}@127.0.0.1:{port or self.port}/{database}"
 

@@ -47,6 +47,8 @@ def _psql(arguments: list[str]) -> NoReturn:
     as_admin = arguments[:1] == ["--admin"]
     role = ADMIN_ROLE if as_admin else OWNER_ROLE
     given = conninfo_to_dict(load(DatabaseSettings).conninfo_as(role))
+    if "service" not in given:  # one of the environment would win over what we say there
+        os.environ.pop("PGSERVICE", None)
     os.environ.update({_PSQL[key]: str(value) for key, value in given.items() if key in _PSQL and value is not None})
     if sys.stdout.isatty() and "PAGER" not in os.environ and which("less"):
         os.environ["PAGER"] = "less -SFX"

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from psycopg import conninfo
 
-from pipeline.core.settings import PRIVATE_DATABASE, DatabaseSettings, load
+from pipeline.core.settings import DatabaseSettings, load
 from pipeline.database.connection import connect
+from pipeline.services.database import Database
+from pipeline.services.instance import Instance
 
 # What psql's users have in their environment, and libpq takes from there into every connection of every program.
 THEIRS = {"PGTZ": "Asia/Kolkata", "PGDATESTYLE": "SQL,DMY", "PGOPTIONS": "-c intervalstyle=iso_8601"}
@@ -30,14 +31,30 @@ def test_the_variables_of_libpq_do_not_change_what_is_read(
         assert found.fetchone() == (moment, "2026-11-28", "1 day")
 
 
-def test_the_address_of_the_private_database_leaves_nothing_to_the_environment(
-    in_env: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGSERVICE", "not-there"),
+        ("PGHOSTADDR", "127.0.0.9"),
+        ("PGSSLMODE", "verify-full"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGREQUIREAUTH", "gss"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+    ],
+)
+def test_no_variable_of_libpq_keeps_a_program_from_the_private_database(
+    monkeypatch: pytest.MonkeyPatch, services: Instance, name: str, value: str
 ) -> None:
-    """Prevents programs that ask another server (PGHOSTADDR), or none because it has no TLS (PGSSLMODE)."""
-    in_env()
+    """Prevents programs that ask another server, or none, because of what somebody's shell has for another database;
+    and a watchdog that takes the database for dead and kills it."""
+    what = services.database.what
+    assert isinstance(what, Database)
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    given = conninfo.conninfo_to_dict(load(DatabaseSettings).conninfo)
-    assert given.items() >= PRIVATE_DATABASE.items()
-    # Those that libpq would take from the environment and that decide where a connection goes, or whether there is one.
-    deciding = {"host", "hostaddr", "port", "dbname", "user", "passfile", "sslmode", "gssencmode", "channel_binding"}
-    assert given.keys() >= deciding | {"target_session_attrs"}
+    monkeypatch.setenv("DATABASE_PORT", str(what.port))
+    monkeypatch.setenv("SERVICES_DATA", str(what.folder.parent))
+    monkeypatch.setenv(name, value)
+    with connect(load(DatabaseSettings), "test") as conn:
+        assert conn.info.port == what.port
+    monkeypatch.setenv(name, value)
+    assert what.ready()

@@ -40,6 +40,15 @@ def test_psql_is_on_the_configured_database(env: Environment, database_url: str)
     assert done.stdout.strip() == database_url.rsplit("/", 1)[1]
 
 
+def test_psql_is_not_led_astray_by_a_service_of_the_shell(env: Environment, database_url: str, tmp_path: Path) -> None:
+    """Prevents statements, as superuser even, on whatever database PGSERVICE names in this shell."""
+    (tmp_path / "services").write_text("[theirs]\nhost=127.0.0.1\nport=1\ndbname=theirs\n")
+    odd = {"PGSERVICE": "theirs", "PGSERVICEFILE": str(tmp_path / "services")}
+    done = _tool("psql", "-At", "-c", "SELECT current_database()", env=env() | odd)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == database_url.rsplit("/", 1)[1]
+
+
 def test_psql_gets_the_password_but_not_on_its_command_line(env: Environment, database_url: str) -> None:
     """Prevents a password that everybody on the machine reads with ps."""
     with psycopg.connect(database_url, autocommit=True) as connection:
