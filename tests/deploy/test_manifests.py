@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -99,6 +100,16 @@ def test_compose_starts_every_program_with_its_own_port() -> None:
         assert services[name]["command"] == [program.module, *program.args]
         assert f":{program.port}/health" in services[name]["healthcheck"]["test"][-1]
         assert set(services[name]["environment"]) <= SETTINGS
+
+
+def test_the_broker_of_compose_sends_clients_to_its_own_name() -> None:
+    """Prevents programs that are told to look for every topic in their own container: a standalone Pulsar calls itself
+    localhost, unless it is given a name."""
+    services = compose()["services"]
+    command = services["pulsar"]["command"]
+    assert command[command.index("--advertised-address") + 1] == "pulsar"
+    for name in SERVED:
+        assert urlsplit(services[name]["environment"]["PULSAR_URL"]).hostname == "pulsar"
 
 
 def test_kubernetes_runs_every_program_with_its_own_port() -> None:
