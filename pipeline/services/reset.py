@@ -39,6 +39,9 @@ def _reset(what: str, yes: bool) -> None:
     for file in preflight.records().glob("*"):
         if (process := recorded(file)) is not None:
             raise WrongUse(f"The pipeline is running ({file.stem} has pid {process.pid}): stop it first.")
+    doomed = folder.with_name(f".{folder.name}.deleted")
+    if doomed.exists():  # of a reset that was interrupted
+        shutil.rmtree(doomed)
     if not folder.exists():
         click.echo(f"Nothing to do: {folder} does not exist.")
         return
@@ -49,8 +52,6 @@ def _reset(what: str, yes: bool) -> None:
     if not yes and not click.confirm(f"Delete everything in {folder}?", default=False):
         click.echo("Nothing was deleted.")
         sys.exit(1)
-    doomed = folder.with_name(f".{folder.name}.deleted")
-    shutil.rmtree(doomed, ignore_errors=True)
     try:
         folder.rename(doomed)  # atomically: an interrupted deletion must not leave half a broker
     except OSError as error:  # a mount point, for example

@@ -91,6 +91,14 @@ def test_a_reset_deletes_what_this_and_earlier_versions_made(data: Path, what: s
     assert not folder.resolve().exists()
 
 
+def test_a_reset_that_was_interrupted_is_finished_by_the_next(data: Path) -> None:
+    """Prevents data that nobody sees and nothing deletes: "Nothing to do", and the disk is as full as before."""
+    rest = _filled(data / ".database.deleted", "postgresql/base")
+    done = _reset("database")
+    assert done.exit_code == 0, done.output
+    assert not rest.exists()
+
+
 def test_the_demo_keeps_its_place_beside_the_data_of_the_checkout() -> None:
     """Prevents a second demonstration where documents and earlier versions have the first."""
     live = load(ServicesSettings).data
