@@ -136,7 +136,7 @@ class DatabaseSettings(Section):
         """Return `conninfo` with another role of the private database; `DATABASE_URL` names its role itself."""
         if self.url is not None:
             return self.url.get_secret_value()
-        passwords = quote(str(load(ServicesSettings).database_passwords), safe="/")
+        passwords = quote(str(load(ServicesSettings).data.resolve() / "database" / "passwords"), safe="/")
         forget_environment()
         others = urlencode(PRIVATE_DATABASE)
         return f"postgresql://{role}@127.0.0.1:{self.port}/market_data?{others}&passfile={passwords}"
