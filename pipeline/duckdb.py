@@ -22,7 +22,6 @@ from typing import Any
 
 import click
 import duckdb
-from psycopg.conninfo import make_conninfo
 
 from pipeline.archive import catalog
 from pipeline.archive.layout import DECIMALS, LAYOUTS
@@ -32,6 +31,7 @@ from pipeline.core.runtime import program
 from pipeline.core.settings import ArchiveSettings, DatabaseSettings, load
 from pipeline.core.text import redact
 from pipeline.database.connection import connect as connect_database
+from pipeline.database.connection import with_options
 
 EXTENSIONS = {"postgres": "postgres_scanner", "ducklake": "ducklake", "httpfs": "httpfs"}
 """Package `duckdb_extension_<key>` -> name under which DuckDB knows the extension, which its file has to have."""
@@ -57,7 +57,7 @@ def connect() -> Any:
     _load_extensions(made, [name for name in EXTENSIONS if in_bucket or name != "httpfs"])
     if in_bucket:
         _tell_keys(made, archive)
-    address = make_conninfo(settings.conninfo, options=_SESSION).replace("'", "''")
+    address = with_options(settings.conninfo, _SESSION).replace("'", "''")
     try:
         made.execute(f"ATTACH 'ducklake:postgres:{address}' AS lake (METADATA_SCHEMA 'lake', READ_ONLY)")
         made.execute(f"ATTACH '{address}' AS db (TYPE postgres, READ_ONLY)")

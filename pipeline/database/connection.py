@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pipeline.core import events
 from pipeline.core.admission import let_in, shut_out
@@ -17,10 +18,22 @@ from pipeline.core.settings import PROGRAM_ROLE, DatabaseSettings
 
 Connection = psycopg.Connection[Any]
 
-# A connection whose client has frozen or vanished must not hold locks: the server ends it after these timeouts.
-_SESSION = (
-    "-c statement_timeout=120s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c timezone=UTC"
-    " -c jit=off"
+STATEMENT_TIMEOUT_S = 120
+# What our promises rest on, whatever an administrator has set for the role, the database or the server.
+_SESSION = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        # A connection whose client has frozen or vanished must not hold locks: the server ends it after these.
+        "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+        "lock_timeout": "30s",
+        "idle_in_transaction_session_timeout": "30s",
+        "idle_session_timeout": "0",  # locks that last as long as a session are held while something is fetched
+        "default_transaction_isolation": r"read\ committed",  # what is read under a lock is what its last owner left
+        "synchronous_commit": "on",  # what is committed is acknowledged at the broker, which forgets it
+        "row_security": "off",  # an error instead of rows that are silently left out, of a ledger for example
+        "timezone": "UTC",
+        "jit": "off",
+    }.items()
 )
 _AS_WE_READ = {"TimeZone": "UTC", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres"}
 # Our side learns of a dead server by TCP: unacknowledged data for 20 s, or 25 s of silence.
@@ -37,8 +50,9 @@ _OF_THE_DATA = ("0A", "21", "22", "23", "44", "54", "P0", "XX")
 # Errors that only another DATABASE_URL can fix. Other certificate errors may be an expired one, and a missing database
 # may be created: these are retried. libpq has no codes for them; its messages are not translated.
 _WRONG = re.compile(
-    r"password authentication failed|no password supplied|does not match host name|root certificate file|no pg_hba.conf"
+    r"authentication failed for user|no password supplied|does not match host name|root certificate file|no pg_hba.conf"
 )
+_TRIED = re.compile(r"connection to server (?:at|on socket)")  # one per host
 
 
 def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, role: str = PROGRAM_ROLE) -> Connection:
@@ -48,12 +62,17 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
     for `_WRONG` unless the database has accepted this process before.
     """
     conninfo = settings.conninfo_as(role)
-    options = _SESSION + (" -c default_transaction_read_only=on" if read_only else "")
+    address = with_options(conninfo, _SESSION + (" -c default_transaction_read_only=on" if read_only else ""))
+    if not read_only and conninfo_to_dict(address).get("target_session_attrs", "any") == "any":
+        # Of several hosts the one that takes rows; of one that takes none this says so at once.
+        address = make_conninfo(address, target_session_attrs="read-write")
     try:
-        made = psycopg.connect(conninfo, autocommit=True, application_name=name, options=options, **cast(Any, _TCP))
+        made = psycopg.connect(address, autocommit=True, application_name=name, **cast(Any, _TCP))
+        let_in(conninfo)
+        restoring = _settle(made)
     except psycopg.OperationalError as error:
         text = " ".join(str(error).split())
-        tries = text.count("connection to server at")  # one per host
+        tries = len(_TRIED.findall(text))
         if 0 < tries <= len(_WRONG.findall(text)):
             check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
             raise shut_out(conninfo, f"the database refuses the connection; check {check}: {text}") from None
@@ -61,12 +80,29 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
         if settings.private and "authentication method requirement" in text:
             hint = "what listens on DATABASE_PORT is not ours:"
         raise Unavailable(f"the database does not answer; {hint} {text}") from None
-    let_in(conninfo)
-    # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.
-    for name_, value in _AS_WE_READ.items():
-        if made.info.parameter_status(name_) != value:
-            made.execute(f"SET {name_} = '{value}'")
+    if restoring:
+        made.close()
+        raise Unavailable("the database is being restored, which SELECT timescaledb_post_restore() ends")
     return made
+
+
+def with_options(conninfo: str, options: str) -> str:
+    """Return a connection string with these options behind its own, so that these win."""
+    own = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(conninfo, options=f"{own} {options}".strip())
+
+
+def _settle(made: Connection) -> bool:
+    """Set what `options` cannot; returns whether the database is being restored. Rows would then go into the root of a
+    hypertable, where no query finds them."""
+    # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.
+    for name, value in _AS_WE_READ.items():
+        if made.info.parameter_status(name) != value:
+            made.execute(f"SET {name} = '{value}'")
+    if made.info.server_version >= 170_000:  # an older server does not know it
+        made.execute("SET transaction_timeout = 0")
+    found = made.execute("SELECT current_setting('timescaledb.restoring', true)").fetchone()
+    return found == ("on",)
 
 
 def connect_when_ready(
@@ -85,9 +121,12 @@ def connect_when_ready(
     return made
 
 
-def transient(error: psycopg.Error) -> bool:
-    """Whether storing the same rows may succeed later or elsewhere: deadlock, timeout, disk full, lost connection, a
-    database without our tables. False if the data, or the way we pass it, is the cause."""
+def transient(error: BaseException) -> bool:
+    """Whether this is an error of the database after which the same may succeed later or elsewhere: deadlock, timeout,
+    disk full, lost connection, a database that is read only or without our tables. False if the data, or the way we
+    pass it, is the cause."""
+    if not isinstance(error, psycopg.Error):
+        return False
     if error.sqlstate is None:  # raised by the client: a broken connection, or a value that it cannot encode
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate[:2] not in _OF_THE_DATA

@@ -35,9 +35,9 @@ def database() -> Iterator[Finding]:
                 "database", "failed", f"TimescaleDB {number} is too old", "ALTER EXTENSION timescaledb UPDATE"
             )
             return
-        server, locks, sync = (
+        server, locks = (
             str(query.scalar(conn, "SELECT current_setting(%s)", (name,)))
-            for name in ("server_version", "max_locks_per_transaction", "synchronous_commit")
+            for name in ("server_version", "max_locks_per_transaction")
         )
         yield ok("database", f"PostgreSQL {server.split()[0]} with TimescaleDB {number}")
         yield from _alarms(conn, server, number)
@@ -48,13 +48,6 @@ def database() -> Iterator[Finding]:
                 "warning",
                 f"max_locks_per_transaction is {locks}",
                 "set it to 1024 and restart the server: a query over years locks every chunk",
-            )
-        if sync == "off":
-            yield Finding(
-                "database",
-                "warning",
-                "synchronous_commit is off",
-                "turn it on: a power cut would lose stored rows that are acknowledged at the broker",
             )
         try:
             done = set(query.scalars(conn, "SELECT number FROM migrations"))
