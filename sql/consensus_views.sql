@@ -12,9 +12,8 @@ BEGIN
             ('12h', '12 hours', 43200, '_1h'), ('1d', '1 day', 86400, '_1h')
         ) AS t (name, width, seconds, source)
     LOOP
-        EXECUTE format('DROP VIEW IF EXISTS consensus_candles_%1$s', frame.name);
         EXECUTE format($sql$
-            CREATE VIEW consensus_candles_%1$s AS
+            CREATE OR REPLACE VIEW consensus_candles_%1$s AS
             SELECT DISTINCT ON (q.product_id, c.bucket)
                    q.product_id, c.bucket, c.open, c.high, c.low, c.close, c.volume,
                    consensus_names(c.taken, q.exchanges) AS exchanges, q.required, c.dispersion,

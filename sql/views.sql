@@ -1,5 +1,6 @@
 -- Views for people, and at the end functions of programs. The whole file runs whenever its text changes, so every statement
--- is repeatable.
+-- is repeatable. Views are replaced and not dropped: people grant rights on them and make views of their own from them. Where
+-- columns change, views_drop.sql runs before.
 
 -- Candles of every time frame: built from the one-minute candles, from 1h on from the hourly ones, so that a day costs
 -- 24 rows. A condition on bucket, venue or product_id uses the tables' index.
@@ -19,11 +20,9 @@ BEGIN
             ('1h', '1 hour', '1h'), ('4h', '4 hours', '1h'), ('12h', '12 hours', '1h'), ('1d', '1 day', '1h')
         ) AS t (name, width, source)
     LOOP
-        EXECUTE format('DROP VIEW IF EXISTS bitcoin_candles_%1$s, candles_%1$s, quote_candles_%1$s', frame.name);
-
         -- Bid and ask; open, high, low and close are the bid's.
         EXECUTE format($sql$
-            CREATE VIEW quote_candles_%1$s AS
+            CREATE OR REPLACE VIEW quote_candles_%1$s AS
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket) AS bucket,
                    %4$s,
                    first(c.ask_open, c.bucket) AS ask_open, max(c.ask_high) AS ask_high, min(c.ask_low) AS ask_low,
@@ -37,7 +36,7 @@ BEGIN
         -- Trades; where an instrument has only quotes, or its hours of quotes are what is accounted for, the bid with the bid
         -- sizes as volume and no vwap.
         EXECUTE format($sql$
-            CREATE VIEW candles_%1$s AS
+            CREATE OR REPLACE VIEW candles_%1$s AS
             SELECT i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket) AS bucket,
                    %4$s, sum(c.volume) AS volume,
                    sum(c.turnover) / nullif(sum(c.volume), 0) AS vwap, sum(c.ticks)::bigint AS ticks
@@ -55,7 +54,7 @@ BEGIN
 
         -- The old name: bitcoin of every venue.
         EXECUTE format($sql$
-            CREATE VIEW bitcoin_candles_%1$s AS
+            CREATE OR REPLACE VIEW bitcoin_candles_%1$s AS
             SELECT bucket AS time, venue AS source, product_id AS symbol, open, high, low, close, volume, vwap, ticks
             FROM candles_%1$s WHERE product_id LIKE 'BTC-%%'
         $sql$, frame.name);
@@ -66,14 +65,12 @@ $views$;
 -- include: consensus_views
 
 -- The old names of the ticks.
-DROP VIEW IF EXISTS forex_ticks;
-CREATE VIEW forex_ticks AS
+CREATE OR REPLACE VIEW forex_ticks AS
 SELECT q.ts AS time, i.venue AS source, replace(i.product_id, '-', '') AS symbol, q.bid, q.ask, q.bid_size, q.ask_size
 FROM quotes q JOIN instruments i USING (instrument_id)
 WHERE i.asset_class IN ('forex', 'metal');
 
-DROP VIEW IF EXISTS bitcoin_ticks;
-CREATE VIEW bitcoin_ticks AS
+CREATE OR REPLACE VIEW bitcoin_ticks AS
 SELECT t.ts AS time, i.venue || ' trades' AS source, i.product_id AS symbol, t.price, t.quantity, t.taker_side::text,
        NULL::numeric AS bid, NULL::numeric AS ask
 FROM trades t JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%'
@@ -83,9 +80,7 @@ FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE '
 
 -- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are in the tables
 -- too, and whoever reads both tiers takes them from there.
-DROP VIEW IF EXISTS completeness, missed_time, trade_time_gaps, trade_time_asked, trade_gaps, trade_asked, quote_asked,
-    archive_only, archived;
-CREATE VIEW archived AS
+CREATE OR REPLACE VIEW archived AS
 SELECT i.venue, i.product_id, s.kind, s.from_ts, s.to_ts, f.rows, f.bytes, f.hash, f.revision, f.path, f.first_ts, f.last_ts,
        f.first_id, f.last_id, f.archived_at, s.changes = s.archived_changes AS up_to_date, s.in_tables, s.instrument_id
 FROM archive_files f
@@ -95,7 +90,7 @@ WHERE f.ended_at IS NULL;
 
 -- The time for which rows are read from files; rows of it in the tables came later and are in no file yet. Hours of quotes
 -- that were replaced since are not part of it.
-CREATE VIEW archive_only AS
+CREATE OR REPLACE VIEW archive_only AS
 SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
 FROM (
     SELECT venue, product_id, kind, instrument_id,
@@ -119,7 +114,7 @@ $$;
 -- The trade ids that must be accounted for: those that loads were told to bring, and from the first id of the live stream on
 -- all that the venue is known to have. Ids that the venue showed within the last 10 s may still be on their way. A stored
 -- id above what the venue confirmed within the last minute says nothing about those below it: it may be an error.
-CREATE VIEW trade_asked AS
+CREATE OR REPLACE VIEW trade_asked AS
 SELECT c.instrument_id,
        CASE WHEN c.live_from IS NULL AND isempty(c.asked) THEN int8multirange(range_merge(c.ids))  -- nobody said
             WHEN c.live_from <= upto.id THEN c.asked + int8multirange(int8range(c.live_from, upto.id, '[]'))
@@ -135,7 +130,7 @@ CROSS JOIN LATERAL (
 ) upto;
 
 -- Asked ids that are neither stored nor explained by a signed finding. Only for venues whose ids are contiguous.
-CREATE VIEW trade_gaps AS
+CREATE OR REPLACE VIEW trade_gaps AS
 SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS first_id, upper(gap) - 1 AS last_id,
        upper(gap) - lower(gap) AS missing
 FROM instruments i
@@ -148,7 +143,7 @@ CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap
 WHERE i.proof = 'contiguous ids';
 
 -- The same for trades proven by time: what loads were told to bring, and the live stream up to the last proven moment.
-CREATE VIEW trade_time_asked AS
+CREATE OR REPLACE VIEW trade_time_asked AS
 SELECT w.instrument_id,
        CASE WHEN w.live_from < upper(w.proven) THEN w.asked + tstzmultirange(tstzrange(w.live_from, upper(w.proven)))
             ELSE w.asked END AS times,
@@ -159,7 +154,7 @@ SELECT w.instrument_id,
 FROM trade_windows w JOIN instruments i USING (instrument_id)
 WHERE i.proof IN ('time windows', 'sequence per connection');
 
-CREATE VIEW trade_time_gaps AS
+CREATE OR REPLACE VIEW trade_time_gaps AS
 SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS from_ts, upper(gap) AS to_ts
 FROM instruments i
 JOIN trade_time_asked a USING (instrument_id)
@@ -170,13 +165,13 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL unnest(a.times - a.proven - explained.times) AS gap;
 
 -- Time in which no stream of samples was received; such samples cannot be fetched later.
-CREATE VIEW missed_time AS
+CREATE OR REPLACE VIEW missed_time AS
 SELECT i.instrument_id, i.venue, i.product_id, h.from_ts, h.to_ts
 FROM holes h JOIN instruments i USING (instrument_id) WHERE h.reason = 'not_listening';
 
 -- The hours of quotes that must be accounted for: those that loads were told to bring, and for followed instruments every
 -- hour that ended two hours ago (the vendor publishes an hour up to an hour after its end).
-CREATE VIEW quote_asked AS
+CREATE OR REPLACE VIEW quote_asked AS
 SELECT k.instrument_id, r.follow_from IS NOT NULL AS follows,
        CASE WHEN r.follow_from IS NOT NULL AND r.follow_from < upto.hour
             THEN r.hours + tstzmultirange(tstzrange(r.follow_from, upto.hour))
@@ -197,7 +192,7 @@ CROSS JOIN LATERAL (SELECT date_trunc('hour', now(), 'UTC') - INTERVAL '2 hours'
 -- Of a live product that the venue could not be asked about for a minute it is not known: `share_complete` is NULL, and
 -- `missing` instead of 0. `explained` is not stored and accounted for, `explained_by` by which reason; `proven_until` is the
 -- moment for which the venue last confirmed what is counted here.
-CREATE VIEW completeness AS
+CREATE OR REPLACE VIEW completeness AS
 WITH ids AS (
     SELECT a.*, sizes.asked, sizes.missing, reasons.explained, reasons.explained_by,
            least((SELECT t.ts FROM trades t WHERE t.instrument_id = a.instrument_id ORDER BY t.ts LIMIT 1),

@@ -18,7 +18,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.retry import keep_trying
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings
 from pipeline.database import query
-from pipeline.database.connection import Connection, connect
+from pipeline.database.connection import Connection, connect, transient
 from pipeline.database.sql import migrations, statement
 
 OLDEST = (2, 19)
@@ -30,8 +30,8 @@ def migrate(conn: Connection) -> list[str]:
     """Apply missing migrations, each in its own transaction; returns their names. Safe to run concurrently.
 
     Views and functions (`sql/views.sql`) are recreated if anything changed, and default privileges are revoked again,
-    because an update of the extension grants them anew. Raises `WrongUse` if TimescaleDB is missing or too old,
-    `Unavailable` if another migrator was quicker: retry.
+    because an update of the extension grants them anew. Raises `WrongUse` if TimescaleDB is missing or too old, or the
+    tables are those of a later version, `Unavailable` if another migrator was quicker: retry.
     """
     applied: list[str] = []
     with _beside_others():
@@ -47,7 +47,13 @@ def migrate(conn: Connection) -> list[str]:
             "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()",
         )
         _table(conn, owner, "views_text", "one boolean PRIMARY KEY DEFAULT true CHECK (one), text text")
-    for number, name, text in migrations():
+    ours = migrations()
+    if later := sorted(_done(conn) - {number for number, _, _ in ours}):
+        raise WrongUse(
+            f"the tables of the database are of a later version than this checkout (migration {later[-1]}; the last one"
+            f" here is {ours[-1][1]}); update it: git pull, then scripts/setup."
+        )
+    for number, name, text in ours:
         if number in _done(conn):
             continue
         with _alone(conn, owner):
@@ -120,7 +126,12 @@ def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
         return
     with _alone(conn, owner):
         if anew or _views_text(conn) != text:
-            conn.execute(statement("views"))
+            try:
+                with conn.transaction():
+                    conn.execute(statement("views"))
+            except pg.InvalidTableDefinition:  # their columns have changed
+                conn.execute(statement("views_drop"))
+                conn.execute(statement("views"))
             conn.execute(
                 "INSERT INTO views_text (text) VALUES (%s) ON CONFLICT (one) DO UPDATE SET text = excluded.text",
                 (text,),
@@ -158,8 +169,11 @@ def _attempt(settings: DatabaseSettings) -> list[str]:
         with connect(settings, "migrate", role=ADMIN_ROLE) as conn:
             conn.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # another migrator may take long
             return migrate(conn)
-    except psycopg.OperationalError as error:
-        raise Unavailable(f"the database connection was lost: {str(error).strip()}") from None
+    except psycopg.Error as error:
+        if not transient(error):
+            raise
+        text = " ".join(str(error).split())
+        raise Unavailable(f"the tables cannot be brought up to date now: {text}") from None
 
 
 def database_when_ready(settings: DatabaseSettings, stop: threading.Event) -> None:

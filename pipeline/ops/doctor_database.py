@@ -54,7 +54,10 @@ def database() -> Iterator[Finding]:
         except psycopg.errors.UndefinedTable:
             done = set()
         missing = [name for number, name, _ in migrations() if number not in done]
-        if missing:
+        if later := sorted(done - {number for number, _, _ in migrations()}):
+            text = f"of a later version than this checkout (migration {later[-1]})"
+            yield Finding("tables", "failed", text, "git pull, then scripts/setup")
+        elif missing:
             yield Finding("tables", "failed", f"not applied: {', '.join(missing)}", "run python -m pipeline.bootstrap")
         else:
             yield ok("tables", f"{len(done)} migrations applied")
