@@ -92,7 +92,7 @@ class Heads:
         self._ask(now)
         if now - self._written >= WRITE_EVERY_S:
             self._written = now
-            self._write(ledger, now)
+            self._write(ledger)
 
     def ages(self) -> dict[Key, float]:
         """Return, per live product, the seconds since the newest trade was last confirmed."""
@@ -198,10 +198,10 @@ class Heads:
 
     # -- ledger -------------------------------------------------------------------------------------------------------
 
-    def _write(self, ledger: Ledger, now: float) -> None:
+    def _write(self, ledger: Ledger) -> None:
         database_s = ledger.seconds()
-        asked_at = seconds()
-        ahead_s = database_s - asked_at
+        now = seconds()  # the ledger may have waited for a lock since the look began
+        ahead_s = database_s - now
         if ahead_s - self._ahead_s > MOST_AHEAD_S:
             for head in self._known.values():
                 head.forget()
@@ -222,8 +222,8 @@ class Heads:
                 head.from_id,
                 head.newest_id,
                 max(head.settled_id, head.from_id - 1),
-                asked_at - head.seen,
-                asked_at - head.proven,
+                now - head.seen,
+                now - head.proven,
                 head.witness,
                 proof_of(venue),
                 head.take_clock_offset(),

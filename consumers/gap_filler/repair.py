@@ -88,7 +88,7 @@ class GapFiller:
             while not self._stop.is_set():
                 try:
                     self._look(pools)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                except psycopg.Error as error:
                     self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
                     self._session.close()
                 self._stop.wait(LOOK_EVERY_S)

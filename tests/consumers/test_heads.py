@@ -17,7 +17,7 @@ from pipeline.database.ledger import Ledger
 from pipeline.verify import verify
 from schemas import encode
 from tests.heads_help import Deaf, claim, head, put
-from tests.messages import received, store, trade, trades_record
+from tests.messages import received, store, trades_record
 from venues.adapter import Proof
 
 
@@ -52,6 +52,27 @@ def test_a_live_product_of_which_nothing_is_stored_is_listed(conn: Any) -> None:
     """Prevents silence about a product whose topic refused the very first message."""
     Ledger(conn).write_heads([head(50, seen_s=20)])
     assert claim(conn) == (0, 50, 0, 0.0)
+
+
+def test_time_that_the_ledger_waited_for_a_lock_is_not_left_out(
+    conn: Any, filler: Deaf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a confirmation that is a minute old and is written down as if it were new, because an administrator held
+    a lock while the gap filler was looking."""
+    put(conn, range(1, 91))
+    ledger = Ledger(conn)
+    filler(ledger, 0, (1, 90))
+    filler(ledger, SETTLE_S + 1)
+    assert claim(conn) == (90, 0, 0, 1.0)
+    asked = Ledger.live_products
+
+    def waited(self: Ledger) -> Any:
+        filler.clock += 60
+        return asked(self)
+
+    monkeypatch.setattr(Ledger, "live_products", waited)
+    filler(ledger, WRITE_EVERY_S)
+    assert claim(conn) == (90, None, 0, None)
 
 
 def test_nothing_is_proven_by_what_was_known_before_a_pause(
@@ -215,7 +236,7 @@ def test_a_clock_offset_is_written_once(conn: Any) -> None:
 def test_a_flood_of_odd_heads_costs_neither_memory_nor_log() -> None:
     """Prevents: gigabytes kept of a few kilobytes that a stranger sends packed, and a line of the log for each."""
     with capture_logs() as lines:
-        known = Heads([cast(Any, Rest())], cast(Any, None), [], threading.Event())
+        known = Deaf().heads
         record = {"venue": "kraken", "product_id": "A" * 10_000, "asset_class": "crypto", "from_id": 1, "newest_id": 2}
         for data in (encode("head", record | {"clock_offset_us": None, "at_us": 1}), b"no head"):
             for _ in range(1_000):
