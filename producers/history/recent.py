@@ -21,11 +21,12 @@ from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database import windows
-from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.connection import connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
+from pipeline.database.session import Session
 from producers.history.request import Request
-from producers.history.trades import LEDGER_PATIENCE_S, POLL_S, flush
+from producers.history.trades import LEDGER_PATIENCE_S, POLL_S, flush, whatever_the_database_does
 from schemas.records import TradeRow, TradesMessage
 from venues.bad_rows import BadRowLetters
 from venues.registry import adapter_of
@@ -51,49 +52,53 @@ def run_recent(source: WindowSource, request: Request, stop: Stop) -> int:
     reach_s = reach_of(source, request)
     database = load(DatabaseSettings)
     database_when_ready(database, stop)
-    conn = connect_when_ready(database, f"{source.venue}-history", stop)
+    session = Session(lambda: connect_when_ready(database, f"{source.venue}-history", stop))
     bus = None
     try:
         if not request.dry_run:
             settings = load(PulsarSettings)
             broker_when_ready(settings, stop)
             bus = Bus(settings, stop)
-        made = _Recent(source, request, reach_s, stop, bus, conn)
+        made = _Recent(source, request, reach_s, stop, bus, session)
         return max([made.one(product) for product in request.products])
     except Stopped:
         return 1
     finally:
         if bus is not None:
             bus.close()
-        conn.close()
+        session.close()
 
 
 class _Recent:
     """One run of the command. Without a bus it only says what would be loaded."""
 
     def __init__(
-        self, source: WindowSource, request: Request, reach_s: int, stop: Stop, bus: Bus | None, conn: Connection
+        self, source: WindowSource, request: Request, reach_s: int, stop: Stop, bus: Bus | None, session: Session
     ) -> None:
         self._source, self._request, self._reach_s, self._stop = source, request, reach_s, stop
-        self._bus, self._conn = bus, conn
+        self._bus, self._session = bus, session
         self._log = get_logger().bind(venue=source.venue)
 
     def one(self, product: str) -> int:
         """Load one product; its errors do not affect the others. Returns 0 if all that REST shows is stored."""
         try:
-            turn = f"{self._source.venue} {product}"
-            with Ledger(self._conn).turn(turn, self._stop, wait=self._request.wait_for_turn) as mine:
-                if mine:
-                    return self._product(product)
-                if self._stop.is_set():
-                    raise Stopped
-                self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: loaded by another process")
-                return 1
+            return whatever_the_database_does(lambda: self._in_turn(product), self._session, self._stop)
         except PipelineError as error:
             if self._stop.is_set():
                 raise Stopped from None
             self._log.error(events.LOAD_DONE, product=product, error=str(error), kind=type(error).__name__)
             click.echo(f"{product}: {error}", err=True)
+            return 1
+
+    def _in_turn(self, product: str) -> int:
+        turn = f"{self._source.venue} {product}"
+        ledger = Ledger(self._session.connection())
+        with ledger.turn(turn, self._stop, wait=self._request.wait_for_turn) as mine:
+            if mine:
+                return self._product(product)
+            if self._stop.is_set():
+                raise Stopped
+            self._log.warning(events.WAITING, on=f"turn of {turn}", text="skipped: loaded by another process")
             return 1
 
     def _product(self, product: str) -> int:
@@ -147,4 +152,4 @@ class _Recent:
                 raise Stopped
 
     def _unknown(self, product: str, ids: list[int]) -> set[int]:
-        return windows.unknown_ids(self._conn, self._source.venue, product, ids)
+        return windows.unknown_ids(self._session.connection(), self._source.venue, product, ids)

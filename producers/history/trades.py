@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 
 import click
-import psycopg
-from tenacity import wait_fixed
+from tenacity import wait_exponential
 
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.bootstrap import broker_when_ready
@@ -27,9 +26,10 @@ from pipeline.core.retry import retry
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
 from pipeline.core.stopping import ENDED_EARLY, Stopped
-from pipeline.database.connection import Connection, connect_when_ready
+from pipeline.database.connection import connect_when_ready, transient
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
+from pipeline.database.session import Session
 from producers.history.request import Request, estimate, id_span
 from venues import id_ranges
 from venues.id_ranges import IdRange
@@ -49,14 +49,14 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
     """Load product by product. Returns the exit code: 1 if trades of the request are still missing."""
     database = load(DatabaseSettings)
     database_when_ready(database, stop)
-    conn = connect_when_ready(database, f"{source.venue}-history", stop)
+    session = Session(lambda: connect_when_ready(database, f"{source.venue}-history", stop))
     if request.dry_run:
-        return estimate(source, request, Ledger(conn))
+        return estimate(source, request, Ledger(session.connection()))
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     bus = Bus(settings, stop)
     try:
-        loader = _Load(source, request, stop, bus, conn)
+        loader = _Load(source, request, stop, bus, session)
         return max([loader.one(product) for product in request.products])
     except (Stopped, Unavailable):
         if not stop.is_set():
@@ -65,7 +65,18 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
         return 1
     finally:
         bus.close()
-        conn.close()
+        session.close()
+
+
+def whatever_the_database_does(work: Callable[[], int], session: Session, stop: threading.Event) -> int:
+    """Return the result of `work`, begun again on a new connection after each error that passes: the ledger says what
+    is left. Raises `Stopped`."""
+
+    def say(error: BaseException, seconds: float) -> None:
+        get_logger().warning(events.DATABASE_RETRY, error=" ".join(str(error).split()), retry_in_s=seconds)
+        session.close()
+
+    return retry(work, stop, retry_on=transient, wait=wait_exponential(multiplier=0.5, max=10), before_wait=say)
 
 
 def flush(publisher: Publisher, product: str, stop: threading.Event) -> None:
@@ -80,8 +91,8 @@ def flush(publisher: Publisher, product: str, stop: threading.Event) -> None:
 class _Load:
     """One run of the command."""
 
-    def __init__(self, source: Source, request: Request, stop: threading.Event, bus: Bus, conn: Connection) -> None:
-        self._source, self._request, self._stop, self._bus, self._conn = source, request, stop, bus, conn
+    def __init__(self, source: Source, request: Request, stop: threading.Event, bus: Bus, session: Session) -> None:
+        self._source, self._request, self._stop, self._bus, self._session = source, request, stop, bus, session
         self._log = get_logger().bind(venue=source.venue)
         self._publishers: dict[str, Publisher] = {}
         self._findings: dict[tuple[str, str], list[IdRange]] = {}
@@ -102,7 +113,7 @@ class _Load:
     def one(self, product: str) -> int:
         """Load one product; its errors do not affect the others. Returns 0 if every trade is accounted for."""
         try:
-            return self._product(product)
+            return whatever_the_database_does(lambda: self._product(product), self._session, self._stop)
         except PipelineError as error:
             if self._stop.is_set():
                 raise
@@ -252,19 +263,7 @@ class _Load:
                 raise Stopped
 
     def _missing(self, product: str, span: IdRange) -> list[IdRange]:
-        def say(error: BaseException, seconds: float) -> None:
-            self._log.warning(events.DATABASE_RETRY, error=str(error).strip(), retry_in_s=seconds)
-
-        return retry(
-            lambda: self._ledger().missing_ids(self._source.venue, product, *span),
-            self._stop,
-            retry_on=psycopg.OperationalError,
-            wait=wait_fixed(0.5),
-            before_wait=say,
-        )
+        return self._ledger().missing_ids(self._source.venue, product, *span)
 
     def _ledger(self) -> Ledger:
-        """The ledger, on a new connection if the previous one was lost."""
-        if self._conn.closed:
-            self._conn = connect_when_ready(load(DatabaseSettings), f"{self._source.venue}-history", self._stop)
-        return Ledger(self._conn)
+        return Ledger(self._session.connection())

@@ -235,3 +235,30 @@ def test_what_a_load_asked_for_is_never_too_old(settings: dict[str, str], simula
     ids = stored_ids(settings, "coinbase", "BTC-USD")
     assert set(range(gap[0], gap[1] + 1)) <= set(ids)
     assert ids == [row["id"] for row in simulator.truth("coinbase", "BTC-USD", ids[0], ids[-1])]
+
+
+def test_a_load_goes_on_when_the_database_ends_its_sessions(
+    settings: dict[str, str], simulator: Simulator, tmp_path: Path
+) -> None:
+    """Prevents a load that ends with a traceback, and its other products with it, because a connection was lost."""
+    ended = 0
+    span = ("--products", "BTC/USD,ETH/USD", "--from", minutes_ago(12), "--to", minutes_ago(5))
+    with running("consumers.trades", settings, tmp_path):
+        with running("producers.kraken", settings, tmp_path, "--historical", *span) as program:
+
+            def end_one() -> bool:
+                found = query(
+                    settings,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name = 'kraken-history'",
+                )
+                return bool(found) or program.process.poll() is not None
+
+            while ended < 6 and program.process.poll() is None:
+                until("a session", end_one)
+                ended += 1
+            assert program.process.wait(180) == 0, program.log.read_text()[-3000:]
+        assert program.lines("database.retry")
+        for product in ("BTC-USD", "ETH-USD"):
+            ids = stored_ids(settings, "kraken", product)
+            assert [row["id"] for row in simulator.truth("kraken", product, ids[0], ids[-1])] == ids
