@@ -7,6 +7,7 @@ constraint, a number that does not fit, a bug of ours), it neither ends the writ
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,16 +23,18 @@ from pipeline.core.log import get_logger
 from pipeline.core.retry import retry
 from pipeline.core.settings import DatabaseSettings
 from pipeline.core.stopping import Stopped
-from pipeline.database.connection import connect_when_ready, transient
+from pipeline.database.connection import STATEMENT_TIMEOUT_S, connect_when_ready, transient
 from pipeline.database.session import Session
 
 # Bad rows of one message that are isolated one by one; after them the rest of it is refused as a whole: isolating
 # 150,000 bad rows takes 300,000 transactions.
 MOST_SINGLE = 100
-# A batch that exceeded the statement timeout (2 min) or the database's memory this often is not retried as a whole:
-# trades of 4,000 different weeks need as many new chunks, and locks on all of them.
+# A batch that exceeded the statement timeout or the database's memory this often is not retried as a whole: trades of
+# 4,000 different weeks need as many new chunks, and locks on all of them.
 MOST_TOO_MUCH = 3
-_TOO_MUCH = (pg.QueryCanceled, pg.OutOfMemory)
+# What cannot be divided is refused when this many transactions failed, each on a connection of its own: a chunk that
+# somebody dropped meanwhile, or a function that was replaced, gives the same kinds of errors as a bad row.
+LOOKS = 2
 
 
 class Stopping(Exception):
@@ -60,7 +63,7 @@ class Store:
         letters = DeadLetters()
         if prepared is not None:
             try:
-                stored = self._persist(prepared)
+                stored = self._persist(prepared, alone=not self._halves(parts, Counter()))
             except (Stopping, WrongUse):
                 raise
             except Exception as refused:
@@ -80,7 +83,7 @@ class Store:
 
     def _halved(self, parts: Sequence[MessageSlice], error: str, letters: DeadLetters, found: Counter[int]) -> int:
         """Store all rows that can be stored; returns the number of new ones. `found`: refused rows by message."""
-        halves = self._halves(parts, found) if parts else []
+        halves = self._halves(parts, found)
         if not halves:
             for part in parts:
                 found[id(part.message)] += 1
@@ -90,7 +93,7 @@ class Store:
         for half in halves:
             try:
                 prepared = self._sink.prepare(half)
-                stored = self._persist(prepared)
+                stored = self._persist(prepared, alone=not self._halves(half, found))
             except (Stopping, WrongUse):
                 raise
             except Exception as again:
@@ -103,8 +106,8 @@ class Store:
 
     def _halves(self, parts: Sequence[MessageSlice], found: Counter[int]) -> list[Sequence[MessageSlice]]:
         """Return two halves; an empty list if it cannot be halved."""
-        if len(parts) > 1:
-            return [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
+        if len(parts) != 1:
+            return [parts[: len(parts) // 2], parts[len(parts) // 2 :]] if parts else []
         (part,) = parts
         if not self._sink.divisible or part.end - part.first <= 1 or found[id(part.message)] >= MOST_SINGLE:
             return []
@@ -122,21 +125,34 @@ class Store:
         except Exception as why:  # not even that works: use the whole message
             letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
 
-    def _persist(self, prepared: PreparedBatch) -> WriteResult:
-        """Run one transaction, retrying transient errors. Raises `Stopping`, and errors caused by the data."""
-        too_much = 0
+    def _persist(self, prepared: PreparedBatch, *, alone: bool) -> WriteResult:
+        """Run one transaction, retrying transient errors. Raises `Stopping`, and errors caused by the data.
+
+        `alone`: it cannot be divided, so it is refused if this raises. Never for what others cause: a statement that
+        somebody cancelled, a server without memory.
+        """
+        failed = too_much = 0
+        began = 0.0
 
         def attempt() -> WriteResult:
+            nonlocal began
+            began = time.monotonic()
             stored = prepared.store(self._session.connection())
             self._state.database(None)
             return stored
 
         def passes(error: BaseException) -> bool:
-            nonlocal too_much
-            too_much += isinstance(error, _TOO_MUCH)
-            if isinstance(error, psycopg.Error):
-                return transient(error) and too_much < (1 if self._halving else MOST_TOO_MUCH)
-            return isinstance(error, Unavailable)  # no connection, or a different database than before
+            nonlocal failed, too_much
+            if not isinstance(error, psycopg.Error):
+                return isinstance(error, Unavailable)  # no connection, or a different database than before
+            if not transient(error):
+                failed += 1
+                return alone and failed < LOOKS
+            timed_out = isinstance(error, pg.QueryCanceled) and time.monotonic() - began >= STATEMENT_TIMEOUT_S
+            if not timed_out and (alone or not isinstance(error, pg.OutOfMemory)):
+                return True
+            too_much += 1
+            return too_much < (1 if self._halving and not alone else MOST_TOO_MUCH)
 
         if self._stop.is_set():
             raise Stopping
@@ -145,6 +161,9 @@ class Store:
             return retry(attempt, self._stop, retry_on=passes, wait=wait, before_wait=self._lost)
         except Stopped:
             raise Stopping from None
+        except psycopg.Error:
+            self._state.database(None)  # it answers; what it refuses becomes a letter
+            raise
 
     def _lost(self, error: BaseException, retry_in_s: float) -> None:
         text = " ".join(str(error).split())[:500]
