@@ -11,7 +11,7 @@ from msgspec import structs
 
 from consumers import consensus
 from consumers.instruments import Instruments, Key
-from consumers.sink import DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
+from consumers.sink import DeadLetters, MessageSlice, WriteResult, all_taken, hold_nothing, read_each
 from consumers.subscription import Message
 from consumers.validation import Decimals, time_ok
 from consumers.writer import run
@@ -146,7 +146,9 @@ class PreparedCandles:
                 with conn.cursor().copy("COPY staged_candles FROM STDIN (FORMAT BINARY)") as copy:
                     write(copy, [self._copy_rows(ids)])
                 found = conn.execute(statement("candles_store")).fetchone()
-                stored.rows = found[0] if found else 0
+                assert found is not None  # an aggregate without GROUP BY has one row
+                stored.rows, fresh, taken = found
+                all_taken(fresh, taken)
             consensus.store(conn)
             self._advance(conn, ids)
         return stored

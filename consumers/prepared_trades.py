@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from consumers.instruments import Instruments, Key
 from consumers.live_delays import live_delays
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, all_taken
 from consumers.subscription import Message
 from consumers.trade_block import TradeBlock
 from consumers.trade_rows import TradeRows, encode, groups
@@ -151,8 +151,10 @@ class PreparedTrades:
             if len(fresh):
                 ready = ids == self._ids and not known.any()
                 encoded = self._encoded if ready and self._encoded else self._encode(fresh, ids)
-                with conn.cursor().copy(_COPY) as copy:
+                cursor = conn.cursor()
+                with cursor.copy(_COPY) as copy:
                     write(copy, [encoded.copy])
+                all_taken(len(fresh), cursor.rowcount)
                 conn.execute(statement("trades_store"), encoded.values | self._delays.values(ids))
                 stored.rows = len(fresh)
             if stored.rows < self.rows:

@@ -17,7 +17,7 @@ from consumers import quote_checks, quote_copy
 from consumers.direct import Direct
 from consumers.hour_state import NOTHING_KNOWN, Candidate, Known, Name, earned, state_of
 from consumers.instruments import Instruments, Key, check_kind
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, read_each
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, all_taken, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
@@ -204,6 +204,8 @@ class PreparedHours:
             ):
                 with cursor.copy(command) as copy:
                     write(copy, bodies)
+                if command is _COPY_QUOTES:
+                    all_taken(sum(len(fresh[name].columns) for name in places if name not in in_files), cursor.rowcount)
 
 
 def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:

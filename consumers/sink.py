@@ -118,6 +118,17 @@ class WriteResult:
     letters: list[DeadLetter] = field(default_factory=list)  # rows that contradict what is stored
 
 
+class LeftOut(Exception):
+    """A table took fewer rows than it was given, because a trigger of somebody's left some out: nothing of the
+    transaction may stay, else the ledger accounts for rows that are nowhere."""
+
+
+def all_taken(given: int, taken: int) -> None:
+    """Raise `LeftOut` unless all rows were taken."""
+    if taken != given:
+        raise LeftOut(f"the table took {taken:,} of {given:,} rows: a trigger leaves some out")
+
+
 class Sink(Protocol):
     """Turns the messages of one namespace into rows. `read` and `prepare` run in the reading thread, and in the storing
     thread while a refused batch is halved."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consumers.instruments import Instruments, Key, check_kind
-from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, hold_nothing, read_each
+from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, all_taken, hold_nothing, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
 from pipeline.core.errors import BadData
@@ -104,7 +104,8 @@ class PreparedTickers:
                     },
                 ).fetchone()
                 assert found is not None  # always a row
-                stored.rows, gone = found
+                stored.rows, fresh, gone = found
+                all_taken(fresh, stored.rows)
                 good = list(self._good)
                 stored.letters = [self._gone(good[place]) for place in gone]
             for row, since in self._missed:

@@ -25,6 +25,7 @@ WITH best AS MATERIALIZED (
     ON CONFLICT (instrument_id, granularity_s, bucket) DO UPDATE SET
         open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
         volume = excluded.volume, final = excluded.final, as_of = excluded.as_of
+    RETURNING 1
 ), touched AS (
     INSERT INTO touched_consensus (consensus_id, bucket)
     SELECT q.consensus_id, f.bucket
@@ -36,4 +37,4 @@ WITH best AS MATERIALIZED (
     SELECT DISTINCT instrument_id, 'exchange_candles' AS kind, time_bucket('1 day', bucket) AS day FROM fresh
 ),
 -- include: parts/count_changes
-SELECT count(*) FILTER (WHERE news) FROM fresh
+SELECT count(*) FILTER (WHERE news), count(*), (SELECT count(*) FROM stored) FROM fresh

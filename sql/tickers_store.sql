@@ -1,6 +1,7 @@
 -- Store the tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The instruments are locked
 -- first, so two writers cannot both find a key new, and retention drops nothing meanwhile. Whether a ticker is new cannot be
--- told where it dropped the rows: these (`gone`) are not stored. Returns the number of new ones, and the places of those.
+-- told where it dropped the rows: these (`gone`) are not stored. Returns how many are stored, how many are new, and the places of
+-- those that are gone.
 WITH given AS MATERIALIZED (
     SELECT g.*, coalesce(g.ts < (SELECT dropped_before FROM instruments i WHERE i.instrument_id = g.instrument_id), false)
         OR EXISTS (SELECT FROM archive_spans a
@@ -22,6 +23,7 @@ WITH given AS MATERIALIZED (
 ), stored AS (
     INSERT INTO quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size)
     SELECT instrument_id, ts, seq, bid, ask, bid_size, ask_size FROM fresh
+    RETURNING 1
 ), minutes AS MATERIALIZED (
     SELECT instrument_id, time_bucket('1 minute', ts) AS bucket,
            (array_agg(bid ORDER BY ts, seq))[1] AS open, max(bid) AS high, min(bid) AS low,
@@ -49,4 +51,4 @@ WITH given AS MATERIALIZED (
     SELECT DISTINCT instrument_id, 'quotes' AS kind, time_bucket('1 day', bucket) AS day FROM minutes
 ),
 -- include: parts/count_changes
-SELECT (SELECT count(*) FROM fresh), ARRAY(SELECT row - 1 FROM given WHERE gone ORDER BY row)
+SELECT (SELECT count(*) FROM stored), (SELECT count(*) FROM fresh), ARRAY(SELECT row - 1 FROM given WHERE gone ORDER BY row)

@@ -3,6 +3,7 @@ database: a statement that is cancelled, a server without memory, a chunk that i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
+from pipeline.verify import verify
 from schemas import encode
 from tests.environment import Environment
-from tests.messages import T0_US, ticker_record, trade, trades_record
+from tests.messages import T0_US, hour_bytes, ticker_record, trade, trades_record
 from tests.venue_help import running
 from tests.writer_help import Rig, until
 
@@ -116,3 +118,27 @@ def end_sessions(conn: psycopg.Connection[Any], program: str) -> None:
         " WHERE datname = current_database() AND application_name = %s",
         (program,),
     )
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_rows_that_somebodys_trigger_leaves_out_are_in_no_ledger(rig: Rig, count: int) -> None:
+    """Prevents "complete", and candles of trades that nobody has, because a trigger skipped rows without an error."""
+    for table, column in (("trades", "price"), ("quotes", "bid")):
+        rig.conn.execute(f"""
+            CREATE FUNCTION skip_{table}() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.{column} = 6.66 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER skip BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION skip_{table}()""")
+    ids = range(7000, 7000 + count)
+    rig.send("trades", encode("trades", trades_record([trade(i, price="6.66" if i == 7001 else "5") for i in ids])))
+    for number in range(count):
+        bid = "6.66" if number == 1 else "5"
+        rig.send("ticker", encode("ticker", ticker_record(T0_US + 5_000_000 + number, bid=bid, ask="7")))
+    prices = [666_000 if number == 1 else 500_000 for number in range(count)]
+    rig.send("quotes", hour_bytes(list(range(count)), prices, hour_start_us=T0_US + 36_000_000_000))
+    for name in ("trades", "ticker", "quotes"):
+        rig.send_good(name)
+    rig.settled()
+    letters = Counter((letter["topic"].split("/")[-2], letter["reason"]) for letter in rig.letters())
+    assert letters == {("trades", "database"): 1, ("tickers", "database"): 1, ("quotes", "database"): 1}
+    assert [text for verdict in verify(rig.conn) for text in verdict.wrong if "asked for" not in text] == []
+    assert rig.one("SELECT bool_or(ids @> 7001::bigint) FROM trade_coverage") is False
