@@ -241,7 +241,7 @@ WITH ids AS (
            count(*) FILTER (WHERE q.state = 'closed') AS closed,
            count(*) FILTER (WHERE q.state = 'confirmed_empty') AS empty,
            count(*) FILTER (WHERE q.hour <@ a.hours AND q.state <> 'seen_empty'
-                              AND (q.state <> 'partial' OR q.hour > now() - INTERVAL '3 hours')) AS accounted,
+                              AND (q.state <> 'partial' OR (a.follows AND q.hour > now() - INTERVAL '3 hours'))) AS accounted,
            max(q.hour) FILTER (WHERE q.ticks > 0) AS last_present
     FROM quote_asked a LEFT JOIN quote_hours q USING (instrument_id) GROUP BY a.instrument_id, a.follows, a.hours
 ), tickers AS (

@@ -25,7 +25,7 @@ from producers.dukascopy.feeds.web import TRIES
 from producers.dukascopy.instruments import VENUE
 from producers.dukascopy.job import Job, Sent
 from producers.dukascopy.looks import Looks
-from producers.dukascopy.plan import Open, Plan
+from producers.dukascopy.plan import PUBLISHED_AFTER_US, Open, Plan
 from producers.dukascopy.quotes import NO_QUOTES
 from schemas.columns import checksum, encode_quote_hour
 from schemas.records import HourHeader
@@ -162,8 +162,7 @@ class Piece:
         self._answered()
         if len(found.quotes):
             self._publish(hour_us, found, "partial")
-        else:
-            self._job.done[hour_us] = Open("the running hour has no quotes yet")
+        self._job.done[hour_us] = Open("the hour is not over", hour_us + HOUR_US + PUBLISHED_AFTER_US)
 
     def _ask(self, hour_us: int) -> None:
         known = self._known.get(hour_us)

@@ -9,5 +9,5 @@ FROM (
     CROSS JOIN LATERAL generate_series(lower(span), upper(span) - INTERVAL '1 hour', INTERVAL '1 hour') AS hour
     WHERE a.instrument_id = %(instrument)s AND NOT EXISTS (
         SELECT FROM quote_hours q WHERE q.instrument_id = a.instrument_id AND q.hour = hour.hour AND q.state <> 'seen_empty'
-          AND (q.state <> 'partial' OR q.hour > now() - INTERVAL '3 hours'))
+          AND (q.state <> 'partial' OR (a.follows AND q.hour > now() - INTERVAL '3 hours')))
 ) m WHERE missing > 0
