@@ -1,6 +1,6 @@
--- The consensus as people read it, in every time frame. Each candle is rolled up from the finest granularity that has a
--- consensus inside it, so that a back-fill of minutes hides no hours that it did not reach: open and close of the first and last
--- one inside, `candles` says of how many.
+-- The consensus as people read it, in every time frame. Each candle is rolled up from the granularity whose consensus covers most
+-- of its time, the finest of several that cover as much: two back-filled minutes are not the hour that exchanges told themselves.
+-- Open and close are those of the first and last one inside, `candles` says of how many.
 DO $views$
 DECLARE
     frame record;
@@ -29,7 +29,7 @@ BEGIN
                 GROUP BY consensus_id, time_bucket(%2$L::interval, bucket)
             ) c JOIN consensus_quorum q USING (consensus_id)
             WHERE %3$s %% q.granularity_s = 0
-            ORDER BY q.product_id, c.bucket, q.granularity_s
+            ORDER BY q.product_id, c.bucket, c.candles * q.granularity_s DESC, q.granularity_s
         $sql$, frame.name, frame.width, frame.seconds, frame.source);
     END LOOP;
 END

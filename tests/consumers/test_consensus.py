@@ -145,19 +145,25 @@ def test_coarser_candles_make_their_own_frames(conn: psycopg.Connection[Any], ke
     keep(*hour)
     assert consensus(conn, "close", "1m") == []
     assert consensus(conn, "close", "4h") == [(Decimal("200.00"),)]
-    keep(*(record(v, [candle(close="100")]) for v in VENUES))
-    assert consensus(conn, "close", "4h") == [(Decimal("100.00"),)]
+    keep(*(record(v, [candle(n, "100") for n in range(60)]) for v in VENUES))
+    assert consensus(conn, "close", "1m") == [(Decimal("100.00"),)] * 60
+    assert consensus(conn, "close", "4h") == [(Decimal("100.00"),)]  # as much of it, and finer
 
 
-def test_minutes_hide_no_hours_that_they_did_not_reach(conn: psycopg.Connection[Any], keep: Store) -> None:
-    """Prevents that the first minute of a back-fill makes years of hours invisible."""
-    keep(*(record(v, [candle(60 * n, str(200 + n)) for n in range(4)], granularity_s=3600) for v in VENUES))
+def test_minutes_hide_no_hours_that_they_are_not_all_of(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents that the first minutes of a back-fill stand for an hour that the exchanges told themselves, and that they
+    hide years of others."""
+    hours = [candle(60 * n, str(200 + n), "60") for n in range(4)]
+    keep(*(record(v, hours, granularity_s=3600) for v in VENUES))
     keep(*(record(v, [candle(60, "100"), candle(61, "101")]) for v in VENUES))
-    assert consensus(conn, "close, candles", "1h") == [
-        (Decimal("200.00"), 1),
-        (Decimal("101.00"), 2),  # of minutes
-        (Decimal("202.00"), 1),
-        (Decimal("203.00"), 1),
+    keep(*(record(v, [candle(120 + n, "150") for n in range(60)]) for v in VENUES))
+    keep(*(record(v, [candle(241, "103")]) for v in VENUES))
+    assert consensus(conn, "close, volume, candles", "1h") == [
+        (Decimal("200.00"), Decimal(180), 1),
+        (Decimal("201.00"), Decimal(180), 1),
+        (Decimal("150.00"), Decimal(180), 60),  # of minutes, which are all there
+        (Decimal("203.00"), Decimal(180), 1),
+        (Decimal("103.00"), Decimal(3), 1),  # all that there is of it
     ]
     keep(*(record(v, [candle(60, "7")], granularity_s=3600, product_id="ETH-USD") for v in VENUES))
     assert ("ETH-USD", Decimal("7.00"), 1) in consensus(conn, "product_id, close, candles", "1h")
