@@ -101,12 +101,13 @@ WITH wanted AS MATERIALIZED (
         left_out = excluded.left_out, from_trades = excluded.from_trades, trades = excluded.trades,
         met = c.met OR excluded.met,
         -- Another number of trades that changes nothing else (of quantity 0) is no revision.
-        revision = c.revision + (c.met AND (c.open, c.high, c.low, c.close, c.volume, c.taken, c.left_out, c.from_trades)
-            IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.taken,
-                              excluded.left_out, excluded.from_trades))::integer
-    WHERE (c.open, c.high, c.low, c.close, c.volume, c.taken, c.left_out, c.from_trades, c.trades)
-          IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.taken,
-                            excluded.left_out, excluded.from_trades, excluded.trades)
+        revision = c.revision + (c.met AND (c.open, c.high, c.low, c.close, c.volume, c.dispersion, c.taken, c.left_out,
+                                            c.from_trades)
+            IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
+                              excluded.dispersion, excluded.taken, excluded.left_out, excluded.from_trades))::integer
+    WHERE (c.open, c.high, c.low, c.close, c.volume, c.dispersion, c.taken, c.left_out, c.from_trades, c.trades)
+          IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,
+                            excluded.dispersion, excluded.taken, excluded.left_out, excluded.from_trades, excluded.trades)
        OR excluded.met AND NOT c.met
     RETURNING 1
 ), gone AS (
