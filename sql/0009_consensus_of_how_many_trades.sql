@@ -1,3 +1,3 @@
--- Of how many of our own trades a consensus was made: it is made again when there are more. NULL: made before they were counted;
--- to make years of them again at once would keep the writer of candles waiting for minutes.
+-- Of how many of our own trades a consensus was made: it is made again when there are more. NULL: made before they were counted,
+-- it is made again in the background.
 ALTER TABLE consensus_candle ADD COLUMN trades bigint;

@@ -1,6 +1,6 @@
 -- Buckets whose consensus was made of other trades of ours than are stored now: they came later, or were completed later, also
--- by a finding, or are not complete any more. Candles never lose trades, so for the same exchanges their number tells.
-INSERT INTO touched_consensus (consensus_id, bucket)
+-- by a finding, or are not complete any more. Candles never lose trades, so for the same exchanges their number tells; of a
+-- consensus that was made before they were counted it is not known.
 WITH seats AS MATERIALIZED (
     -- include: parts/consensus_seats
     WHERE q.product_id = %(product_id)s
@@ -20,4 +20,4 @@ WITH seats AS MATERIALIZED (
 )
 SELECT n.consensus_id, n.bucket
 FROM now_traded n LEFT JOIN consensus_candle c USING (consensus_id, bucket)
-WHERE n.from_trades <> coalesce(c.from_trades, 0) OR n.trades <> c.trades
+WHERE n.from_trades <> coalesce(c.from_trades, 0) OR c.bucket IS NOT NULL AND n.trades IS DISTINCT FROM c.trades

@@ -7,7 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
+import pytest
 
+from consumers import consensus as consensus_of
 from consumers.candles import Candles
 from consumers.consensus import sweep
 from consumers.trades import Trades
@@ -189,6 +191,36 @@ def test_a_late_trade_with_a_higher_id_changes_the_consensus(conn: psycopg.Conne
     rows = consensus(conn, "volume, close, from_trades, revision")
     assert rows[0] == (Decimal(23), Decimal("100.37"), ["kraken"], 2)
     assert consensus(conn, "revision", "1h") == [(2,)]
+
+
+def test_a_consensus_of_uncounted_trades_is_made_again(conn: psycopg.Connection[Any], keep: Store) -> None:
+    """Prevents a candle from before the trades were counted from lacking a late one for ever."""
+    save(conn, *numbered(*range(1, 25)))
+    keep(*(record(v, [candle(n, "100") for n in range(2)], 2) for v in VENUES))
+    conn.execute("UPDATE consensus_candle SET trades = NULL")
+    save(conn, trade(25, T0_US + 10_000_000, price="100.4", quantity="3"), trade(26, T0_US + 130_000_000))
+    assert sweep(conn, 36_500) == 2
+    assert consensus(conn, "volume, from_trades")[:2] == [(Decimal(23), ["kraken"]), (Decimal(22), ["kraken"])]
+    assert sweep(conn, 36_500) == 0
+
+
+def test_a_sweep_of_years_lets_the_writer_in(
+    conn: psycopg.Connection[Any], keep: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a year of trades that were loaded late from keeping the writer of candles waiting until it is done."""
+    keep(*(record(v, [candle(n, "100") for n in range(7)], 2) for v in ("binance", "coinbase")))
+    save(conn, *numbered(*range(1, 75)))
+    monkeypatch.setattr("consumers.consensus.SWEPT", 3)
+    at_once = []
+
+    def counted(conn: psycopg.Connection[Any]) -> int:
+        at_once.append(conn.execute("SELECT count(*) FROM touched_consensus").fetchone())
+        return made(conn)
+
+    made = consensus_of.store
+    monkeypatch.setattr("consumers.consensus.store", counted)
+    assert sweep(conn, 36_500) == 7
+    assert at_once == [(3,), (3,), (1,)]
 
 
 def test_a_trade_of_nothing_is_no_revision(conn: psycopg.Connection[Any], keep: Store) -> None:
