@@ -35,6 +35,13 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def refuse_beside_stream(options: dict[str, Any]) -> None:
+    """Raise `WrongUse` for an option of a load without a load: a dry run would stream."""
+    given = [f"--{name.strip('_').replace('_', '-')}" for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise WrongUse(f"{', '.join(given)}: this is for a load of history; add --historical.")
+
+
 def request_of(
     products: tuple[str, ...],
     default_days: int,

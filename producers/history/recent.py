@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 import click
+import psycopg
 
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.bootstrap import broker_when_ready
@@ -21,7 +22,7 @@ from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.stopping import Stopped
 from pipeline.core.times import us_to_iso
 from pipeline.database import windows
-from pipeline.database.connection import connect_when_ready
+from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from pipeline.database.session import Session
@@ -50,10 +51,13 @@ def reach_of(source: WindowSource, request: Request) -> int:
 def run_recent(source: WindowSource, request: Request, stop: Stop) -> int:
     """Load product by product. Returns the exit code: 1 if something that REST shows could not be stored."""
     reach_s = reach_of(source, request)
-    database = load(DatabaseSettings)
-    database_when_ready(database, stop)
-    session = Session(lambda: connect_when_ready(database, f"{source.venue}-history", stop))
+    database, name = load(DatabaseSettings), f"{source.venue}-history"
     bus = None
+    if request.dry_run:
+        session = Session(lambda: connect(database, name, read_only=True))
+    else:
+        database_when_ready(database, stop)
+        session = Session(lambda: connect_when_ready(database, name, stop))
     try:
         if not request.dry_run:
             settings = load(PulsarSettings)
@@ -152,4 +156,9 @@ class _Recent:
                 raise Stopped
 
     def _unknown(self, product: str, ids: list[int]) -> set[int]:
-        return windows.unknown_ids(self._session.connection(), self._source.venue, product, ids)
+        try:
+            return windows.unknown_ids(self._session.connection(), self._source.venue, product, ids)
+        except psycopg.errors.UndefinedTable:
+            if self._bus is not None:
+                raise
+            return set(ids)  # a new database, and a dry run, which makes no tables

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import psycopg
 
 from pipeline.core.errors import Refused
 from pipeline.core.times import us_to_iso
@@ -43,7 +44,7 @@ def estimate(source: Source, request: Request, ledger: Ledger) -> int:
     for product in request.products:
         try:
             span = id_span(source, request, product)
-            missing = ledger.missing_ids(source.venue, product, *span) if span else []
+            missing = _missing(ledger, source.venue, product, span) if span else []
             planned = source.planned(product, missing) if isinstance(source, WithArchive) else None
         except Refused as error:
             click.echo(f"{product}: {error}")
@@ -62,6 +63,13 @@ def estimate(source: Source, request: Request, ledger: Ledger) -> int:
         )
     click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
     return 0
+
+
+def _missing(ledger: Ledger, venue: str, product: str, span: IdRange) -> list[IdRange]:
+    try:
+        return ledger.missing_ids(venue, product, *span)
+    except psycopg.errors.UndefinedTable:
+        return [span]  # a new database
 
 
 def _from_archive(planned: Planned) -> str:

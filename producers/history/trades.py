@@ -26,7 +26,7 @@ from pipeline.core.retry import retry
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, GapFillerSettings, PulsarSettings, load
 from pipeline.core.stopping import ENDED_EARLY, Stopped
-from pipeline.database.connection import connect_when_ready, transient
+from pipeline.database.connection import connect, connect_when_ready, transient
 from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from pipeline.database.session import Session
@@ -48,10 +48,11 @@ MOST_IDLE = 5
 def run_load(source: Source, request: Request, stop: Stop) -> int:
     """Load product by product. Returns the exit code: 1 if trades of the request are still missing."""
     database = load(DatabaseSettings)
+    if request.dry_run:
+        with connect(database, f"{source.venue}-history", read_only=True) as reading:
+            return estimate(source, request, Ledger(reading))
     database_when_ready(database, stop)
     session = Session(lambda: connect_when_ready(database, f"{source.venue}-history", stop))
-    if request.dry_run:
-        return estimate(source, request, Ledger(session.connection()))
     settings = load(PulsarSettings)
     broker_when_ready(settings, stop)
     bus = Bus(settings, stop)
@@ -111,7 +112,8 @@ class _Load:
         return self._publishers[product]
 
     def one(self, product: str) -> int:
-        """Load one product; its errors do not affect the others. Returns 0 if every trade is accounted for."""
+        """Load one product, again where the database was lost; its errors do not affect the others. Returns 0 if every
+        trade is accounted for."""
         try:
             return whatever_the_database_does(lambda: self._product(product), self._session, self._stop)
         except PipelineError as error:

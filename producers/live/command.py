@@ -11,7 +11,7 @@ from pipeline.core.errors import WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import Stop, program
 from pipeline.core.settings import CommonSettings, load
-from producers.history.options import history_options, request_of
+from producers.history.options import history_options, refuse_beside_stream, request_of
 from producers.history.recent import run_recent
 from producers.history.request import describe
 from producers.history.trades import run_load
@@ -47,6 +47,7 @@ def command_of(name: str) -> click.Command:
             source = adapter.rest(settings, state_dir, stop)
             source.prepare(request.products)
             return run_load(source, request, stop)
+        refuse_beside_stream(options)
         if not settings.enabled:
             get_logger().info(events.DISABLED, text=f"{prefix}_ENABLED is false")
             return 0

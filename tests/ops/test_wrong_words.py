@@ -22,6 +22,7 @@ WRONG = [
         "--last-n-days 1 and --from '2026-01-01'",
         "give either",
     ),
+    ("producers.kraken --from 2026-01-01 --dry-run", "--from, --dry-run: this is for a load", "add --historical"),
     ("producers.dukascopy", "nothing to fetch", "--fill-gaps"),
     ("producers.dukascopy --instruments EURXXX --from 2019-01-01", "'EURXXX'", "DUKASCOPY_INSTRUMENTS_FILE"),
     ("producers.dukascopy --from 2019-02-05 --to 2019-02-04", "--from 2019-02-05", "give an earlier one"),
