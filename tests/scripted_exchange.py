@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,24 +38,36 @@ class Scripted:
     def __init__(self) -> None:
         self.script: Script = first_from
         self.calls = 0
+        self.refusals: list[tuple[int, dict[str, str]]] = []  # status and headers of the next answers
+        self.broken: set[str] = set()  # symbols answered by a 500
+        self.asked: Counter[str] = Counter()  # by symbol
         self.rows: list[list[Any]] = []
         outer = self
-        info = {"symbols": [BinanceRest(World(Config()))._market(World(Config()).products("binance")[0])]}
+        world = World(Config())
+        info = {"symbols": [BinanceRest(world)._market(product) for product in world.products("binance")]}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
                 body: Any = {"symbols": []}
+                status, headers = 200, {}
                 if url.path.endswith("/api/v3/exchangeInfo"):
                     body = info
                 elif url.path.endswith("/klines"):
                     outer.calls += 1
+                    outer.asked[query["symbol"]] += 1
+                    if outer.refusals:
+                        status, headers = outer.refusals.pop(0)
+                    elif query["symbol"] in outer.broken:
+                        status = 500
                     body = []
                     if query["interval"] == "1m":
                         body = outer.script(outer.rows, int(query["startTime"]), int(query["limit"]))
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(200)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -108,9 +121,42 @@ def few(rows: list[list[Any]], start: int, limit: int) -> Any:
     return first_from(rows, start, min(limit, 37))
 
 
-HONEST = [first_from, one_too_few, upside_down, twice_and_more, few, newest_of_window]
+def all_of_window(rows: list[list[Any]], start: int, limit: int) -> Any:
+    return [row for row in rows if start <= row[0] < start + limit * 60_000]
 
-HOPELESS = [newest_of_all, newest_from_there, newest_of_limit]
+
+def newest_before_end(rows: list[list[Any]], start: int, limit: int) -> Any:
+    """As many as were asked for before the end of the window, also older ones."""
+    return [row for row in rows if row[0] < start + limit * 60_000][-limit:]
+
+
+def oldest_of_all(rows: list[list[Any]], start: int, limit: int) -> Any:
+    return rows[:300]
+
+
+def oldest_of_limit(rows: list[list[Any]], start: int, limit: int) -> Any:
+    return rows[: min(limit, 300)]
+
+
+def same_page(rows: list[list[Any]], start: int, limit: int) -> Any:
+    return rows[600:900]
+
+
+def of_tomorrow(rows: list[list[Any]], start: int, limit: int) -> Any:
+    return [[row[0] + 86_400_000, *row[1:]] for row in first_from(rows, start, limit)]
+
+
+HONEST = [first_from, one_too_few, upside_down, twice_and_more, few, newest_of_window, all_of_window, newest_before_end]
+
+HOPELESS = [
+    newest_of_all,
+    newest_from_there,
+    newest_of_limit,
+    oldest_of_all,
+    oldest_of_limit,
+    same_page,
+    of_tomorrow,
+]
 
 
 class Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from pipeline.core.errors import BadData, PipelineError, Refused, Throttled, Una
 from venues.candle_source import GivenCandles, Units
 from venues.events import check_elements
 from venues.rest.bounded import BoundedSession
+from venues.rest.client import retry_after_s
 
 T = TypeVar("T")
 
@@ -62,7 +64,11 @@ class CcxtSource:
         self.calls_per_s = CALLS_PER_S.get(venue, 1000 / max(1.0, float(self.api.rateLimit)))
 
     def _names(self) -> dict[int, str]:
-        return {int(self.api.parse_timeframe(name)): name for name in self.api.timeframes or {}}
+        names: dict[int, str] = {}
+        for name in self.api.timeframes or {}:
+            with suppress(ccxt.NotSupported, ValueError):  # of some exchanges ccxt lists what it cannot read itself
+                names[int(self.api.parse_timeframe(name))] = name
+        return names
 
     def granularities(self) -> Collection[int]:
         return self._names().keys()
@@ -100,7 +106,7 @@ class CcxtSource:
 
     def _fetch(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> GivenCandles:
         name = self._names()[granularity_s]
-        self.api.last_json_response = self.api.last_response_headers = self._seen = None
+        self.api.last_json_response = self._seen = None
         found = self.api.fetch_ohlcv(_symbol(product_id), name, since=since_us // 1000, limit=limit)
         # ccxt would parse a body that is not JSON, or not about candles, into an empty list.
         body, headers = self.api.last_json_response, self.api.last_response_headers
@@ -131,12 +137,14 @@ class CcxtSource:
 
     def _mapped(self, call: Callable[[], T]) -> T:
         """Call and map ccxt's errors to ours. Unexpected ones (a malformed body) become `WrongAnswer`."""
+        self.api.last_response_headers = None
         try:
             return call()
         except PipelineError:
             raise
         except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
-            raise Throttled(_text(error)) from None
+            headers = self.api.last_response_headers or {}
+            raise Throttled(_text(error), retry_after_s(headers.get("Retry-After"), headers.get("Date"))) from None
         except _REFUSALS as error:
             raise Refused(_text(error)) from None
         except ccxt.BaseError as error:  # network, maintenance, and whatever an exchange calls an error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.core import events, metrics
-from pipeline.core.errors import PipelineError, Unavailable, WrongAnswer, WrongUse
+from pipeline.core.errors import PipelineError, Throttled, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import AssetClass
 from pipeline.core.retry import asking
@@ -22,6 +22,7 @@ from producers.exchange_candles.names import with_own_candles
 from producers.exchange_candles.rows import read_rows
 from venues.candle_source import CandleSource
 from venues.registry import adapter_of
+from venues.rest import client
 from venues.rest.date_clock import date_us
 from venues.rest.rate_limit import RateLimit
 
@@ -70,7 +71,7 @@ class Exchange:
         return sorted(self.source.granularities())
 
     def load_markets(self, attempts: int = ATTEMPTS) -> None:
-        self._ask("markets", self.source.load, attempts=attempts)
+        self._ask("markets", self.source.load, attempts)
 
     @property
     def loaded(self) -> bool:
@@ -100,7 +101,7 @@ class Exchange:
                 at_us = min(at_us, given.running_us + width_us - 1)
             return Answer(rows, at_us)
 
-        return self._ask(f"candles of {product_id}", fetch, limited=True)
+        return self._ask(f"candles of {product_id}", fetch)
 
     def _compare_clocks(self, date: str | None, asked_us: int, took_us: int) -> int:
         """Return how old the answer may have been when requested, by its `Date`: a slow clock, or a cache.
@@ -115,16 +116,17 @@ class Exchange:
         self.behind_us = behind
         return behind
 
-    def _ask(self, what: str, call: Callable[[], T], *, limited: bool = False, attempts: int | None = None) -> T:
+    def _ask(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
         def attempt() -> T:
-            if limited:
-                self._limit.wait(self._stop)
-                if self._delay_s and self._stop.wait(self._delay_s):
-                    raise Stopped
+            self._limit.wait(self._stop)
+            if self._delay_s and self._stop.wait(self._delay_s):
+                raise Stopped
             try:
                 made = abandonable(call, self._stop, f"{self.venue} {what}")
             except PipelineError as error:
                 metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
+                if isinstance(error, Throttled):
+                    client.hold(self._limit, error, self._log)
                 raise
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made

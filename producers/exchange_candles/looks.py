@@ -17,8 +17,9 @@ from producers.exchange_candles.rows import Rows, Values, floor_us, same
 
 # Exchanges close a candle a little late.
 GRACE_US = 3_000_000
-# A missing candle at the end may still appear for this long; after that it does not exist.
-QUIET_US = 120_000_000
+# A missing candle at the end may still appear for this long; after that it does not exist. An exchange whose candles
+# are behind its trades answers like one where nobody trades.
+QUIET_US = 600_000_000
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,13 @@ def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
     spans: list[Interval]
     if lost:
         spans = [(bucket, bucket + width_us) for bucket in present]
-    elif not present or present[-1] < from_us:
+    elif present and present[-1] >= from_us:
+        spans = [(max(from_us, present[0]), present[-1] + width_us)]
+    elif all(bucket == from_us - width_us for bucket in (*answer.rows.good, *refused)):
+        # Nothing, or only the candle before: some exchanges take the one that was asked from for the one to continue.
         spans = [(from_us, min(window_end, floor_us(at_us - QUIET_US, width_us)))]
     else:
-        spans = [(max(from_us, present[0]), present[-1] + width_us)]
+        spans = []  # candles of another time are no answer to this request
     spans = without(common(spans, [(from_us, running + width_us)]), ((b, b + width_us) for b in refused))
     rows = {b: values for b, values in good.items() if values is not None and holds(spans, b)}
     return Look(at_us, spans, rows)
@@ -69,6 +73,18 @@ def begins_with(one: Answer, limit: int, other: Answer, from_us: int, width_us: 
     if one.rows.refused or not first or not rest or first[0] != rest[0] or len(first) > limit:
         return None
     return first[0] if from_us < first[0] and first[-1] < floor_us(one.at_us, width_us) - width_us else None
+
+
+def ends_with(one: Answer, limit: int, other: Answer) -> bool:
+    """Whether two answers with different limits prove that no candle follows the last one of `other`.
+
+    An exchange that returns the newest candles before the end of a window ends with the same one for every limit; one
+    that returns the first of something, or always the same, does not, or returns more than the `limit` of `one`.
+    """
+    few, many = one.rows, other.rows
+    if few.refused or many.refused or not few.good or not many.good:
+        return False
+    return len(few.good) <= limit and max(few.good) == max(many.good)
 
 
 @dataclass

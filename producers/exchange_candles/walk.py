@@ -6,15 +6,16 @@ import threading
 from bisect import bisect_left
 
 from pipeline.core import events
-from pipeline.core.errors import Refused, Unavailable
+from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
 from pipeline.core.times import us_to_iso
 from producers.exchange_candles import pages
-from producers.exchange_candles.aside import SHOWN
+from producers.exchange_candles.bad_rows import BadRows
 from producers.exchange_candles.book import Book, Results
+from producers.exchange_candles.coarse import Coarse
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import FOREVER, Interval, common, holds, merged, without
-from producers.exchange_candles.looks import QUIET_US, Answer, Look, begins_with, look_of
+from producers.exchange_candles.looks import QUIET_US, Answer, Look, begins_with, ends_with, look_of
 from producers.exchange_candles.rows import Rows, Values, floor_us
 
 # How many candles before the interval to look for a row that proves its start.
@@ -36,17 +37,19 @@ class Walk:
         self._memory, self._aside, self._patient = book.memory, book.aside, patient
         self._width = book.memory.width_us
         self._log = get_logger().bind(venue=exchange.venue, product=product_id)
-        self._coarse: Look | None = None
-        self._coarse_us: int | None = None
-        self._coarse_end = 0
+        self._coarse = Coarse(exchange, product_id, self._log)
         self._span: Interval = (0, 0)
         self._failed = 0
         self._answer = Answer(Rows(), 0)  # the last
-        self.calls = self.candles = 0
+        self._calls = self.candles = 0
         self.final: list[Interval] = []
         self._short = (0, 0)  # where a short answer ended, and how many candles it had
         self._seen: list[Interval] = []  # covered by the looks of this walk
-        self.bad: dict[tuple[int | None, str], str] = {}
+        self._bad = BadRows(self._width)
+
+    @property
+    def calls(self) -> int:
+        return self._calls + self._coarse.calls
 
     def run(self, span: Interval) -> None:
         """Walk. Raises `Unavailable` if two consecutive pages fail, `Refused`, `Stopped`."""
@@ -54,7 +57,7 @@ class Walk:
         begin, end = span
         needed = pages.calls_needed(begin, end, self._width // 1_000_000, self._exchange.page_size)
         if needed >= pages.COARSE_FROM_PAGES and self._book.coarse_fits:
-            self._coarse_us = pages.coarse_us(self._width, self._exchange.granularities())
+            self._coarse.use(self._width)
         cursor = begin
         while cursor < end and not self._stop.is_set():
             if self.calls >= pages.most_calls(begin, end, self._width // 1_000_000, self._exchange.page_size):
@@ -89,7 +92,10 @@ class Walk:
         if first is None:
             # No candles, and too recent to conclude that there are none; or rows without a valid time.
             young_from = floor_us(look.at_us - QUIET_US, width)
-            return None if cursor >= young_from else min(end, window_end)
+            if cursor >= young_from:
+                return None
+            self._prove_end(cursor, min(young_from, window_end))
+            return min(end, window_end)
         return self._prove(cursor, look, first, window_end)
 
     def _learn(self, cursor: int, known: int, limit: int, look: Look) -> None:
@@ -97,13 +103,14 @@ class Walk:
         if cursor == self._short[0] and cursor in look.rows:
             self._exchange.gives_at_most(self._short[1])
         given = len(self._answer.rows.good)
-        short = known < self._span[1] and given < SHORT * limit
+        # Up to the end of the window it is not short: few of its candles may have been traded in.
+        short = known < min(self._span[1], cursor + limit * self._width) and given < SHORT * limit
         self._short = (known, given) if short else (0, 0)
 
     def _prove(self, cursor: int, look: Look, first: int, window_end: int) -> int:
         """The answer starts later than requested: find out whether earlier candles do not exist or were omitted."""
         wide, width, size = self._answer, self._width, self._exchange.page_size
-        lead = min(size, (first - cursor) // width)
+        lead = min(size - 1, (first - cursor) // width)
         earlier = max(1, min(EARLIER, size - lead))
         narrow = self._look(cursor - earlier * width, earlier + lead, (cursor, FOREVER))
         inside = any(cursor <= bucket < first for bucket in narrow.rows)
@@ -113,14 +120,20 @@ class Walk:
             return known
         if inside:
             return cursor
+        if first < window_end and not wide.rows.refused:  # perhaps a window is what is answered, and this one is empty
+            self._look(cursor, (first - cursor) // width, (cursor, FOREVER))
+            if (known := self._known_until(cursor)) > cursor:
+                return known
         self._look(cursor, 2, (cursor, FOREVER))
         begins = begins_with(self._answer, 2, wide, cursor, width)
         if begins is not None:
-            nothing = [(cursor, begins)]
             for answer in (wide, self._answer):
-                self._take(Look(answer.at_us, nothing, {}), nothing[0])
+                self._take(Look(answer.at_us, [(cursor, begins)], {}), (cursor, begins))
         if (known := self._known_until(cursor)) > cursor:
             return known
+        end = min(first, self._span[1])
+        if cursor >= floor_us(wide.at_us - QUIET_US, width):
+            return end  # it may still be broken
         text = us_to_iso(first)
         self._log.warning(
             events.HISTORY_BEGINS,
@@ -128,9 +141,17 @@ class Walk:
             first=text,
             text=f"{self._exchange.venue} has no candles of {self._product} older than {text}",
         )
-        end = min(first, self._span[1])
         self._aside.put((cursor, end), f"it returns no candles older than {text}, and no proof that there are none")
         return end
+
+    def _prove_end(self, cursor: int, end: int) -> None:
+        """The answer has older candles only: find out whether they are the newest before `end`, or of any time."""
+        wide = self._answer
+        if wide.rows.good and max(wide.rows.good) < cursor:
+            self._look(cursor, 2, (cursor, FOREVER))
+            if ends_with(self._answer, 2, wide):
+                for answer in (wide, self._answer):
+                    self._take(Look(answer.at_us, [(cursor, end)], {}), (cursor, end))
 
     def _tried(self, since: int, limit: int, wanted: Interval) -> Look | None:
         """Call `_look`; returns None if it failed once. Raises `Unavailable` at the second consecutive failure.
@@ -160,13 +181,12 @@ class Walk:
     def _look(self, since: int, limit: int, wanted: Interval) -> Look:
         """Request once and publish what becomes final. Candles outside `wanted` only serve as proof of the others."""
         answer = self._exchange.candles(self._product, self._width // 1_000_000, since, limit)
-        self.calls += 1
+        self._calls += 1
         running = floor_us(answer.at_us, self._width)
         for row in answer.rows.refused:
             if row.bucket_us is None or row.bucket_us < running:
                 self._results.refused(row)
-                if row.bucket_us is None or self._span[0] <= row.bucket_us < self._span[1]:
-                    self.bad[row.bucket_us, row.reason] = row.detail
+                self._bad.add(row, self._span)
         self._answer = answer
         look = look_of(answer, since, limit, self._width)
         self.candles += len(look.rows)
@@ -208,38 +228,22 @@ class Walk:
 
     def _ask_coarse(self) -> None:
         """Use the exchange's hourly candles as the second look at complete hours of minutes."""
-        if self._coarse_us is None:
+        coarse_us = self._coarse.width_us
+        if coarse_us is None:
             return
         limit_us = min(self._span[1], self._memory.settled_us(self._exchange.now_us()))
         looked = [
             span
             for one in common(self._memory.spans, [(self._span[0], limit_us)])
-            for span in pages.whole(one, self._coarse_us)
+            for span in pages.whole(one, coarse_us)
         ]
-        if not looked:
+        look = self._coarse.look(looked[0][0], limit_us) if looked else None
+        if look is None:
             return
-        if looked[0][0] >= self._coarse_end:
-            since = looked[0][0]
-            limit = min(self._exchange.page_size, -(-(limit_us - since) // self._coarse_us) + 1)
-            try:
-                answer = self._exchange.candles(self._product, self._coarse_us // 1_000_000, since, limit)
-            except (Unavailable, Refused) as error:
-                self._log.warning(
-                    events.REQUEST_FAILED,
-                    error=str(error),
-                    text="requesting every candle twice instead",
-                )
-                self._coarse_us = None
-                return
-            self.calls += 1
-            self._coarse = look_of(answer, since, limit, self._coarse_us)
-            self._coarse_end = since + limit * self._coarse_us
-        if self._coarse is None:
-            return
-        agreed, contradicted = self._memory.agreeing(self._coarse, self._coarse_us)
-        if contradicted * self._coarse_us > sum(b - a for a, b in agreed):
-            self._coarse_us, self._book.coarse_fits = None, False
-        self._publish(self._memory.rows, agreed, self._coarse.at_us)
+        agreed, contradicted = self._memory.agreeing(look, coarse_us)
+        if contradicted * coarse_us > sum(b - a for a, b in agreed):
+            self._coarse.width_us, self._book.coarse_fits = None, False
+        self._publish(self._memory.rows, agreed, look.at_us)
         self._memory.forget(agreed)
 
     def _look_again(self, cursor: int) -> None:
@@ -247,18 +251,21 @@ class Walk:
         begin, end = self._span
         settled = min(cursor, self._memory.settled_us(self._exchange.now_us()))
         left = without(common(self._memory.spans, [(begin, settled)]), self._aside.blocked())
-        if self._coarse_us is not None and cursor < end:
-            left = without(left, [(floor_us(cursor, self._coarse_us), cursor)])  # its hour is not complete yet
-        page = max(1, self._exchange.page_size - MARGINS)
-        for _ in range(2):
+        if self._coarse.width_us is not None and cursor < end:
+            left = without(left, [(floor_us(cursor, self._coarse.width_us), cursor)])  # its hour is not complete yet
+        size = self._exchange.page_size
+        page = max(1, size - MARGINS)
+        # Then from further back, where no candle is close before; then alone: an empty window may be the proof.
+        for before, after in ((2, 2), (EARLIER, 2), (0, 0)):
             rest = without(common(self._memory.spans, left), self._aside.blocked())
             while rest and not self._stop.is_set():
                 at = rest[0][0]
                 # Everything that fits into one answer, including refused rows in between: they may be valid now.
                 until = min(at + page * self._width, max(b for a, b in rest if a < at + page * self._width))
                 # Start two earlier: another URL than the first look's, so that no cache on the way answers.
-                limit = (until - at) // self._width + MARGINS
-                look = self._tried(at - 2 * self._width, limit, (at, rest[-1][1]))
+                many = (until - at) // self._width
+                back = max(0, min(before, size - after - many))
+                look = self._tried(at - back * self._width, back + many + after, (at, rest[-1][1]))
                 if look is None:
                     self._aside.put((at, until), "it did not answer a second time")
                 # A gap longer than a page is proven by a single answer that has both its sides.
@@ -266,32 +273,23 @@ class Walk:
 
     def _known_until(self, cursor: int) -> int:
         """Return how far, from `cursor` on, everything is seen, refused or set aside."""
-        refused = {floor_us(bucket, self._width) for bucket, _ in self.bad if bucket is not None}
-        known = merged(*self._seen, *self._aside.blocked(), *((b, b + self._width) for b in refused))
+        known = merged(*self._seen, *self._aside.blocked(), *self._bad.spans())
         return next((min(b, self._span[1]) for a, b in known if a <= cursor < b), cursor)
 
     def _set_aside(self) -> None:
-        """Set aside what could be final but is not."""
+        """Set aside what could be final but is not, except silence, as long as it may still be broken."""
         if self._stop.is_set():
             return
         now_us = self._exchange.now_us()
         settled = min(self._span[1], self._memory.settled_us(now_us))
         young_from = floor_us(now_us - QUIET_US, self._width) - self._width
-        rest = without([(self._span[0], settled)], [*self.final, *self._aside.blocked()])
+        silent = without([(young_from, FOREVER)], [*self._memory.spans, *self._bad.spans()])
+        rest = without([(self._span[0], settled)], [*self.final, *self._aside.blocked(), *silent])
         for a, b in rest if len(rest) <= MOST_ASIDE else [(rest[0][0], rest[-1][1])]:
-            bad = list(dict.fromkeys(text for (at, _), text in self.bad.items() if at is None or a <= at < b))
+            bad = self._bad.why((a, b))
             why = "its answers differ" if common(self._memory.spans, [(a, b)]) else "no answer proves it"
-            if bad:
-                why = "refused rows, " + "; ".join(bad[:SHOWN])
-            self._aside.put((a, b), why, quiet=not bad and a >= young_from)
+            self._aside.put((a, b), bad or why, quiet=not bad and a >= young_from)
 
     def refused_rows(self) -> list[str]:
-        """Return refused rows that are still invalid and not part of an interval set aside: a few, and the number of
-        others."""
-        aside = merged(*self._aside.blocked())
-        left = [
-            f"{'a row' if at is None else us_to_iso(at)} ({reason}: {detail})"
-            for (at, reason), detail in self.bad.items()
-            if at is None or (not holds(aside, at) and (at != floor_us(at, self._width) or not holds(self.final, at)))
-        ]
-        return [*left[:SHOWN], *([f"and {len(left) - SHOWN} more rows"] if len(left) > SHOWN else [])]
+        """Return the refused rows that are still invalid, as text."""
+        return self._bad.left(self._aside.blocked(), self.final)

@@ -151,8 +151,8 @@ def test_coarser_candles_make_their_own_frames(conn: psycopg.Connection[Any], ke
 
 
 def test_minutes_hide_no_hours_that_they_are_not_all_of(conn: psycopg.Connection[Any], keep: Store) -> None:
-    """Prevents that the first minutes of a back-fill stand for an hour that the exchanges told themselves, and that they
-    hide years of others."""
+    """Prevents that the first minutes of a back-fill stand for an hour that the exchanges told themselves, and
+    that they hide years of others."""
     hours = [candle(60 * n, str(200 + n), "60") for n in range(4)]
     keep(*(record(v, hours, granularity_s=3600) for v in VENUES))
     keep(*(record(v, [candle(60, "100"), candle(61, "101")]) for v in VENUES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def server() -> Iterator[Scripted]:
 @pytest.fixture
 def scripted(server: Scripted) -> Scripted:
     now = int(time.time() * 1000) // 60_000 * 60_000
-    server.script, server.calls = first_from, 0
+    server.script, server.calls, server.refusals = first_from, 0, []
+    server.broken, server.asked = set(), Counter()
     server.rows = [
         [now - n * 60_000, "100", "101", "99", "100.5", f"{n % 7 + 1}.25", 0, "0", 1, "0", "0", "0"]
         for n in range(1440, -1, -1)

@@ -15,9 +15,10 @@ from pipeline.core.runtime import now_us
 from producers.exchange_candles.ccxt_source import CcxtSource
 from producers.exchange_candles.exchange import Exchange
 from producers.exchange_candles.intervals import without
-from producers.exchange_candles.looks import Answer, Look, Memory, look_of
+from producers.exchange_candles.looks import QUIET_US, Answer, Look, Memory, look_of
 from producers.exchange_candles.pages import coarse_us
 from producers.exchange_candles.rows import Rows, Values, floor_us
+from producers.exchange_candles.walk import MARGINS
 from tests.scripted_exchange import (
     FLAT,
     HONEST,
@@ -27,11 +28,16 @@ from tests.scripted_exchange import (
     Found,
     Script,
     Scripted,
+    all_of_window,
     few,
     first_from,
+    newest_before_end,
     one_too_few,
     upside_down,
 )
+from venues.rest.client import THROTTLED_S
+
+THIN = [first_from, one_too_few, upside_down, few, all_of_window, newest_before_end]
 
 
 @pytest.mark.parametrize("script", HONEST, ids=lambda script: script.__name__)
@@ -58,29 +64,33 @@ def test_whoever_cannot_prove_it_is_named(scripted: Scripted, tmp_path: Path, sc
     assert walk.calls < 120, walk.calls
 
 
-@pytest.mark.parametrize("script", [first_from, one_too_few, upside_down, few], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", THIN, ids=lambda script: script.__name__)
 def test_minutes_without_a_trade_are_proven_and_not_asked_for_ever(
     scripted: Scripted, tmp_path: Path, script: Script
 ) -> None:
     """Prevents an endless search, also where the first hours, and the last, are empty: a pair that began later."""
-    del scripted.rows[-200:-7], scripted.rows[300:330], scripted.rows[:400:3]
+    del scripted.rows[-200:-15], scripted.rows[300:330], scripted.rows[:400:3]
     scripted.script = script
     found = Found(scripted, tmp_path)
+    found.exchange.page_size = 120  # the longest silence is longer
     scripted.rows = [row for row in scripted.rows if row[0] * 1000 >= found.span[0] + 200 * MIN]
     found.walk()
     assert found.lies() == []
     assert found.spans == [found.span], found.book.aside.named()
 
 
-def test_a_silent_end_is_proven(scripted: Scripted, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [s for s in THIN if s is not one_too_few], ids=lambda script: script.__name__)
+def test_a_silent_end_is_proven(scripted: Scripted, tmp_path: Path, script: Script) -> None:
     """Prevents a weekend, or a thin pair's last hour, from being a problem until somebody trades again."""
+    scripted.script = script
     found = Found(scripted, tmp_path)
     scripted.rows = [row for row in scripted.rows if row[0] * 1000 < found.span[1] - 60 * MIN]
     found.walk()
-    assert found.spans == [found.span]
+    end = floor_us(found.exchange.now_us() - QUIET_US, MIN)
+    assert [(found.span[0], end - MIN)] <= found.spans <= [(found.span[0], end)]
     assert found.lies() == []
     assert found.book.aside.named() == []
-    assert scripted.calls <= 12
+    assert scripted.calls <= (90 if script is few else 14)
 
 
 def test_a_pair_that_never_traded_is_proven_empty(scripted: Scripted, tmp_path: Path) -> None:
@@ -88,8 +98,76 @@ def test_a_pair_that_never_traded_is_proven_empty(scripted: Scripted, tmp_path: 
     scripted.rows = []
     found = Found(scripted, tmp_path)
     walk = found.walk()
-    assert found.spans == [found.span]
+    assert (found.span[0], floor_us(found.exchange.now_us() - QUIET_US, MIN)) in found.spans
     assert (found.final, walk.calls < 10) == ({}, True)
+
+
+def test_candles_that_come_late_are_not_called_empty(scripted: Scripted, tmp_path: Path) -> None:
+    """Prevents minutes from being lost for ever because an exchange's candles were behind its trades for a while: both
+    looks at them may have been in the same second."""
+    now_ms = scripted.rows[-1][0]
+    scripted.script = lambda rows, start, limit: first_from(
+        [row for row in rows if row[0] < now_ms - 9 * 60_000], start, limit
+    )
+    found = Found(scripted, tmp_path)
+    found.walk()
+    assert (found.lies(), found.book.aside.named()) == ([], [])
+    scripted.script = first_from
+    found.walk()
+    assert (found.lies(), found.spans) == ([], [found.span])
+
+
+def test_a_few_minutes_with_trades_teach_no_smaller_page(scripted: Scripted, tmp_path: Path) -> None:
+    """Prevents a thin pair from making the pages of all pairs of its exchange smaller and smaller: an answer that
+    reaches the end of its window is whole, however few trades there were."""
+    scripted.script = all_of_window
+    found = Found(scripted, tmp_path)
+    whole = found.exchange.page_size
+    edge = found.span[0] // 1000 + (whole - MARGINS) * 60_000  # the first page ends here
+    ends = {found.span[0] // 1000, edge - 60_000, edge}
+    scripted.rows = [row for n, row in enumerate(scripted.rows) if n % 7 == 0 or row[0] in ends or row[0] > edge]
+    found.walk()
+    assert found.exchange.page_size == whole
+    assert (found.lies(), found.spans) == ([], [found.span])
+
+
+@pytest.mark.parametrize("script", THIN, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("silent", [5, 40, 90])
+def test_a_span_may_begin_in_a_silence(scripted: Scripted, tmp_path: Path, script: Script, silent: int) -> None:
+    """Prevents a thin pair from failing in every run, because nothing was traded where its back-fill begins."""
+    scripted.script = script
+    found = Found(scripted, tmp_path, minutes=300)
+    begin = found.span[0] // 60_000_000
+    quiet = range(begin - silent, begin + silent)
+    scripted.rows = [row for row in scripted.rows if row[0] // 60_000 not in quiet and row[0] // 60_000 % 9]
+    found.walk()
+    assert (found.lies(), found.book.aside.named()) == ([], [])
+    assert found.spans == [found.span]
+
+
+def test_no_answer_is_asked_for_more_than_a_page(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents an exchange that refuses such a request from costing a pair that began later than the back-fill."""
+    found = Found(scripted, tmp_path)
+    found.exchange.page_size = 300
+    scripted.rows = [row for row in scripted.rows if row[0] * 1000 >= found.span[0] + 700 * MIN]
+    asked: list[int] = []
+    fetch = found.exchange.source.fetch
+    monkeypatch.setattr(found.exchange.source, "fetch", lambda *ask: (asked.append(ask[3]), fetch(*ask))[1])
+    found.walk()
+    assert max(asked) <= 300
+    assert (found.lies(), found.spans) == ([], [found.span])
+
+
+def test_whoever_asks_for_a_pause_gets_it(scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a ban: requests went on a second after an exchange had asked for a minute without any."""
+    found = Found(scripted, tmp_path)
+    held: list[float] = []
+    monkeypatch.setattr(found.exchange._limit, "hold", held.append)
+    scripted.refusals = [(429, {"Retry-After": "60"}), (418, {})]
+    found.exchange.candles("BTC-USD", 60, found.span[0], 5)
+    assert held == [60.0, THROTTLED_S]
 
 
 def test_answers_that_differ_are_not_final(scripted: Scripted, tmp_path: Path) -> None:
@@ -139,8 +217,8 @@ def test_a_look_at_a_running_candle_is_none() -> None:
 
 def test_an_empty_answer_proves_nothing_of_the_last_minutes() -> None:
     """Prevents a minute whose candle comes late from being called empty."""
-    look = look_of(Answer(Rows(), T0), T0 - 10 * MIN, 20, MIN)
-    assert look.spans == [(T0 - 10 * MIN, T0 - 2 * MIN)]
+    look = look_of(Answer(Rows(), T0), T0 - 20 * MIN, 30, MIN)
+    assert look.spans == [(T0 - 20 * MIN, T0 - QUIET_US)]
 
 
 def test_hours_agree_with_their_minutes_or_not() -> None:

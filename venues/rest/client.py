@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import requests
+import structlog
 
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
@@ -73,9 +74,7 @@ class Client:
             except PipelineError as error:
                 metrics.REQUESTS.labels(self.venue, type(error).__name__).inc()
                 if isinstance(error, Throttled):
-                    hold_s = min(LONGEST_HOLD_S, error.retry_after_s or THROTTLED_S)
-                    limit.hold(hold_s)
-                    self._log.warning(events.RATE_LIMIT, limit=limit.name, status="exceeded", hold_s=hold_s)
+                    hold(limit, error, self._log)
                 raise
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
@@ -93,6 +92,13 @@ class Client:
         self.clock.note(response.headers.get("Date"), sent_us, now_us())
         check(url, response.status_code, response.headers, response.content)
         return Answer(response.content, response.headers)
+
+
+def hold(limit: RateLimit, error: Throttled, log: structlog.typing.FilteringBoundLogger) -> None:
+    """Hold back the requests of all processes for as long as the venue asked."""
+    hold_s = min(LONGEST_HOLD_S, error.retry_after_s or THROTTLED_S)
+    limit.hold(hold_s)
+    log.warning(events.RATE_LIMIT, limit=limit.name, status="exceeded", hold_s=hold_s)
 
 
 def mapped(url: str, error: requests.RequestException) -> PipelineError:
@@ -119,7 +125,7 @@ def mapped(url: str, error: requests.RequestException) -> PipelineError:
 def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
-        raise Throttled(f"{url}: {status}", _retry_after_s(headers.get("Retry-After"), headers.get("Date")))
+        raise Throttled(f"{url}: {status}", retry_after_s(headers.get("Retry-After"), headers.get("Date")))
     # a range of a file's bytes may begin with anything
     html = (status != 206 and body.lstrip()[:1] == b"<") or "html" in headers.get("Content-Type", "")
     # a 403 page comes from the firewall in front of the venue
@@ -135,7 +141,7 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
         raise WrongAnswer(f"{url}: an empty answer")
 
 
-def _retry_after_s(text: str | None, date: str | None) -> float | None:
+def retry_after_s(text: str | None, date: str | None) -> float | None:
     """Parse `Retry-After` into seconds; it is a number or a date, by the clock of whoever sent it: `date`."""
     if text and text.strip().isdecimal():
         return float(text)
