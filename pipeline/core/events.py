@@ -85,4 +85,5 @@ SYMBOLS_CHECKED = "symbols.checked"
 SYMBOLS_LEFT_OUT = "symbols.left_out"  # on fewer exchanges than required
 EXCHANGE_DOWN = "exchange.down"  # given up for this pass; the others continue
 HISTORY_BEGINS = "exchange.history_begins"  # the exchange has nothing older
+CONSENSUS_OTHER = "consensus.other"  # its exchanges or quorum are not those that this run asked for
 CONSENSUS_MISSING = "consensus.missing"  # candles without a quorum, and the exchanges missing

@@ -16,6 +16,7 @@ from pipeline.core.moments import whole_hour_us
 from pipeline.core.runtime import Stop, now_us
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, load
 from pipeline.core.stopping import ENDED_EARLY, Stopped
+from pipeline.core.times import OLDEST_US, us_to_iso
 from pipeline.database import query
 from pipeline.database.connection import connect, connect_when_ready
 from pipeline.database.migrate import database_when_ready
@@ -55,6 +56,11 @@ def run(settings: ExchangeCandlesSettings, request: Request, stop: Stop) -> int:
     if start_us >= began_us:
         raise WrongUse(
             f"--backfill-start-date {settings.backfill_start_date} lies in the future; give a moment that has passed."
+        )
+    if start_us < OLDEST_US:
+        raise WrongUse(
+            f"--backfill-start-date {settings.backfill_start_date} lies too far back; candles are stored from"
+            f" {us_to_iso(OLDEST_US)[:10]} on."
         )
     required = required_of(venues, settings.min_exchanges_required)
     plan = Plan(
@@ -152,15 +158,26 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
 
 
 def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
-    """Warn about candles without a consensus; returns the problems of reading them."""
+    """Warn about candles without a consensus, and one of other exchanges; returns the problems of reading them."""
     problems = []
     with connect(load(DatabaseSettings), PROGRAM, read_only=True) as conn:
         for product in products:
             try:
+                known = ledger.known_quorum(conn, product, plan.granularity_s)
                 found = ledger.without_consensus(conn, product, plan.granularity_s, plan.start_us, now_us())
             except psycopg.Error as error:
                 problems.append(f"{product}: the consensus cannot be read: {error}")
                 continue
+            if known and not ledger.same_quorum(known, plan.quorum):
+                get_logger().warning(
+                    events.CONSENSUS_OTHER,
+                    product=product,
+                    required=known.required,
+                    exchanges=known.exchanges,
+                    as_of=us_to_iso(known.as_of_us),
+                    text=f"the consensus of {product} is that of {known.required} of {', '.join(known.exchanges)}, as "
+                    f"asked for at {us_to_iso(known.as_of_us)}: a later run goes first, and several before one",
+                )
             if found:
                 get_logger().warning(
                     events.CONSENSUS_MISSING,

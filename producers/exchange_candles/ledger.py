@@ -20,15 +20,6 @@ _COVERED = """
 
 
 @dataclass(frozen=True)
-class _KnownQuorum:
-    """A row of `consensus_quorum`."""
-
-    exchanges: list[str]
-    required: int
-    as_of_us: int
-
-
-@dataclass(frozen=True)
 class Missing:
     """Candles without a consensus, because the quorum is not met."""
 
@@ -64,19 +55,28 @@ def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int,
     return bool(found)
 
 
-def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
-    """Whether the writer knows this quorum, or one that takes precedence."""
-    known = query.row(
-        conn,
-        _KnownQuorum,
-        "SELECT exchanges, required, (extract(epoch FROM as_of) * 1000000)::bigint AS as_of_us FROM consensus_quorum"
+def known_quorum(conn: Connection, product_id: str, granularity_s: int) -> Quorum | None:
+    """Return the quorum that the writer goes by."""
+    row = conn.execute(
+        "SELECT exchanges, required, (extract(epoch FROM as_of) * 1000000)::bigint FROM consensus_quorum"
         " WHERE product_id = %s AND granularity_s = %s",
         (product_id, granularity_s),
-    )
+    ).fetchone()
+    return Quorum(*row) if row else None
+
+
+def same_quorum(one: Quorum, other: Quorum) -> bool:
+    """Whether two quorums ask for the same, whenever they were asked for."""
+    return (sorted(one.exchanges), one.required) == (sorted(other.exchanges), other.required)
+
+
+def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
+    """Whether the writer goes by this quorum, or by one that takes precedence."""
+    known = known_quorum(conn, product_id, granularity_s)
     if known is None:
         return False
-    same = (sorted(known.exchanges), known.required) == (sorted(quorum.exchanges), quorum.required)
-    return same or known.as_of_us >= quorum.as_of_us or len(quorum.exchanges) == 1 < len(known.exchanges)
+    later = known.as_of_us >= quorum.as_of_us or len(quorum.exchanges) == 1 < len(known.exchanges)
+    return later or same_quorum(known, quorum)
 
 
 def without_consensus(conn: Connection, product_id: str, granularity_s: int, from_: int, to: int) -> Missing | None:

@@ -19,7 +19,7 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import check_symbols
 
 PROGRAM = "exchange-candles"
-MONTH_S = 2_592_000  # ccxt's month; months vary in length
+LONGEST_S = 604_800  # a week; of what is longer nobody knows where it begins, and months vary in length
 
 
 def exchanges_wanted(
@@ -32,7 +32,7 @@ def exchanges_wanted(
         for venue in venues
     ]
     for exchange in made:
-        offered = [seconds for seconds in exchange.granularities() if seconds % MONTH_S]
+        offered = [seconds for seconds in exchange.granularities() if seconds <= LONGEST_S]
         if granularity_s not in offered:
             minutes = ", ".join(f"{s // 60}" for s in offered if s % 60 == 0)
             raise WrongUse(

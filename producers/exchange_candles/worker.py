@@ -70,6 +70,7 @@ class Worker:
         self._session = Session(lambda: connect_when_ready(database, name, stop))
         self._publishers: dict[str, Publisher] = {}
         self._books: dict[str, Book] = {}
+        self._silent: set[str] = set()  # products without an answer in the last pass
         self._backpressure = Backpressure(stop)
         self._log = get_logger().bind(venue=self.venue)
         self._said = 0.0
@@ -81,10 +82,12 @@ class Worker:
         try:
             if not self.exchange.loaded:
                 self.exchange.load_markets()
-            for product_id in products:
+            # Those that did not answer last time come last: so they stop nobody for ever.
+            for product_id in sorted(products, key=self._silent.__contains__):
                 if not self.exchange.lists(product_id):
                     continue
                 answers = self._one(product_id, outcome)
+                (self._silent.discard if answers else self._silent.add)(product_id)
                 down = 0 if answers else down + 1
                 if down >= DOWN_AFTER:
                     raise Unavailable(f"no answers, also for {product_id}; the other products wait")
@@ -151,7 +154,7 @@ class Worker:
     def _rounds(self, conn: Connection, product_id: str, book: Book, outcome: Outcome, rows: list[str]) -> None:
         """Back-fill, then catch up with candles closed meanwhile, until nothing is left to request."""
         plan, width = self._plan, self._plan.width_us
-        rounds = 0
+        ended, least = plan.start_us, 1
         while not self._stop.is_set():
             now_us = self.exchange.now_us()
             settled = floor_us(now_us - plan.settle_us - GRACE_US, width)
@@ -162,10 +165,10 @@ class Worker:
             fresh = without(opened, book.memory.spans)
             due = common(opened, [(0, settled)])
             wanted = without(merged(*fresh, *due), book.aside.blocked())
-            # The few candles that closed meanwhile can wait for the next run.
-            if not wanted or (not plan.follow and rounds and sum(b - a for a, b in wanted) < CATCH_UP * width):
+            # What the last round did not settle, and the few candles that closed meanwhile, can wait for the next pass.
+            if sum(b - a for a, b in common(wanted, [(ended, end)])) < least:
                 break
-            rounds += 1
+            ended, least = end, 1 if plan.follow else CATCH_UP * width
             published: list[Interval] = []
             for span in wanted:
                 published += self._fetch(product_id, book, span, outcome, rows)
@@ -280,14 +283,9 @@ class Worker:
 
     def _say(self, product_id: str, kind: str, span: Interval, at_us: int) -> None:
         if self._may_say():
-            share = min(1.0, (at_us - span[0]) / (span[1] - span[0]))
-            self._log.info(
-                events.LOAD_PROGRESS,
-                product=product_id,
-                state=f"{product_id}-{kind}",
-                up_to=us_to_iso(at_us),
-                share=round(share, 3),
-            )
+            share = round(min(1.0, (at_us - span[0]) / (span[1] - span[0])), 3)
+            state, up_to = f"{product_id}-{kind}", us_to_iso(at_us)
+            self._log.info(events.LOAD_PROGRESS, product=product_id, state=state, up_to=up_to, share=share)
 
     def _may_say(self) -> bool:
         if time.monotonic() - self._said < SAY_EVERY_S:

@@ -49,6 +49,16 @@ WRONG = [
         "--backfill-start-date: invalid time '2_fortnights_ago'",
         "7_days_ago",
     ),
+    (
+        "producers.exchange_candles --exchanges=kraken --backfill-start-date=30_years_ago --symbols BTC/USD",
+        "--backfill-start-date 30_years_ago",
+        "candles are stored from 2000-01-01 on",
+    ),
+    (
+        "producers.exchange_candles --exchanges=kraken --candle-granularity-minutes=20160 --symbols BTC/USD",
+        "--candle-granularity-minutes=20160",
+        "it has 1, 5, 15, 30, 60, 240, 1440, 10080",
+    ),
     ("consumers.dead_letters frobnicate", "'frobnicate'", "--help"),
     ("pipeline.verify --product b@d", "--product: 'b@d'", "BTC/USD"),
     ("pipeline.verify --venue a+b", "--venue: 'a+b'", "kraken"),
