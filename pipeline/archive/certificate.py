@@ -154,10 +154,10 @@ class _Maker:
         elif proof != _BY_IDS:
             self._made.problems.append("trades: nobody can show that none is missing")
             return held | {"proof": proof}
-        elif held.get("first_id") is None:  # a file that cannot be read, or none: that is said already
+        elif "first_id" not in held:  # a file that cannot be read, or none: that is said already
             return held | {"proof": proof}
         else:
-            ids = {"first": held["first_id"], "last": held["last_id"]}
+            ids = {"first": held["first_id"], "last": held["last_id"]} if held["rows"] else self._between()
             found = query.row(self._conn, _Found, statement("archive/certificate_trades"), {**self._named(), **ids})
             unit = "ids"
         if found is None:
@@ -165,6 +165,20 @@ class _Maker:
             return held | {"proof": proof}
         self._made.problems += [f"trades: {unit} {one} are neither stored nor explained" for one in found.missing]
         return held | {"proof": proof, "explained": found.explained or {}}
+
+    def _between(self) -> dict[str, int]:
+        """The ids that a day without trades would have: between the trades before it and after it, if there are any."""
+        found: dict[str, int | None] | None = query.row(
+            self._conn,
+            dict,
+            "SELECT (SELECT last_id FROM trade_candle_1h WHERE instrument_id = %(instrument)s AND bucket < %(from)s"
+            " ORDER BY bucket DESC LIMIT 1) AS before, (SELECT first_id FROM trade_candle_1h"
+            " WHERE instrument_id = %(instrument)s AND bucket >= %(to)s ORDER BY bucket LIMIT 1) AS after",
+            self._named(),
+        )
+        before, after = (found["before"], found["after"]) if found else (None, None)
+        first = (after or 1) if before is None else before + 1
+        return {"first": first, "last": first - 1 if after is None else max(after - 1, 0)}
 
     def _of_hours(self, held: dict[str, Any] | None) -> dict[str, Any]:
         hours = query.rows(self._conn, _Hours, statement("archive/certificate_quotes"), self._named())

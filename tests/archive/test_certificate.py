@@ -93,6 +93,30 @@ def test_a_day_on_which_the_stream_began_is_not_complete(conn: Any, tmp_path: Pa
     assert of_trades(conn, tmp_path).problems == ["trades: ids 6999 to 6999 are neither stored nor explained"]
 
 
+def test_a_day_without_trades_of_a_thin_month_is_complete_only_between_its_neighbours(
+    conn: Any, tmp_path: Path
+) -> None:
+    """Prevents "complete" of days on which nobody listened, because a file of their month is there."""
+    for first, days in ((101, 0), (111, 2)):
+        trades = [trade(first + n, START_US + days * DAY_US + n) for n in range(10)]
+        store(Trades(), conn, [received("trades", trades_record(trades, origin="history"))])
+    archived(conn, tmp_path)
+
+    def problems(days: int) -> list[str]:
+        made = of_trades(conn, tmp_path, DAY + timedelta(days=days))
+        assert made.trades is not None
+        assert (made.trades["rows"], made.complete) == (0, not made.problems)
+        return made.problems
+
+    assert problems(-4) == ["trades: ids 100 to 100 are neither stored nor explained"], "before the stream began"
+    assert problems(1) == [], "110 is of the day before and 111 of the day after"
+    assert problems(5) == ["trades: ids 121 to 121 are neither stored nor explained"], "nobody knows of a later one"
+    conn.execute("INSERT INTO trade_heads VALUES (1, 120, now(), 120, now(), 'rest')")
+    assert problems(5) == [], "the venue said later that there was none"
+    conn.execute("UPDATE trade_coverage SET ids = ids - '{[110,111)}'")
+    assert problems(1) == ["trades: ids 110 to 110 are neither stored nor explained"]
+
+
 def test_explained_ids_are_counted_by_reason_when_somebody_signed_for_them(conn: Any, tmp_path: Path) -> None:
     store_days(conn)
     archived(conn, tmp_path)
