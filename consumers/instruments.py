@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.errors import BadData, Unavailable
+from pipeline.core.errors import Unavailable
 from pipeline.database.connection import Connection
 from pipeline.database.instruments import instrument
 from pipeline.database.sql import statement
-from venues.adapter import Proof
 from venues.registry import proof_of, vendors
 
 Name = tuple[str, str]  # venue, product
@@ -19,18 +18,6 @@ Name = tuple[str, str]  # venue, product
 
 class OtherDatabase(Unavailable):
     """The cached ids are not those of this database: it was restored or replaced."""
-
-
-def check_kind(namespace: str, venue: str) -> None:
-    """Refuse ticks of a kind that the venue does not have. Raises `BadData`.
-
-    Where hours are the proof, their ledger accounts for all rows and candles, so a ticker among them would falsify what
-    counts as complete, and candles of trades are shown before those of quotes. Hours of another venue would take the
-    place of its tickers. Of an unknown venue nothing is ever called complete.
-    """
-    proof = proof_of(venue)
-    if proof is not None and (proof is Proof.HOURS) != (namespace == "quotes"):
-        raise BadData("kind", f"{venue} has no {namespace}")
 
 
 @dataclass(frozen=True, slots=True)

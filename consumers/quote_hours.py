@@ -16,7 +16,7 @@ from typing import Any
 from consumers import quote_checks, quote_copy
 from consumers.direct import Direct
 from consumers.hour_state import NOTHING_KNOWN, Candidate, Known, Name, earned, state_of
-from consumers.instruments import Instruments, Key, check_kind
+from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, all_taken, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
@@ -31,6 +31,7 @@ from pipeline.database.sql import statement
 from schemas import fields
 from schemas.columns import COLUMNS, QuoteHour, decode_quote_hour
 from venues.dukascopy.settings import DukascopySettings
+from venues.registry import check_kind
 
 _COPY_QUOTES = "COPY quotes (instrument_id, ts, seq, bid, ask, bid_size, ask_size) FROM STDIN (FORMAT BINARY)"
 _COPY_CANDLES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consumers.instruments import Instruments, Key, check_kind
+from consumers.instruments import Instruments, Key
 from consumers.sink import DeadLetter, DeadLetters, MessageSlice, WriteResult, all_taken, hold_nothing, read_each
 from consumers.subscription import Message
 from pipeline.broker.topics import check_address
@@ -17,6 +17,7 @@ from pipeline.database.sql import statement
 from schemas import fields
 from schemas.decimals import plain_digits
 from schemas.records import TickerMessage, decode_as
+from venues.registry import check_kind
 
 _PRICES = ("bid", "ask")
 _SIZES = ("bid_size", "ask_size")

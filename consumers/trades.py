@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from consumers import few_trades
-from consumers.instruments import Instruments, check_kind
+from consumers.instruments import Instruments
 from consumers.prepared_trades import PreparedTrades
 from consumers.sink import DeadLetters, MessageSlice, hold_nothing, read_each
 from consumers.subscription import Message
@@ -22,6 +22,7 @@ from pipeline.core.runtime import program
 from schemas import fields
 from schemas.records import TradesMessage, decode_as
 from schemas.trade_columns import names_in, read_columns
+from venues.registry import check_kind
 
 _NO_NAMES = ("", "", "")  # of messages that are read one by one
 

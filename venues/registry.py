@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from pipeline.core.errors import BadData
 from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.settings import PROJECT, venue_sections
 from venues.adapter import Adapter, Proof, Vendor
@@ -33,6 +34,18 @@ def proof_of(venue: str) -> Proof | None:
     """Return how completeness of a venue is proven; None for an unknown venue, which cannot be proven complete."""
     known = vendors().get(venue)
     return None if known is None else known.proof
+
+
+def check_kind(namespace: str, venue: str) -> None:
+    """Refuse ticks of a kind that the venue does not have. Raises `BadData`.
+
+    Where hours are the proof, their ledger accounts for all rows and candles, so a ticker among them would falsify what
+    counts as complete, and candles of trades are shown before those of quotes. Hours of another venue would take the
+    place of its tickers. Of an unknown venue nothing is ever called complete.
+    """
+    proof = proof_of(venue)
+    if proof is not None and (proof is Proof.HOURS) != (namespace == "quotes"):
+        raise BadData("kind", f"{venue} has no {namespace}")
 
 
 def product_at(venue: str, text: str) -> str:

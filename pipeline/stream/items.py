@@ -20,6 +20,7 @@ from schemas import fields
 from schemas.columns import decode_quote_hour
 from schemas.decimals import plain_digits
 from schemas.records import TickerMessage, TradeRow, TradesMessage, decode_as
+from venues.registry import check_kind
 
 TICKS_MOST = 2_000
 
@@ -93,6 +94,7 @@ def trades_message(topic: str, data: bytes) -> TradesMessage:
     """Decode a message. Raises `BadData` for one that the writer refuses as a whole."""
     message = decode_as(TradesMessage, data)
     check_address(topic, message.venue, message.product_id, message.asset_class)
+    check_kind("trades", message.venue)
     fields.check("trades", message)
     return message
 
@@ -111,6 +113,7 @@ def ticks_of(message: TradesMessage) -> Iterator[tuple[Tick, TradeRow]]:
 def items_of_ticker(topic: str, data: bytes) -> list[Item]:
     message = decode_as(TickerMessage, data)
     check_address(topic, message.venue, message.product_id, message.asset_class)
+    check_kind("tickers", message.venue)
     fields.check("ticker", message)
     bid, ask, size = _decimal(message.bid), _decimal(message.ask), _decimal(message.bid_size)
     if not (bid and ask) or size is None or _decimal(message.ask_size) is None or fields.SEQ.problem(message.seq):
@@ -123,6 +126,7 @@ def items_of_ticker(topic: str, data: bytes) -> list[Item]:
 def items_of_hour(topic: str, data: bytes) -> list[Item]:
     header = decode_quote_hour(data).header
     check_address(topic, header.venue, header.product_id, header.asset_class)
+    check_kind("quotes", header.venue)
     fields.check("quotes", header)
     start, fetched, latest_us = header.hour_start_us, header.fetched_at_us, fields.latest_us("live")
     return _past([start, start + HOUR_US - 1], latest_us, fetched) if max(start, fetched) <= latest_us else []

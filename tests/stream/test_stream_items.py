@@ -14,9 +14,9 @@ from consumers.trades import Trades
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
 from pipeline.core.times import END_US, OLDEST_US
-from pipeline.stream.items import Tick, items_of_ticker, items_of_trades, ticks_of, trades_message
+from pipeline.stream.items import Tick, items_of_hour, items_of_ticker, items_of_trades, ticks_of, trades_message
 from schemas import encode
-from tests.messages import T0_US, TOPIC, parts_of, received, store, ticker_record, trade, trades_record
+from tests.messages import T0_US, TOPIC, hour_bytes, parts_of, received, store, ticker_record, trade, trades_record
 
 DAY_US = 86_400_000_000
 TEXTS = [
@@ -64,6 +64,20 @@ def test_a_message_that_the_writer_refuses_gives_no_trade(fields: dict[str, Any]
         Trades().read(received("trades", record))
     with pytest.raises(BadData):
         items_of_trades(TOPIC["trades"], encode("trades", record))
+
+
+def test_ticks_of_a_kind_that_the_venue_does_not_have_are_none() -> None:
+    """Prevents trades of a vendor of hours, and hours of an exchange, in a stream, while the writers refuse them."""
+    message = trades_record([trade(1)], venue="dukascopy", product="EUR-USD")
+    ticker = ticker_record(T0_US, venue="dukascopy", product_id="EUR-USD")
+    hour = hour_bytes([1], [110_000], venue="kraken", product_id="BTC-USD")
+    for parse, namespace, local, data in (
+        (items_of_trades, "trades", "dukascopy.eur-usd", encode("trades", message)),
+        (items_of_ticker, "tickers", "dukascopy.eur-usd", encode("ticker", ticker)),
+        (items_of_hour, "quotes", "kraken.btc-usd", hour),
+    ):
+        with pytest.raises(BadData, match="has no "):
+            parse(f"persistent://t/{namespace}/{local}", data)
 
 
 @pytest.mark.parametrize("name", ["bid", "ask", "bid_size", "ask_size"])
