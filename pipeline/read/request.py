@@ -12,7 +12,7 @@ from pipeline.core.moments import EARLIEST, LATEST, moment_us
 from pipeline.core.products import canonical_venue, short
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings, load
-from pipeline.core.times import from_us
+from pipeline.core.times import from_us, to_us
 from pipeline.database.connection import Connection, connect
 from venues.registry import product_at
 
@@ -33,11 +33,11 @@ class Request:
 
 @contextmanager
 def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Request]:
-    """Context manager: the parsed request. Raises `WrongUse` for an invalid name, or if nothing is stored of it, and
-    `Unavailable` without a database."""
-    begin, stop = _moment(start, EARLIEST), _moment(end, LATEST)
+    """Context manager: the parsed request. Raises `WrongUse` for an invalid name or span, or if nothing is stored,
+    and `Unavailable` without a database."""
+    begin, stop = _moment("start", start, EARLIEST), _moment("end", end, LATEST)
     if start is not None and end is not None and begin > stop:
-        raise WrongUse(f"start {short(str(start))} is after end {short(str(end))}; give an earlier start.")
+        raise WrongUse(f"start {begin.isoformat()} is after end {stop.isoformat()}; exchange them.")
     venue = canonical_venue(venue)
     name = product_at(venue, product)
     with connect(load(DatabaseSettings), "read", read_only=True) as conn:
@@ -51,11 +51,14 @@ def request(venue: str, product: str, start: Moment, end: Moment) -> Iterator[Re
         yield Request(conn, row[0], venue, name, begin, stop)
 
 
-def _moment(value: Moment, default: datetime) -> datetime:
+def _moment(name: str, value: Moment, default: datetime) -> datetime:
+    """Return a time in UTC: Polars does not compare times of different zones."""
     if value is None:
         return default
     if isinstance(value, str):
-        return from_us(moment_us(value, now_us(), "start, end"))
+        return from_us(moment_us(value, now_us(), name))
+    if not isinstance(value, date):
+        raise WrongUse(f"{name}: {short(str(value))} is not a time; pass a text like 2019-02-04T12:00 or a datetime.")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return from_us(to_us(value if value.tzinfo else value.replace(tzinfo=UTC)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -61,12 +63,24 @@ def test_start_is_included_and_end_is_not() -> None:
     assert len(read.trades("kraken", "BTC-USD", end="2000-01-01").pandas()) == 0
 
 
-def test_a_time_that_ends_before_it_begins_is_refused() -> None:
-    """Prevents an empty frame, which looks as if nothing was stored, where two dates were exchanged."""
-    later, earlier = "2023-11-15", "2023-11-14"
-    for read_it in (read.trades, read.scan_trades, lambda *a: read.candles(*a[:2], "1m", *a[2:])):
-        with pytest.raises(WrongUse, match="start '2023-11-15' is after end '2023-11-14'"):
-            read_it("kraken", "BTC-USD", later, earlier)
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ("2026-02-01", "2026-01-01", "start 2026-02-01.* is after end 2026-01-01"),
+        (T0, "1980-01-01", "is after end"),
+        (np.datetime64(T0_US, "us"), None, "start: '2023-11-14T22:00:00.000000' is not a time"),
+        (None, 1_700_000_000, "end: '1700000000' is not a time"),
+    ],
+)
+def test_a_span_that_is_none_is_one_sentence(start: Any, end: Any, said: str) -> None:
+    """Prevents an empty frame, which looks like an empty market, where two times were exchanged."""
+    asks: list[Callable[..., Any]] = [
+        partial(ask, "kraken", "BTC-USD") for ask in (read.trades, read.scan_trades, read.trade_objects)
+    ]
+    asks.append(partial(read.candles, "kraken", "BTC-USD", "1h"))
+    for ask in asks:
+        with pytest.raises(WrongUse, match=said):
+            ask(start=start, end=end)
 
 
 @pytest.mark.parametrize("exact", [False, True])
