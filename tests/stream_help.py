@@ -23,7 +23,14 @@ class Venue:
 
     def trades(self, trades: Sequence[Any], **fields: Any) -> None:
         """One message, confirmed by the broker."""
+        self.send(trades, **fields)
+        self.flush()
+
+    def send(self, trades: Sequence[Any], **fields: Any) -> None:
+        """One message of many, to be confirmed by `flush`."""
         self._trades.send(trades_record(list(trades), **fields), wait=True)
+
+    def flush(self) -> None:
         assert self._trades.flush(PATIENCE_S)
 
     def gap(self, **fields: Any) -> None:

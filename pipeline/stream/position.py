@@ -24,7 +24,17 @@ MessageKey = tuple[int, int, int]
 
 
 class PositionLost(Refused):
-    """The topic no longer has the message of a position (retention, a reset broker)."""
+    """The topic no longer has the message of a position (retention, a deleted topic, a reset broker)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the topic no longer has the message of this position; read what is missing with pipeline.read"
+            " and begin without a position."
+        )
+
+
+class Unsure(Exception):
+    """Between the last message and this one something may be gone: the topic is to be read again from the last one."""
 
 
 def key_of(message: pulsar.Message) -> MessageKey:
@@ -94,37 +104,52 @@ class Follower:
 
     With a `place` the topic is read from a little before it, and its message must be met: otherwise something between
     it and the first one read is gone. Without one, what was published after `began_ms` is new.
+
+    Whole ledgers go at once (retention, a deleted topic), also those that a slow reader has not come to, and the client
+    says nothing of it. So the first message of another ledger is believed only from a reader that has just met the last
+    one, or has waited behind it.
     """
 
     began_ms: int
     place: Place | None
     margin_ms: int = 60_000  # producers' clocks differ, and the broker looks for a time by theirs
     _met: bool = False
+    _sure: bool = False  # nothing can be gone between the last message and the next one
 
     def start_ms(self) -> int:
         """From which publish time on the topic is to be read, at each connection."""
-        self._met = False
+        self._met = self._sure = False
         return max(0, (self.place.sent_ms if self.place else self.began_ms) - self.margin_ms)
 
     def is_new(self, key: MessageKey, sent_ms: int) -> bool:
-        """Whether a message comes after the place. Raises `PositionLost`."""
+        """Whether a message comes after the place. Raises `PositionLost`, `Unsure`."""
         if self.place is None or self.place.message is None:
             return sent_ms >= (self.place.sent_ms if self.place else self.began_ms)
         last = self.place.message
         if key < last:
+            # Older ones were not sent later: the numbers are another topic's.
+            if sent_ms > self.place.sent_ms + self.margin_ms:
+                raise PositionLost
+            return False
+        if key == last:
+            if sent_ms != self.place.sent_ms:
+                raise PositionLost
+            self._met = self._sure = True
             return False
         if not self._met:
-            if key != last:
-                raise PositionLost(
-                    "the topic no longer has the message of this position; read what is missing with pipeline.read"
-                    " and begin without a position."
-                )
-            self._met = True
-        return key > last
+            raise PositionLost
+        if key[0] != last[0] and not self._sure:
+            raise Unsure
+        return True
 
     def move(self, place: Place) -> None:
         """The message of `place` was read."""
+        self._sure = self._sure and self.is_last(place)
         self.place, self._met = place, True
+
+    def quiet(self) -> None:
+        """The topic has nothing more at the moment."""
+        self._sure = True
 
     def is_last(self, place: Place) -> bool:
         """Whether it is the message of the place, of which a part may not have been given."""

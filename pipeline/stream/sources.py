@@ -15,8 +15,8 @@ from pipeline.core.log import get_logger
 from pipeline.core.settings import PulsarSettings
 from pipeline.stream.events import Event, GapEvent, TradeEvent
 from pipeline.stream.items import Tick, ticks_of, trades_message
-from pipeline.stream.position import Follower, Place, Places, PositionLost, SeenIds, key_of
-from pipeline.stream.topic import TopicReader
+from pipeline.stream.position import Follower, Place, Places, PositionLost, SeenIds, Unsure, key_of
+from pipeline.stream.topic import ReadAgain, TopicReader
 from schemas.records import TradesMessage
 from schemas.trade import Trade
 
@@ -54,7 +54,10 @@ class TopicSource:
     def __init__(self, client: pulsar.Client, settings: PulsarSettings, topic: str, kind: str, out: Outlet) -> None:
         self.kind, self.out = kind, out
         self.follower = Follower(out.began_ms, out.places.get(kind))
-        self.reader = TopicReader(client, settings, topic, self.follower.start_ms, self._take, lambda up: None)
+        follower = self.follower
+        self.reader = TopicReader(
+            client, settings, topic, follower.start_ms, self._take, lambda up: None, follower.quiet
+        )
 
     def start(self) -> None:
         self.reader.start()
@@ -73,6 +76,8 @@ class TopicSource:
         except PositionLost as error:
             self.reader.stop()
             self.out.fail(error)
+        except Unsure:
+            raise ReadAgain from None
         except Exception as error:  # a poisoned message is the writer's to report
             get_logger().debug(events.PARSE_ERROR, topic=self.reader.topic, error=repr(error)[:200])
 

@@ -24,8 +24,13 @@ QUEUES = {"quotes": 10}
 QUEUE = 200
 
 
+class ReadAgain(Exception):
+    """Raised by `on_message`: read the topic again from `start_ms` on."""
+
+
 class TopicReader:
-    """`on_message` and `on_link` (whether the reader is connected) are called in the reader's own thread.
+    """`on_message`, `on_link` (whether the reader is connected) and `on_quiet` (it has read everything) are called in
+    the reader's own thread.
 
     `start_ms` says, at each connection, from which publish time on (ms since 1970) the topic is read.
     """
@@ -38,10 +43,11 @@ class TopicReader:
         start_ms: Callable[[], int],
         on_message: Callable[[pulsar.Message], None],
         on_link: Callable[[bool], None],
+        on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
         self._client, self._settings, self._start_ms = client, settings, start_ms
-        self._on_message, self._on_link = on_message, on_link
+        self._on_message, self._on_link, self._on_quiet = on_message, on_link, on_quiet
         self._namespace = "/".join(topic.removeprefix("persistent://").split("/")[:2])
         self._queue = QUEUES.get(self._namespace.rpartition("/")[2], QUEUE)
         self._up: bool | None = None
@@ -62,6 +68,8 @@ class TopicReader:
                     self._connect()
                 else:
                     self._link(False)
+            except ReadAgain:
+                continue
             except (pulsar.PulsarException, PipelineError) as error:
                 self._link(False)
                 get_logger().warning(events.BROKER_RETRY, on=self.topic, error=str(error), retry_in_s=RETRY_S)
@@ -78,8 +86,13 @@ class TopicReader:
             reader.seek(self._start_ms())
             while not self.stopping.is_set():
                 self._link(reader.is_connected())
-                with contextlib.suppress(pulsar.Timeout):
-                    self._on_message(reader.read_next(timeout_millis=500))
+                try:
+                    message = reader.read_next(timeout_millis=500)
+                except pulsar.Timeout:
+                    if reader.is_connected():
+                        self._on_quiet()
+                else:
+                    self._on_message(message)
         finally:
             with contextlib.suppress(pulsar.PulsarException):  # already closed
                 reader.close()
