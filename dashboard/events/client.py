@@ -24,7 +24,7 @@ class Client:
     def __init__(self, hubs: Hubs, venue: str, product_id: str, kinds: Sequence[str], places: Places) -> None:
         """Raises `Unavailable` where there are too many streams."""
         self._hubs, self._wake = hubs, asyncio.Event()
-        self._places = dict(places)
+        self._came, self._places = places, dict(places)
         trades = places.get("trades")
         self._seen = SeenIds(list(trades.ids) if trades else [])
         self._cursors: dict[Hub, int] = {}
@@ -64,6 +64,7 @@ class Client:
                 found = hub.since(cursor, AT_ONCE)
                 if found:
                     self._cursors[hub] = found[-1].number
+                    hub.taken(found[-1].number)
                     self._wake.set()  # there may be more
                 elif hub.error is not None:
                     raise Unavailable(hub.error)
@@ -72,15 +73,17 @@ class Client:
                 yield made
 
     def _new(self, hub: Hub, one: Kept) -> bool:
-        """Whether the client has not had it from another hub, before it came back."""
+        """Whether the client is to have it, and has not had it from another hub before it came back."""
+        came, candle = self._came.get(hub.kind), hub.kind not in ("trades", "gaps")
+        if came is None and one.old and not candle:
+            return False
         if one.trade_id is not None:
             return self._seen.add(one.trade_id)
-        last = self._places.get(hub.kind)
-        if last is None or last.message is None or one.place.message is None:
+        if came is None or came.message is None or one.place.message is None or one.place.message > came.message:
             return True
-        if one.closed_us is not None:
-            return one.closed_us > last.closed_us or one.place.message > last.message
-        return hub.kind != "gaps" or one.place.message > last.message
+        # Of candles only one that was closed by time was had for sure: of several that a repair changes, all but the last
+        # have the position from before it.
+        return candle and not (one.closed_us is not None and one.closed_us == one.place.closed_us <= came.closed_us)
 
     def _position(self, kind: str, one: Kept) -> str:
         ids = tuple(self._seen.ranges) if kind == "trades" else ()

@@ -2,7 +2,8 @@
 
 A hub keeps the newest `KEPT` events. A client is a place in them, so that a slow one costs nothing: it is dropped when
 what it has not taken is no longer kept. A client that comes back is put behind the event that it had last; where the
-hub does not have that any more, it gets a hub of its own, of which there are few.
+hub does not have that any more, it gets a hub of its own, of which there are few. What a hub reads of the past it reads
+no faster than its quickest client takes it, and only those hear of it that asked for the past.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pulsar
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.runtime import now_us
 from pipeline.core.text import redact
 from pipeline.stream import CandleEvent, Event, Stream, TradeEvent
 from pipeline.stream.position import MessageKey, Place, text_of_places
@@ -36,13 +38,15 @@ HUBS_MOST, OWN_MOST = 64, 16
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An event as it is sent. `trade_id` of a trade, `closed_us` the start of a closed candle."""
+    """An event as it is sent. `trade_id` of a trade, `closed_us` the start of a closed candle; `old`: from before the
+    hub was opened."""
 
     number: int
     place: Place
     body: bytes
     trade_id: int | None
     closed_us: int | None
+    old: bool
 
 
 class Hub:
@@ -58,7 +62,8 @@ class Hub:
         # From here on nothing is missing: a message, and whether only what comes behind it.
         self._floor: tuple[MessageKey, bool] | None = (after.message, True) if after and after.message else None
         self._loop = asyncio.get_running_loop()
-        self._room = threading.Semaphore(HANDED_OVER)
+        self._began_ms, self._old = now_us() // 1000, after is not None
+        self._room, self._taken = threading.Semaphore(HANDED_OVER), 0
         self._ended = threading.Event()
         text = text_of_places({kind: after}) if after else None
         self._stream = Stream(venue, product_id, (kind,), after=text, client=client)
@@ -97,17 +102,25 @@ class Hub:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def _add(self, event: Event, place: Place, body: bytes) -> None:
-        self._room.release()
         self.count += 1
+        self._old = self._old and place.sent_ms < self._began_ms
         closed = event.start_us if isinstance(event, CandleEvent) and event.closed else None
         trade_id = event.trade.trade_id if isinstance(event, TradeEvent) else None
         if self._floor is None and place.message:
             self._floor = place.message, False
-        self.kept.append(Kept(self.count, place, body, trade_id, closed))
+        self.kept.append(Kept(self.count, place, body, trade_id, closed, self._old))
         if len(self.kept) > KEPT:
             gone = self.kept.popleft().place.message
             self._floor = (gone, True) if gone else self._floor
+        if not (self._old and self.wakes):
+            self.taken(self.count)
         self._notify()
+
+    def taken(self, number: int) -> None:
+        """A client has taken the events up to this one, or nobody is waited for: the thread may read on."""
+        if number > self._taken:
+            self._room.release(number - self._taken)
+            self._taken = number
 
     def _fail(self, text: str) -> None:
         self.error = text
@@ -171,6 +184,7 @@ class Hubs:
     def leave(self, hub: Hub, wake: asyncio.Event) -> None:
         hub.wakes.discard(wake)
         if not hub.wakes:
+            hub.taken(hub.count)
             asyncio.get_running_loop().call_later(0 if hub.own or hub.error else LINGER_S, self._close_unused, hub)
 
     def _close_unused(self, hub: Hub) -> None:
