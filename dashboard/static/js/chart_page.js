@@ -1,20 +1,21 @@
 // The page of the chart: which instrument and time frame, history, the live stream.
 import { Chart } from './chart.js';
+import { actsOf } from './chart_keys.js';
 import { Comparison } from './compare.js';
-import { ask, el, parts, toast } from './dom.js';
+import { ask, el, parts, toast, untilDone } from './dom.js';
 import { feedState, troubleOf } from './feed_state.js';
 import * as f from './format.js';
 import { GapList } from './gap_list.js';
 import { session } from './indicators.js';
 import { Legend } from './legend.js';
+import { Line } from './line.js';
 import { Picker } from './picker.js';
-import { SWITCHES, Tools } from './tools.js';
-import { START, address, format, parse, toggled } from './view.js';
+import { Tools } from './tools.js';
+import { FRAMES, START, address, format, toggled, wanted } from './view.js';
 
-const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
 const PAGE = 600; // candles of one request
 const QUOTE_S = 60; // an older bid and ask is none
-const LOADED_AGAIN = 5000; // the most that one repair loads again
+const LOADED_AGAIN = 5000; // the most of one request
 let page = null;
 
 const name = (one) => `${one.venue}/${one.product_id}`;
@@ -25,7 +26,7 @@ class Page {
     this.main = main;
     this.picker = new Picker(instruments, (one) => this.go(name(one), this.frame));
     this.buttons = Object.keys(FRAMES).map((frame, i) => el('button', {
-      type: 'button', 'data-frame': frame, title: `Key ${i + 1}`, onclick: () => this.go(name(this.one), frame),
+      type: 'button', 'data-frame': frame, title: `Key ${i + 1}`, onclick: () => this.show(frame),
     }, frame));
     this.link = el('span.link', { id: 'live', role: 'status' }, 'connecting');
     this.legend = new Legend();
@@ -43,8 +44,10 @@ class Page {
 
   go(instrument, frame) { location.hash = address(instrument, frame, this.view ?? START); }
 
+  show(frame) { this.go(name(this.one), frame); }
+
   // Switch lines on or off; the address follows, so that it can be copied.
-  flip(names) { this.look({ ...this.view, view: toggled(this.view.view.filter((one) => one !== 'plain'), ...names) }); }
+  flip(names) { if (this.view) this.look({ ...this.view, view: toggled(this.view.view.filter((one) => one !== 'plain'), ...names) }); }
 
   look(view) {
     const before = this.view;
@@ -70,6 +73,14 @@ class Page {
 
   query() { return { venue: this.one.venue, product: this.one.product_id, frame: this.frame }; }
 
+  begin(one, frame, view) {
+    let still;
+    untilDone(() => { const opening = this.open(one, frame, view); still = this.still(); return opening; }, () => still());
+  }
+
+  // Whether the same chart is open as now.
+  still() { const mine = this.opened; return () => this.opened === mine; }
+
   async open(one, frame, view) {
     this.close();
     const mine = (this.opened = {});
@@ -78,12 +89,8 @@ class Page {
     document.title = `${one.product_id} ${frame} · Market data`;
     this.picker.choose(one);
     for (const button of this.buttons) button.setAttribute('aria-pressed', button.dataset.frame === frame);
-    this.note.textContent = {
-      trades: 'Candles of trades, times in UTC.',
-      tickers: 'Candles of the bid: only tickers have arrived of this product so far. Times in UTC.',
-      quotes: 'Candles of the bid, volume is the sum of the bid sizes. Times in UTC.',
-    }[one.kind];
-    this.listen(mine);
+    this.note.textContent = f.CANDLES[one.kind];
+    this.stream = this.listen();
     const { candles, more } = await ask('candles', { ...this.query(), limit: PAGE });
     if (this.opened !== mine) return;
     this.hasMore = more;
@@ -105,24 +112,32 @@ class Page {
     this.early = new Map();
   }
 
-  listen(mine) {
-    const stream = (this.stream = new EventSource(`/api/stream?${new URLSearchParams(this.query())}`));
+  listen() {
     this.state('connecting', '');
-    const on = (event, act) => stream.addEventListener(event, (message) => {
-      if (this.opened === mine) act(JSON.parse(message.data));
-    });
-    on('candle', ({ candle, received_at_us, ...times }) => { this.time(times); this.take(candle, received_at_us); });
-    on('quote', (quote) => this.takeQuote(quote));
-    on('changed', ({ from, to }) => this.reload(from, to));
-    on('gap', (gap) => this.gap(gap));
-    on('state', ({ live, why, ...times }) => { this.time(times); this.state(why ? 'waiting for the database' : live ? 'live' : 'waiting for the broker', live && !why ? 'up' : 'down', why); });
-    stream.onerror = () => { if (this.opened === mine) this.state('reconnecting', 'down'); };
-    let opened = false;
-    stream.onopen = () => { // after an interruption: what was missed
-      if (opened && this.opened === mine && !this.early) this.reload(this.chart.newest() - 10 * this.width, Date.now() / 1000 + 60);
-      opened = true;
+    const events = {
+      candle: ({ candle, received_at_us, ...times }) => { this.time(times); this.take(candle, received_at_us); },
+      quote: (quote) => this.takeQuote(quote),
+      changed: ({ from, to }) => this.reload(from, to),
+      gap: (gap) => this.gap(gap),
+      state: ({ live, why, ...times }) => { this.time(times); this.state(why ? 'waiting for the database' : live ? 'live' : 'waiting for the broker', live && !why ? 'up' : 'down', why); },
     };
+    return new Line(`/api/stream?${new URLSearchParams(this.query())}`, events, { onDown: () => this.state('reconnecting', 'down'), onBack: () => this.missed() });
   }
+
+  // After an interruption: what came since `newest`; everything anew where that is more than one request brings.
+  missed(newest = this.chart.newest()) {
+    const still = this.still();
+    if (!this.early) untilDone(async () => {
+      const { candles, more } = await ask('candles', { ...this.query(), limit: LOADED_AGAIN });
+      if (!still()) return;
+      if (newest === undefined || (more && candles[0][0] > newest)) this.begin(this.one, this.frame, this.view);
+      else { this.chart.merge(candles); this.say(this.hovered); }
+      await this.loadGaps();
+    }, still);
+  }
+
+  // Seconds since 1970 by the dashboard's clock.
+  now() { return (Date.now() + this.skew_ms) / 1000; }
 
   state(text, kind, why = '') {
     [this.linkText, this.linkKind] = [text, kind];
@@ -148,7 +163,7 @@ class Page {
 
   // Each second: how old the newest tick is.
   tick() {
-    const now_s = (Date.now() + this.skew_ms) / 1000;
+    const now_s = this.now();
     const since = (at_us) => (at_us ? now_s - at_us / 1e6 : null);
     if (since(this.quote?.received_at_us) > QUOTE_S) {
       this.chart.overlays.quote((this.quote = null));
@@ -194,24 +209,26 @@ class Page {
     if (this.opened === mine) this.whole();
   }
 
-  // Load a span again that a repair or a load has changed, as far as it is on the chart.
+  // Load a span again that has changed, as far as it is on the chart, until it has come.
   async reload(from, to) {
-    const mine = this.opened;
-    const begin = this.chart.times.length ? Math.max(from, this.chart.oldest()) : from;
-    const span = Math.min(to, begin + LOADED_AGAIN * this.width);
-    if (span > begin) {
-      const { candles } = await ask('candles', { ...this.query(), from: Math.floor(begin), to: Math.ceil(span) });
-      if (this.opened !== mine) return;
-      if (this.chart.times.length) this.chart.merge(candles);
-      else { this.empty.hidden = candles.length > 0; this.chart.start(candles, this.width); }
-    }
-    await this.loadGaps();
+    const still = this.still();
+    await untilDone(async () => {
+      const until = Math.min(to, this.now() + 60);
+      let begin = this.chart.times.length ? Math.max(from, this.chart.oldest()) : from;
+      for (; begin < until; begin += LOADED_AGAIN * this.width) {
+        const end = Math.min(until, begin + LOADED_AGAIN * this.width);
+        const { candles } = await ask('candles', { ...this.query(), from: Math.floor(begin), to: Math.ceil(end) });
+        if (!still()) return;
+        if (this.chart.times.length) this.chart.merge(candles);
+        else { this.empty.hidden = candles.length > 0; this.chart.start(candles, this.width); }
+        this.say(this.hovered);
+      }
+      await this.loadGaps();
+    }, still);
   }
 
   async gap(gap) {
-    const ids = gap.first_id === null ? '' : ` ${f.count(gap.last_id - gap.first_id + 1)} trades`;
-    const words = { opened: `Gap found:${ids}, being fetched`, repaired: `Gap repaired:${ids}`, unrepairable: `Gap explained:${ids}, ${f.reason(gap.reason)}` };
-    toast(words[gap.event], { opened: 'bad', repaired: 'good', unrepairable: '' }[gap.event]);
+    toast(f.gap(gap), { opened: 'bad', repaired: 'good', unrepairable: '' }[gap.event]);
     const from = gap.from_us ? gap.from_us / 1e6 : this.chart.newest() - 30 * this.width;
     await this.reload(Math.floor(from / this.width) * this.width, gap.to_us ? gap.to_us / 1e6 + 1 : Date.now() / 1000);
   }
@@ -245,56 +262,39 @@ class Page {
   }
 }
 
-function wanted(instruments, rest, search) {
-  const saved = JSON.parse(localStorage.getItem('chart') ?? 'null') ?? [];
-  const [venue, product, frame] = rest.length ? rest : saved;
-  const find = (v, p) => instruments.find((one) => one.venue === v && one.product_id === p);
-  const one = find(venue, product) ?? instruments.find((i) => i.kind === 'trades' && i.product_id.startsWith('BTC-')) ?? instruments[0];
-  return [one, frame in FRAMES ? frame : '1m', parse(search) ?? parse(saved[3]) ?? START];
-}
-
 export async function show(main, rest, search) {
   const instruments = await ask('instruments');
   if (!instruments.length) throw new Error('nothing is stored yet; live trades appear within seconds of the start');
   page = new Page(main, instruments);
-  await page.open(...wanted(instruments, rest, search));
+  page.begin(...wanted(instruments, rest, search));
   const again = setInterval(refresh, 20000);
   const second = setInterval(() => page?.tick(), 1000);
   return () => { clearInterval(again); clearInterval(second); page.close(); page.chart.remove(); page = null; };
 }
 
-// Instruments that appeared meanwhile join the list.
+// Instruments that appeared meanwhile join the list, and tickers may have become trades.
 async function refresh() {
   if (document.hidden || !page) return;
   page.loadGaps().catch(() => {}); // also where nobody announces them
   const found = await ask('instruments').catch(() => null);
-  if (!found || !page || found.length === page.instruments.length) return;
+  if (!found || !page || JSON.stringify(found) === JSON.stringify(page.instruments)) return;
   const main = page.main;
   page.close();
   page.chart.remove();
   main.replaceChildren();
   page = new Page(main, found);
   const [, rest, search] = parts();
-  await page.open(...wanted(found, rest, search));
+  page.begin(...wanted(found, rest, search));
 }
 
 export function update(rest, search) {
   if (!page) return false;
-  page.open(...wanted(page.instruments, rest, search)).catch((error) => toast(error.message, 'bad'));
+  page.begin(...wanted(page.instruments, rest, search));
   return true;
 }
 
 export function key(pressed) {
-  if (!page) return false;
-  const frames = Object.keys(FRAMES);
-  const { chart } = page;
-  const acts = {
-    ArrowLeft: () => chart.scroll(-10), ArrowRight: () => chart.scroll(10), '+': () => chart.zoom(0.8), '=': () => chart.zoom(0.8),
-    '-': () => chart.zoom(1.25), End: () => chart.toNewest(), Home: () => chart.toOldest(),
-    '/': () => page.picker.field.focus(), '[': () => page.step(-1), ']': () => page.step(1),
-  };
-  for (const [, names, letter] of SWITCHES) acts[letter] = () => page.flip(names);
-  if (/^[1-8]$/.test(pressed)) acts[pressed] = () => page.go(name(page.one), frames[pressed - 1]);
+  const acts = page ? actsOf(page) : {};
   acts[pressed]?.();
   return pressed in acts;
 }

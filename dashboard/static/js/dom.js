@@ -20,6 +20,7 @@ export async function ask(path, parameters = {}) {
   return body;
 }
 
+const AGAIN_MS = 3000;
 const toasts = document.getElementById('toasts');
 
 export function toast(text, kind = '') {
@@ -29,9 +30,31 @@ export function toast(text, kind = '') {
   setTimeout(() => shown.remove(), 6000);
 }
 
+// Do something that asks the dashboard, again and again while that fails and `still()`.
+export async function untilDone(act, still) {
+  for (;;) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!still()) return null;
+      toast(error.message, 'bad');
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+      if (!still()) return null;
+    }
+  }
+}
+
 // The address behind #: the page's name, its parts, and what stands behind "?".
 export function parts() {
   const [path, search = ''] = location.hash.replace(/^#\//, '').split('?');
-  const [page, ...rest] = path.split('/').map(decodeURIComponent);
+  const [page, ...rest] = path.split('/').map(decoded);
   return [page, rest, search];
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch { // cut off within a letter
+    return text;
+  }
 }

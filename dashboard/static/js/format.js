@@ -57,3 +57,16 @@ export const REASONS = {
   not_listening: 'nobody listened (samples are not repaired)',
 };
 export const reason = (text) => REASONS[text] ?? text;
+
+// What happened to a gap, as control/gaps says it.
+export function gap({ event, first_id: first, last_id: last, reason: why }) {
+  const ids = first === null ? '' : ` ${count(last - first + 1)} trades`;
+  return { opened: `Gap found:${ids}, being fetched`, repaired: `Gap repaired:${ids}`, unrepairable: `Gap explained:${ids}, ${reason(why)}` }[event];
+}
+
+// What the candles of a kind are made of.
+export const CANDLES = {
+  trades: 'Candles of trades, times in UTC.',
+  tickers: 'Candles of the bid: only tickers have arrived of this product so far. Times in UTC.',
+  quotes: 'Candles of the bid, volume is the sum of the bid sizes. Times in UTC.',
+};

@@ -23,3 +23,14 @@ export function toggled(names, ...some) {
 
 // The address behind #: `instrument` as venue/product.
 export const address = (instrument, frame, view) => `#/chart/${instrument.split('/').map(encodeURIComponent).join('/')}/${frame}?${format(view)}`;
+
+export const FRAMES = { '1m': 60, '5m': 300, '15m': 900, '30m': 1800, '1h': 3600, '4h': 14400, '12h': 43200, '1d': 86400 };
+
+// What the address asks for, otherwise what was shown last: instrument, time frame, view.
+export function wanted(instruments, rest, search) {
+  const saved = JSON.parse(localStorage.getItem('chart') ?? 'null') ?? [];
+  const [venue, product, frame] = rest.length ? rest : saved;
+  const find = (v, p) => instruments.find((one) => one.venue === v && one.product_id === p);
+  const one = find(venue, product) ?? instruments.find((i) => i.kind === 'trades' && i.product_id.startsWith('BTC-')) ?? instruments[0];
+  return [one, frame in FRAMES ? frame : '1m', parse(search) ?? parse(saved[3]) ?? START];
+}
