@@ -81,8 +81,8 @@ class Client:
             return self._seen.add(one.trade_id)
         if came is None or came.message is None or one.place.message is None or one.place.message > came.message:
             return True
-        # Of candles only one that was closed by time was had for sure: of several that a repair changes, all but the last
-        # have the position from before it.
+        # Only a candle closed by time was had for sure: of several that a repair changes, all but the last have the
+        # position from before it.
         return candle and not (one.closed_us is not None and one.closed_us == one.place.closed_us <= came.closed_us)
 
     def _position(self, kind: str, one: Kept) -> str:
