@@ -11,7 +11,7 @@ from aiohttp import web
 from dashboard.gate import Connections
 from dashboard.server import Dashboard
 from pipeline.core import events
-from pipeline.core.errors import WrongUse
+from pipeline.core.admission import taken
 from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
@@ -29,7 +29,7 @@ async def _serve(host: str, port: int, stop: threading.Event) -> None:
         try:
             listening = await asyncio.get_running_loop().create_server(Connections(runner.server), host, port)
         except OSError as error:
-            raise WrongUse(
+            raise taken(
                 f"port {port} of {host} is not available ({error.strerror}); set DASHBOARD_PORT to a free one."
             ) from None
         health = HealthServer("dashboard", BY_NAME["dashboard"].port, dashboard.health)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import requests
 
 from pipeline.broker.auth import authorities_of, shown, token_of
-from pipeline.core.admission import let_in, shut_out
+from pipeline.core.admission import let_in, shut_out, taken
 from pipeline.core.errors import PipelineError, Refused, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.settings import PulsarSettings
 
@@ -86,6 +86,8 @@ class Admin:
         # a broken connection, or a certificate that its owner may renew: retry
         if found is None or "expired" in found[1]:
             return Unavailable(f"no TLS connection to {self._settings.admin}: {found[1] if found else text[:200]}")
+        if self._settings.private:
+            return taken(f"what listens on PULSAR_ADMIN_PORT is not our broker: {found[1]}")
         return shut_out(
             self._shown,
             f"the certificate of {self._settings.admin} is not trusted: {found[1]};"

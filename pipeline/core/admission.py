@@ -7,6 +7,7 @@ not know us yet: a running program waits as for any unavailable service, and rep
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable
 
 from pipeline.core.errors import PipelineError, Unavailable, WrongUse
@@ -22,3 +23,12 @@ def let_in(setting: Hashable) -> None:
 def shut_out(setting: Hashable, text: str) -> PipelineError:
     """Return the error to raise when a service refuses us."""
     return Unavailable(text) if setting in _let_in else WrongUse(text)
+
+
+def taken(text: str) -> PipelineError:
+    """Return the error to raise when somebody else holds a port of ours.
+
+    Under supervisord all of them were free at the start, and whoever came since may go: a program that ended with exit
+    code 2 would stay down nevertheless.
+    """
+    return Unavailable(text) if "SUPERVISOR_ENABLED" in os.environ else WrongUse(text)

@@ -25,7 +25,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from pipeline.core.errors import WrongUse
+from pipeline.core.admission import taken
 from pipeline.core.settings import CommonSettings, load
 
 Report = Callable[[], tuple[bool, dict[str, Any]]]
@@ -97,7 +97,7 @@ class _Handler(WSGIRequestHandler):
 class HealthServer:
     """Serves on `METRICS_HOST` in a daemon thread. Port 0: any free port; `port` is the actual one.
 
-    Raises `WrongUse` if the port is taken.
+    If the port is taken it raises what `admission.taken` says.
     """
 
     def __init__(self, program: str, port: int, report: Report) -> None:
@@ -109,7 +109,7 @@ class HealthServer:
         try:
             self._server = make_server(host, port, self._answer, _Server, _Handler)
         except OSError as error:
-            raise WrongUse(
+            raise taken(
                 f"port {port} for /health is taken ({error.strerror}); set METRICS_BASE_PORT to a free range."
             ) from None
         self.port = int(self._server.server_port)

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pipeline.core import events
-from pipeline.core.admission import let_in, shut_out
+from pipeline.core.admission import let_in, shut_out, taken
 from pipeline.core.errors import Unavailable
 from pipeline.core.retry import keep_trying
 from pipeline.core.settings import PROGRAM_ROLE, DatabaseSettings
@@ -74,8 +74,10 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
         text = " ".join(str(error).split())
         tries = len(_TRIED.findall(text))
         if 0 < tries <= len(_WRONG.findall(text)):
-            check = "DATABASE_PORT: another database may listen there" if settings.private else "DATABASE_URL"
-            raise shut_out(conninfo, f"the database refuses the connection; check {check}: {text}") from None
+            if settings.private:
+                check = "check DATABASE_PORT: another database may listen there"
+                raise taken(f"the database refuses the connection; {check}: {text}") from None
+            raise shut_out(conninfo, f"the database refuses the connection; check DATABASE_URL: {text}") from None
         hint = "is the pipeline running (scripts/start)?" if settings.private else "check DATABASE_URL:"
         if settings.private and "authentication method requirement" in text:
             hint = "what listens on DATABASE_PORT is not ours:"

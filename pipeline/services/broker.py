@@ -112,6 +112,8 @@ class Broker:
         key, token = credentials.broker_token(self.folder)
         private, certificate = credentials.broker_certificate(self.folder)
         return {
+            # Measured, processor time of the broker: 3 us more for a message of 185 bytes sent and received, 6 ms for
+            # a MB of hours of quotes (100,000 of them).
             "tlsEnabled": "true",
             "brokerServicePort": "",
             "brokerServicePortTls": str(self.port),

@@ -22,7 +22,7 @@ import requests
 
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import new_client
-from pipeline.core.errors import PipelineError, Unavailable
+from pipeline.core.errors import PipelineError, Unavailable, WrongUse
 from pipeline.core.health import HealthServer
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, PROGRAM_ROLE, PROJECT, DatabaseSettings, PulsarSettings, load
 from pipeline.duckdb import EXTENSIONS, _load_extensions
@@ -126,6 +126,25 @@ def test_no_tool_shows_the_password(false_database: tuple[Stranger, str], python
     assert "postgres" in EXTENSIONS
     with pytest.raises(duckdb.Error, match="requirement"):
         made.execute(f"ATTACH '{load(DatabaseSettings).conninfo}' AS db (TYPE postgres, READ_ONLY)")
+
+
+def test_a_program_waits_until_the_stranger_is_gone(false_broker: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: programs that end with exit code 2, and so stay down, because an account took a port for a second."""
+    from pipeline.database.connection import connect
+
+    said = b"SFATAL\0C28P01\0Mpassword authentication failed for user\0\0"
+    refuses = Stranger(_database(b"E" + (4 + len(said)).to_bytes(4, "big") + said))
+    monkeypatch.setenv("DATABASE_PORT", str(refuses.port))
+    for supervised, kind in ((False, WrongUse), (True, Unavailable)):
+        if supervised:
+            monkeypatch.setenv("SUPERVISOR_ENABLED", "1")
+        with pytest.raises(kind, match="check DATABASE_PORT"):
+            connect(load(DatabaseSettings), "test")
+        with pytest.raises(kind, match="set METRICS_BASE_PORT"):
+            HealthServer("test", refuses.port, lambda: (True, {}))
+    refuses.close()
+    with pytest.raises(Unavailable):
+        Admin(load(PulsarSettings)).clusters()
 
 
 @pytest.fixture(params=["plain", "with a certificate"])
