@@ -56,7 +56,7 @@ class CcxtSource:
         self.api: Any = getattr(ccxt, venue)(options)
         if base_url:
             self.api.urls["api"] = _moved(self.api.urls["api"], base_url.rstrip("/"))
-        self.api.on_json_response = _bounded(ccxt.Exchange.on_json_response, MAX_MARKETS_ELEMENTS)
+        self.api.on_json_response = _bounded(self.api.on_json_response, MAX_MARKETS_ELEMENTS)
         self._seen: list[tuple[Any, Any]] | None = None
         self.api.parse_ohlcvs = self._keep
         spot = (self.api.features or {}).get("spot") or {}
