@@ -238,3 +238,18 @@ def test_hours_that_nobody_asked_for_are_not_missing(database_url: str) -> None:
         )
     _, body = get("/api/gaps?venue=dukascopy&product=EURUSD&from=0&to=99999999999")
     assert [(g["state"], g["count"]) for g in body] == [("missing", 1), ("missing", 1)]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("kinds=trade", "is not a valid kind of event; choose from trades"),
+        ("kinds=,", "`kinds` is empty"),
+        ("after=x", "is not a valid position"),
+        ("product=ABC-DEF", "no data of kraken ABC-DEF is stored"),
+    ],
+)
+def test_a_wrong_query_of_the_events_is_one_sentence(query: str, said: str) -> None:
+    status, body = get("/api/events?venue=kraken&" + query + ("" if "product" in query else "&product=BTC-USD"))
+    assert status == 400
+    assert said in body["error"]

@@ -8,7 +8,7 @@ import json
 import re
 import selectors
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -282,27 +282,3 @@ def test_a_websocket_gives_the_same(venue: Venue) -> None:
     assert (traded["trade_id"], traded["price"], traded["product_id"]) == (2, "100.5", "BTC-USD")
     assert (gap["event"], gap["first_id"], gap["last_id"]) == ("opened", 3, 4)
     assert resumed == 5
-
-
-@pytest.mark.parametrize(
-    ("query", "said"),
-    [
-        ({"kinds": "trade"}, "is not a valid kind of event; choose from trades"),
-        ({"kinds": ","}, "`kinds` is empty"),
-        ({"after": "x"}, "is not a valid position"),
-        ({"product": "ABC-DEF"}, "no data of kraken ABC-DEF is stored"),
-    ],
-)
-def test_what_is_wrong_is_one_sentence(
-    in_env: Callable[..., None], database_url: str, query: dict[str, str], said: str
-) -> None:
-    in_env()
-    save(database_url, [trade(1)])
-
-    async def play(client: Client) -> tuple[int, str]:
-        response = await client.get(path(**query))
-        return response.status, (await response.json())["error"]
-
-    status, text = asked(play)
-    assert status == 400
-    assert said in text

@@ -14,6 +14,7 @@ import pytest
 from pipeline.core.times import HOUR_US
 from producers.dukascopy.feeds import bi5
 from producers.dukascopy.feeds import json as jetta
+from simulator.testing import running_simulator
 from simulator.venues.dukascopy.hours import Quotes, encode_bi5
 from tests.dukascopy_help import counts, load, made_hours, rows, states, us, vendor, warm, writer
 
@@ -157,3 +158,18 @@ def test_one_bad_row_costs_the_row(env: Environment, database_url: str) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
     assert states(database_url, "EUR-USD") == {"present": 3}
     assert counts(database_url) == {"EUR-USD": 27}
+
+
+def test_auto_changes_over_when_the_json_feed_is_down(env: Environment, database_url: str) -> None:
+    """No data though one of two feeds works."""
+    with running_simulator() as simulator:
+        environment = env(**simulator.environment(), DUKASCOPY_FEED="auto", DUKASCOPY_RETRY_SECONDS=0.01)
+        for feed in ("json", "bi5"):
+            warm(environment, feed, 10)
+        with writer(environment):
+            simulator.fault("5xx", "dukascopy", endpoint="/v1/", seconds=3600)
+            done = load(environment, "--instruments", "EURUSD", "--from", "2019-02-04", "--to", "2019-02-05")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert '"event": "feed.switched"' in done.stdout
+            assert counts(database_url) == {"EUR-USD": 136_741}
+            assert rows(database_url, "SELECT DISTINCT feed FROM quote_hours") == [("bi5",)]

@@ -176,21 +176,6 @@ def test_a_second_load_after_the_database_is_lost_asks_nobody(env: Environment, 
             assert counts(database_url) == {"BTC-USD": 14_716}
 
 
-def test_auto_changes_over_when_the_json_feed_is_down(env: Environment, database_url: str) -> None:
-    """No data though one of two feeds works."""
-    with running_simulator() as simulator:
-        environment = env(**simulator.environment(), DUKASCOPY_FEED="auto", DUKASCOPY_RETRY_SECONDS=0.01)
-        for feed in ("json", "bi5"):
-            warm(environment, feed, 10)
-        with writer(environment):
-            simulator.fault("5xx", "dukascopy", endpoint="/v1/", seconds=3600)
-            done = load(environment, "--instruments", "EURUSD", "--from", "2019-02-04", "--to", "2019-02-05")
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert '"event": "feed.switched"' in done.stdout
-            assert counts(database_url) == {"EUR-USD": 136_741}
-            assert rows(database_url, "SELECT DISTINCT feed FROM quote_hours") == [("bi5",)]
-
-
 def test_a_corrected_hour_replaces_the_old_one(env: Environment, database_url: str) -> None:
     """The vendor's corrections never taken over, or old and new quotes side by side."""
     with running_simulator() as simulator:
