@@ -37,6 +37,7 @@ def definition(name: str) -> dict[str, Any]:
 
 @cache
 def parsed(name: str) -> Any:
+    """Return the `.avsc` as parsed by fastavro."""
     return fastavro.parse_schema(definition(name))
 
 

@@ -1,4 +1,4 @@
-"""Decimals in messages: which texts can be stored, and as which digits."""
+"""Decimals in messages: which texts can be stored, and how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 PLAIN_DECIMAL = re.compile(r"(\d{1,16})(?:\.(\d{1,18}))?", re.ASCII)
-"""What can be stored as it is written."""
+"""A decimal that can be stored as written."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?([eE][+-]?\d{1,4})?|NaN|Infinity)", re.ASCII)  # Decimal itself takes more
 _TOO_LONG = "more than 16 digits before or 18 after the point"
 _LONGEST = 60  # characters; longer texts have more digits than can be stored and are not parsed
@@ -14,7 +14,7 @@ _SMALLEST = -18 - _LONGEST  # smallest exponent that is written out
 
 
 def plain_digits(text: str) -> str:
-    """Return a decimal as it is stored: digits and at most one point. Raises `ValueError` with its error."""
+    """Return a decimal as it is stored: digits and at most one point. Raises `ValueError` that says what is wrong."""
     if PLAIN_DECIMAL.fullmatch(text):
         return text
     plain = _plain(text)

@@ -23,7 +23,7 @@ from pipeline.core.times import END_US, OLDEST_US
 # id stays missing: a judgement by our clock is never recorded as a property of the data.
 AHEAD_US = 86_400_000_000
 LONGEST = 100  # characters of a name
-_ASKED_FOR = ("history", "repair")  # origins of rows that were requested by REST
+_BY_REST = ("history", "repair")  # origins of rows that were requested by REST
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Whole:
     optional: bool = False
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with the value, or None."""
         if (value is None and self.optional) or (isinstance(value, int) and self.low <= value <= self.high):
             return None
         return f"{value!r} is not in {self.low}..{self.high}"
@@ -55,6 +56,7 @@ class Text:
     longest: int = LONGEST
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with the value, or None."""
         if value is None and self.optional:
             return None
         if isinstance(value, str) and 0 < len(value) <= self.longest and value.isprintable():
@@ -70,6 +72,7 @@ class OneOf:
     words: tuple[str, ...]
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with the value, or None."""
         return None if value in self.words else f"{value!r:.{LONGEST}} is not one of {', '.join(self.words)}"
 
 
@@ -127,4 +130,4 @@ def check_ahead(field: str, at_us: int) -> None:
 def latest_us(origin: str) -> int:
     """Return the latest time at which a row of this origin is stored; rows from REST are taken as the venue gives
     them."""
-    return END_US - 1 if origin in _ASKED_FOR else now_us() + AHEAD_US
+    return END_US - 1 if origin in _BY_REST else now_us() + AHEAD_US

@@ -1,4 +1,4 @@
-"""The types of rows and messages: made by a venue's parser, published, stored.
+"""The types of rows and messages: created by a venue's parser, published, stored.
 
 Each class is a record of an `.avsc` with the same fields in the same order (a test compares them). Prices and sizes are
 decimal text as the venue wrote it; times are microseconds since 1970. An hour of quotes is `schemas.columns.QuoteHour`.
@@ -19,7 +19,7 @@ from schemas import Layout, decode
 
 HourStatus = Literal["ticks", "empty", "absent", "partial"]
 Long = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-"""Avro's. The decoder makes more of ten bytes."""
+"""Avro's long. The decoder accepts larger numbers, which ten bytes can encode."""
 
 
 class TradeRow(Struct, frozen=True, gc=False):
@@ -64,7 +64,7 @@ class TradesMessage(Struct, gc=False):
 
 
 class Quote(Struct, frozen=True, gc=False):
-    """Best bid and ask with their sizes, and the venue's statistics, None where it gives none."""
+    """Best bid and ask with their sizes, and the venue's statistics; None where it gives none."""
 
     bid: str
     ask: str
@@ -79,7 +79,11 @@ class Quote(Struct, frozen=True, gc=False):
 
 
 class TickerMessage(Struct, gc=False):
-    """`ticker.avsc`: a `Quote` of one product at one moment."""
+    """`ticker.avsc`: a `Quote` of one product at one moment.
+
+    `seq` numbers the tickers of one timestamp. `missed_since_us`: since when tickers before this one were missed; 0:
+    since the last stored one.
+    """
 
     venue: str
     product_id: str

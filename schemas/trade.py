@@ -1,10 +1,10 @@
-"""One trade, the same whichever way it came: for people and programs that work with single trades.
+"""A single trade, independent of its source: the public type for programs that work with trades one by one.
 
     Trade(product_id="BTC/USD", price=50000.1, quantity=0.5, timestamp="2025-11-10T17:23:53.971744Z",
           timestamp_ms=1762795433971)
 
-Parsers and writers use the rows of `schemas.records`. `Trade.from_message` makes trades of a message, and
-`Trade.from_columns` makes them of what `pipeline.read.trades` gives.
+Parsers and writers use the rows of `schemas.records`. `Trade.from_message` creates trades from a message, and
+`Trade.from_columns` from the result of `pipeline.read.trades`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pipeline.core.products import TakerSide, canonical_product
 from pipeline.core.times import END_US, iso_to_us, seconds_to_us, us_to_iso
 from schemas.records import TradesMessage
 
-# A number of milliseconds that somebody made of a float may be one too low, and one that was rounded one too high.
+# Milliseconds computed from a float may be one too low, rounded ones one too high.
 _AGREE_WITHIN_US = 1_000
 
 
 class Trade(BaseModel):
     """A trade of a venue. Price and quantity are exact decimals; times are the venue's.
 
-    The time is given as `timestamp` (ISO 8601 with a zone), `timestamp_ms` or `timestamp_us`, one or several of them;
-    the finest counts, and those that differ from it by more than a millisecond are refused. All three can be read.
+    The time is given as `timestamp` (ISO 8601 with a zone), `timestamp_ms`, `timestamp_us`, or several of them, which
+    must agree to a millisecond; the finest counts. All three can be read.
 
     `product_id` is canonical (`BTC-USD`); `BTC/USD` is accepted. Raises `pydantic.ValidationError`, a `ValueError`.
     """
@@ -56,8 +56,8 @@ class Trade(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_time(cls, given: Any) -> Any:
-        """Fill in the times that were left out."""
+    def _fill_times(cls, given: Any) -> Any:
+        """Derive the times that were not given from those that were."""
         if not isinstance(given, Mapping):
             return given
         times: list[tuple[str, int]] = []  # the finest first
@@ -76,7 +76,7 @@ class Trade(BaseModel):
         return {**given, "timestamp": us_to_iso(us), "timestamp_ms": us // 1_000, "timestamp_us": us}
 
     def to_dict(self, *, exact: bool = False) -> dict[str, Any]:
-        """Plain values; price and quantity as numbers, or with `exact` as text with every digit."""
+        """Return plain values; price and quantity as numbers, or with `exact` as text with every digit."""
         return {
             "product_id": self.product_id,
             "price": format(self.price, "f") if exact else float(self.price),
@@ -89,7 +89,8 @@ class Trade(BaseModel):
 
     @staticmethod
     def unix_seconds_to_iso_format(seconds: float | int | str | Decimal) -> str:
-        """`1762795433.9717445` -> `2025-11-10T17:23:53.971744Z`, truncated to µs. A float is taken by its digits."""
+        """`1762795433.9717445` -> `2025-11-10T17:23:53.971744Z`, truncated to µs. Uses the shortest digits of a
+        float."""
         return us_to_iso(seconds_to_us(_digits(seconds)))
 
     @staticmethod
@@ -108,7 +109,7 @@ class Trade(BaseModel):
         trade_id: int | None = None,
         taker_side: TakerSide = "unknown",
     ) -> Self:
-        """From the fields of a `trade` element of WebSocket v2; `timestamp` is its RFC 3339 text."""
+        """Create a trade from the fields of a WebSocket v2 `trade` element; `timestamp` is its RFC 3339 text."""
         return cls(
             product_id=product_id,
             price=Decimal(_digits(price)),
@@ -129,7 +130,7 @@ class Trade(BaseModel):
         trade_id: int | None = None,
         taker_side: TakerSide = "unknown",
     ) -> Self:
-        """From the fields of a row of REST `Trades`; `timestamp_sec` is its number of seconds."""
+        """Create a trade from the fields of a REST `Trades` row; `timestamp_sec` is its time in seconds."""
         return cls(
             product_id=product_id,
             price=Decimal(_digits(price)),
@@ -141,7 +142,7 @@ class Trade(BaseModel):
 
     @classmethod
     def from_message(cls, message: TradesMessage) -> Iterator[Self]:
-        """The trades of a message."""
+        """Yield the trades of a message."""
         for row in message.trades:
             yield cls(
                 product_id=message.product_id,
@@ -154,9 +155,9 @@ class Trade(BaseModel):
 
     @classmethod
     def from_columns(cls, product_id: str, columns: Mapping[str, npt.NDArray[Any]]) -> Iterator[Self]:
-        """The trades in columns of equal length as `pipeline.read.trades` gives them.
+        """Yield the trades in columns of equal length, as returned by `pipeline.read.trades`.
 
-        Exact where the columns are (`exact=True`); a float64 is taken by its shortest digits.
+        Exact if the columns are (`exact=True`); of a float64 the shortest digits are used.
         """
         times: Sequence[int] = columns["time"].astype("datetime64[us]").astype(np.int64).tolist()
         rows = zip(*(columns[name].tolist() for name in ("trade_id", "price", "quantity", "taker_side")), strict=True)
@@ -184,7 +185,7 @@ def _moment(text: Any) -> int:
 
 
 def _whole(value: Any, name: str, unit_us: int) -> int:
-    """The time in µs of a number of units: an integer, or a float or digits without a fraction."""
+    """Convert a number of units (an integer, or a float or text without a fraction) to µs."""
     try:
         number = Decimal(str(value))
         if number == int(number) and 0 <= number * unit_us < END_US:

@@ -131,6 +131,7 @@ class _Cursor:
         return made
 
     def put(self, chosen: Ints, part: _Cursor) -> None:
+        """Write the progress of `part` back."""
         self.at[chosen], self.good[chosen] = part.at, part.good
 
     def number(self) -> Ints:
@@ -155,13 +156,13 @@ class _Cursor:
         before = self.at
         length = self.number()
         self.good &= self.at == before + 1
-        self._pass(length, length <= _LONGEST_NAME)
+        self._skip(length, length <= _LONGEST_NAME)
 
     def decimal(self) -> PlainDecimals:
         """Decode the next string of each message, a plain decimal."""
         length = self.number()
         begin = self.at
-        self._pass(length, length <= _LONGEST_NUMBER)
+        self._skip(length, length <= _LONGEST_NUMBER)
         begin = np.where(self.good, begin, 0)
         length = np.where(self.good, length, 0)
         units = np.zeros(len(begin), dtype=np.int64)
@@ -181,7 +182,8 @@ class _Cursor:
         self.good &= (digits > decimals) & (decimals >= points) & (digits - decimals <= 16)
         return PlainDecimals(units, decimals)
 
-    def _pass(self, length: Ints, fits: Flags) -> None:
+    def _skip(self, length: Ints, fits: Flags) -> None:
+        """Move past `length` bytes; a message whose length does not fit is no longer good."""
         self.good &= (length >= 0) & fits & (self.at + length <= self.ends)
         self.at = np.where(self.good, self.at + length, 0)
 
