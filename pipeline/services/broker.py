@@ -57,6 +57,13 @@ Configuration:
 JAVA_LOG_CONF = ".level = SEVERE\nhandlers = java.util.logging.ConsoleHandler\n"
 
 
+def inherited() -> dict[str, str]:
+    """Return the caller's environment without what changes Pulsar's scripts or any Java: an agent that is not there
+    keeps it from starting, and `_JAVA_OPTIONS` wins over the memory that we give it."""
+    others = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS", *others))}
+
+
 @dataclass(frozen=True)
 class Broker:
     """Configuration and start of the broker of one data folder.
@@ -245,8 +252,7 @@ class Broker:
         if java is None:
             raise WrongUse("No Java >= 21: run scripts/setup, or set PULSAR_URL to an existing broker.")
         conf = self.folder / "conf"
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
-        return inherited | {
+        return inherited() | {
             "JAVA_HOME": str(java),
             "PULSAR_STANDALONE_CONF": str(conf / "standalone.conf"),
             # Pulsar's script puts the folder of this file in front of the class path, and with a folder that holds

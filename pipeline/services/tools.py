@@ -23,7 +23,7 @@ from pipeline.broker.auth import token_of
 from pipeline.core.errors import WrongUse
 from pipeline.core.settings import ADMIN_ROLE, OWNER_ROLE, DatabaseSettings, PulsarSettings, load
 from pipeline.services import layout
-from pipeline.services.broker import JAVA_LOG_CONF
+from pipeline.services.broker import JAVA_LOG_CONF, inherited
 from pipeline.services.demo import enter_demo
 
 # Variables that psql reads instead of the words of a connection string.
@@ -86,12 +86,11 @@ def _pulsar(name: str, arguments: list[str]) -> NoReturn:
     # Warnings and errors only: the tools' log would mix with their output.
     logging = layout.INSTALLED / "java-logging.properties"
     logging.write_text(JAVA_LOG_CONF)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PULSAR_", "OPTS"))}
     logs = str(layout.INSTALLED / "logs")
     os.execve(
         str(tool),
         [str(tool), *arguments],
-        inherited
+        inherited()
         | {
             "JAVA_HOME": str(java),
             "PULSAR_CLIENT_CONF": str(keep),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ def broker(tmp_path: Path) -> Broker:
     (tmp_path / "bookkeeper" / "current").mkdir(parents=True)
     port, admin = free_ports(2)
     return Broker(tmp_path, port, admin, "384m", durable=False)
+
+
+@pytest.mark.parametrize("name", ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"])
+def test_options_of_the_shell_for_any_java_do_not_reach_the_broker(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Prevents: a broker that does not start for an agent that is not there, or has another heap than it was given."""
+    java = [str(Path(broker.environment()["JAVA_HOME"]) / "bin" / "java"), "-version"]
+    monkeypatch.setenv(name, "-javaagent:/not/there.jar")
+    assert subprocess.run(java, capture_output=True).returncode != 0
+    assert subprocess.run(java, capture_output=True, env=broker.environment()).returncode == 0
 
 
 @pytest.mark.faults
