@@ -29,7 +29,7 @@ from pipeline.database.connection import connect
 from pipeline.database.sql import statement
 from pipeline.ops import sentences
 from pipeline.ops.claim import complete_text, provable
-from pipeline.services import demo, local_http
+from pipeline.services import demo, local_http, preflight
 from pipeline.services import local as private
 
 ANSWER_WITHIN_S = 3.0
@@ -158,20 +158,19 @@ class State:
         return {"ok": self.ok, **asdict(self)}
 
 
-def _socket() -> str:
-    if "SUPERVISOR_SERVER_URL" in os.environ:
-        return os.environ["SUPERVISOR_SERVER_URL"]
-    return f"unix://{(private.data_folder() if demo.active() else PROJECT / '.services') / 'sock'}"
-
-
 def supervised() -> dict[str, dict[str, Any]]:
-    """Return supervisord's information on each process; empty if it is not running."""
-    try:
-        server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, _socket()))
-        states: Any = server.supervisor.getAllProcessInfo()
-    except (OSError, RpcError):
-        return {}
-    return {one["name"]: one for one in states}
+    """Return our supervisord's information on each process; empty if it is not running. The one that the environment
+    names may be another: this shell's own parent."""
+    own = f"unix://{(private.data_folder() if demo.active() else PROJECT / '.services') / 'sock'}"
+    for place in (os.environ.get("SUPERVISOR_SERVER_URL", own), own):
+        try:
+            server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, place))
+            if place == own or preflight.is_ours(server.supervisor.getPID()):
+                states: Any = server.supervisor.getAllProcessInfo()
+                return {one["name"]: one for one in states}
+        except (OSError, RpcError):
+            continue
+    return {}
 
 
 def program_state(one: Program, known: dict[str, Any] | None) -> ProgramState:

@@ -33,6 +33,12 @@ def _holder() -> Path:
     return records() / "supervisord"
 
 
+def is_ours(pid: object) -> bool:
+    """Whether this is the pid of the supervisord that runs with our data."""
+    present = recorded(_holder())
+    return present is not None and present.pid == pid
+
+
 def begun_at() -> float:
     """Return when the current supervisord started its first program, in Unix seconds; 0 if none."""
     try:

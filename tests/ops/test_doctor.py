@@ -18,7 +18,10 @@ from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import PulsarSettings, load
-from pipeline.ops import doctor_database, doctor_services
+from pipeline.ops import collect, doctor_database, doctor_services
+from pipeline.services import preflight
+from pipeline.services.conf import supervisord
+from pipeline.services.processes import Process, wait_until
 from simulator.testing import running_simulator
 
 
@@ -170,3 +173,39 @@ def test_rights_that_everybody_has_are_found(in_env: Callable[..., None], databa
     (found,) = [one for one in doctor.database() if one.what == "rights"]
     assert found.verdict == "warning"
     assert "protect.sql" in found.advice
+
+
+STRANGER = """\
+[supervisord]
+nodaemon=true
+logfile=/dev/null
+logfile_maxbytes=0
+pidfile={0}/pid
+[unix_http_server]
+file={0}/sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[program:dashboard]
+command=sleep 1000
+"""
+
+
+def test_a_shell_under_somebody_else_s_supervisord(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents "supervisord runs and holds 0 of 15 ports", and pids of strangers in status, in a shell that another
+    supervisord started, as in many images with notebooks: it names itself in the environment."""
+    (tmp_path / "conf").write_text(STRANGER.replace("{0}", str(tmp_path)))
+    monkeypatch.setenv("SERVICES_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("SUPERVISOR_SERVER_URL", f"unix://{tmp_path / 'sock'}")
+    monkeypatch.setattr(collect, "PROJECT", tmp_path)
+    with subprocess.Popen(
+        supervisord(tmp_path / "conf"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            assert wait_until(lambda: (tmp_path / "sock").exists(), 60)
+            assert collect.supervised() == {}
+            ours = Process.of(child.pid)
+            assert ours is not None
+            ours.record(preflight.records() / "supervisord")
+            assert wait_until(lambda: collect.supervised().keys() == {"dashboard"}, 60)
+        finally:
+            child.terminate()
