@@ -8,10 +8,12 @@ BEGIN
         SELECT format('%s %s', CASE WHEN relkind IN ('v', 'm') THEN CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'MATERIALIZED VIEW' END
                                     WHEN relkind = 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass) AS thing
         FROM pg_class c
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relowner = current_user::regrole
+        WHERE c.relnamespace IN ('public'::regnamespace, to_regnamespace('lake')) AND c.relowner = current_user::regrole
           AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
                           AND d.deptype IN ('e', 'a', 'i') AND (d.deptype = 'e' OR c.relkind = 'S'))
+        UNION ALL
+        SELECT 'SCHEMA lake' FROM pg_namespace WHERE nspname = 'lake' AND nspowner = current_user::regrole
         UNION ALL
         SELECT format('TYPE %s', t.oid::regtype)
         FROM pg_type t

@@ -46,5 +46,14 @@ BEGIN
     IF has_database_privilege('public', current_database(), 'TEMPORARY') THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     END IF;
+    -- Rights on a database are in no dump of it: after a restore the writers would have none.
+    FOR one IN
+        SELECT rolname AS role, privilege
+        FROM pg_roles JOIN (VALUES ('market_data_writer', 'TEMPORARY'), ('market_data_writer', 'CONNECT'),
+                                   ('market_data_reader', 'CONNECT')) AS needs (role, privilege) ON role = rolname
+        WHERE NOT has_database_privilege(rolname, current_database(), privilege)
+    LOOP
+        EXECUTE format('GRANT %s ON DATABASE %I TO %I', one.privilege, current_database(), one.role);
+    END LOOP;
 END
 $protect$;

@@ -95,6 +95,14 @@ def _owner(conn: Connection) -> str | None:
     return OWNER_ROLE if row == (True, OWNER_ROLE) else None
 
 
+def _take_over(conn: Connection) -> None:
+    """Make our role own the private database also if somebody created it anew, to restore a dump into it."""
+    asked = "SELECT current_database() FROM pg_database WHERE datname = current_database() AND datdba <> %s::regrole"
+    if (name := query.scalar(conn, asked, (OWNER_ROLE,))) is not None:
+        with _beside_others():
+            conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*map(sql.Identifier, (name, OWNER_ROLE))))
+
+
 @contextmanager
 def _alone(conn: Connection, owner: str | None) -> Iterator[None]:
     """An exclusive transaction as the tables' owner.
@@ -168,6 +176,8 @@ def _attempt(settings: DatabaseSettings) -> list[str]:
     try:
         with connect(settings, "migrate", role=ADMIN_ROLE) as conn:
             conn.execute("SET lock_timeout = 0; SET statement_timeout = 0")  # another migrator may take long
+            if settings.private:
+                _take_over(conn)
             return migrate(conn)
     except psycopg.Error as error:
         if not transient(error):
