@@ -143,7 +143,7 @@ def _before(settings: ArchiveSettings) -> datetime:
 def round_of(
     archive: Archive, conn: Connection, settings: ArchiveSettings, stop: threading.Event, *, bar: bool = False
 ) -> Round:
-    """Archive everything due. A failed span does not stop the others; a database error does, and is raised."""
+    """Archive everything due. A failed span does not stop the others; a lost connection does, and is raised."""
     done = Round()
     archive.sweep()
     found = due(conn, _before(settings))
@@ -156,16 +156,18 @@ def round_of(
         for one in ready:
             if stop.is_set():
                 break
-            _archive(archive, one, done)
+            _archive(archive, conn, one, done)
             progress.advance("archiving", one.rows)
     done.at = from_us(now_us())
     return done
 
 
-def _archive(archive: Archive, one: Due, done: Round) -> None:
+def _archive(archive: Archive, conn: Connection, one: Due, done: Round) -> None:
     try:
         made = archive.archive(one.span)
-    except (Mismatch, OSError) as error:
+    except (Mismatch, OSError, psycopg.Error) as error:
+        if conn.closed:
+            raise
         done.failed.append(f"{one.span}: {' '.join(str(error).split())[:300]}")
         metrics.ARCHIVE_FAILED.inc()
         get_logger().error(events.ARCHIVE_FAILED, span=str(one.span), error=done.failed[-1])

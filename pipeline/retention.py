@@ -43,16 +43,20 @@ def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: 
     """Drop chunks entirely older than `days`."""
     found = Dropped()
     for chunk in old_chunks(conn, days):
-        if why := held(conn, chunk, days, whatever=without_archive):
-            found.kept += why
-            continue
-        if wrong := verified(conn, storage, chunk):
-            found.wrong += wrong
-            continue
+        name = f"{chunk.kind} of {chunk.from_ts:%Y-%m-%d}"
         try:
-            found.chunks += drop(conn, chunk, days, whatever=without_archive)
+            if why := held(conn, chunk, days, whatever=without_archive):
+                found.kept += why
+            elif wrong := verified(conn, storage, chunk):
+                found.wrong += wrong
+            else:
+                found.chunks += drop(conn, chunk, days, whatever=without_archive)
         except BUSY:
-            found.kept.append(f"{chunk.kind} of {chunk.from_ts:%Y-%m-%d}: a long query reads them")
+            found.kept.append(f"{name}: a long query reads them")
+        except psycopg.Error as error:  # a chunk that cannot be read keeps only itself
+            if conn.closed:
+                raise
+            found.wrong.append(f"{name}: {' '.join(str(error).split())[:300]}")
     return found
 
 

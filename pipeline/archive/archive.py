@@ -111,14 +111,16 @@ class Archive:
             conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             saw = ledger.seen(conn, span)
             found = rows.survey(conn, span)
-            if not found.rows:
-                return None, saw
-            if saw.in_tables:
+            if saw.in_tables or not found.rows:
+                self._expect(span, found.rows if saw.in_tables or old is None else old.rows)
+                if not found.rows:
+                    return None, saw
                 types, pieces = found.types, rows.pieces(conn, span, found.types)
             else:
                 assert old is not None  # what is not in the tables has a file
                 later = pa.concat_tables(rows.pieces(conn, span, found.types))
                 whole = merge.merged(span, self.read(span, old), later, saw.replaced)
+                self._expect(span, len(whole))
                 types = merge.types_of(span, whole)
                 pieces = merge.cast(whole, types, files.ROW_GROUP)
                 found = rows.Survey(len(whole), merge.sums(whole, span.layout.named("decimal")), types)
@@ -133,6 +135,16 @@ class Archive:
                 f" the table {found.rows}, {written.hash}, {found.sums}"
             )
         return written, saw
+
+    def _expect(self, span: Span, count: int) -> None:
+        """Raise `Mismatch` unless there are as many rows as were stored: a file of what somebody left of them would
+        replace the one that has all."""
+        stored = rows.counted(self._conn, span)
+        if stored is not None and stored != count:
+            raise Mismatch(
+                f"{span}: there are {count:,} rows, and its candles are of {stored:,}: somebody deleted or added some;"
+                " python -m pipeline.restore_ticks brings back what is in a file"
+            )
 
     def read(self, span: Span, file: ledger.Current) -> pa.Table:
         """Return a file's rows, verified against the ledger. Raises `Mismatch`."""

@@ -19,6 +19,7 @@ from psycopg import sql
 from pipeline.archive import files
 from pipeline.archive.hash import RowsHash
 from pipeline.archive.layout import LAYOUTS, Kind
+from pipeline.archive.rows import CANDLES
 from pipeline.archive.storage import Storage
 from pipeline.core.errors import WrongUse
 from pipeline.database import query
@@ -28,7 +29,6 @@ from pipeline.database.sql import statement
 _BY_IDS = "contiguous ids"
 _BY_TIME = ("time windows", "sequence per connection")
 _FINAL = ("present", "closed", "confirmed_empty")  # states of an hour that account for it
-_CANDLES: dict[Kind, str] = {"trades": "trade_candle_1h", "quotes": "quote_candle_1h"}
 
 
 @dataclass
@@ -98,7 +98,7 @@ class _Maker:
         if found is None:
             raise WrongUse(f"no data of {venue} {product_id} is stored; see the view completeness.")
         self._conn, self._storage, self._instrument = conn, storage, found["id"]
-        self._proof = {kind: found[kind] for kind in _CANDLES}
+        self._proof = {kind: found[kind] for kind in CANDLES}
         self._from, self._to = day, day + timedelta(days=1)
         self._made = Certificate(venue, product_id, f"{day:%Y-%m-%d}", found["now"].astimezone(UTC))
 
@@ -203,7 +203,7 @@ class _Maker:
             sql.SQL(
                 "SELECT sum(ticks)::bigint FROM {}"
                 " WHERE instrument_id = %(instrument)s AND bucket >= %(from)s AND bucket < %(to)s"
-            ).format(sql.Identifier(_CANDLES[kind])),
+            ).format(sql.Identifier(CANDLES[kind])),
             self._named(),
         )
         file = query.row(

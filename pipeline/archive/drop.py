@@ -16,13 +16,13 @@ from psycopg import sql
 from pipeline.archive import ledger
 from pipeline.archive.archive import Mismatch, check
 from pipeline.archive.layout import Kind, Span
+from pipeline.archive.rows import CANDLES
 from pipeline.archive.storage import Storage
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
 
 TABLES: tuple[Kind, ...] = ("trades", "quotes")
-_CANDLES = {"trades": "trade_candle_1h", "quotes": "quote_candle_1h"}
 _IN_NO_FILE = ("not archived", "changed since")
 _WRITERS = {"trades": "trade_coverage", "quotes": "instruments"}  # of which every writer locks rows
 
@@ -50,7 +50,7 @@ def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -
 
     `whatever`: not being archived is no reason.
     """
-    asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(_CANDLES[chunk.kind]))
+    asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(CANDLES[chunk.kind]))
     rows = conn.execute(asked, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
     return [
         f"{chunk.kind} of {venue} {product} {day:%Y-%m-%d}: {why}"
@@ -119,7 +119,7 @@ def _note_lost(conn: Connection, chunk: Chunk) -> None:
             " AND c.bucket < %(to)s AND NOT EXISTS (SELECT FROM archive_spans s"
             " WHERE s.instrument_id = c.instrument_id AND s.kind = %(kind)s AND s.from_ts <= c.bucket"
             " AND s.to_ts > c.bucket AND s.archived_changes = s.changes))"
-        ).format(candles=sql.Identifier(_CANDLES[chunk.kind])),
+        ).format(candles=sql.Identifier(CANDLES[chunk.kind])),
         _named(chunk),
     )
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from psycopg import sql
 
 from pipeline.archive.layout import LAYOUTS, Kind, Span, day_of, month_of
+from pipeline.archive.rows import CANDLES
 from pipeline.database import query
 from pipeline.database.connection import Connection
 from pipeline.database.sql import statement
@@ -101,5 +102,5 @@ def _rows(conn: Connection, about: _Day, kind: Kind, month: tuple[datetime, date
     low, high = month or (about.day - timedelta(days=30), about.day + timedelta(days=1))
     asked = sql.SQL(
         "SELECT coalesce(sum(ticks), 0)::bigint FROM {} WHERE instrument_id = %s AND bucket >= %s AND bucket < %s"
-    ).format(sql.Identifier("trade_candle_1h" if kind == "trades" else "quote_candle_1h"))
+    ).format(sql.Identifier(CANDLES[kind]))
     return int(query.scalar(conn, asked, (about.instrument_id, low, high)))

@@ -19,12 +19,17 @@ from psycopg import sql
 from pipeline.archive.files import ROW_GROUP, decimal_type, schema_of
 from pipeline.archive.layout import DECIMALS, WORDS, Column, Span
 from pipeline.archive.wide import products
+from pipeline.database import query
 from pipeline.database.connection import Connection
 
 Ints = npt.NDArray[np.int64]
 _PG_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where PostgreSQL's times count from
 _HEADER = 19  # bytes before the first row: signature, flags, length of an extension
 _PG_TYPES = {"side": sql.SQL("taker_side"), "origin": sql.SQL("origin")}
+
+
+CANDLES = {"trades": "trade_candle_1h", "quotes": "quote_candle_1h"}
+"""The candles that are made of the rows of each kind."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,23 @@ def survey(conn: Connection, span: Span) -> Survey:
         sums[name] = total or Decimal(0)
         types[name] = decimal_type(int(whole or 0), scale or 0)
     return Survey(row[0], sums, types)
+
+
+def counted(conn: Connection, span: Span) -> int | None:
+    """Return how many rows the span has by its candles, which change in its writers' transactions only.
+
+    None where nothing counts them: of candles of exchanges, and where retention dropped rows that are in no file.
+    """
+    if (candles := CANDLES.get(span.kind)) is None:
+        return None
+    asked = sql.SQL(
+        "SELECT CASE WHEN i.dropped_before > %(from)s THEN NULL ELSE coalesce(sum(c.ticks), 0)::bigint END"
+        " FROM instruments i LEFT JOIN {} c"
+        " ON c.instrument_id = i.instrument_id AND c.bucket >= %(from)s AND c.bucket < %(to)s"
+        " WHERE i.instrument_id = %(id)s GROUP BY i.dropped_before"
+    ).format(sql.Identifier(candles))
+    found: int | None = query.scalar(conn, asked, {"id": span.instrument_id, "from": span.from_ts, "to": span.to_ts})
+    return found
 
 
 def pieces(conn: Connection, span: Span, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:

@@ -74,6 +74,8 @@ def test_a_day_with_a_gap_waits_until_it_is_repaired(conn: Any, archive: Archive
     start = T0_US // DAY_US * DAY_US
     for day in range(3):
         store(Trades(), conn, [many_trades(1 + day * 30_000, start + day * DAY_US, 30_000)])
+    of_its_hour = "bucket = (SELECT time_bucket('1 hour', ts) FROM trades WHERE trade_id = 40000)"
+    conn.execute(f"UPDATE trade_candle_1h SET ticks = ticks - 1 WHERE {of_its_hour}")
     conn.execute("DELETE FROM trades WHERE trade_id = 40000")
     conn.execute("UPDATE trade_coverage SET ids = ids - '{[40000,40001)}', rows = rows - 1, live_from = NULL")
     assert [(one.span.from_ts.day, one.waits_for) for one in archive_all(conn, archive)] == [
