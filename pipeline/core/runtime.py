@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec
 
+import psycopg
+
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.log import configure, get_logger
@@ -164,6 +166,12 @@ def _guarded(name: str, main: Callable[[], int | None], logs: bool) -> int:
         if logs:
             get_logger().error(events.FAILED, error=str(error), kind=type(error).__name__)
         print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except psycopg.OperationalError as error:  # a lost connection, a lock that somebody holds, a full disk
+        text = " ".join(str(error).split())
+        if logs:
+            get_logger().error(events.FAILED, error=text, kind=type(error).__name__)
+        print(f"{name}: the database: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -16,7 +16,9 @@ from consumers.tickers import Tickers
 from consumers.trades import Trades
 from pipeline.core.times import from_us
 from pipeline.verify import verify
+from tests.environment import Environment
 from tests.messages import T0_US, hour_bytes, received, store, ticker_record, trade, trades_record
+from tests.writer_help import until
 
 HOUR = 3_600_000_000
 
@@ -202,3 +204,21 @@ def test_rows_are_not_forgotten_with_their_ledger(conn: Any, lost: str, kind: st
     """Prevents "proven" of ticks that no ledger counts any more."""
     conn.execute(f"DELETE FROM {lost}")
     assert any(text.startswith(f"{kind}: ") and text.endswith(found) for text in wrong(conn)), wrong(conn)
+
+
+def test_a_connection_that_is_lost_on_the_way_is_one_sentence(
+    conn: Any, env: Environment, database_url: str, python: str
+) -> None:
+    """Prevents a traceback in place of an answer when somebody restarts the database."""
+    waiting = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'verify' AND wait_event_type = 'Lock'"""
+    with psycopg.connect(database_url, autocommit=True) as other, conn.transaction():
+        conn.execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE")
+        command = [python, "-m", "pipeline.verify"]
+        asked = subprocess.Popen(command, env=env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until(lambda: other.execute(waiting).fetchone() or asked.poll() is not None)
+        out, err = asked.communicate(timeout=60)
+    assert (asked.returncode, out) == (1, "")
+    assert err.startswith("verify: the database: ")
+    assert err.count("\n") == 1
