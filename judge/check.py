@@ -116,7 +116,7 @@ def _look(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Ve
             _compare(conn, stage, venue, product, low, last[venue, product], verdict)
         verdict.samples, wrong_samples = samples.differences(conn, stage.simulator, striker.restored)
         verdict.differences += wrong_samples
-        for found in verify(conn):
+        for found in verify(conn, storage=stage.old.storage):
             # Trades after the faults may still be incomplete.
             high = last.get((found.venue, found.product_id), 0) if found.kind == "trades" else 0
             wrong = [text for text in found.wrong if not (high and _beyond(text, high))]
