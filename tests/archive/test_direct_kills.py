@@ -77,7 +77,8 @@ def test_a_load_whose_writer_is_killed_ends_exact(env: Environment, database_url
             "SELECT count(*) FROM quotes q JOIN archive_only o ON q.ts >= o.from_ts AND q.ts < o.to_ts"
         ).fetchone() or (None,)
         assert twice == 0
-        assert [text for verdict in verify(conn) for text in verdict.wrong if "asked for" not in text] == []
+        verdicts = verify(conn, storage=Folder(tmp_path / "archive"))
+        assert [text for verdict in verdicts for text in verdict.wrong if "asked for" not in text] == []
         known = {path for (path,) in conn.execute("SELECT path FROM archive_files WHERE deleted_at IS NULL")}
         on_disk = {
             file.relative_to(tmp_path / "archive").as_posix() for file in (tmp_path / "archive").rglob("*.parquet")

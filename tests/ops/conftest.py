@@ -19,5 +19,7 @@ def conn(database_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Folder:
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """Where the settings say."""
+    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "archive"))
     return Folder(tmp_path / "archive")

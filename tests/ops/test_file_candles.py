@@ -111,10 +111,9 @@ def test_a_storage_that_does_not_answer_is_no_proof(conn: Any, storage: Folder, 
 
 
 def test_files_that_alone_hold_rows_are_looked_for_wherever_verify_is_called(
-    conn: Any, storage: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    conn: Any, storage: Folder, tmp_path: Path
 ) -> None:
     """Prevents "proven" about rows that are nowhere, for a program that calls `verify` without naming the storage."""
-    monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "archive"))
     store_kraken_trades(conn)
     dropped(conn, storage, tmp_path)
     assert [text for v in verify(conn) for text in v.wrong] == []
@@ -136,8 +135,7 @@ def test_a_gap_between_files_belongs_to_its_time(conn: Any, storage: Folder, tmp
     (start,) = conn.execute("SELECT min(first_ts) FROM archived").fetchone()
 
     def gaps(first: timedelta, last: timedelta) -> list[str]:
-        span = (start + first, start + last)
-        return [text for v in verify(conn, None, None, *span, storage=storage) for text in v.wrong]
+        return [text for v in verify(conn, None, None, start + first, start + last) for text in v.wrong]
 
     missing = ["ids 11 to 99 are neither stored nor explained"]
     assert [gaps(0.5 * day, 0.6 * day), gaps(-day, day), gaps(1.9 * day, 3 * day)] == [missing] * 3

@@ -13,11 +13,8 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from pipeline.core.runtime import now_us
 from pipeline.core.settings import PROJECT
-from pipeline.core.times import HOUR_US, from_us
 from pipeline.database.ledger import Ledger
-from pipeline.verify import verify
 from simulator.testing import Simulator, running_simulator
 from tests.dukascopy_help import BI5, counts, load, made_hours, rows, states, until, us, vendor, warm, writer
 
@@ -134,24 +131,6 @@ def test_refetch_of_an_hour_of_which_the_vendor_has_nothing_any_more_keeps_it(
     assert again.stdout.count('"event": "hour.kept"') == 1
     assert states(database_url, "EUR-USD") == {"present": 2}
     assert counts(database_url) == before
-
-
-def test_an_hour_that_is_not_over_is_not_loaded(env: Environment, database_url: str) -> None:
-    """Prevents an exit code of 0 and "100 %" about half an hour of quotes, because the load was told to bring all of
-    an hour that is still running."""
-    now = now_us() // HOUR_US * HOUR_US
-    span = [f"{from_us(at):%Y-%m-%dT%H}" for at in (now - HOUR_US, now + HOUR_US)]
-    with running_simulator(synthesize_hours=6) as simulator:
-        environment = env(**simulator.environment(), DUKASCOPY_FEED="json", DUKASCOPY_MAX_RATE=100)
-        with writer(environment):
-            done = load(environment, "--instruments", "BTCUSD", "--from", span[0], "--to", span[1])
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "the hour is not over; next attempt" in done.stderr
-    assert states(database_url, "BTC-USD") == {"present": 1, "partial": 1}
-    assert rows(database_url, "SELECT missing, share_complete::float FROM completeness") == [(1, 0.5)]
-    with psycopg.connect(database_url, autocommit=True) as conn:
-        (verdict,) = verify(conn)
-    assert [text[:12] for text in verdict.wrong] == ["1 hours betw"]
 
 
 def _asked(simulator: Simulator) -> int:

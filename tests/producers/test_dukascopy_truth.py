@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import PROJECT
 from pipeline.core.times import HOUR_US, from_us
+from pipeline.verify import verify
 from producers.dukascopy.feeds import bi5
 from simulator.testing import running_simulator
 from tests.dukascopy_help import BI5, counts, load, made_hours, rows, states, us, vendor, warm, writer
@@ -30,6 +32,24 @@ def _text(hour_us: int) -> str:
 
 def _missing(url: str) -> int:
     return int(rows(url, "SELECT missing FROM completeness WHERE kind = 'quotes'")[0][0])
+
+
+def test_an_hour_that_is_not_over_is_not_loaded(env: Environment, database_url: str) -> None:
+    """Prevents an exit code of 0 and "100 %" about half an hour of quotes, because the load was told to bring all of
+    an hour that is still running."""
+    now = now_us() // HOUR_US * HOUR_US
+    span = [_text(at) for at in (now - HOUR_US, now + HOUR_US)]
+    with running_simulator(synthesize_hours=6) as simulator:
+        environment = env(**simulator.environment(), DUKASCOPY_FEED="json", DUKASCOPY_MAX_RATE=100)
+        with writer(environment):
+            done = load(environment, "--instruments", "BTCUSD", "--from", span[0], "--to", span[1])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the hour is not over; next attempt" in done.stderr
+    assert states(database_url, "BTC-USD") == {"present": 1, "partial": 1}
+    assert rows(database_url, "SELECT missing, share_complete::float FROM completeness") == [(1, 0.5)]
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        (verdict,) = verify(conn)
+    assert [text[:12] for text in verdict.wrong] == ["1 hours betw"]
 
 
 def test_a_day_of_2019_beside_todays_hours_makes_nothing_missing(env: Environment, database_url: str) -> None:
