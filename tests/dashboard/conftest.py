@@ -17,6 +17,7 @@ from pipeline.broker.client import Bus
 from pipeline.core.settings import PulsarSettings, load
 from tests.dashboard_help import Served, save
 from tests.messages import T0_US, trade
+from tests.stream_help import Venue
 
 
 @pytest.fixture
@@ -80,3 +81,11 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     yield opened
     context.close()
     assert not wrong
+
+
+@pytest.fixture
+def venue(bus: Bus, database_url: str) -> Venue:
+    save(database_url, [trade(1)])
+    made = Venue(bus)
+    made.trades([trade(1)])
+    return made

@@ -4,52 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import selectors
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
-import aiohttp
 import pytest
 
-from pipeline.broker.client import Bus
-from pipeline.core.runtime import now_us
-from pipeline.core.times import us_to_iso
 from tests.dashboard_help import Client, asked, save
+from tests.events_help import KRAKEN, ids, opened, path
 from tests.messages import T0_US, trade
 from tests.stream_help import PATIENCE_S, Venue
 
 COUNT = 2_000  # some 800 kB: more than the system keeps for one that does not read
-KRAKEN = {"venue": "kraken", "product": "BTC-USD"}
-
-
-@pytest.fixture
-def venue(bus: Bus, database_url: str) -> Venue:
-    save(database_url, [trade(1)])
-    made = Venue(bus)
-    made.trades([trade(1)])
-    return made
-
-
-def path(**query: str) -> str:
-    return "/api/events?" + urlencode(KRAKEN | query)
-
-
-async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-    """Events as a browser's EventSource gives them."""
-    found: dict[str, Any] = {}
-    while line := (await asyncio.wait_for(response.content.readline(), PATIENCE_S)).decode().rstrip("\n"):
-        found = dict([line.split(": ", 1)]) if line.startswith("id: ") else found | dict([line.split(": ", 1)])
-        if line.startswith("data: "):
-            assert await response.content.readline() == b"\n"
-            yield {**found, "data": json.loads(found["data"])}
-            found = {}
-        elif line.startswith(":"):
-            assert await response.content.readline() == b"\n"
-            found = {}
 
 
 def connect(client: Client, *, room: int | None = None) -> socket.socket:
@@ -108,27 +76,6 @@ def ended(line: socket.socket) -> int:
     return text.count(b"event: trades")
 
 
-async def ids(response: aiohttp.ClientResponse, count: int) -> tuple[list[int], str]:
-    """Trade ids of the next events, and the last position."""
-    found: list[int] = []
-    last = ""
-    async for event in events(response):
-        found.append(event["data"]["trade_id"])
-        last = event["id"]
-        if len(found) == count:
-            break
-    return found, last
-
-
-async def opened(client: Client, where: str, **headers: str) -> aiohttp.ClientResponse:
-    """Connected, and told of what comes from now on."""
-    response = await client.get(where, headers=headers)
-    assert response.status == 200, await response.text()
-    assert await response.content.readline() == b": welcome\n"
-    assert await response.content.readline() == b"\n"
-    return response
-
-
 def test_two_hundred_clients_get_everything_and_a_slow_one_is_dropped(
     venue: Venue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,79 +131,6 @@ def test_a_client_that_comes_back_goes_on_behind_its_last_event(venue: Venue) ->
     position = asked(first_position)
     venue.trades([trade(22), trade(23)])
     assert asked(later) == [21, 22, 23]
-
-
-def test_every_candle_that_a_repair_changed_comes_again(venue: Venue, database_url: str) -> None:
-    """Prevents a client whose closed candle stays wrong, because a repair changed two of them at once."""
-
-    async def play(client: Client) -> list[Any]:
-        response = await opened(client, path(kinds="candles_1m"))
-        now = now_us()
-        await asyncio.to_thread(venue.trades, [trade(9, at_us=now)])
-        told = events(response)
-        first = await anext(told)
-        late = [trade(n, at_us=T0_US + n * 60_000_000, price="7") for n in (2, 3, 4)]
-        await asyncio.to_thread(save, database_url, late)
-        await asyncio.to_thread(venue.trades, late, origin="repair")
-        found = [one["data"] async for one in first_closed(told, 3)]
-        back = await opened(client, path(kinds="candles_1m", after=first["id"]))  # it had none of them
-        again = [one["data"] async for one in first_closed(events(back), 3)]
-        return [found, again]
-
-    async def first_closed(told: AsyncIterator[dict[str, Any]], count: int) -> AsyncIterator[dict[str, Any]]:
-        while count:
-            one = await asyncio.wait_for(anext(told), PATIENCE_S)
-            if one["data"]["closed"] and one["data"]["low"] == "7":
-                yield one
-                count -= 1
-
-    found, again = asked(play)
-    starts = [us_to_iso(T0_US + minute * 60_000_000) for minute in (2, 3, 4)]
-    assert [one["start"] for one in found] == starts
-    assert [one["start"] for one in again] == starts
-
-
-def test_a_client_without_a_position_hears_nothing_old(venue: Venue) -> None:
-    """Prevents days of old trades, given as what comes from now on, because somebody else reads them at the moment."""
-
-    async def position(client: Client) -> str:
-        response = await opened(client, path())
-        await asyncio.to_thread(venue.trades, [trade(2)])
-        return (await ids(response, 1))[1]
-
-    kept = asked(position)
-    for start in range(3, 4_003, 100):
-        venue.send([trade(n) for n in range(start, start + 100)])
-    venue.flush()
-
-    async def play(client: Client) -> list[list[int]]:
-        back = await opened(client, path(after=kept))
-        new = await opened(client, path())
-        await asyncio.to_thread(venue.trades, [trade(9_000)])
-        return [(await ids(new, 1))[0], (await ids(back, 4_001))[0]]
-
-    new, back = asked(play)
-    assert new == [9_000]
-    assert back == [*range(3, 4_003), 9_000]
-
-
-def test_who_comes_back_from_long_ago_gets_everything_in_one_go(venue: Venue) -> None:
-    """Prevents a client from being called too slow since the topic is read faster than anybody could take it."""
-
-    async def position(client: Client) -> str:
-        response = await opened(client, path())
-        await asyncio.to_thread(venue.trades, [trade(2)])
-        return (await ids(response, 1))[1]
-
-    kept = asked(position)
-    for start in range(3, 20_003, 100):
-        venue.send([trade(n) for n in range(start, start + 100)])
-    venue.flush()
-
-    async def play(client: Client) -> list[int]:
-        return (await ids(await opened(client, path(after=kept)), 20_000))[0]
-
-    assert asked(play) == list(range(3, 20_003))
 
 
 def test_a_websocket_gives_the_same(venue: Venue) -> None:
