@@ -132,16 +132,17 @@ class Candles:
         with self._lock:
             current = self._current_us()
             closed = self._closed_us(current)
-            missed = [*range(closed + self._timeframe.width_us, current, self._timeframe.width_us)][:AT_ONCE]
+            missed = range(closed + self._timeframe.width_us, current, self._timeframe.width_us)[:AT_ONCE]
             late = sorted(bucket for bucket in self._dirty if bucket <= closed)[:AT_ONCE]
+            behind = [*late, *missed]
             due = live.wants_sync and time.monotonic() - self._asked_s > SYNC_PAUSE_S
-            asked = live.question(*missed, *late) if due or any(map(live.unknown, [*missed, *late])) else None
+            asked = live.question(*behind) if due or any(map(live.unknown, behind)) else None
         if asked is not None:
             self._asked_s = time.monotonic()
             rows = query.rows(self._connected(), Stored, asked.query, asked.values)
             with self._lock:
                 live.answer(asked, rows)
-        for bucket in late + missed:
+        for bucket in behind:
             if not self._tell(bucket, closed=True):
                 break
         else:

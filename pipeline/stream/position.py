@@ -16,6 +16,8 @@ import pulsar
 
 from pipeline.core.errors import Refused, WrongUse
 from pipeline.core.products import short
+from pipeline.core.timeframes import TIMEFRAMES
+from pipeline.core.times import END_US, OLDEST_US
 
 # A position goes into an HTTP header of 4 kB at most. The ids of a venue are one range; each hole adds one.
 MOST_RANGES = 64
@@ -69,9 +71,22 @@ def places_of(text: str | None) -> Places:
     if not text:
         return {}
     try:
-        return msgspec.json.decode(text, type=Places)
+        places = msgspec.json.decode(text, type=Places)
+        if all(map(_possible, places.items())):
+            return places
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise WrongUse(f"{short(text)} is not a valid position; pass the `position` of an event unchanged.") from None
+        pass
+    raise WrongUse(f"{short(text)} is not a valid position; pass the `position` of an event unchanged.")
+
+
+def _possible(item: tuple[str, Place]) -> bool:
+    """Whether a stream can have been there: changed ids could hide trades, a changed time make candles of no time."""
+    kind, place = item
+    frame = TIMEFRAMES.get(kind.removeprefix("candles_"))
+    if place.closed_us and (frame is None or place.closed_us != frame.bucket_us(place.closed_us)):
+        return False
+    ends = [end for one in place.ids for end in one]
+    return ends == sorted(ends) and (not place.closed_us or OLDEST_US <= place.closed_us < END_US)
 
 
 @dataclass

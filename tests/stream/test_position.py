@@ -16,6 +16,7 @@ from pipeline.stream.position import (
     places_of,
     text_of_places,
 )
+from tests.messages import T0_US
 
 
 @given(st.lists(st.integers(1, 60)))
@@ -41,12 +42,20 @@ def test_ids_are_bounded_and_the_newest_are_kept() -> None:
 
 
 def test_a_position_survives_being_kept() -> None:
-    places = {"trades": Place(5, (1, 2, -1), ((1, 9),)), "candles_1m": Place(7, closed_us=60), "gaps": Place(1)}
+    places = {"trades": Place(5, (1, 2, -1), ((1, 9),)), "candles_1m": Place(7, closed_us=T0_US), "gaps": Place(1)}
     assert places_of(text_of_places(places)) == places
 
 
-@pytest.mark.parametrize("text", ["x", "[]", '{"trades": 1}', '{"trades": {"sent_ms": "a"}}', "{" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("x", "[]", '{"trades": 1}', '{"trades": {"sent_ms": "a"}}', "{" * 5000),
+        *('{"trades": {"sent_ms": 1, "ids": [[5, 4]]}}', '{"trades": {"sent_ms": 1, "ids": [[5, 6], [1, 2]]}}'),
+        *(f'{{"candles_1m": {{"sent_ms": 1, "closed_us": {at}}}}}' for at in (1, -60_000_000, T0_US + 1, 10**17)),
+    ],
+)
 def test_what_is_no_position_is_refused(text: str) -> None:
+    """Prevents trades that are withheld, and a list of all minutes since 1970, 1 GB for 50 characters over HTTP."""
     with pytest.raises(WrongUse, match="is not a valid position"):
         places_of(text)
 
