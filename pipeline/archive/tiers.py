@@ -57,7 +57,7 @@ def parts(
     """Return the parts of `[from_ts, to_ts)`, in order and without gaps. Call it inside `snapshot`.
 
     An up-to-date file is preferred even if the table has the same rows, because it is read ten times as fast. Raises
-    `Unavailable` if rows are only in files that are missing.
+    `Unavailable` if rows are only in files that are missing or out of reach.
     """
     found = conn.execute(
         "SELECT venue, product_id, from_ts, to_ts, path, rows, revision, up_to_date, in_tables FROM archived"
@@ -65,13 +65,10 @@ def parts(
         " ORDER BY from_ts",
         (instrument_id, kind, from_ts, to_ts),
     ).fetchall()
-    if found and not storage.has(found[-1][4]):
+    if found and (why := _not_there(storage, found[-1][4])):
         found = [row for row in found if not row[8]]
         if found:
-            raise Unavailable(
-                f"{kind} of {found[0][0]} {found[0][1]} are in files of the archive that are not in {storage.address}:"
-                " set ARCHIVE_PATH to where they are."
-            )
+            raise Unavailable(f"{kind} of {found[0][0]} {found[0][1]} are in files of the archive that {why}")
     made: list[Part] = []
     at = from_ts
     for venue, product_id, begin, end, path, rows, revision, up_to_date, _ in found:
@@ -83,3 +80,13 @@ def parts(
     if at < to_ts:
         made.append(Part(at, to_ts))
     return made
+
+
+def _not_there(storage: Storage, path: str) -> str | None:
+    """Return what is wrong with a storage that does not have this file; None if it has."""
+    try:
+        if storage.has(path):
+            return None
+    except OSError as error:
+        return f"{storage.address} does not give at the moment: {' '.join(str(error).split())[:300]}"
+    return f"are not in {storage.address}: set ARCHIVE_PATH to where they are."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,18 @@ from pipeline.archive.audit import audit
 from pipeline.archive.due import due
 from pipeline.archive.open import open_storage
 from pipeline.archive.s3 import Bucket
-from pipeline.core.errors import WrongUse
+from pipeline.core.errors import Unavailable, WrongUse
 from pipeline.core.settings import ArchiveSettings, load
 from pipeline.retention import Dropped, drop_old
-from tests.archive_help import EURUSD_QUOTES, NOW, archive_all, rows_everywhere, store_eurusd_day
+from tests.archive_help import (
+    EURUSD_DAY,
+    EURUSD_QUOTES,
+    NOW,
+    archive_all,
+    drop_from_tables,
+    rows_everywhere,
+    store_eurusd_day,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +82,19 @@ def test_every_reader_finds_the_files(
     assert lazy.collect().equals(read.quotes("dukascopy", "EURUSD", exact=True).polars())
     assert [one.wrong for one in audit(conn, storage)] == [[]]
     assert duckdb.connect().execute("SELECT count(*) FROM quotes").fetchone() == (EURUSD_QUOTES,)
+
+
+def test_a_storage_that_does_not_answer_is_said_where_the_tables_do_not_have_the_rows(
+    conn: Any, archive: Archive, database_url: str, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
+    """Prevents an error of the network library in a notebook, also where the tables have all that was asked for."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    assert archive_all(conn, archive) == []
+    monkeypatch.setenv("ARCHIVE_S3_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    assert len(read.quotes("dukascopy", "EURUSD")) == EURUSD_QUOTES
+    drop_from_tables(conn, EURUSD_DAY, EURUSD_DAY + timedelta(days=1))
+    with pytest.raises(Unavailable, match="s3://ticks/market-data/ does not give at the moment"):
+        read.quotes("dukascopy", "EURUSD")
 
 
 @pytest.mark.parametrize("call", ["keep", "open"])
