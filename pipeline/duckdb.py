@@ -2,7 +2,7 @@
 
 Views `quotes`, `trades` and `exchange_candles` are the archive's files, `instruments` and `archived` the database's
 tables; `lake` is the catalog and `db` the whole database, both read-only. Rows that are not archived yet are in
-`db.quotes` and so on; `pipeline.read` reads both.
+`db.quotes` and so on, where DuckDB makes DOUBLE of every decimal; `pipeline.read` reads both.
 
     from pipeline.duckdb import connect
     connect().sql("SELECT count(*) FROM quotes").show()
