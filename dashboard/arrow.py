@@ -46,13 +46,15 @@ class Arrow:
         most = MOST_CANDLES * TIMEFRAMES[frame].width_us if frame in TIMEFRAMES else DAY_US
         if end - begin > most:
             raise WrongUse(f"a span of {kind} has {most // 1_000_000} s at most; ask for less, or use pipeline.read")
+        if (exact := request.query.get("exact", "0")) not in ("0", "1"):
+            raise WrongUse(f"`exact` must be 0 or 1, not {short(exact)}")
         if self._making >= AT_ONCE:
             raise Unavailable("too many requests are in progress; try again in a moment")
         if kind in ("trades", "quotes"):
             ask = partial(read.trades if kind == "trades" else read.quotes, venue, product)
         else:
             ask = partial(read.candles, venue, product, frame)
-        rows = partial(ask, start=from_us(begin), end=from_us(end), exact=request.query.get("exact") == "1")
+        rows = partial(ask, start=from_us(begin), end=from_us(end), exact=exact == "1")
         self._making += 1
         try:
             body = await asyncio.to_thread(lambda: _bytes(rows().arrow()))

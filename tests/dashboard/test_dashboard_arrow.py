@@ -58,6 +58,7 @@ def test_head_makes_no_table(in_env: Callable[..., None]) -> None:
         ({"kind": "candles_2m"}, "is not a valid kind of rows; choose from trades"),
         ({"to": FROM_S + 90_000}, "a span of trades has 86400 s at most"),
         ({"from": "x"}, "`from` must be a whole number"),
+        ({"exact": "true"}, "`exact` must be 0 or 1, not 'true'"),  # not floats where exact ones were asked for
     ],
 )
 def test_what_is_wrong_is_one_sentence(
