@@ -30,7 +30,6 @@ _SESSION = " ".join(
         "idle_session_timeout": "0",  # locks that last as long as a session are held while something is fetched
         "default_transaction_isolation": r"read\ committed",  # what is read under a lock is what its last owner left
         "synchronous_commit": "on",  # what is committed is acknowledged at the broker, which forgets it
-        "row_security": "off",  # an error instead of rows that are silently left out, of a ledger for example
         "timezone": "UTC",
         "jit": "off",
     }.items()
@@ -95,8 +94,8 @@ def with_options(conninfo: str, options: str) -> str:
 
 
 def _settle(made: Connection) -> bool:
-    """Set what `options` cannot; returns whether the database is being restored. Rows would then go into the root of a
-    hypertable, where no query finds them."""
+    """Set what `options` cannot; returns whether the database is being restored: it then refuses every row, with the
+    same kind of error as for a bad one."""
     # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.
     for name, value in _AS_WE_READ.items():
         if made.info.parameter_status(name) != value:

@@ -75,7 +75,6 @@ OTHERS = {
     "transaction_timeout": ("1s", "0"),
     "default_transaction_isolation": ("repeatable read", "read committed"),
     "synchronous_commit": ("off", "on"),
-    "row_security": ("on", "off"),
     "timezone": ("Asia/Kolkata", "UTC"),
     "datestyle": ("SQL, DMY", "ISO, MDY"),
     "intervalstyle": ("iso_8601", "postgres"),
@@ -95,7 +94,7 @@ def test_what_an_administrator_sets_does_not_change_what_is_promised(
     in_env: Callable[..., None], database_url: str
 ) -> None:
     """Prevents: acknowledged rows that die with the server, a decision under a lock by what was there before the lock,
-    a load that loses its turn while it waits for the venue, a ledger of which rows are left out."""
+    a load that loses its turn while it waits for the venue."""
     in_env(DATABASE_URL=database_url)
     for name, (theirs, _) in OTHERS.items():
         setting(database_url, name, theirs)
@@ -152,7 +151,8 @@ def test_an_address_with_a_socket(in_env: Callable[..., None]) -> None:
 
 
 def test_nobody_works_on_a_database_that_is_being_restored(in_env: Callable[..., None], database_url: str) -> None:
-    """Prevents trades that are stored in the root of their hypertable, counted by the ledger and found by no query."""
+    """Prevents letters about every row that comes while a dump is restored: the database refuses them all, with the
+    same kind of error as a bad row."""
     in_env(DATABASE_URL=database_url)
     setting(database_url, "timescaledb.restoring", "on")
     with pytest.raises(Unavailable, match="timescaledb_post_restore"):

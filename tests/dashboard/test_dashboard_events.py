@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.dashboard_help import Client, asked, save
+from tests.dashboard_help import Client, asked
 from tests.events_help import KRAKEN, ids, opened, path
 from tests.messages import T0_US, trade
 from tests.stream_help import PATIENCE_S, Venue
