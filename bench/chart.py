@@ -33,7 +33,7 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """One measured value. `goal` is drawn as a mark across the bar and said in `goal_text`."""
+    """One measured value. `goal` is drawn as a mark across the bar and described in `goal_text`."""
 
     label: str
     value: float

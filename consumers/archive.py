@@ -38,7 +38,7 @@ AFTER_FAILURE_S = 30.0
 
 @dataclass
 class Round:
-    """The result of a round; `/health` shows the last one."""
+    """The result of one round; `/health` shows the last one."""
 
     archived: int = 0
     rows: int = 0

@@ -31,13 +31,12 @@ _STAGE = """
         open numeric, high numeric, low numeric, close numeric, volume numeric, final smallint, as_of timestamptz
     ) ON COMMIT DELETE ROWS
 """
-
-
 DAY_S = 86_400  # candles of up to a day start at multiples of their width; weeks and months vary by exchange
 
 
 class Candles:
-    """The sink of `candles.avsc`: one answer or frame per message. Its statement (state, quorum) counts as last row."""
+    """The sink of `candles.avsc`: one answer or frame per message. Its statement (state, quorum) counts as its last
+    row."""
 
     namespace = "candles"
     schema = "candles"
@@ -94,10 +93,10 @@ class PreparedCandles:
         width_s = np.array([part.record.granularity_s for part in parts], dtype=np.int64)[self._whose]
         self._refuse("bucket", (width_s > DAY_S) | (self._bucket % (width_s * 1_000_000) == 0))
         self.rows = int(self._good.sum())
-        self._statements = [part for part in parts if part.end > len(part.record.candles) and self._says(part)]
+        self._statements = [part for part in parts if part.end > len(part.record.candles) and self._has_statement(part)]
 
-    def _says(self, part: MessageSlice) -> bool:
-        """Whether the message has a valid statement."""
+    def _has_statement(self, part: MessageSlice) -> bool:
+        """Return whether the message has a valid statement; an invalid one becomes a dead letter."""
         try:
             _check_statement(part.record)
         except BadData as error:
@@ -128,7 +127,7 @@ class PreparedCandles:
     def _letter(self, row: int, reason: str, detail: str) -> None:
         number = int(self._whose[row])
         part = self._parts[number]
-        part.record.state = None  # it must not advance past a candle that has to be fetched again
+        part.record.state = None  # the state must not advance past a candle that has to be fetched again
         inside = part.first + row - int(np.searchsorted(self._whose, number))
         self.letters.add(part.message, reason, detail, inside, self._candles[row])
 
@@ -173,7 +172,7 @@ class PreparedCandles:
         )
 
     def _advance(self, conn: Connection, ids: dict[tuple[str, str], int]) -> None:
-        """Advance the state together with the last candles of its message, never before them."""
+        """Advance the states that messages carry, each together with the last candles of its message, never earlier."""
         spans = [
             {
                 "state": record.state,

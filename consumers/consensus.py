@@ -23,7 +23,7 @@ from pipeline.database.sql import statement
 from schemas import fields
 from schemas.records import CandlesMessage, Quorum
 
-# The last day's trades are swept often, all trades (a back-fill may have added old ones) occasionally.
+# Every sweep covers the last day's trades, every 90th one all trades, because a back-fill may have added old ones.
 SWEEP_EVERY_S = 20.0
 ALL_EVERY = 90
 ALL_DAYS = 36_500
@@ -57,18 +57,18 @@ def check_quorum(quorum: Quorum) -> None:
 
 
 def prepare(conn: Connection) -> None:
-    """Create the temporary table. Call it before the transaction."""
+    """Create the temporary table `touched_consensus`. Call it before the transaction."""
     conn.execute(_TOUCHED)
 
 
 def lock_products(conn: Connection, products: Iterable[str]) -> None:
-    """Lock products for this transaction: several writers may read the topics of their exchanges."""
+    """Lock products for this transaction: the topics of their exchanges may be read by different writers."""
     keys = sorted({zlib.crc32(product.encode()) - (1 << 31) for product in products})
     conn.execute("SELECT pg_advisory_xact_lock(%s, key) FROM unnest(%s::integer[]) AS key", (_LOCK, keys))
 
 
 def store_quorums(conn: Connection, records: Iterable[CandlesMessage]) -> None:
-    """Store the quorums of these messages. The products must be locked."""
+    """Store the newest quorum of each product and granularity. The products must be locked."""
     newest: dict[tuple[str, int], Quorum] = {}
     for record in records:
         if quorum := record.quorum:
@@ -122,7 +122,8 @@ def sweep(conn: Connection, days: int) -> int:
 
 
 class Sweeper(threading.Thread):
-    """Sweeps in the background, because our trades are stored by another process without notice to this one."""
+    """Sweeps in the background, because our own trades are stored by another process, which does not notify this
+    one."""
 
     def __init__(self) -> None:
         super().__init__(name="consensus-sweep", daemon=True)

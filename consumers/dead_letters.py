@@ -40,7 +40,7 @@ _MESSAGE_ID = re.compile(r"\((-?\d{1,18}),(-?\d{1,18}),(-?\d{1,9}),(-?\d{1,9})\)
 
 
 class Replay:
-    """Sends dead letters again to the topics that their rows came from."""
+    """Sends dead letters to the topics that their rows came from."""
 
     def __init__(self, settings: PulsarSettings, stop: Stop) -> None:
         self._settings = settings
@@ -87,6 +87,7 @@ class Replay:
         publisher.close()
 
     def _record(self, letter: DeadLetter, schema: str) -> tuple[dict[str, Any] | bytes, str]:
+        """Return what to send, as a record or encoded, and what to call it. Raises `Refused`."""
         if letter.row is None and not letter.payload:
             raise Refused("its message could not be read; load that interval again instead")
         if letter.row is None:
@@ -150,17 +151,18 @@ def _asset_class(venue: str, product: str) -> str:
 
 
 def _chosen(settings: PulsarSettings, ids: tuple[str, ...]) -> Iterator[DeadLetter]:
+    """Yield the letters with these ids. Raises `WrongUse` for an unknown one."""
     for name in ids:
-        found = letter_box.one(settings, name)
+        found = letter_box.find(settings, name)
         if found is None:
             raise WrongUse(f"no dead letter {printable(name)}; `list` shows all of them.")
         yield found
 
 
-def _all(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
+def _not_replayed(settings: PulsarSettings, reason: str | None) -> Iterator[DeadLetter]:
     """Yield the letters not replayed yet. Reads all letters twice, so that none has to be kept in memory."""
-    done = {letter.message_id for letter in letter_box.every(settings) if letter.reason == REPLAYED}
-    for letter in letter_box.every(settings):
+    done = {letter.message_id for letter in letter_box.read_all(settings) if letter.reason == REPLAYED}
+    for letter in letter_box.read_all(settings):
         if letter.reason != REPLAYED and letter.id not in done and reason in (None, letter.reason):
             yield letter
 
@@ -232,7 +234,8 @@ def replay(letter_ids: tuple[str, ...], reason: str | None, everything: bool) ->
     sender = Replay(settings, Stop().listen())
     sent = failed = 0
     try:
-        for one in _chosen(settings, letter_ids) if letter_ids else _all(settings, None if everything else reason):
+        reason = None if everything else reason
+        for one in _chosen(settings, letter_ids) if letter_ids else _not_replayed(settings, reason):
             try:
                 what = sender.send(one)
                 sent += 1

@@ -1,10 +1,10 @@
 """Write complete days of old quotes straight from a batch into archive files, bypassing the table.
 
-A day of which a batch has every hour becomes a file before the batch's transaction; in that transaction candles,
-ledger, catalog and the note that the rows are in the file are committed together. If anything prevents it (an hour is
-already known, the disk is full, another batch was quicker), the day is stored in the table as usual.
+If a batch has every hour of a day, the day becomes a file before the batch's transaction. The transaction then commits
+candles, ledger, catalog and the record that the rows are in the file. If anything prevents that (an hour is known
+already, the disk is full, another batch was quicker), the day is stored in the table as usual.
 
-Three steps, as for every archive file (`pipeline.archive.ledger`); an interrupted one leaves a file that the archive's
+The steps are those of every archive file (`pipeline.archive.ledger`); an interruption leaves a file that the archive's
 next sweep removes.
 """
 
@@ -39,7 +39,7 @@ from pipeline.database.connection import Connection
 
 LEAST_ROWS = 2_000  # per day; instruments with fewer get a file per month
 FINAL = ("present", "confirmed_empty", "closed")
-HELD_BYTES = 16 << 20  # of unfinished days: seven of a busy pair
+HELD_BYTES = 16 << 20  # most bytes of unfinished days to hold back: seven days of a busy pair
 
 
 @dataclass
@@ -55,8 +55,8 @@ class _Day:
 
 @dataclass
 class Days:
-    """The days of a batch written by `Direct.written`. `committed`: hours whose rows are in a file by this
-    transaction."""
+    """The days of a batch written by `Direct.written`. `committed`: hours whose rows this transaction put into a
+    file."""
 
     days: list[_Day] = field(default_factory=list)
     committed: set[Name] = field(default_factory=set)
@@ -82,7 +82,7 @@ class Direct:
         self._storage: Storage | None = None
 
     def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
-        """Of each topic the hours of its last day, from the first on, while the day is not whole."""
+        """Return what to hold back: of each topic, the hours of its last day while that day is incomplete."""
         topics: dict[str, list[MessageSlice]] = defaultdict(list)
         for part in parts if self.days else ():
             topics[part.message.topic].append(part)
@@ -106,7 +106,7 @@ class Direct:
         if storage is None:
             yield Days()
             return
-        # The archive's sweep waits while this is held, and knows that whoever is gone does not hold it.
+        # The archive's sweep waits for this lock, which a writer that has died does not hold.
         catalog.lock_writing(conn)
         try:
             begun = ledger.begin_direct(conn, [day.span for day in days])
@@ -120,7 +120,7 @@ class Direct:
             yield made
             for day in made.days:
                 if day.begun and not made.committed.issuperset(day.hours):
-                    with suppress(OSError):  # the next sweep does it then
+                    with suppress(OSError):  # then the next sweep removes it
                         remove(storage, day.begun.path)
                         ledger.not_writing(conn, day.span)
         finally:
@@ -137,7 +137,7 @@ class Direct:
                 get_logger().warning(events.ARCHIVE_FAILED, error=str(error))
                 return None
             self._storage = storage
-            with suppress(OSError):  # the archive's sweep does it then
+            with suppress(OSError):  # then the archive's sweep clears it
                 clear_left_behind(conn, storage)
         return self._storage
 
@@ -160,7 +160,7 @@ class Direct:
 
 
 def _table(hours: Sequence[Candidate]) -> pa.Table | None:
-    """Return the rows of a day; None if they need an unusual type."""
+    """Return the rows of a day as Arrow columns; None if its hours differ in scale, or need more than 18 digits."""
     headers = [one.columns.header for one in hours]
     if len({(header.price_scale, header.size_scale) for header in headers}) > 1:
         return None
@@ -190,7 +190,7 @@ def _write(storage: Storage, day: _Day) -> str | None:
     try:
         day.written = files.write(work, day.span, 0, files.schema_of(day.span.layout, types), pieces)
         storage.keep(work, day.begun.path)
-        # Compared with the rows themselves, which are at hand: a second hash costs thirty times as much.
+        # Compared with the rows themselves, which are in memory: a second hash costs thirty times as much.
         found = pa.concat_tables(files.read(storage.open(day.begun.path), day.rows.column_names))
         if not found.cast(day.rows.schema).equals(day.rows):
             return f"{day.begun.path} differs from what was written"

@@ -14,13 +14,13 @@ from pipeline.broker.admin import Admin
 from pipeline.core.settings import PulsarSettings
 
 BACKLOG = Gauge("writer_backlog_messages", "Messages not yet acknowledged", ["namespace"])
-LOOK_EVERY_S = 10.0  # each topic costs the broker 2 ms
-# Shorter delays of dead letters are not worth an alarm.
+POLL_EVERY_S = 10.0  # each topic costs the broker 2 ms
+# Shorter delays of dead letters do not make a writer unhealthy.
 LETTERS_AFTER_S = 5.0
 
 
 class LaneState:
-    """The state of one lane. Set by its threads, read by any thread."""
+    """The state of one lane. Set by its threads, read by any thread. Times are monotonic seconds."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -29,21 +29,26 @@ class LaneState:
         self._busy_since: float | None = None
         self.last_commit: float | None = None
         self.subscription: Callable[[], str | None] = lambda: None
+        """Returns the subscription's problem, or None."""
         self.recover: Callable[[Sequence[str]], None] = lambda _: None
+        """Subscribes again to topics that nobody reads."""
         self.failure: BaseException | None = None
+        """What ended the lane."""
 
     def database(self, error: str | None) -> None:
-        """Set the error of the last attempt to store; None: it succeeded."""
+        """Record the error of the last attempt to store; None if it succeeded."""
         self._database = error
 
     def letters_since(self, moment: float | None) -> None:
-        """Set since when dead letters wait to be sent; None: none do."""
+        """Record since when dead letters have been waiting to be sent; None if none are."""
         self._letters_since = moment
 
     def begin(self) -> None:
+        """Record that a batch is being stored."""
         self._busy_since = time.monotonic()
 
     def committed(self) -> None:
+        """Record that it is stored and acknowledged."""
         self._busy_since = None
         self.last_commit = time.monotonic()
 
@@ -52,7 +57,7 @@ class LaneState:
         return self._database is None
 
     def why(self) -> list[str]:
-        """Return the problems."""
+        """Return the lane's problems as sentences for `/health`."""
         now = time.monotonic()
         found = []
         if self.failure is not None:
@@ -69,8 +74,10 @@ class LaneState:
 
 
 class WriterState(threading.Thread):
-    """Looks at the topics every few seconds. Healthy while the database is reachable and every topic that holds
-    something is read and stored."""
+    """Polls the broker about the topics, in a thread of its own.
+
+    Healthy while the database is reachable and every topic with messages is read and stored.
+    """
 
     def __init__(self, settings: PulsarSettings, lanes: Sequence[LaneState], stop: threading.Event) -> None:
         super().__init__(name="state", daemon=True)
@@ -80,31 +87,32 @@ class WriterState(threading.Thread):
         self._stop_event = stop
         self._backlog: int | None = None
         self._broker_error: str | None = None
-        self.further: list[Callable[[], str | None]] = []
-        """Further checks of this program: each returns its problem, or None."""
+        self.checks: list[Callable[[], str | None]] = []
+        """Additional checks of this program: each returns a problem, or None."""
 
     def run(self) -> None:
-        while not self._stop_event.wait(LOOK_EVERY_S):
+        while not self._stop_event.wait(POLL_EVERY_S):
             try:
-                self._backlog = sum(self._look(lane, watch) for lane, watch in self._watched)
+                self._backlog = sum(self._poll(lane, watch) for lane, watch in self._watched)
                 self._broker_error = None
             except Exception as error:  # shown in /health; this thread continues
                 self._broker_error = f"{type(error).__name__}: {error}"
 
-    def _look(self, lane: LaneState, watch: TopicWatch) -> int:
-        backlog = watch.look()
+    def _poll(self, lane: LaneState, watch: TopicWatch) -> int:
+        backlog = watch.poll()
         BACKLOG.labels(lane.namespace).set(backlog)
         if lost := watch.lost():
             lane.recover(lost)
         return backlog
 
     def report(self) -> tuple[bool, dict[str, Any]]:
+        """Return (healthy, body) for `/health`."""
         why = [] if self.is_alive() else ["waiting for the broker and the database"]
         why += [text for lane in self._lanes for text in lane.why()]
         why += [text for _, watch in self._watched for text in watch.why()]
         if self._broker_error is not None:
             why.append(f"the broker does not answer: {self._broker_error}")
-        why += [text for ask in self.further if (text := ask()) is not None]
+        why += [text for check in self.checks if (text := check()) is not None]
         age = self._commit_age_s()
         body = {
             "why": why or ["all well"],

@@ -30,8 +30,8 @@ class Candidate:
 
     @property
     def ranked(self) -> Hour:
-        """The hour as it is compared within a batch: with refused rows it is `partial` unless the ledger says more, so
-        it must not win by its claim over a version without."""
+        """The hour as it is compared within a batch. With refused rows it counts as `partial`, so that its claim does
+        not win over a version without refused rows."""
         return replace(self.hour, state="partial") if self.refused and self.hour.state == "present" else self.hour
 
 
@@ -39,9 +39,9 @@ class Candidate:
 class Known:
     """The ledger's record of an hour. Times are by the database's clock.
 
-    `age_s`: how long it has had `hour`. `looked_s`: time between the loader's first and last look that found nothing
-    and was late enough to say so; infinite if one look is enough, None if there was none. `strange`: the hour's candle
-    counts other quotes than `hour`, although hours are all that there is of the venue.
+    `age_s`: how long it has had `hour`. `looked_s`: seconds between the loader's first and last look that found nothing
+    and was late enough to prove it; infinite if one look is enough, None if there was none. `strange`: the hour's
+    candle counts other quotes than `hour`, although the venue has nothing but hours.
     """
 
     hour: Hour | None
@@ -63,11 +63,11 @@ def state_of(header: HourHeader) -> str:
 
 
 def earned(new: Candidate, known: Known, asset_class: str, confirm_s: float) -> Hour:
-    """Return the hour with the state it has earned: a message's claim alone makes nothing final.
+    """Return the hour with the state it has earned: nothing is final on a message's claim alone.
 
-    `confirmed_empty` needs two looks by the loader, some time apart and late enough; one for a file of zero length in a
-    folder. `closed` follows the weekly market hours; holidays are requested like other hours. An hour with refused rows
-    stays `partial` and is requested again, until a second answer is the same.
+    `confirmed_empty` needs two looks by the loader, `confirm_s` apart and late enough; a file of zero length in a
+    folder needs one. `closed` follows the weekly market hours; holidays are requested like other hours. An hour with
+    refused rows stays `partial` and is requested again, until a second answer is the same.
     """
     hour, old = new.hour, known.hour
     if hour.state in ("partial", "seen_empty") or (hour.state == "present" and not new.refused):

@@ -1,8 +1,8 @@
 """Read dead letters from their topics: the newest, one, or all.
 
 Their content is untrusted: JSON 60,000 levels deep, an unpaired surrogate, a number of 5,000 digits, terminal escape
-codes. It is sanitized here. `read` starts from the end and is limited in number, bytes and time; `every` iterates over
-all letters without keeping them.
+codes. It is sanitized here. `read` starts from the end and is limited in number, bytes and time; `read_all` iterates
+over all letters without keeping them.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class DeadLetter:
         """The payload for display: the row, the decoded message, or the first bytes. JSON-serializable."""
         if len(self.payload) <= DECODED:
             with contextlib.suppress(Exception):  # whatever a decoder raises on foreign bytes
-                return plain(json.loads(self.payload))
+                return sanitized(json.loads(self.payload))
             with contextlib.suppress(Exception):
                 schema = SCHEMAS[self.namespace]
-                return plain(
+                return sanitized(
                     msgspec.to_builtins(decode_quote_hour(self.payload).header)
                     if schema == "quotes"
                     else schemas.decode(schema, self.payload)
@@ -87,13 +87,13 @@ class DeadLetter:
         return repr(self.payload[:400])
 
 
-def plain(value: Any, depth: int = _DEPTH) -> Any:
+def sanitized(value: Any, depth: int = _DEPTH) -> Any:
     """Return `value` sanitized for any JSON reader and terminal: limited depth, length and size, and printable."""
     if isinstance(value, dict) and depth:
-        return {printable(str(k)[:100]): plain(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
+        return {printable(str(k)[:100]): sanitized(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
     if isinstance(value, list | tuple) and depth:
         more = [f"... {len(value) - _ITEMS:,} more"] if len(value) > _ITEMS else []
-        return [*(plain(one, depth - 1) for one in value[:_ITEMS]), *more]
+        return [*(sanitized(item, depth - 1) for item in value[:_ITEMS]), *more]
     if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 1 << 63):
         return value
     if isinstance(value, dict | list | tuple):
@@ -123,17 +123,17 @@ def read(
         found = [one for topic in topics(settings) for one in _newest(settings, own, topic, limit, most_bytes, end)]
     done = {letter.message_id for letter in found if letter.reason == REPLAYED}
     letters = [replace(one, replayed=one.id in done) for one in found if one.reason != REPLAYED]
-    return sorted(letters, key=lambda one: one.published_us)[-limit:]
+    return sorted(letters, key=lambda letter: letter.published_us)[-limit:]
 
 
-def every(settings: PulsarSettings) -> Iterator[DeadLetter]:
+def read_all(settings: PulsarSettings) -> Iterator[DeadLetter]:
     """Yield all letters, including `replayed` ones, topic by topic, oldest first. Raises `Unavailable`."""
     with _client(settings, None) as own:
         for topic in topics(settings):
             yield from _from(own, topic, pulsar.MessageId.earliest)
 
 
-def one(settings: PulsarSettings, letter_id: str) -> DeadLetter | None:
+def find(settings: PulsarSettings, letter_id: str) -> DeadLetter | None:
     """Return the letter with this id, or None. Raises `Unavailable`."""
     name, _, place = letter_id.partition("/")
     topic = f"persistent://{settings.tenant}/{NAMESPACE}/{name}"

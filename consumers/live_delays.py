@@ -1,4 +1,4 @@
-"""How long after the venue's own time live trades came, counted by instrument, day and step for certificates."""
+"""Delays of live trades after the venue's own time, counted by instrument, day and step, for certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.database.copy import Ints
 from schemas.trade_columns import Flags
 
 UP_TO_MS = np.unique(np.concatenate([[0.0], np.ceil(2.0 ** (np.arange(8 * 30) / 8))])).astype(np.int64)
-"""The ends of the steps: 0, 1, 2 and so on, from 12 ms on an eighth of a doubling apart (9 %), up to 11 days."""
+"""Upper bounds of the steps: every ms up to 12 ms, then an eighth of a doubling (9 %) apart, up to 11 days."""
 _STEPS: list[int] = UP_TO_MS.tolist()
 _LIVE = ORIGINS.index("live")
 _DAYS = 1 << 20  # more than there are: product, day and step become one number
@@ -32,7 +32,7 @@ class LiveDelays:
     trades: list[int]
 
     def values(self, ids: dict[tuple[str, str], int]) -> dict[str, Any]:
-        """Return the parameters of sql/trades_store.sql, which adds them to what is counted."""
+        """Return parameters of sql/trades_store.sql, which adds them to the stored counts."""
         return {
             "delay_of": [ids[name] for name in self.names],
             "delay_day": [(from_us(0) + timedelta(days=day)).date() for day in self.day],
@@ -42,12 +42,12 @@ class LiveDelays:
 
 
 def step_of(delay_ms: float) -> int:
-    """Return the end of the step of one delay."""
+    """Return the upper bound, in ms, of the step that a delay falls into."""
     return _STEPS[min(bisect_left(_STEPS, delay_ms), len(_STEPS) - 1)]
 
 
 def live_delays(parts: TradeBlock, whose: Ints, good: Flags) -> LiveDelays:
-    """Count the good trades of live messages. `whose`: the part of each trade."""
+    """Count the valid trades of live messages. `whose`: the part of each trade; `good`: which trades are valid."""
     rows = np.flatnonzero(good & (parts.origin[whose] == _LIVE))
     if not len(rows):
         return LiveDelays([], [], [], [])

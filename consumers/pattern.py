@@ -24,33 +24,34 @@ def subscribe(
     space: str,
     name: str,
     *,
-    but: Iterable[str] = (),
-    places: int,
+    excluding: Iterable[str] = (),
+    queue_size: int,
     batch: pulsar.ConsumerBatchReceivePolicy,
 ) -> _pulsar.Consumer:
-    """Create a Failover consumer of all topics of `space` (`tenant/namespace`) from their earliest message, `but` some
-    (full names); `places` messages per topic are queued in memory. If one topic refuses, it fails for all.
+    """Create a Failover consumer of all topics of `space` (`tenant/namespace`) from their earliest message, except
+    those in `excluding` (full names). `queue_size`: messages per topic that are queued in memory. Raises
+    `pulsar.PulsarException`, even if only one topic refuses.
 
-    It is the client's own, without the wrapper, which makes an object around each message and costs 0.4 us.
+    Returns the client's native consumer: the Python wrapper creates an object per message and costs 0.4 us.
     """
     conf = _pulsar.ConsumerConfiguration()
     conf.consumer_type(pulsar.ConsumerType.Failover)
-    # The broker shares topics out among consumers by a hash of their names. The client gives a pattern's consumers
-    # none, and with equal names all topics went to the one that subscribed last.
+    # The broker distributes topics among consumers by a hash of their names. The client gives the consumers of a
+    # pattern no names, and with equal names all topics went to the one that subscribed last.
     conf.consumer_name(f"{name}-{secrets.token_hex(8)}")
     conf.subscription_initial_position(pulsar.InitialPosition.Earliest)
     conf.pattern_auto_discovery_period(LOOK_EVERY_S)
-    conf.receiver_queue_size(places)
+    conf.receiver_queue_size(queue_size)
     conf.batch_receive_policy(batch.policy())
     # Encrypted messages are delivered as they are and become dead letters; otherwise they would block forever.
     conf.crypto_failure_action(pulsar.ConsumerCryptoFailureAction.CONSUME)
     conf.schema(pulsar.schema.BytesSchema().schema_info())
-    return client._client.subscribe_pattern(_pattern(space, but), name, conf)
+    return client._client.subscribe_pattern(_pattern(space, excluding), name, conf)
 
 
-def _pattern(space: str, but: Iterable[str]) -> str:
-    # Not escaped by backslashes: the client validates it as a topic name first and refuses "\\-".
-    names = ("".join(map(_literal, topic.rsplit("/", 1)[-1])) for topic in but)
+def _pattern(space: str, excluding: Iterable[str]) -> str:
+    # Not escaped with backslashes: the client validates it as a topic name first and refuses "\\-".
+    names = ("".join(map(_literal, topic.rsplit("/", 1)[-1])) for topic in excluding)
     without = "|".join(names)
     return f"{space}/(?!({without})$).*" if without else f"{space}/.*"
 
@@ -62,7 +63,7 @@ def _literal(letter: str) -> str:
 
 
 def refusals(client: pulsar.Client, topics: Iterable[str], name: str) -> dict[str, str]:
-    """Try to subscribe to each topic by itself, as `subscribe` does; returns those that refuse, each with the error."""
+    """Try to subscribe to each topic alone, as `subscribe` does; returns topic -> error for those that refuse."""
     found = {}
     for topic in topics:
         try:

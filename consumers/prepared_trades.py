@@ -1,4 +1,4 @@
-"""Checked trades of a batch: bad rows become letters, the others are stored with candles and ledger."""
+"""Checked trades of a batch: bad rows become dead letters, the others are stored with candles and ledger."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STAGE = """
 
 
 class PreparedTrades:
-    """Checked trades of a batch as columns."""
+    """Checked trades of a batch as columns; a `PreparedBatch`."""
 
     def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._instruments = instruments
@@ -47,24 +47,24 @@ class PreparedTrades:
         self._decoded: tuple[int, list[TradeRow]] | None = None
         for part in parts:
             if part.record.holes:
-                self._find(part)
+                self._check_findings(part)
         self._columns = TradeBlock.of_parts(parts)
         self._trades = self._columns.trades
         self._whose = np.repeat(np.arange(len(parts)), self._columns.count)  # row -> part
         keys = {names[:2]: Key(*names) for names in self._columns.names}
         self._keys = [keys[name] for name in sorted(keys)]
-        self._check()
+        self._check_trades()
         self.rows = int(self._good.sum())
         self._delays = live_delays(self._columns, self._whose, self._good)
-        self._order()
+        self._sort()
         # Encoded in the reading thread: in the storing thread every numpy call waits for the GIL (60 ms instead of 14).
         self._ids = instruments.known({key.name for key in self._keys})
         ready = self.rows and len(self._ids) == len(self._keys)
         self._encoded = self._encode(self._fresh, self._ids) if ready else None
 
-    def _order(self) -> None:
-        """Order the good rows by instrument and id. Of several with one id the first counts, the others are compared
-        with it."""
+    def _sort(self) -> None:
+        """Sort the good rows by instrument and id: `_fresh` has the first row of each id, `_repeated` the others, which
+        are compared with it."""
         place = {key.name: number for number, key in enumerate(self._keys)}
         places = np.array([place[names[:2]] for names in self._columns.names], dtype=np.int64)
         key = places[self._columns.name][self._whose]
@@ -75,8 +75,8 @@ class PreparedTrades:
         self._key, self._origin = key, self._columns.origin[self._whose]
         self._fresh, self._repeated = rows[~repeated], rows[repeated]
 
-    def _find(self, part: MessageSlice) -> None:
-        """Check the claims of a part, like rows."""
+    def _check_findings(self, part: MessageSlice) -> None:
+        """Check the findings of a part, which are numbered after its trades."""
         trades = part.record.count
         for row in range(max(part.first, trades), part.end):
             hole = part.record.holes[row - trades]
@@ -88,7 +88,7 @@ class PreparedTrades:
             except BadData as error:
                 self.letters.add(part.message, error.reason, f"finding: {error}", row, hole)
 
-    def _check(self) -> None:
+    def _check_trades(self) -> None:
         trades = self._trades
         checks: list[tuple[str, npt.NDArray[np.bool_]]] = [
             ("price", trades.price.ok() & trades.price.positive),
@@ -122,9 +122,9 @@ class PreparedTrades:
         self.rows = 0
 
     def _refuse(self, row: int, reason: str, detail: str = "") -> None:
-        self.letters.add(*self._refused(row, reason, detail))
+        self.letters.add(*self._letter_of(row, reason, detail))
 
-    def _refused(self, row: int, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
+    def _letter_of(self, row: int, reason: str, detail: str) -> tuple[Message, str, str, int, Any]:
         number = int(self._whose[row])
         part = self._parts[number]
         problem = {
@@ -136,7 +136,8 @@ class PreparedTrades:
         return part.message, reason, text, inside, self._rows_of(number)[inside]
 
     def _rows_of(self, number: int) -> list[TradeRow]:
-        """Return the trades of a part as received, for letters. Cached: rows of a part are requested consecutively."""
+        """Return the trades of a part as received, for dead letters. The last part is cached: its rows are requested
+        consecutively."""
         if self._decoded is None or self._decoded[0] != number:
             message = self._parts[number].message
             self._decoded = number, decode_as(TradesMessage, message.data, message.layout).trades
@@ -146,7 +147,7 @@ class PreparedTrades:
         ids = self._instruments.ids(conn, self._keys)
         stored = WriteResult()
         with conn.transaction():
-            known = self._known(self._instruments.lock(conn, ids, "trades_lock", *self._ranges(ids)), ids)
+            known = self._find_stored(self._instruments.lock(conn, ids, "trades_lock", *self._id_ranges(ids)), ids)
             fresh = self._fresh[~known]
             if len(fresh):
                 ready = ids == self._ids and not known.any()
@@ -160,17 +161,17 @@ class PreparedTrades:
             if stored.rows < self.rows:
                 stored.letters = self._contradictions(conn, np.r_[self._fresh[known], self._repeated], ids)
             if self._findings:
-                stored.letters += self._claims(conn, ids)
+                stored.letters += self._store_findings(conn, ids)
         return stored
 
-    def _ranges(self, ids: dict[tuple[str, str], int]) -> list[Array]:
-        """Return the ids of the batch as ranges, for sql/trades_lock.sql."""
+    def _id_ranges(self, ids: dict[tuple[str, str], int]) -> list[Array]:
+        """Return the batch's ids as ranges, for sql/trades_lock.sql."""
         if self._encoded and ids == self._ids:
             return [self._encoded.values[name] for name in ("run_of", "run_low", "run_high")]
         key, trade_id = self._key[self._fresh], self._trades.trade_id[self._fresh]
         none = np.zeros(0, dtype=np.int64)
         first, last = groups(np.diff(key) != 0, np.diff(trade_id) != 1) if len(key) else (none, none)
-        instrument = self._numbers(ids)[key[first]]
+        instrument = self._instrument_ids(ids)[key[first]]
         columns: dict[str, Field] = {
             "instrument": Int4(instrument),
             "low": Int8(trade_id[first]),
@@ -178,12 +179,12 @@ class PreparedTrades:
         }
         return list(parameters(columns).values())
 
-    def _numbers(self, ids: dict[tuple[str, str], int]) -> Ints:
-        """Return the instrument's id of each key."""
+    def _instrument_ids(self, ids: dict[tuple[str, str], int]) -> Ints:
+        """Return the instrument id of each key."""
         return np.array([ids[key.name] for key in self._keys], dtype=np.int64)
 
-    def _known(self, locked: list[Any], ids: dict[tuple[str, str], int]) -> npt.NDArray[np.bool_]:
-        """Return which rows of `_fresh` the ledger contains."""
+    def _find_stored(self, locked: list[Any], ids: dict[tuple[str, str], int]) -> npt.NDArray[np.bool_]:
+        """Return which rows of `_fresh` the ledger contains already."""
         known = np.zeros(len(self._fresh), dtype=bool)
         ranges = {row[0]: row[3] for row in locked}
         for number, key in enumerate(self._keys):
@@ -196,16 +197,16 @@ class PreparedTrades:
         return known
 
     def _encode(self, rows: Ints, ids: dict[tuple[str, str], int]) -> TradeRows:
-        return encode(self._trades, rows, self._numbers(ids)[self._key[rows]], self._origin[rows])
+        return encode(self._trades, rows, self._instrument_ids(ids)[self._key[rows]], self._origin[rows])
 
     def _contradictions(self, conn: Connection, rows: Ints, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
-        """Return letters for those of `rows`, whose ids are stored, that differ from what is stored."""
+        """Return dead letters for those of `rows`, all of whose ids are stored, that differ from the stored trade."""
         conn.execute(_STAGE)
         chosen = np.sort(rows)
         with conn.cursor().copy("COPY staged_trades FROM STDIN (FORMAT BINARY)") as copy:
             columns: list[Field] = [
                 Int4(chosen),
-                Int4(self._numbers(ids)[self._key[chosen]]),
+                Int4(self._instrument_ids(ids)[self._key[chosen]]),
                 Int8(self._trades.trade_id[chosen]),
                 Time(self._trades.timestamp_us[chosen]),
                 self._trades.price.column(chosen),
@@ -214,13 +215,13 @@ class PreparedTrades:
             write(copy, [copy_rows(columns)])
         return [
             DeadLetter(
-                *self._refused(row, "contradiction", f"stored with time {ts}, price {price}, quantity {quantity}")
+                *self._letter_of(row, "contradiction", f"stored with time {ts}, price {price}, quantity {quantity}")
             )
             for row, ts, price, quantity in conn.execute(statement("trades_contradictions"))
         ]
 
-    def _claims(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
-        """Store the findings; returns letters for those above the venue's newest known id."""
+    def _store_findings(self, conn: Connection, ids: dict[tuple[str, str], int]) -> list[DeadLetter]:
+        """Store the findings as claims; returns dead letters for those above the venue's newest known id."""
         found = self._findings
         claims = {
             "number": list(range(len(found))),

@@ -19,7 +19,7 @@ from schemas.columns import QuoteHour
 
 MINUTE_MS = 60_000
 WIDTHS_MS = {"quote_candle_1m": MINUTE_MS, "quote_candle_1h": 60 * MINUTE_MS}
-"""Width of the candles of each table."""
+"""Candle width by table."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HourRows:
     instrument_id: int
     columns: QuoteHour
     seq: npt.NDArray[np.int64]
-    in_file: bool = False  # its quotes are not stored, only its candles
+    in_file: bool = False  # only its candles are stored, because its quotes are in an archive file
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _encode(hours: Sequence[HourRows], price: int, size: int, made: Encoded) -> 
 
 
 def clear(conn: Connection, instrument_id: int, hour_us: int) -> None:
-    """Take an hour's rows and candles out, to put the corrected ones in."""
+    """Delete an hour's quotes and candles, before its corrected version is stored."""
     span = (instrument_id, from_us(hour_us), from_us(hour_us + HOUR_US))
     conn.execute("DELETE FROM quotes WHERE instrument_id = %s AND ts >= %s AND ts < %s", span)
     conn.execute("DELETE FROM quote_candle_1m WHERE instrument_id = %s AND bucket >= %s AND bucket < %s", span)

@@ -1,9 +1,9 @@
 """Store hours of quotes in `quotes`, `quote_candle_*` and the ledger `quote_hours`.
 
 An hour is atomic: it is stored, replaced or left as a whole. Which of two versions wins does not depend on the order of
-arrival (`wins`). Because the ledger has decided before, rows are copied straight into the tables (measured: 0.8 M
-rows/s, against 0.55 M through a temporary table), and the candles, which an hour fully determines, are computed with
-numpy from the same integers.
+arrival (`wins`). Because the ledger decides first, rows are copied straight into the tables (measured: 0.8 M rows/s,
+against 0.55 M through a temporary table), and the candles, which an hour fully determines, are computed with numpy from
+the same integers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _COPY_CANDLES = {
 
 
 class Hours:
-    """The sink of `quotes.avsc`."""
+    """The sink of `quotes.avsc`: one hour of one instrument per message."""
 
     namespace = "quotes"
     schema = "quotes"
@@ -81,7 +81,7 @@ class Hours:
 
 
 class PreparedHours:
-    """Checked hours of a batch; of several messages about an hour only the winner is kept."""
+    """Checked hours of a batch; a `PreparedBatch`. Of several messages about an hour only the winner is kept."""
 
     def __init__(
         self, parts: Sequence[MessageSlice], instruments: Instruments, confirm_s: float, direct: Direct
@@ -105,8 +105,8 @@ class PreparedHours:
                 self._messages[name] = part.message
         self.rows = sum(len(c.columns) for c in self._winners.values())
         # Encoded in the reading thread, while the database stores the previous batch: measured, 5 % more quotes/s.
-        self._places = _filled(self._winners, instruments.known({name[:2] for name in self._winners}))
-        # Not where most of it would be for nothing, because it goes into files.
+        self._places = _ids_with_quotes(self._winners, instruments.known({name[:2] for name in self._winners}))
+        # Not with direct archiving: most of it would be wasted, because the quotes go into files.
         self._encoded = None if direct.days else self._encode(self._places)
 
     def refuse(self, reason: str, detail: str) -> None:
@@ -187,13 +187,14 @@ class PreparedHours:
         return fitting
 
     def _encode(self, places: dict[Name, int], in_files: Collection[Name] = ()) -> quote_copy.Encoded:
+        """Encode hours for COPY. `places`: their instrument ids."""
         hours = ((number, self._winners[name], name in in_files) for name, number in places.items())
-        return quote_copy.encode([quote_copy.HourRows(number, c.columns, c.seq, past) for number, c, past in hours])
+        return quote_copy.encode([quote_copy.HourRows(number, c.columns, c.seq, filed) for number, c, filed in hours])
 
     def _copy(
         self, conn: Connection, fresh: dict[Name, Candidate], ids: dict[tuple[str, str], int], in_files: set[Name]
     ) -> None:
-        places = _filled(fresh, ids)
+        places = _ids_with_quotes(fresh, ids)
         if not places:
             return
         ready = self._encoded is not None and places == self._places and not in_files
@@ -209,7 +210,7 @@ class PreparedHours:
                     all_taken(sum(len(fresh[name].columns) for name in places if name not in in_files), cursor.rowcount)
 
 
-def _filled(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
+def _ids_with_quotes(hours: dict[Name, Candidate], ids: dict[tuple[str, str], int]) -> dict[Name, int]:
     """Return the known instrument ids of the hours that have quotes."""
     return {name: ids[name[:2]] for name, c in hours.items() if len(c.columns) and name[:2] in ids}
 
@@ -218,10 +219,10 @@ def _known_hours(conn: Connection, places: list[tuple[int, int]]) -> dict[tuple[
     late_s = (HOUR_US + EMPTY_FINAL_AFTER_US) / 1e6
     values = ([p[0] for p in places], [from_us(p[1]) for p in places], late_s)
     found = conn.execute(statement("quote_hours_known"), values)
-    return {(row[0], to_us(row[1])): _known(*row[1:]) for row in found}
+    return {(row[0], to_us(row[1])): _known_hour(*row[1:]) for row in found}
 
 
-def _known(
+def _known_hour(
     at: datetime,
     state: str | None,
     ticks: int,
@@ -239,7 +240,7 @@ def _known(
 
 
 def _same_rows(new: Hour, old: Hour) -> bool:
-    """Whether the ledger's version has these rows, so that they can be stored again. Feeds differ in sizes."""
+    """Return whether the ledger's version has these rows, so that they can be stored again. Feeds differ in sizes."""
     return same_content(new, old) and new.feed == old.feed
 
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from consumers.sink import MOST_PAYLOAD, Batch, MessageSlice, PreparedBatch, Sink
 from consumers.subscription import Message, Subscription
 
-# A batch is handed over when the database is idle, at the latest with this many bytes. Measured with hours of quotes, 5
-# k, 30 k (some 500 kB) and 100 k rows did not differ beyond the spread (348, 327, 406 k quotes/s on a busy machine);
-# larger batches need memory: three are in progress. Many messages take memory as well.
+# A batch is handed over when the database is idle, at the latest with this many bytes. Measured with hours of quotes:
+# batches of 5 k, 30 k (some 500 kB) and 100 k rows did not differ beyond the noise (348, 327, 406 k quotes/s on a busy
+# machine); larger batches need memory, since three are in progress. So do many messages.
 BATCH_BYTES = 512 << 10
-# Of frames: some 6,000 trades. With twice as many the trades writer needs 16 MB more, and the database 0.3 us less for
-# each.
+# The same for small messages: some 6,000 trades. With twice as many, the trades writer needs 16 MB more, and the
+# database 0.3 us less per trade.
 BATCH_SMALL_BYTES = 256 << 10
 BATCH_MESSAGES = 5_000
-# Larger messages are refused unread. An hour of 300,000 quotes has 5 MB; a frame or page of rows has some 100 kB, and
-# each byte of a hostile one may become 100 bytes of Python objects.
+# Larger messages are refused without being decoded. An hour of 300,000 quotes has 5 MB; a frame or page of rows has
+# some 100 kB, and each byte of a hostile one may become 100 bytes of Python objects.
 MOST_BYTES = 32 << 20
 MOST_SMALL_BYTES = 4 << 20
-# How long one call waits for the first message of a batch; it returns as soon as there is one. With 20 ms an idle
-# writer took 1.2 to 1.9 % of a core.
+# How long to wait for the first message of a batch; the call returns as soon as there is one. With 20 ms an idle writer
+# took 1.2 to 1.9 % of a core.
 IDLE_MS = 200
 # How long messages that a sink holds back wait for the next ones.
 HOLD_S = 2.0
@@ -40,7 +40,8 @@ class Ready:
 
 
 class Reader(threading.Thread):
-    """Thread that puts checked batches of one namespace into `handover`."""
+    """Thread that puts checked batches of one namespace into `handover`. `idle` is set while nothing is being
+    stored."""
 
     def __init__(
         self,
@@ -59,8 +60,8 @@ class Reader(threading.Thread):
         self._idle = idle
         self._stop_event = stop
         self.failure: BaseException | None = None
-        self._held: list[MessageSlice] = []  # to be stored with what comes next
-        self._waiting: list[Message] = []  # theirs, and those behind them on their topics
+        self._held: list[MessageSlice] = []  # held back by the sink, to be stored with the next messages
+        self._waiting: list[Message] = []  # the messages of `_held`, and those behind them on their topics
         self._held_until = 0.0
 
     def run(self) -> None:
@@ -84,13 +85,13 @@ class Reader(threading.Thread):
             more = self._subscription.receive_more()
             messages += more
             size += sum(len(message.data) for message in more)
-            # Not only if nothing came: a steady stream of single messages would be held until the batch is full.
+            # Not only if nothing arrived: a steady stream of single messages would wait until the batch is full.
             if len(more) < self._subscription.chunk and self._idle.is_set():
                 break
         self._hand_over(messages, last=False)
 
     def _hand_over(self, messages: list[Message], *, last: bool) -> None:
-        """`last`: nothing is held back for what comes next."""
+        """Decode, check and hand over these messages, with what was held back. `last`: hold nothing back."""
         batch = Batch(self._subscription)
         fitting = messages
         if max((len(message.data) for message in messages), default=0) > self._most_bytes:
@@ -107,7 +108,7 @@ class Reader(threading.Thread):
             self._put(self._prepared(batch))
 
     def _too_large(self, message: Message, batch: Batch) -> bool:
-        """Make a letter of a message that is too large."""
+        """Return whether a message is too large; if so, it becomes a dead letter."""
         if (length := len(message.data)) <= self._most_bytes:
             return False
         message.data = message.data[:MOST_PAYLOAD]  # as much as a dead letter holds
@@ -115,9 +116,10 @@ class Reader(threading.Thread):
         return True
 
     def _split(self, parts: list[MessageSlice], messages: list[Message]) -> tuple[list[MessageSlice], list[Message]]:
-        """Return the parts that are not held, and the messages, with those that waited, that can be acknowledged.
+        """Return the parts to store now, and the messages, including waiting ones, to acknowledge with them.
 
-        A message is acknowledged with all before it on its topic, so from the first that is held on they all wait.
+        Acknowledging a message includes all earlier ones of its topic, so from the first one that is held back on, they
+        all have to wait.
         """
         held = {id(part.message) for part in self._held}
         waiting: dict[str, list[Message]] = {}
@@ -140,5 +142,5 @@ class Reader(threading.Thread):
     def _prepared(self, batch: Batch) -> Ready:
         try:
             return Ready(batch, self._sink.prepare(batch.parts))
-        except Exception as error:  # a value that no check covers: storing by halves finds the message
+        except Exception as error:  # a value that no check covers: bisecting finds the message
             return Ready(batch, None, error)

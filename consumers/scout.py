@@ -1,8 +1,8 @@
 """`python -m consumers.scout NAMESPACE`: read messages that may kill the process reading them; see `consumers.limits`.
 
-Takes the start position of each topic from stdin and prints the topic being read and the last position delivered by the
-client. The client decompresses the next message meanwhile, so the position is printed before the message is decoded: if
-this process dies by `MemoryError`, that message is the cause; if the client kills it, the next one is.
+Reads the start position of each topic from stdin; prints the topic being read and the last position that the client
+delivered, before decoding that message. If this process dies by `MemoryError`, the message is the cause. If it is
+killed in the client, which decompresses the next message meanwhile, that next one is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 import pulsar
 
 from consumers.candles import Candles
-from consumers.limits import OF_MEMORY, bound_memory
+from consumers.limits import EXIT_MEMORY, bound_memory
 from consumers.quote_hours import Hours
 from consumers.subscription import QUEUED_SMALL, Message
 from consumers.tickers import Tickers
@@ -26,6 +26,7 @@ from pipeline.core.settings import LimitSettings, PulsarSettings, load
 
 
 def main() -> int:
+    """Read all messages that a restarted writer would receive first; returns the exit code."""
     (sink,) = [made for made in (Trades(), Hours(), Tickers(), Candles()) if made.namespace == sys.argv[1]]
     bound_memory(load(LimitSettings).writer_memory_mb)
     client = new_client(load(PulsarSettings))
@@ -55,6 +56,6 @@ if __name__ == "__main__":
     try:
         code = main()
     except MemoryError:
-        code = OF_MEMORY
+        code = EXIT_MEMORY
     finally:
         os._exit(code)  # without cleanup, which could hang in the client's threads

@@ -16,7 +16,7 @@ from pipeline.core.runtime import now_us
 from pipeline.core.text import printable
 from pipeline.database.connection import Connection
 
-# Rows of one message with a letter each; the others share one: a message of 1 MB can have 150,000 bad rows.
+# Rows of one message that get a letter each; the others share one: a message of 1 MB can have 150,000 bad rows.
 MOST_LETTERS = 100
 # Bytes of a letter's payload. The broker's limit is 5 MB, and a refused hour may be larger.
 MOST_PAYLOAD = 1 << 20
@@ -25,7 +25,7 @@ MOST_DETAIL = 900
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A dead letter: row `row` of `message` (None: the whole message) was refused for `reason`."""
+    """A dead letter: row `row` of `message` (None: the whole message) was refused for `reason`, one word."""
 
     message: Message
     reason: str
@@ -34,7 +34,8 @@ class DeadLetter:
     content: Any = None  # the row's content; None: the message's bytes
 
     def record(self, source: str) -> dict[str, Any]:
-        payload = self.message.data if self.content is None else json.dumps(self.content, default=_plain).encode()
+        """Return the record of `dead_letter.avsc`; long texts and payloads are truncated. `source`: the program."""
+        payload = self.message.data if self.content is None else json.dumps(self.content, default=_jsonable).encode()
         detail = printable(self.detail[:MOST_DETAIL])
         if len(payload) > MOST_PAYLOAD:
             detail += f" (the first {MOST_PAYLOAD:,} of {len(payload):,} bytes)"
@@ -51,7 +52,7 @@ class DeadLetter:
         }
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
     return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
 
 
@@ -71,8 +72,8 @@ class DeadLetters:
         else:
             self._more.setdefault(key, (message, Counter()))[1][reason] += 1
 
-    def take(self, more: DeadLetters | Iterable[DeadLetter]) -> None:
-        """Add all of `more`."""
+    def extend(self, more: DeadLetters | Iterable[DeadLetter]) -> None:
+        """Add all of `more`, within the same limits."""
         for letter in more._kept if isinstance(more, DeadLetters) else more:
             self.add(letter.message, letter.reason, letter.detail, letter.row, letter.content)
         for message, reasons in more._more.values() if isinstance(more, DeadLetters) else ():
@@ -147,7 +148,8 @@ class Sink(Protocol):
         ...
 
     def hold(self, parts: Sequence[MessageSlice]) -> list[MessageSlice]:
-        """What is better stored with what comes next, if it comes soon: of each topic the last parts, or none."""
+        """Return the parts to hold back, because they are better stored with the next ones if those arrive soon: of
+        each topic its last parts, or none."""
         ...
 
     def prepare(self, parts: Sequence[MessageSlice]) -> PreparedBatch:
@@ -156,7 +158,7 @@ class Sink(Protocol):
 
 
 def hold_nothing(parts: Sequence[MessageSlice]) -> list[MessageSlice]:
-    """Every part is stored with those that it came with."""
+    """Implement `Sink.hold` for a sink that never holds back parts."""
     return []
 
 

@@ -1,6 +1,6 @@
 """Store checked rows: one transaction per batch, retried until it succeeds or the data is the cause of the failure.
 
-In that case the batch is halved until the bad row is found, which becomes a dead letter. Whatever the error (a
+In the latter case the batch is bisected until the bad row is found, which becomes a dead letter. Whatever the error (a
 constraint, a number that does not fit, a bug of ours), it neither ends the writer nor is retried forever.
 """
 
@@ -26,14 +26,14 @@ from pipeline.core.stopping import Stopped
 from pipeline.database.connection import STATEMENT_TIMEOUT_S, connect_when_ready, transient
 from pipeline.database.session import Session
 
-# Bad rows of one message that are isolated one by one; after them the rest of it is refused as a whole: isolating
+# Bad rows of one message that are isolated one by one; the rest of the message is then refused as a whole: isolating
 # 150,000 bad rows takes 300,000 transactions.
 MOST_SINGLE = 100
-# A batch that exceeded the statement timeout or the database's memory this often is not retried as a whole: trades of
+# A batch that exceeded the statement timeout or the database's memory this often is bisected as well: trades of
 # 4,000 different weeks need as many new chunks, and locks on all of them.
 MOST_TOO_MUCH = 3
-# What cannot be divided is refused when this many transactions failed, each on a connection of its own: a chunk that
-# somebody dropped meanwhile, or a function that was replaced, gives the same kinds of errors as a bad row.
+# What cannot be divided is refused after this many failed transactions, each on a connection of its own: a chunk that
+# somebody dropped meanwhile, or a function that was replaced, causes the same kinds of errors as a bad row.
 LOOKS = 2
 
 
@@ -69,19 +69,19 @@ class Store:
             except Exception as refused:
                 error = refused
             else:
-                letters.take(prepared.letters)
-                letters.take(stored.letters)
+                letters.extend(prepared.letters)
+                letters.extend(stored.letters)
                 return stored.rows, letters
         get_logger().warning(
-            events.BATCH_SPLIT, namespace=self._sink.namespace, messages=len(parts), error=_said(error)
+            events.BATCH_SPLIT, namespace=self._sink.namespace, messages=len(parts), error=_one_line(error)
         )
         self._halving = True
         try:
-            return self._halved(parts, _said(error), letters, Counter()), letters
+            return self._bisect(parts, _one_line(error), letters, Counter()), letters
         finally:
             self._halving = False
 
-    def _halved(self, parts: Sequence[MessageSlice], error: str, letters: DeadLetters, found: Counter[int]) -> int:
+    def _bisect(self, parts: Sequence[MessageSlice], error: str, letters: DeadLetters, found: Counter[int]) -> int:
         """Store all rows that can be stored; returns the number of new ones. `found`: refused rows by message."""
         halves = self._halves(parts, found)
         if not halves:
@@ -97,15 +97,15 @@ class Store:
             except (Stopping, WrongUse):
                 raise
             except Exception as again:
-                rows += self._halved(half, _said(again), letters, found)
+                rows += self._bisect(half, _one_line(again), letters, found)
             else:
                 rows += stored.rows
-                letters.take(prepared.letters)
-                letters.take(stored.letters)
+                letters.extend(prepared.letters)
+                letters.extend(stored.letters)
         return rows
 
     def _halves(self, parts: Sequence[MessageSlice], found: Counter[int]) -> list[Sequence[MessageSlice]]:
-        """Return two halves; an empty list if it cannot be halved."""
+        """Return two halves; an empty list if `parts` cannot be divided further."""
         if len(parts) != 1:
             return [parts[: len(parts) // 2], parts[len(parts) // 2 :]] if parts else []
         (part,) = parts
@@ -121,15 +121,15 @@ class Store:
         try:
             prepared = self._sink.prepare([part])
             prepared.refuse("database", error)
-            letters.take(prepared.letters)
-        except Exception as why:  # not even that works: use the whole message
-            letters.add(part.message, "writer", f"{_said(why)}; {error}", part.first or None)
+            letters.extend(prepared.letters)
+        except Exception as why:  # not even that works: refuse the message as a whole
+            letters.add(part.message, "writer", f"{_one_line(why)}; {error}", part.first or None)
 
     def _persist(self, prepared: PreparedBatch, *, alone: bool) -> WriteResult:
         """Run one transaction, retrying transient errors. Raises `Stopping`, and errors caused by the data.
 
-        `alone`: it cannot be divided, so it is refused if this raises. Never for what others cause: a statement that
-        somebody cancelled, a server without memory.
+        `alone`: the batch cannot be divided, so it is refused if this raises. It never raises for what others cause: a
+        statement that somebody cancelled, a server without memory.
         """
         failed = too_much = 0
         began = 0.0
@@ -141,7 +141,7 @@ class Store:
             self._state.database(None)
             return stored
 
-        def passes(error: BaseException) -> bool:
+        def should_retry(error: BaseException) -> bool:
             nonlocal failed, too_much
             if not isinstance(error, psycopg.Error):
                 return isinstance(error, Unavailable)  # no connection, or a different database than before
@@ -158,14 +158,14 @@ class Store:
             raise Stopping
         try:
             wait = wait_exponential(multiplier=0.1, max=10)
-            return retry(attempt, self._stop, retry_on=passes, wait=wait, before_wait=self._lost)
+            return retry(attempt, self._stop, retry_on=should_retry, wait=wait, before_wait=self._on_transient)
         except Stopped:
             raise Stopping from None
         except psycopg.Error:
-            self._state.database(None)  # it answers; what it refuses becomes a letter
+            self._state.database(None)  # the database answers; what it refuses becomes a letter
             raise
 
-    def _lost(self, error: BaseException, retry_in_s: float) -> None:
+    def _on_transient(self, error: BaseException, retry_in_s: float) -> None:
         text = " ".join(str(error).split())[:500]
         self._state.database(text)
         get_logger().warning(events.DATABASE_RETRY, error=text, kind=type(error).__name__, retry_in_s=retry_in_s)
@@ -175,5 +175,5 @@ class Store:
         self._session.close()
 
 
-def _said(error: Exception | None) -> str:
+def _one_line(error: Exception | None) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]

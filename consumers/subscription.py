@@ -33,36 +33,37 @@ from pipeline.core.settings import PulsarSettings
 SUBSCRIPTION = "writer"
 # Receiver queue size for a single topic. With n topics each gets n ** 1.5 times less, at least 8: the broker fills the
 # queue with *entries*, and an entry may be a batch of hundreds of messages. Measured: with a backlog of 1 M trades on
-# 20 topics a writer needed 312 MB with 50 places per topic, 160 MB with 10; a single topic of single trades was read at
-# 58 k/s with 1000 places, at 48 k/s with 200. Hours of quotes are some 100 kB each.
+# 20 topics a writer needed 312 MB with a queue of 50 per topic, 160 MB with 10; a single topic of single trades was
+# read at 58 k/s with 1000, at 48 k/s with 200. Hours of quotes are some 100 kB each.
 QUEUED_SMALL = 1_000
 QUEUED_WHOLE = 96
 QUEUED_LEAST = 8
-# The queue size is fixed when subscribing: with four times as many topics as then, subscribe again.
+# The queue size is fixed when subscribing: subscribe again once there are four times as many topics.
 GROWN = 4
 # Small messages are received in chunks of this size. Measured: one by one they cost 3.5 us each, in chunks 2.7.
 CHUNK = 100
 CHUNK_BYTES = 1 << 20
-# How long a single message waits for further ones. Measured with 982 frames/s: with 4 ms p50 13.5 ms from received to
-# stored, with 1 ms 9.7, and no more processor time.
+# How long a single message waits for further ones. Measured with 982 frames/s: with 4 ms p50 from received to stored is
+# 13.5 ms, with 1 ms 9.7 ms, at equal CPU time.
 LINGER_MS = 1
-# How long acknowledgements are gathered, which the client does for as long again. Measured with 982 frames/s of ten
-# products: passing on each batch's cost this process 5 and the broker 10 us more a frame.
+# How long acknowledgements are collected; the client collects them for as long again. Measured with 982 frames/s of ten
+# products: acknowledging every batch cost this process 5 us and the broker 10 us more per frame.
 SETTLE_S = 0.1
 # Consecutive failed calls after which the subscription is considered broken.
 BROKEN_AFTER = 5
-SMALL = 2_000  # bytes of a message
+SMALL = 2_000  # bytes; a message up to this size is kept as the client's object too
 MOST_LAYOUTS = 1_000  # cached schema versions
 
 
 class Message(msgspec.Struct, gc=False):
-    """A received message. Created 5,000 times a batch: a dataclass takes three times as long."""
+    """A received message. 5,000 are created per batch: a dataclass would take three times as long."""
 
     topic: str
     data: bytes
     handle: Any
-    """The client's message, or its id if it is not small. Asking for an id takes 0.7 us, and few are needed."""
+    """The client's message if it is `SMALL`, otherwise its id. Getting an id takes 0.7 us, and few are needed."""
     layout: schemas.Layout = None
+    """How its schema version differs from ours; None if it does not."""
 
     @property
     def id_text(self) -> str:
@@ -83,7 +84,8 @@ class Subscription:
         whole: bool = False,
         careful: int = 0,
     ) -> None:
-        """`careful`: number of preceding deaths; each reduces the queue in memory to a quarter."""
+        """Create it unsubscribed. `whole`: its messages are large. `careful`: number of preceding crashes, each of
+        which reduces the queue in memory to a quarter."""
         self.namespace = namespace
         self._schema = schema
         self._settings = settings
@@ -129,33 +131,33 @@ class Subscription:
                 self._client,
                 space,
                 SUBSCRIPTION,
-                places=max(self._least, int(self._queued / max(1, self._subscribed_to) ** 1.5)),
+                queue_size=max(self._least, int(self._queued / max(1, self._subscribed_to) ** 1.5)),
                 batch=pulsar.ConsumerBatchReceivePolicy(self.chunk, CHUNK_BYTES, LINGER_MS),
             )
             try:
                 self._consumer = make()
             except pulsar.PulsarException:
-                refused = _refused(self._client, there)
-                if not refused:  # then it is not a topic's fault
+                refused = _refusing_topics(self._client, there)
+                if not refused:  # not the fault of a single topic
                     raise
-                self._consumer = make(but=refused)
+                self._consumer = make(excluding=refused)
         except Exception as error:
             self.trouble = f"no subscription to {self.namespace}: {error}"
-            self._leave()
+            self._abandon_client()
             raise
         self._failures, self.trouble = 0, None
         return True
 
-    def _leave(self) -> None:
+    def _abandon_client(self) -> None:
         """Abandon the client. It is closed in another thread: closing a broken one may take long, or fail."""
         client, self._client, self._consumer = self._client, None, None
         if client is not None:
-            threading.Thread(target=_closed, args=(client,), name="close", daemon=True).start()
+            threading.Thread(target=_close, args=(client,), name="close", daemon=True).start()
 
     def receive(self, timeout_ms: int) -> Message | None:
         """Return the next message, or None after `timeout_ms`."""
         consumer = self._consumer
-        found = self._received(lambda: [consumer.receive(timeout_ms)])
+        found = self._receive(lambda: [consumer.receive(timeout_ms)])
         return found[0] if found else None
 
     def receive_more(self) -> list[Message]:
@@ -163,9 +165,9 @@ class Subscription:
         if self.chunk == 1:
             message = self.receive(LINGER_MS)
             return [message] if message else []
-        return self._received(self._consumer.batch_receive)
+        return self._receive(self._consumer.batch_receive)
 
-    def _received(self, ask: Callable[[], list[Any]]) -> list[Message]:
+    def _receive(self, ask: Callable[[], list[Any]]) -> list[Message]:
         try:
             handles = ask()
         except (pulsar.Timeout, pulsar.Interrupted):
@@ -188,7 +190,7 @@ class Subscription:
             layout = self._layouts[topic, version]
         except KeyError:
             layout = self._layout(topic, version)
-        # The client's message holds the data once more.
+        # The client's message holds a second copy of the data.
         return Message(topic, data, handle if len(data) < SMALL else handle.message_id(), layout)
 
     def _layout(self, topic: str, version: int) -> schemas.Layout:
@@ -208,8 +210,8 @@ class Subscription:
         return layout
 
     def renew(self) -> bool:
-        """Subscribe again if the subscription is broken, has lost topics, or was made for far fewer. Returns False if
-        stopped meanwhile.
+        """Subscribe again if the subscription is broken, has lost topics, or was made for far fewer topics. Returns
+        False if stopped meanwhile.
 
         Messages received but not acknowledged are delivered again, which the ledger makes harmless.
         """
@@ -218,28 +220,28 @@ class Subscription:
             return True
         self._lost = False
         get_logger().info(events.TOPICS_READ, namespace=self.namespace, topics=len(self.topics))
-        self._leave()
+        self._abandon_client()
         return self.open()
 
     def recover(self, topics: Sequence[str]) -> None:
-        """Have the next `renew` subscribe again, because nothing reads these topics, unless they still refuse. Called
-        from any thread."""
+        """Make the next `renew` subscribe again, because nobody reads these topics, unless they still refuse.
+        Thread-safe."""
         client = self._client
-        if client is None or self._consumer is None:  # it is just subscribing
+        if client is None or self._consumer is None:  # subscribing right now
             return
-        for topic in set(topics) - _refused(client, topics).keys():
+        for topic in set(topics) - _refusing_topics(client, topics).keys():
             get_logger().warning(events.TOPIC_UNREAD, topic=topic)
             self._lost = True
 
     def acknowledge(self, last_of_topic: dict[str, Message]) -> None:
-        """Note that everything up to these messages is stored; `settle` tells the broker, at the latest when the next
-        ones come `SETTLE_S` later."""
+        """Record that everything up to these messages is stored. The broker is told by `settle`, which is called here
+        once `SETTLE_S` have passed since the last time."""
         self._stored |= last_of_topic
         if time.monotonic() - self._settled_at >= SETTLE_S:
             self.settle()
 
     def settle(self) -> None:
-        """Acknowledge what is stored. A failure only means that it is delivered again."""
+        """Acknowledge what is stored. After a failure it is delivered again, which is harmless."""
         stored, self._stored = self._stored, {}
         self._settled_at = time.monotonic()
         consumer = self._consumer
@@ -251,17 +253,17 @@ class Subscription:
 
     def close(self) -> None:
         if self._client is not None:
-            _closed(self._client)
+            _close(self._client)
 
 
-def _refused(client: pulsar.Client, topics: Sequence[str]) -> dict[str, str]:
-    """Return those that refuse to be subscribed to, which must not keep us from the others."""
+def _refusing_topics(client: pulsar.Client, topics: Sequence[str]) -> dict[str, str]:
+    """Return the topics that refuse a subscription, with the error: they must not keep us from the others."""
     found = refusals(client, topics, SUBSCRIPTION)
     for topic, error in found.items():
         get_logger().warning(events.TOPIC_REFUSED, topic=topic, error=error)
     return found
 
 
-def _closed(client: pulsar.Client) -> None:
+def _close(client: pulsar.Client) -> None:
     with contextlib.suppress(pulsar.PulsarException):  # already closed, or no broker
         client.close()

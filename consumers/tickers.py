@@ -49,13 +49,14 @@ class Tickers:
 
 
 class PreparedTickers:
-    """Checked tickers of a batch, one by one: they are few, and calls of numpy cost more than the work on each."""
+    """Checked tickers of a batch; a `PreparedBatch`. Checked one by one: they are few, and numpy calls would cost
+    more."""
 
     def __init__(self, parts: Sequence[MessageSlice], instruments: Instruments) -> None:
         self._parts = parts
         self._instruments = instruments
         self.letters = DeadLetters()
-        self._good: dict[int, tuple[str, ...]] = {}  # row -> numbers as they are stored
+        self._good: dict[int, tuple[str, ...]] = {}  # row -> bid, ask and their sizes, as stored
         self._missed: list[tuple[int, int]] = []  # row, since when tickers were missed
         for row, part in enumerate(parts):
             record: TickerMessage = part.record
@@ -63,7 +64,7 @@ class PreparedTickers:
             try:
                 if not time_good:
                     raise BadData("time", "time out of range")
-                self._good[row] = _numbers(record)
+                self._good[row] = _checked_numbers(record)
             except BadData as error:
                 self.letters.add(part.message, error.reason, str(error), 0, record)
             since = record.missed_since_us
@@ -108,20 +109,20 @@ class PreparedTickers:
                 stored.rows, fresh, gone = found
                 all_taken(fresh, stored.rows)
                 good = list(self._good)
-                stored.letters = [self._gone(good[place]) for place in gone]
+                stored.letters = [self._dropped_letter(good[place]) for place in gone]
             for row, since in self._missed:
                 until = records[row].timestamp_us
                 span = {"instrument": number[row], "since": since, "until": until, "now": now_us()}
                 conn.execute(statement("tickers_missed_store"), span)
         return stored
 
-    def _gone(self, row: int) -> DeadLetter:
+    def _dropped_letter(self, row: int) -> DeadLetter:
         part = self._parts[row]
         detail = "retention dropped the tickers of its time from the tables: whether it was among them cannot be told"
         return DeadLetter(part.message, "dropped", detail, 0, part.record)
 
 
-def _numbers(record: TickerMessage) -> tuple[str, ...]:
+def _checked_numbers(record: TickerMessage) -> tuple[str, ...]:
     """Return bid, ask and their sizes as they are stored. Raises `BadData`."""
     if problem := fields.SEQ.problem(record.seq):
         raise BadData("seq", f"seq: {problem}")

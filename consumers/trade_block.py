@@ -1,4 +1,4 @@
-"""Trades of many messages as columns: as they were decoded, and as the parts of a batch."""
+"""Trades of many messages as columns: as decoded together, and as the parts of a batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ORIGIN = {origin: i for i, origin in enumerate(ORIGINS)}
 
 @dataclass(frozen=True)
 class TradeList:
-    """Columns of trades; `side` is an index in `TAKER_SIDES`."""
+    """Columns of trades; `side` is an index into `TAKER_SIDES`."""
 
     trade_id: Ints
     timestamp_us: Ints
@@ -69,22 +69,24 @@ class TradeList:
 
 @dataclass(frozen=True)
 class TradeBlock:
-    """Messages that were decoded together, or parts of messages: `trades` in their order, and a value per message or
-    part in the other columns."""
+    """Messages that were decoded together, or parts of messages.
+
+    `trades` has all their trades, in order; the other columns have one value per message or part.
+    """
 
     trades: TradeList
     count: Ints
     """Number of trades."""
     names: list[Names]
-    """`name` is an index in it."""
+    """The names that occur; `name` is an index into it."""
     name: Ints
     origin: Ints
-    """Index in `ORIGINS`."""
+    """Index into `ORIGINS`."""
     received_at_us: Ints
 
     @cached_property
     def first(self) -> Ints:
-        """Row of the first trade."""
+        """Row in `trades` of the first trade."""
         return np.cumsum(self.count) - self.count
 
     @classmethod
@@ -108,11 +110,11 @@ class TradeBlock:
 
     @classmethod
     def of_parts(cls, parts: Sequence[MessageSlice]) -> TradeBlock:
-        """Gather the parts of a batch. Those that follow each other in one block are handled at once."""
+        """Gather the parts of a batch. Consecutive parts of one block are gathered at once."""
         records = [part.record for part in parts if isinstance(part.record, TradesMessage)]
         fresh = map(MessageTrades, repeat(cls.of_records(records)), range(len(records)))
         contents = [next(fresh) if isinstance(part.record, TradesMessage) else part.record for part in parts]
-        if contents and contents[0].block._is(contents, parts):
+        if contents and contents[0].block._matches(contents, parts):
             return contents[0].block
         groups: list[tuple[TradeBlock, list[int], list[int], list[int]]] = []
         block: TradeBlock | None = None
@@ -141,9 +143,11 @@ class TradeBlock:
         count, name, origin, received_us = map(np.concatenate, zip(*columns, strict=True))
         return cls(TradeList.joined(taken), count, list(place), name, origin, received_us)
 
-    def _is(self, contents: Sequence[MessageTrades], parts: Sequence[MessageSlice]) -> bool:
-        """Whether these are all messages of this block, in order and undivided, and no name is twice in `names`: a
-        header of bytes can be written in more than one way."""
+    def _matches(self, contents: Sequence[MessageTrades], parts: Sequence[MessageSlice]) -> bool:
+        """Return whether these are all messages of this block, in order and undivided, so that it can be used as it is.
+
+        Not if a name occurs twice in `names`, which happens because Avro can encode a header in more than one way.
+        """
         return (
             len(parts) == len(self.count)
             and len(set(self.names)) == len(self.names)
@@ -155,8 +159,8 @@ class TradeBlock:
 
 
 class MessageTrades(Struct, gc=False):
-    """The content of a plain trades message, without claims about ids: what `block` says of its message `number`.
-    Others are a `TradesMessage`."""
+    """The content of a plain trades message, without findings: message `number` of `block`. Other messages are decoded
+    into a `TradesMessage`."""
 
     block: TradeBlock
     number: int

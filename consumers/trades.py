@@ -28,7 +28,7 @@ _NO_NAMES = ("", "", "")  # of messages that are read one by one
 
 
 class Trades:
-    """The sink of `trades.avsc`: one source frame per message. Its findings count as rows after the trades."""
+    """The sink of `trades.avsc`: one source frame per message. Its findings count as rows, after its trades."""
 
     namespace = "trades"
     schema = "trades"
@@ -47,11 +47,11 @@ class Trades:
         return record, len(record.trades) + len(record.holes)
 
     def read_all(self, messages: Sequence[Message], letters: DeadLetters) -> list[MessageSlice]:
-        """See `Sink.read_all`. Of many messages the plain ones are decoded all at once, the others one by one."""
+        """See `Sink.read_all`. In a large batch, plain messages are decoded together, the others one by one."""
         if len(messages) <= few_trades.MOST_TRADES:
             return read_each(self.read, messages, letters)
         columns = read_columns([message.data if message.layout is None else b"" for message in messages])
-        # Few names for thousands of messages: the work on each message is left to functions in C.
+        # There are few names among thousands of messages, and the work per message is left to functions in C.
         headers = list(zip([message.topic for message in messages], columns.names, strict=True))
         place = {header: number for number, header in enumerate(dict.fromkeys(headers))}
         found = [_names(topic, header) if header else None for topic, header in place]
@@ -68,7 +68,7 @@ class Trades:
         mixed = [
             part if good else others.get(id(part.message)) for part, good in zip(parts, plain.tolist(), strict=True)
         ]
-        return [part for part in mixed if part]  # the others are letters
+        return [part for part in mixed if part]  # without refused messages, which are letters
 
     def prepare(self, parts: Sequence[MessageSlice]) -> few_trades.FewTrades | PreparedTrades:
         return few_trades.checked(parts, self.instruments) or PreparedTrades(parts, self.instruments)

@@ -19,7 +19,7 @@ _POWERS = 10 ** np.arange(FRACTION_DIGITS + 1, dtype=np.int64)
 
 
 def time_ok(timestamp_us: npt.NDArray[np.int64], latest_us: int | npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Check times: from 2000 to `latest_us`, one for all rows or one per row (`fields.latest_us`)."""
+    """Return which times lie between 2000 and `latest_us`, one for all rows or one per row (`fields.latest_us`)."""
     ok: npt.NDArray[np.bool_] = (timestamp_us >= OLDEST_US) & (timestamp_us <= latest_us)
     return ok
 
@@ -58,7 +58,7 @@ class Decimals:
 
     @classmethod
     def of_units(cls, value: PlainDecimals) -> Self:
-        """Convert integers with their number of decimals, which must fit."""
+        """Convert integers with a number of decimals each, which must fit into 16 + 18 digits."""
         whole, rest = np.divmod(value.units, _POWERS[value.decimals])
         return cls(whole, rest * _POWERS[FRACTION_DIGITS - value.decimals], value.decimals)
 
@@ -81,10 +81,12 @@ class Decimals:
 
     @property
     def positive(self) -> npt.NDArray[np.bool_]:
+        """Which values are above zero."""
         ok: npt.NDArray[np.bool_] = (self.whole > 0) | (self.fraction > 0)
         return ok
 
     def ok(self) -> npt.NDArray[np.bool_]:
+        """Return which values have no problem."""
         good = np.ones(len(self.whole), dtype=bool)
         good[list(self.problem)] = False
         return good

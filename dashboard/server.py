@@ -96,7 +96,7 @@ class Dashboard:
     async def _instruments(self, _request: web.Request) -> web.Response:
         return answer([asdict(one) for one in await queries.instruments(self.store)])
 
-    async def _one(self, request: web.Request) -> Instrument:
+    async def _requested(self, request: web.Request) -> Instrument:
         venue, product = parameters.venue_and_product(request)
         one = await queries.instrument(self.store, venue, product)
         if one is None:
@@ -109,12 +109,12 @@ class Dashboard:
         limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
         if "from" in request.query:
             begin, end = parameters.span(request)
-            one = await self._one(request)
+            one = await self._requested(request)
             most = queries.MOST_CANDLES
             rows, _ = await queries.candles_before(self.store, one, timeframe, end, most, timeframe.bucket_us(begin))
             return answer({"candles": rows})
         before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
-        rows, more = await queries.candles_before(self.store, await self._one(request), timeframe, before, limit)
+        rows, more = await queries.candles_before(self.store, await self._requested(request), timeframe, before, limit)
         return answer({"candles": rows, "more": more})
 
     async def _consensus(self, request: web.Request) -> web.Response:
@@ -126,11 +126,11 @@ class Dashboard:
 
     async def _gaps(self, request: web.Request) -> web.Response:
         span = parameters.span(request)
-        return answer([found.json() for found in await queries.gaps(self.store, await self._one(request), *span)])
+        return answer([found.json() for found in await queries.gaps(self.store, await self._requested(request), *span)])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
-        one = await self._one(request)
+        one = await self._requested(request)
         if len(self._streams) >= CHARTS_MOST:
             raise Unavailable(f"{CHARTS_MOST} charts are open; close one")
         task = asyncio.current_task()
@@ -150,7 +150,7 @@ class Dashboard:
 
     async def _days(self, request: web.Request) -> web.Response:
         end = parameters.day(request, "end")
-        return answer(await self._calendar.days(await self._one(request), end))
+        return answer(await self._calendar.days(await self._requested(request), end))
 
     async def _state_of(self, _request: web.Request) -> web.Response:
         return answer(await self._overview.now())

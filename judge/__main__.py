@@ -115,7 +115,7 @@ def main(
             detector.close()
             verdict.differences += detector.verdict()
             well = not verdict.differences
-            _tell(verdict, stage, striker, detector, seed, seconds, planned, report)
+            _print_verdict(verdict, stage, striker, detector, seed, seconds, planned, report)
         finally:
             if detector is not None:
                 detector.close()
@@ -123,7 +123,7 @@ def main(
     sys.exit(0 if well else 1)
 
 
-def _tell(
+def _print_verdict(
     verdict: Verdict,
     stage: Stage,
     striker: Striker,

@@ -101,7 +101,7 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
         stage.revive()
         time.sleep(1)
     try:
-        _look(stage, first, last, striker, verdict)
+        _compare_stored(stage, first, last, striker, verdict)
         _both_tiers(stage, verdict)
         _letters(stage, striker, verdict)
     except (psycopg.Error, pulsar.PulsarException, OSError) as error:  # a pipeline that is down is a finding too
@@ -109,8 +109,8 @@ def judge(stage: Stage, first: Bound, last: Bound, striker: Striker, settle_s: f
     return verdict
 
 
-def _look(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Verdict) -> None:
-    """Every stored trade against the tape, every candle and ledger against the rows."""
+def _compare_stored(stage: Stage, first: Bound, last: Bound, striker: Striker, verdict: Verdict) -> None:
+    """Compare every stored trade with the tape, and every candle and ledger with the rows."""
     with connect(stage) as conn:
         for (venue, product), low in sorted(first.items()):
             _compare(conn, stage, venue, product, low, last[venue, product], verdict)
@@ -209,7 +209,7 @@ def _open_windows(conn: Connection, stage: Stage, venue: str, product: str, low:
 
 
 def _compare(conn: Connection, stage: Stage, venue: str, product: str, low: int, high: int, verdict: Verdict) -> None:
-    """Every column of every trade against the tape; the first difference is told."""
+    """Compare every column of every trade with the tape; report the first difference."""
     of, rows = _stored(conn, stage, venue, product, low, high)
     if strange := [row[0] for row in rows if of.tape_id(row[0]) is None]:
         verdict.differences.append(f"{venue} {product}: {len(strange)} ids of another product, first {strange[0]}")

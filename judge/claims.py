@@ -60,7 +60,7 @@ class Lie:
 
 
 class Claims:
-    """Checks claims and counts them; `lies` has the first of each kind and product in a row, `told` counts all."""
+    """Checks and counts claims. `lies` has the first of each series, by kind and product; `told` counts all lies."""
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
@@ -104,7 +104,7 @@ class Claims:
                     self._add("holes", f"{reason} of {ids}", f"the tape has {false}")
 
     def of_samples(self, claimed: Iterable[str]) -> None:
-        """Somebody says that samples are complete."""
+        """Record a claim that samples are complete, which is always a lie."""
         for text in claimed:
             with self._lock:
                 self.told += 1
@@ -167,7 +167,7 @@ class Detector:
         self._asking: subprocess.Popen[str] | None = None
         self._threads = [
             threading.Thread(target=self._repeat, args=(look, every_s), name=look.__name__, daemon=True)
-            for look, every_s in ((self._look, EVERY_S), (self._page, DASHBOARD_EVERY_S), (self._gaps, EVERY_S))
+            for look, every_s in ((self._poll, EVERY_S), (self._page, DASHBOARD_EVERY_S), (self._gaps, EVERY_S))
         ]
         self._threads.append(threading.Thread(target=self._status, name="status", daemon=True))
 
@@ -203,7 +203,7 @@ class Detector:
                 self.broken.append(f"{look.__name__}: {error!r}")
             self._stop.wait(max(0.1, every_s - (time.monotonic() - began_s)))
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Sample the tape, then check the database's claims."""
         self._truth.sample()
         if self._excused():

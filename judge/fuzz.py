@@ -188,7 +188,7 @@ def main(minutes: float, seed: int | None, keep: bool) -> None:
             loads.join(120)
             verdict = judge(stage, first, simulator.now(), striker, SETTLE_S)
             weights.close()
-            well = _tell(verdict, weights, doors, venue)
+            well = _print_verdict(verdict, weights, doors, venue)
         finally:
             stage.close(keep=keep and not well)
     sys.exit(0 if well else 1)
@@ -202,7 +202,7 @@ def _throw(doors: Doors, dice: random.Random, seconds: float, stage: Stage, stop
         stage.revive()
 
 
-def _tell(verdict: Verdict, weights: Weights, doors: Doors, venue: BadVenue) -> bool:
+def _print_verdict(verdict: Verdict, weights: Weights, doors: Doors, venue: BadVenue) -> bool:
     thrown = doors.counts | {"bad answers of a venue": venue.answers}
     say("thrown: " + ", ".join(f"{count:,} {what}" for what, count in thrown.items()))
     say(

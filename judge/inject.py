@@ -141,7 +141,7 @@ class Striker:
         return True
 
     def _terminate(self, fault: Fault) -> None:
-        """Mended as an operator has to: the topic is deleted, with what nobody read."""
+        """Terminate a topic, and afterwards repair it as an operator would: delete it, with its unread messages."""
         self._topics.terminate(fault.target)
         self._later(fault, lambda: self._delete(fault))
 

@@ -66,7 +66,7 @@ class OldDays:
         return (f"producers.{VENUE}", "--historical", "--products", SYMBOL, "--from", times[0], "--to", times[1])
 
     def asked(self, conn: Connection) -> bool:
-        """Whether the ledger knows that they were asked for: from then on who calls them complete may be wrong."""
+        """Whether the request for them is in the ledger: from then on a claim that they are complete can be a lie."""
         asked = "SELECT NOT isempty(asked) FROM trade_coverage JOIN instruments USING (instrument_id)"
         return bool(query.scalar(conn, f"{asked} WHERE venue = %s AND product_id = %s", KEY))
 
@@ -89,7 +89,8 @@ class OldDays:
     # -- at the end ---------------------------------------------------------------------------------------------------
 
     def unsettled(self, conn: Connection) -> list[str]:
-        """What is not yet in files alone, what no sweep removed, and whether nobody claimed anything of them."""
+        """Return what is not yet in files alone, files that no sweep removed, and whether there was no claim about
+        them."""
         wanted = {(*KEY, "trades"): DAYS, **{("dukascopy", product, "quotes"): 1 for product in QUOTES}}
         found = []
         for venue, product, kind, from_ts, up_to_date, in_tables in conn.execute(_UNARCHIVED, (self.end,)).fetchall():

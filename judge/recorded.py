@@ -1,4 +1,4 @@
-"""The recorded hours of quotes, as the simulator's files have them, against what is read."""
+"""Compare the recorded hours of quotes, from the simulator's files, with what is read."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ YOUNG_NS = 15_000_000_000
 
 
 def claims(conn: Connection) -> list[str]:
-    """Every claim that nothing of the samples is missing: nobody can know."""
+    """Return every claim that no samples are missing, which cannot be known."""
     rows = conn.execute(CLAIMED, (list(SAMPLED),)).fetchall()
     return [f"{venue} {product}: {missing} missing, {share} complete" for venue, product, missing, share in rows]
 
@@ -48,7 +48,8 @@ def stored_products(conn: Connection) -> list[int]:
 
 
 def differences(conn: Connection, simulator: Simulator, restored: Sequence[Span]) -> tuple[int, list[str]]:
-    """How many stored samples were compared, and what is wrong. `restored`: times (ns) of which rows may be gone."""
+    """Return how many stored samples were compared, and the differences. `restored`: times (ns) whose rows a restore
+    may have removed."""
     compared, wrong = 0, [f"a claim about samples: {text}" for text in claims(conn)]
     # Stored rows are read before what was sent: meanwhile more is sent, and stored.
     kept = {key: conn.execute(_STORED, key).fetchall() for key in simulator.sent()}

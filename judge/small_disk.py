@@ -10,7 +10,7 @@ SIZE_MB = 1500  # enough for the load, small enough to fill quickly
 
 
 class SmallDisk:
-    """Mounted on `folder` if this process may mount; `there` tells whether it is."""
+    """A small file system mounted on `folder`, if this process may mount; `there`: whether it is mounted."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)

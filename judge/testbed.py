@@ -244,7 +244,7 @@ class Stage:
         return bool(processes)
 
     def wait_up(self, seconds: float) -> None:
-        """Until something of every live product of every venue is stored, and the old days are asked for."""
+        """Wait until some data of every live product of every venue is stored, and the old days are requested."""
         counts = [sum(one.venue in venues for one in self._live) for venues in (TRADING, SAMPLED)]
 
         def arrived() -> bool:

@@ -25,7 +25,7 @@ class Topics:
             raise OSError(f"{method} {path}: {answer.status_code} {answer.text[:120]}")
 
     def terminate(self, topic: str) -> None:
-        """Terminate a topic: nobody can publish to it any more."""
+        """Terminate a topic: publishing to it fails from then on."""
         self._call("POST", f"{topic}/terminate")
 
     def delete(self, topic: str) -> None:

@@ -108,7 +108,8 @@ class Truth:
         return missing
 
     def _unstored_old(self, old: OldDays, moment_s: float) -> list[int]:
-        """Those of the old days, which were asked for before we began. A database that does not answer says nothing."""
+        """Return the unstored ids of the old days, which were requested before the run; none if the database does not
+        answer."""
         if moment_s < self._began_s + self._older_s:
             return []
         try:
@@ -122,7 +123,7 @@ class Truth:
         return any(first <= trade_id <= last for first, last in self.holes.get(key, ()))
 
     def falsely_explained(self, key: Key, first_id: int, last_id: int) -> int | None:
-        """The first id of an explanation that the tape has, now or in time; None when the venue has none of them."""
+        """Return the first explained id that is on the tape now or will be; None if the venue has none of them."""
         with self._lock:
             at = max(1, first_id)
             for low, high in sorted(self.holes.get(key, ())):

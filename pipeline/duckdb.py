@@ -56,7 +56,7 @@ def connect() -> Any:
     in_bucket = archive.place.startswith("s3://")
     _load_extensions(made, [name for name in EXTENSIONS if in_bucket or name != "httpfs"])
     if in_bucket:
-        _tell_keys(made, archive)
+        _set_keys(made, archive)
     address = with_options(settings.conninfo, _SESSION).replace("'", "''")
     try:
         made.execute(f"ATTACH 'ducklake:postgres:{address}' AS lake (METADATA_SCHEMA 'lake', READ_ONLY)")
@@ -86,7 +86,7 @@ def _load_extensions(made: Any, packages: list[str]) -> None:
             made.execute(f"LOAD '{link}'")
 
 
-def _tell_keys(made: Any, settings: ArchiveSettings) -> None:
+def _set_keys(made: Any, settings: ArchiveSettings) -> None:
     """Configure DuckDB's access to object storage."""
     options = {"TYPE": "s3", "REGION": settings.s3_region}
     if settings.s3_endpoint is not None:
@@ -94,8 +94,8 @@ def _tell_keys(made: Any, settings: ArchiveSettings) -> None:
         options |= {"ENDPOINT": host, "URL_STYLE": "path", "USE_SSL": "true" if scheme == "https" else "false"}
     if settings.s3_access_key is not None and settings.s3_secret_key is not None:
         options |= {"KEY_ID": settings.s3_access_key, "SECRET": settings.s3_secret_key.get_secret_value()}
-    told = ", ".join(f"{name} '{value.replace(chr(39), 2 * chr(39))}'" for name, value in options.items())
-    made.execute(f"CREATE SECRET archive ({told})")
+    pairs = ", ".join(f"{name} '{value.replace(chr(39), 2 * chr(39))}'" for name, value in options.items())
+    made.execute(f"CREATE SECRET archive ({pairs})")
 
 
 def _sentence(error: Exception) -> str:
@@ -159,8 +159,8 @@ def _talk(made: Any, as_csv: bool) -> None:
 
     about = "SELECT count(*), sum(rows), min(first_ts)::DATE, max(last_ts)::DATE FROM archived"
     files, rows, first, last = made.sql(about).fetchone()
-    told = f"{rows:,} rows in {files:,} files, {first} to {last}" if files else "no files yet"
-    print(f"DuckDB {duckdb.__version__} on the archive: {told}. Views: {', '.join(LAYOUTS)}, instruments, archived.")
+    content = f"{rows:,} rows in {files:,} files, {first} to {last}" if files else "no files yet"
+    print(f"DuckDB {duckdb.__version__} on the archive: {content}. Views: {', '.join(LAYOUTS)}, instruments, archived.")
     print("db has the database's tables. Statements end with a semicolon, Ctrl-D ends.")
     for text in _statements():
         try:

@@ -45,12 +45,12 @@ def drop_old(conn: Connection, days: int, storage: Storage, *, without_archive: 
     for chunk in old_chunks(conn, days):
         name = f"{chunk.kind} of {chunk.from_ts:%Y-%m-%d}"
         try:
-            if why := held(conn, chunk, days, whatever=without_archive):
+            if why := held(conn, chunk, days, without_archive=without_archive):
                 found.kept += why
             elif wrong := verified(conn, storage, chunk):
                 found.wrong += wrong
             else:
-                found.chunks += drop(conn, chunk, days, whatever=without_archive)
+                found.chunks += drop(conn, chunk, days, without_archive=without_archive)
         except BUSY:
             found.kept.append(f"{name}: a long query reads them")
         except psycopg.Error as error:  # a chunk that cannot be read keeps only itself

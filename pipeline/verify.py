@@ -25,7 +25,7 @@ from psycopg import sql
 from pipeline.archive.audit import Audited, audit
 from pipeline.archive.open import need_ledger, open_storage
 from pipeline.archive.storage import Storage
-from pipeline.core.errors import Unavailable, WrongUse, told_by
+from pipeline.core.errors import Unavailable, WrongUse, naming
 from pipeline.core.moments import EARLIEST, LATEST
 from pipeline.core.products import canonical_product, canonical_venue
 from pipeline.core.runtime import program
@@ -182,9 +182,9 @@ def main(venue: str | None, product: str | None, from_: str | None, to: str | No
     """Prove the candles, and completeness where the venue allows it. The exit code is 1 if anything is wrong, 2 if
     there is nothing to prove, else 0."""
     span = span_of(from_, to)
-    with told_by("--venue"):
+    with naming("--venue"):
         venue = canonical_venue(venue) if venue else None
-    with told_by("--product"):
+    with naming("--product"):
         wanted = (product_at(venue, product) if venue else canonical_product(product)) if product else None
     with _session() as conn:
         if files:

@@ -38,7 +38,7 @@ from pipeline.services import local, local_http
 from pipeline.services.processes import Process
 
 Probe = Callable[[], bool]
-LOOK_EVERY_S = 2.0
+POLL_EVERY_S = 2.0
 ANSWER_WITHIN_S = 5.0
 # At most this counts as silence between two polls: if more time passed, the watchdog itself was suspended.
 MOST_AT_ONCE_S = 2 * ANSWER_WITHIN_S
@@ -113,7 +113,7 @@ class Asker(threading.Thread):
                     self._newest = (asked_s, time.monotonic())
             except Exception as error:  # if the thread ended, the process would look silent
                 get_logger().error("watchdog_probe", on=self.name, error=repr(error))
-            time.sleep(max(0.1, LOOK_EVERY_S - (time.monotonic() - asked_s)))
+            time.sleep(max(0.1, POLL_EVERY_S - (time.monotonic() - asked_s)))
 
     def answered(self, asked_from_s: float, come_from_s: float) -> bool:
         """Whether an answer arrived since `come_from_s` to a probe sent since `asked_from_s`."""
@@ -244,7 +244,7 @@ def main(silence: float, grace: float) -> None:
     services = Asker("services", partial(services_serve, load(PulsarSettings), load(DatabaseSettings)))
     for asker in (*askers.values(), services):
         asker.start()
-    while not stop.wait(LOOK_EVERY_S):
+    while not stop.wait(POLL_EVERY_S):
         try:
             server = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, socket))
             processes = watched(running(server), askers)

@@ -127,7 +127,7 @@ class Fault:
 
 
 class FaultBoard:
-    """The faults in force. `take` is asked at every place where one can strike."""
+    """The active faults. `take` is called at every place where one can take effect."""
 
     def __init__(self, seed: int) -> None:
         self._faults: list[Fault] = []

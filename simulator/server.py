@@ -109,11 +109,11 @@ class Control:
         return web.json_response({"offset_ns": self.world.offset_ns, "edits": self.world.edits()})
 
     async def sent(self, request: web.Request) -> web.Response:
-        """What was handed to connections and cannot be asked for again: venue, product, ns on the tape's clock."""
+        """What was sent on connections and cannot be requested again: venue, product, ns on the tape's clock."""
         return web.json_response({"sent": list(self.world.sent)})
 
     async def trades(self, request: web.Request) -> web.StreamResponse:
-        """NDJSON of the trades with from_id <= id <= to_id that exist; what is not yet published is not told."""
+        """Return the existing trades with from_id <= id <= to_id as NDJSON, without those not published yet."""
         try:
             query = request.query
             tape = self.world.find(query.get("venue", ""), query.get("product", ""))

@@ -42,7 +42,8 @@ class Connection:
         return bool(self.world.muted) and (self, channel, product) in self.world.muted
 
     def send_data(self, text: str, channel: str, product: str | None = None, noted_ns: int | None = None) -> None:
-        """`noted_ns`: the time of what cannot be asked for again, to be noted as sent in `World.sent`."""
+        """Queue data. `noted_ns`: the time of a sample, which cannot be requested again, to be recorded in
+        `World.sent`."""
         faults, at = self.world.faults, (product, channel)
         if faults.any:
             text = faults.renamed(self.venue, text)
@@ -224,7 +225,7 @@ class StreamVenue:
                 self.sources[product.symbol] = FrameSource(self.world, tape)
 
     def due(self, now_ns: int) -> list[tuple[FrameSource, list[list[Trade]]]]:
-        """What every product has to send now; nothing is prepared while nobody listens."""
+        """Return what every product has to send now; nothing is prepared without subscribers."""
         if not self.connections:
             self.sources.clear()
             return []

@@ -155,7 +155,7 @@ class Tape:
         return np.asarray(ts - ts % self.product.time_step_ns, dtype=np.int64)
 
     def last_id_at(self, ts_ns: int) -> int:
-        """The newest id with a time <= ts_ns (0 when there is none); it may lie in a hole."""
+        """Return the newest id with a time <= ts_ns (0 if there is none); it may lie in a hole."""
         count = self._count_until(ts_ns)
         extra = 0
         for burst in self.edits.bursts:
@@ -227,7 +227,7 @@ class Tape:
         return max(1, mid - self.product.half_spread()), mid + self.product.half_spread()
 
     def last_price(self, ts_ns: int) -> int:
-        """The price of the newest trade at a time; the bid when there was none."""
+        """Return the price of the newest trade at a time; the bid if there was none."""
         last = self.last_id_at(ts_ns)
         found = self.trades(last - 20, last)
         return int(found.price[-1]) if len(found) else self.bid_ask(ts_ns)[0]

@@ -88,7 +88,8 @@ class Simulator:
         self._folder.cleanup()
 
     def environment(self) -> dict[str, str]:
-        """Every venue address of the pipeline's settings, pointing here, and what venues want to let somebody in."""
+        """Return all venue addresses of the pipeline's settings, pointing here, and the credentials that venues
+        require."""
         return urls(self.port)
 
     def replay_url(self, venue: str) -> str:
@@ -172,7 +173,7 @@ class Simulator:
 
 
 def urls(port: int) -> dict[str, str]:
-    """The pipeline's address settings for a simulator on this port, and what the venues want to let somebody in."""
+    """Return the pipeline's address settings for a simulator on this port, and the credentials that venues require."""
     web, socket, known = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}", listings()
     candles = {name: web + one.candles for name, one in known.items() if one.candles is not None}
     return {

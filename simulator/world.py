@@ -81,7 +81,7 @@ class World:
         return self.published_until_ns() - lag_ns
 
     def change_tape(self, fault: Fault) -> list[dict[str, Any]]:
-        """Carry out a hole, burst or clock command and say what it did."""
+        """Carry out a hole, burst or clock command and return what it did."""
         if fault.kind == "clock":
             jump_s = float(fault.options.get("jump", 3600.0))
             if jump_s < 0:
@@ -115,7 +115,8 @@ class World:
             temporary.replace(path)
 
     def shown(self, tape: Tape, made: list[Candle], width_s: int) -> list[Candle]:
-        """Candles as an endpoint shows them: with a wrong price or some missing, where a fault or setting says so."""
+        """Return candles as an endpoint shows them: with a wrong price or some missing if a fault or setting demands
+        it."""
         venue, symbol = tape.product.venue, tape.product.symbol
         factor, share = 1.0, self.config.missing_candles
         if fault := self.faults.active(venue, "wrong-price", symbol):

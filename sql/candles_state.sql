@@ -1,3 +1,4 @@
+-- Record how far an exchange was asked for candles, in the state of a symbol.
 INSERT INTO exchange_candle_state (state, instrument_id, granularity_s, covered)
 VALUES (%(state)s, %(instrument)s, %(granularity_s)s,
         tstzmultirange(tstzrange(TIMESTAMPTZ 'epoch' + %(from_us)s * INTERVAL '1 microsecond',

@@ -1,12 +1,12 @@
--- The consensus of the buckets in a slice of touched_consensus, recomputed from the stored candles.
+-- Recompute the consensus of the buckets in a slice of touched_consensus from the stored candles.
 --
--- An exchange takes part once: with our own trades of it, if every id of the bucket and its two neighbours is stored, or by
--- a signed finding unknown to the venue, otherwise with its final candle. A high below a low is corrected by taking the
--- greatest and the least of the four prices. With three exchanges or more, one is left out if its open, high, low or close is
--- further from the median than 5 deviations (1.4826 x the median absolute deviation, which is one standard deviation of normal
--- data) and than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation may be almost zero.
--- Weights are the volumes, or equal if all are zero. Prices are rounded to the finest decimals in use at any of the
--- exchanges in this bucket, at least to cents.
+-- An exchange takes part once: with our own trades if every id of the bucket and its two neighbours is stored, or
+-- unknown to the venue by a signed finding; otherwise with its final candle. A high below a low is corrected by taking
+-- the greatest and the least of the four prices. Of three or more exchanges, one is left out if its open, high, low or
+-- close is further from the median than 5 deviations (1.4826 x the median absolute deviation, which is one standard
+-- deviation of normal data) and also than 1 %: prices of healthy venues lie within 0.1 %, and their median deviation
+-- may be almost zero. Weights are the volumes, or equal if all volumes are zero. Prices are rounded to the finest
+-- decimals that any exchange uses in the bucket, at least to cents.
 WITH wanted AS MATERIALIZED (
     SELECT DISTINCT consensus_id, bucket FROM touched_consensus WHERE n BETWEEN %(first)s AND %(last)s
 ), seats AS MATERIALIZED (
@@ -100,7 +100,7 @@ WITH wanted AS MATERIALIZED (
         dispersion = excluded.dispersion, taken = excluded.taken, takers = excluded.takers,
         left_out = excluded.left_out, from_trades = excluded.from_trades, trades = excluded.trades,
         met = c.met OR excluded.met,
-        -- Another number of trades that changes nothing else (of quantity 0) is no revision.
+        -- A different number of trades that changes nothing else (quantity 0) is not a revision.
         revision = c.revision + (c.met AND (c.open, c.high, c.low, c.close, c.volume, c.dispersion, c.taken, c.left_out,
                                             c.from_trades)
             IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume,

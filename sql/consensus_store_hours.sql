@@ -1,4 +1,4 @@
--- The hours around a slice of touched_consensus, recomputed from the finer candles that meet the quorum.
+-- Recompute the hours around a slice of touched_consensus from the finer candles that meet the quorum.
 WITH wanted AS MATERIALIZED (
     SELECT DISTINCT t.consensus_id, time_bucket('1 hour', t.bucket) AS bucket
     FROM touched_consensus t JOIN consensus_quorum q USING (consensus_id)

@@ -1,4 +1,4 @@
--- All buckets of one consensus, because its exchanges or its quorum changed.
+-- Touch all buckets of one consensus, because its exchanges or its quorum changed.
 INSERT INTO touched_consensus (consensus_id, bucket)
 SELECT q.consensus_id, e.bucket
 FROM consensus_quorum q

@@ -1,6 +1,6 @@
--- Buckets whose consensus was made of other trades of ours than are stored now: they came later, or were completed later, also
--- by a finding, or are not complete any more. Candles never lose trades, so for the same exchanges their number tells; of a
--- consensus that was made before they were counted it is not known.
+-- The buckets whose consensus was made from other trades of ours than are stored now: they arrived or were completed
+-- later (possibly by a finding), or are no longer complete. Candles never lose trades, so for the same exchanges their
+-- number shows it. A consensus that was made before they were counted is included, because nobody knows.
 WITH seats AS MATERIALIZED (
     -- include: parts/consensus_seats
     WHERE q.product_id = %(product_id)s

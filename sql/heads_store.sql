@@ -1,7 +1,6 @@
--- Store a head as its witness reports it: `at_s` is when its ages were measured, by the database's clock. The live span
--- begins at the first id that the stream showed. The writer begins it at the first one that it stored; what the stream
--- showed before that was lost on the way.
--- The offset between the venue's clock and ours comes with it, if it was measured.
+-- Store a head as its witness reports it, and the venue's clock offset if it was measured. `at_s`: when the ages were
+-- measured, by the database's clock. The live span is extended down to the first id that the stream showed: the writer
+-- began it at the first id that it stored, and what the stream showed before was lost on the way.
 WITH live AS (
     UPDATE trade_coverage SET live_from = %(from_id)s
     WHERE instrument_id = %(instrument)s AND (live_from IS NULL OR live_from > %(from_id)s)

@@ -1,6 +1,6 @@
--- Store the findings of messages about ids that a venue does not have. They are claims (signed_at NULL) until the program
--- that looked at the venue signs them. A claim covers nothing that is stored and nothing above the newest known id.
--- Returns the numbers of the findings that reach above it. The coverage rows are locked.
+-- Store the findings in messages about ids that a venue does not have. They are claims (signed_at NULL) until the
+-- program that looked at the venue signs them. A claim covers nothing that is stored, and nothing above the newest
+-- known id: returns the numbers of the findings that reach above it. The coverage rows must be locked.
 WITH claim AS MATERIALIZED (
     SELECT f.*, coalesce(c.ids, '{}') AS ids, greatest(upper(c.ids) - 1, upper(c.asked) - 1, h.newest_id) AS newest_id
     FROM unnest(%(number)s::integer[], %(instrument)s::integer[], %(first)s::bigint[], %(last)s::bigint[], %(reason)s::text[],

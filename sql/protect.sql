@@ -1,6 +1,6 @@
--- Revoke what PostgreSQL and TimescaleDB allow everybody and nobody needs here. Runs at every start, because an update of
--- the extension grants its new functions to everybody again. It needs a superuser: if the pipeline does not connect as
--- one, `scripts/doctor` says that somebody has to run it (psql -f).
+-- Revoke what PostgreSQL and TimescaleDB grant to everybody although nobody needs it here. Runs at every start, because
+-- an update of the extension grants its new functions to everybody again. Needs a superuser: if the pipeline does not
+-- connect as one, `scripts/doctor` asks to run this file with psql -f.
 --
 -- The extension's functions: TimescaleDB 2.19 lets a role that may only read drop a chunk through
 -- _timescaledb_functions.drop_chunk. Functions that can change something are declared volatile, so of these everybody

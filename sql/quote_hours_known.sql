@@ -1,5 +1,5 @@
--- What is known of some hours. `strange`: the tables hold other quotes of the hour than the ledger knows, by their number; only
--- where hours are the proof, elsewhere there may be tickers. A look at an hour that is too young says nothing.
+-- What is known of some hours. `strange`: the tables hold another number of quotes of the hour than the ledger knows.
+-- Only where hours are the proof: elsewhere there may be tickers. A look at an hour that is too young proves nothing.
 SELECT instrument_id, hour, state::text, q.ticks, feed, fetched_at, checksum, revision,
        extract(epoch FROM now() - stored_at)::float8 AS age_s,
        CASE WHEN sure THEN 'Infinity'

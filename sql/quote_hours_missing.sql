@@ -1,4 +1,4 @@
--- Runs of hours before a moment that were asked for and are not accounted for, newest first.
+-- Runs of hours before a moment that were requested and are not accounted for, newest first.
 SELECT (extract(epoch FROM lower(run)) * 1000000)::bigint, (extract(epoch FROM upper(run)) * 1000000)::bigint
 FROM quote_asked a
 JOIN instruments i USING (instrument_id)

@@ -1,11 +1,11 @@
--- Roles without login, to be granted to users of the database: GRANT market_data_writer TO somebody. Runs again whenever
--- tables or views change. Skipped by a user who may not create roles: the pipeline does not need them.
+-- Roles without login, to be granted to users of the database: GRANT market_data_writer TO somebody. Runs again
+-- whenever tables or views change. Skipped by a user who may not create roles: the pipeline does not need them.
 --
--- market_data_writer: what the consumers do, and no more. It adds to ticks and ledgers; it deletes only an hour of quotes
--- that the vendor corrected, its candles, a consensus that changed, facts about a venue and explanations proven wrong.
--- It can neither create, alter nor truncate a table, nor drop a chunk.
--- market_data_reader: for people and dashboards. Reads everything, writes nothing, not even temporary tables.
--- What the extension and PostgreSQL allow everybody is revoked in protect.sql.
+-- market_data_writer: what the consumers do, and no more. It adds to ticks and ledgers; it deletes only an hour of
+-- quotes that the vendor corrected, its candles, a consensus that changed, facts about a venue and explanations proven
+-- wrong. It can neither create, alter nor truncate a table, nor drop a chunk. market_data_reader: for people and
+-- dashboards. Reads everything, writes nothing, not even temporary tables. What the extension and PostgreSQL grant to
+-- everybody is revoked in protect.sql.
 DO $roles$
 DECLARE
     name text;
@@ -50,8 +50,8 @@ BEGIN
     IF to_regclass('live_delays') IS NOT NULL THEN
         GRANT UPDATE ON live_delays, clock_offsets TO market_data_writer;
     END IF;
-    -- The tables' owner writes the archive. A writer counts how often the rows of a span changed, and adds files of whole
-    -- days that it wrote itself (ARCHIVE_DIRECT_DAYS); it neither ends nor removes one.
+    -- The tables' owner writes the archive. A writer counts how often the rows of a span changed, and adds files of
+    -- whole days that it wrote itself (ARCHIVE_DIRECT_DAYS); it neither ends nor removes one.
     IF to_regclass('archive_spans') IS NOT NULL THEN
         GRANT UPDATE ON archive_spans, lake.ducklake_table_stats TO market_data_writer;
         GRANT INSERT ON

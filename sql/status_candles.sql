@@ -1,5 +1,5 @@
--- Candles of exchanges: how many are covered by answers and up to how long ago, the newest final one and how long ago it
--- closed. Nobody trades at weekends, or in a thin pair for an hour: then the latter says nothing.
+-- Candles of exchanges: how many are covered by answers and up to how long ago, the newest final one and how long ago
+-- it closed. The latter means nothing while nobody trades, as on weekends.
 SELECT i.venue, i.product_id, s.granularity_s,
        (SELECT sum(extract(epoch FROM upper(r) - lower(r)))::bigint FROM unnest(range_agg(s.covered)) r) / s.granularity_s
            AS covered,

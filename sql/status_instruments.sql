@@ -1,4 +1,4 @@
--- Per instrument and kind: what is stored and how fast it comes in (rows a second over the last five whole minutes).
+-- Per instrument and kind: what is stored and how fast it arrives (rows per second over the last five whole minutes).
 WITH rates AS (
     SELECT instrument_id, 'trades' AS kind, sum(ticks) AS ticks FROM trade_candle_1m
     WHERE bucket >= date_trunc('minute', now()) - INTERVAL '5 minutes' AND bucket < date_trunc('minute', now()) GROUP BY 1

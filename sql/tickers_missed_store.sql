@@ -1,4 +1,5 @@
--- `since` 0 stands for the last ticker stored before this one, if there is one.
+-- Record the time before a ticker in which others were missed. `since` 0: since the last stored ticker, if there is
+-- one.
 INSERT INTO holes (instrument_id, from_ts, to_ts, reason, confirmed_at)
 SELECT %(instrument)s, missed.since, missed.until, 'not_listening', TIMESTAMPTZ 'epoch' + %(now)s * INTERVAL '1 microsecond'
 FROM (

@@ -1,7 +1,7 @@
--- Store the tickers whose key (instrument, ts, seq) is new, with their candles, in one statement. The instruments are locked
--- first, so two writers cannot both find a key new, and retention drops nothing meanwhile. Whether a ticker is new cannot be
--- told where it dropped the rows: these (`gone`) are not stored. Returns how many are stored, how many are new, and the places of
--- those that are gone.
+-- Store the tickers whose key (instrument, ts, seq) is new, with their candles. The instruments must be locked, so that
+-- two writers cannot both find a key new, and retention drops nothing meanwhile. Where retention has dropped the rows,
+-- nobody can tell whether a ticker is new: these (`gone`) are not stored. Returns the number of stored ones, the number
+-- of new ones, and the places of `gone`.
 WITH given AS MATERIALIZED (
     SELECT g.*, coalesce(g.ts < (SELECT dropped_before FROM instruments i WHERE i.instrument_id = g.instrument_id), false)
         OR EXISTS (SELECT FROM archive_spans a

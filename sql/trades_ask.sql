@@ -1,4 +1,4 @@
--- A load is told to bring these ids. From now on none of them is too old: signatures that say so are taken back.
+-- Record a load's request for these ids. From now on none of them is too old: signatures that say so are revoked.
 WITH asked AS (
     UPDATE trade_coverage SET asked = asked + int8multirange(int8range(%(first)s, %(last)s, '[]'))
     WHERE instrument_id = %(instrument)s

@@ -1,5 +1,5 @@
--- Lock the ledger of a batch's instruments; which of the batch's ids (ranges from `low` to `high`, excluded) it contains, as
--- they are once the lock is had.
+-- Lock the ledger of a batch's instruments and return which of the batch's ids (ranges from `low` to `high`, excluded)
+-- it contains once it is locked.
 SELECT c.instrument_id, i.venue, i.product_id, coalesce(c.ids * b.ids, '{}') AS known
 FROM trade_coverage c
 JOIN instruments i USING (instrument_id)

@@ -1,5 +1,5 @@
--- The ranges of ids that a load has to fetch, ascending: neither stored nor explained. Too old explains nothing to a load,
--- whose user wants these ids at any age.
+-- The ranges of ids that a load has to fetch, ascending: neither stored nor explained. `too_old` is no explanation for
+-- a load, which wants its ids whatever their age.
 SELECT lower(gap), upper(gap) - 1 FROM unnest(
     int8multirange(int8range(%(first)s, %(last)s, '[]'))
     - coalesce((SELECT ids FROM trade_coverage JOIN instruments i USING (instrument_id)

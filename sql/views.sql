@@ -1,14 +1,14 @@
--- Views for people, and at the end functions of programs. The whole file runs whenever its text changes, so every statement
--- is repeatable. Views are replaced and not dropped: people grant rights on them and make views of their own from them. Where
--- columns change, views_drop.sql runs before.
+-- Views for people and, at the end, functions for programs. The whole file runs again whenever its text changes, so
+-- every statement must be repeatable. Views are replaced, not dropped: people grant rights on them and make views of
+-- their own from them. Where columns change, views_drop.sql runs before.
 
--- Candles of every time frame: built from the one-minute candles, from 1h on from the hourly ones, so that a day costs
--- 24 rows. A condition on bucket, venue or product_id uses the tables' index.
+-- Candles of every timeframe, made from the one-minute candles, from 1h on from the hourly ones, so that a day costs 24
+-- rows. A condition on bucket, venue or product_id uses the tables' index.
 DO $views$
 DECLARE
     frame record;
-    -- A candle of several: those of trades ascending by trade id, as in the hourly ones (an id may have an earlier time than
-    -- the one before), those of quotes by time.
+    -- Aggregates of finer candles: those of trades ordered by trade id, as in the hourly tables (a trade may have an
+    -- earlier time than the one before it), those of quotes by time.
     prices CONSTANT text := 'first(c.open, c.%s) AS open, max(c.high) AS high, min(c.low) AS low,
                    last(c.close, c.%s) AS close';
     by_id CONSTANT text := format(prices, 'first_id', 'last_id');
@@ -33,7 +33,7 @@ BEGIN
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
         $sql$, frame.name, frame.width, frame.source, by_time);
 
-        -- Trades; where an instrument has only quotes, or its hours of quotes are what is accounted for, the bid with the bid
+        -- Trades. If an instrument has only quotes, or its hours of quotes are what is accounted for: the bid, with bid
         -- sizes as volume and no vwap.
         EXECUTE format($sql$
             CREATE OR REPLACE VIEW candles_%1$s AS
@@ -52,7 +52,7 @@ BEGIN
             GROUP BY i.venue, i.product_id, time_bucket(%2$L::interval, c.bucket)
         $sql$, frame.name, frame.width, frame.source, by_id, by_time);
 
-        -- The old name: bitcoin of every venue.
+        -- Bitcoin of every venue, under the former service's name.
         EXECUTE format($sql$
             CREATE OR REPLACE VIEW bitcoin_candles_%1$s AS
             SELECT bucket AS time, venue AS source, product_id AS symbol, open, high, low, close, volume, vwap, ticks
@@ -64,7 +64,7 @@ $views$;
 
 -- include: consensus_views
 
--- The old names of the ticks.
+-- Ticks under the former service's names.
 CREATE OR REPLACE VIEW forex_ticks AS
 SELECT q.ts AS time, i.venue AS source, replace(i.product_id, '-', '') AS symbol, q.bid, q.ask, q.bid_size, q.ask_size
 FROM quotes q JOIN instruments i USING (instrument_id)
@@ -78,8 +78,8 @@ UNION ALL
 SELECT q.ts, i.venue || ' quotes', i.product_id, NULL, NULL, NULL, q.bid, q.ask
 FROM quotes q JOIN instruments i USING (instrument_id) WHERE i.product_id LIKE 'BTC-%';
 
--- The archive: the current file of every span. `up_to_date`: nothing changed since; `in_tables`: the rows are in the tables
--- too, and whoever reads both tiers takes them from there.
+-- The archive: the current file of every span. `up_to_date`: nothing has changed since it was written; `in_tables`: its
+-- rows are in the tables too, from where readers of both tiers take them.
 CREATE OR REPLACE VIEW archived AS
 SELECT i.venue, i.product_id, s.kind, s.from_ts, s.to_ts, f.rows, f.bytes, f.hash, f.revision, f.path, f.first_ts, f.last_ts,
        f.first_id, f.last_id, f.archived_at, s.changes = s.archived_changes AS up_to_date, s.in_tables, s.instrument_id
@@ -88,8 +88,8 @@ JOIN archive_spans s USING (instrument_id, kind, from_ts)
 JOIN instruments i USING (instrument_id)
 WHERE f.ended_at IS NULL;
 
--- The time for which rows are read from files; rows of it in the tables came later and are in no file yet. Hours of quotes
--- that were replaced since are not part of it.
+-- The intervals whose rows are read from files. Rows of these intervals in the tables arrived later and are in no file
+-- yet. Hours of quotes that were replaced since are excluded.
 CREATE OR REPLACE VIEW archive_only AS
 SELECT venue, product_id, kind, instrument_id, lower(span) AS from_ts, upper(span) AS to_ts
 FROM (
@@ -98,25 +98,26 @@ FROM (
     FROM archive_spans JOIN instruments USING (instrument_id) WHERE NOT in_tables GROUP BY 1, 2, 3, 4
 ) spans;
 
--- How the completeness of one kind of data is proven, given its instrument; NULL if it cannot be. Trades are not proven by
--- hours, quotes not by ids, and tickers are samples at any venue.
+-- How the completeness of one kind of data is proven, given its instrument; NULL if it cannot be. Trades are not proven
+-- by hours, quotes not by ids, and tickers are samples at any venue.
 CREATE OR REPLACE FUNCTION proof_of(kind text, proof text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE kind WHEN 'trades' THEN nullif(proof, 'hours')
                      WHEN 'quotes' THEN CASE WHEN proof IN ('hours', 'sampled') THEN proof END
                      ELSE 'sampled' END
 $$;
 
--- Whether the venue confirmed within the last minute. A moment ahead of this clock, which was set back since, says nothing.
+-- Whether the venue confirmed within the last minute. A time ahead of this clock, which must have been set back, does
+-- not count.
 CREATE OR REPLACE FUNCTION confirmed(checked_at timestamptz) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(checked_at > now() - INTERVAL '60 seconds' AND checked_at < now() + INTERVAL '10 seconds', false)
 $$;
 
--- The trade ids that must be accounted for: those that loads were told to bring, and from the first id of the live stream on
--- all that the venue is known to have. Ids that the venue showed within the last 10 s may still be on their way. A stored
--- id above what the venue confirmed within the last minute says nothing about those below it: it may be an error.
+-- The trade ids that must be accounted for: those that loads requested, and from the first id of the live stream on all
+-- that the venue is known to have. Ids that the venue showed within the last 10 s may still be on their way. A stored
+-- id above what the venue confirmed within the last minute proves nothing about those below it: it may be an error.
 CREATE OR REPLACE VIEW trade_asked AS
 SELECT c.instrument_id,
-       CASE WHEN c.live_from IS NULL AND isempty(c.asked) THEN int8multirange(range_merge(c.ids))  -- nobody said
+       CASE WHEN c.live_from IS NULL AND isempty(c.asked) THEN int8multirange(range_merge(c.ids))  -- no request known
             WHEN c.live_from <= upto.id THEN c.asked + int8multirange(int8range(c.live_from, upto.id, '[]'))
             ELSE c.asked END AS ids,
        c.ids AS stored, c.rows, c.last_ts, c.live_from IS NOT NULL AS live, h.newest_id, h.checked_at
@@ -129,7 +130,7 @@ CROSS JOIN LATERAL (
                    THEN c.ids * int8multirange(int8range(NULL, h.newest_id, '[]')) ELSE c.ids END) - 1) AS id
 ) upto;
 
--- Asked ids that are neither stored nor explained by a signed finding. Only for venues whose ids are contiguous.
+-- Requested ids that are neither stored nor explained by a signed finding. Only for venues whose ids are contiguous.
 CREATE OR REPLACE VIEW trade_gaps AS
 SELECT i.instrument_id, i.venue, i.product_id, lower(gap) AS first_id, upper(gap) - 1 AS last_id,
        upper(gap) - lower(gap) AS missing
@@ -142,13 +143,14 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL unnest(a.ids - a.stored - explained.ids) AS gap
 WHERE i.proof = 'contiguous ids';
 
--- The same for trades proven by time: what loads were told to bring, and the live stream up to the last proven moment.
+-- The same for trades proven by time: the time that loads requested, and the live stream up to the last proven moment.
 CREATE OR REPLACE VIEW trade_time_asked AS
 SELECT w.instrument_id,
        CASE WHEN w.live_from < upper(w.proven) THEN w.asked + tstzmultirange(tstzrange(w.live_from, upper(w.proven)))
             ELSE w.asked END AS times,
        w.proven, w.live_from IS NOT NULL AS live,
-       -- The proof ends by the venue's clock, which may be ahead, the check is by ours: the earlier one counts.
+       -- The end of the proof is by the venue's clock, which may be ahead; the check is by ours. The earlier one
+       -- counts.
        CASE WHEN w.live_from < upper(w.proven) AND w.checked_at IS NOT NULL
             THEN least(upper(w.proven), w.checked_at) END AS checked_at
 FROM trade_windows w JOIN instruments i USING (instrument_id)
@@ -164,13 +166,13 @@ CROSS JOIN LATERAL (
 ) explained
 CROSS JOIN LATERAL unnest(a.times - a.proven - explained.times) AS gap;
 
--- Time in which no stream of samples was received; such samples cannot be fetched later.
+-- Time in which no samples were received; they cannot be fetched later.
 CREATE OR REPLACE VIEW missed_time AS
 SELECT i.instrument_id, i.venue, i.product_id, h.from_ts, h.to_ts
 FROM holes h JOIN instruments i USING (instrument_id) WHERE h.reason = 'not_listening';
 
--- The hours of quotes that must be accounted for: those that loads were told to bring, and for followed instruments every
--- hour that ended two hours ago (the vendor publishes an hour up to an hour after its end).
+-- The hours of quotes that must be accounted for: those that loads requested, and for followed instruments every hour
+-- that ended at least two hours ago (the vendor publishes an hour up to an hour after its end).
 CREATE OR REPLACE VIEW quote_asked AS
 SELECT k.instrument_id, r.follow_from IS NOT NULL AS follows,
        CASE WHEN r.follow_from IS NOT NULL AND r.follow_from < upto.hour
@@ -185,13 +187,15 @@ FROM (
 LEFT JOIN quote_requests r USING (instrument_id)
 CROSS JOIN LATERAL (SELECT date_trunc('hour', now(), 'UTC') - INTERVAL '2 hours' AS hour) upto;
 
--- Per instrument and kind: what is stored, and what is missing of what was asked for, by the kind of `proof`: counted in
--- ids (`contiguous ids`), seconds (`time windows`, `sequence per connection`) or hours (`hours`; rows are quotes all the
--- same). What is `sampled`, or has no proof (NULL), is never complete: `missing` and `share_complete` are NULL, and of samples
--- `explained` counts the times in which nobody listened, `missed` adds them up, and the view `missed_time` lists them.
--- Of a live product that the venue could not be asked about for a minute it is not known: `share_complete` is NULL, and
--- `missing` instead of 0. `explained` is not stored and accounted for, `explained_by` by which reason; `proven_until` is the
--- moment for which the venue last confirmed what is counted here.
+-- Per instrument and kind: what is stored, and what is missing of what was requested. The unit depends on `proof`: ids
+-- (`contiguous ids`), seconds (`time windows`, `sequence per connection`) or hours (`hours`; `rows` still counts
+-- quotes).
+--
+-- Data that is `sampled` or has no proof (NULL) is never complete: `missing` and `share_complete` are NULL. For
+-- samples, `explained` is the number of times in which nobody listened, `missed` their total length; `missed_time`
+-- lists them. If the venue could not be asked about a live product for a minute, nobody knows: `share_complete` is
+-- NULL, and so is `missing`, unless it is above 0. `explained` counts what is not stored but accounted for,
+-- `explained_by` the same by reason. `proven_until` is the time for which the venue last confirmed these counts.
 CREATE OR REPLACE VIEW completeness AS
 WITH ids AS (
     SELECT a.*, sizes.asked, sizes.missing, reasons.explained, reasons.explained_by,
@@ -274,7 +278,7 @@ WITH ids AS (
     SELECT instrument_id, 'tickers', first_ts, last_ts, rows, NULL, 0, NULL, NULL, NULL, NULL
     FROM tickers
 )
--- Truncated, not rounded: one missing of ten million is not 100 %.
+-- Truncated, not rounded: with one of ten million missing, the share is not 1.
 SELECT i.venue, i.product_id, k.kind, k.first_at, k.last_at, k.rows,
        CASE WHEN p.complete THEN k.missing END AS missing, coalesce(m.times, k.explained) AS explained,
        CASE WHEN p.complete THEN trunc(k.share_complete, 6) END AS share_complete, now() - k.last_at AS last_age,

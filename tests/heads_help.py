@@ -52,10 +52,10 @@ class Deaf:
         self.heads._open_reader_at = float("inf")
 
     def __call__(self, ledger: Ledger, after_s: float, *said: tuple[int, int], product: str = "BTC-USD") -> None:
-        """Hear these heads, if any, and look after these seconds."""
+        """Receive these heads, if any, and poll after these seconds."""
         self.clock += after_s
         for first, newest in said:
             record = {"venue": "kraken", "product_id": product, "asset_class": "crypto"}
-            self.heads._told.append(({**record, "from_id": first, "newest_id": newest}, self.clock, self.clock))
-        self.heads.look(ledger)
+            self.heads._reports.append(({**record, "from_id": first, "newest_id": newest}, self.clock, self.clock))
+        self.heads.poll(ledger)
         wait(self.heads._asking.values())

@@ -1,4 +1,4 @@
-"""The house has floors, and no import runs up the stairs: docs/design.md says what lives where."""
+"""A module imports only from the layers below its own, which docs/design.md lists."""
 
 from __future__ import annotations
 

@@ -60,13 +60,14 @@ class Adapter(Vendor, Generic[S]):
     products: Callable[[S], tuple[str, ...]]
     """The configured products: canonical ids without duplicates. Raises `WrongUse`."""
     stream: Callable[[S, Path, threading.Event], Venue]
+    """Create the stream from settings, `STATE_DIR` and the event that stops the program."""
     rest: Rest[S] | None = None
-    """Trades by id: of a venue whose ids are contiguous."""
+    """Trades by id, for a venue whose ids are contiguous."""
     recent: WindowRest[S] | None = None
-    """The newest trades: of a venue that is proven by time windows."""
+    """The newest trades, for a venue that is proven by time windows."""
     candles: CandleRest[S] | None = None
-    """Candles by REST, of a venue that ccxt does not know: `producers.exchange_candles` takes them from here."""
+    """Candles by REST, for a venue that ccxt does not know: `producers.exchange_candles` takes them from here."""
     asset_class: Callable[[str], AssetClass] = lambda product_id: "crypto"
-    """Of a product."""
+    """Asset class of a product id."""
     alive: Callable[[S], str]
-    """URL of a REST endpoint that answers while the venue is up, if only that it wants a key."""
+    """URL of a REST endpoint that answers while the venue is up, if only by asking for a key. For `doctor`."""

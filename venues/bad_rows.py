@@ -1,4 +1,4 @@
-"""Dead letters for rows of REST pages that cannot be stored: one per row, with what the venue sent."""
+"""Dead letters for rows of REST pages that cannot be stored: one per row, with the row as received."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candles that a venue made itself, by REST: what `producers.exchange_candles` asks, of ccxt or of a venue's folder."""
+"""Candles made by a venue, by REST: the interface of `producers.exchange_candles` to ccxt and to venue folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 
 @dataclass(frozen=True)
 class Units:
-    """The market's step sizes, where the venue publishes them."""
+    """A market's step sizes; None where the venue does not publish them, or they are not needed."""
 
     price: Decimal | None = None
     volume: Decimal | None = None
@@ -25,9 +25,9 @@ class Units:
 class GivenCandles:
     """One answer.
 
-    `pairs`: for each row `[start in ms, open, high, low, close, volume]`, or the exception that reading it raised, and
-    the row as it came. `date`: the answer's header. `running_us`: the start of the earliest candle that the venue
-    itself says is not complete; None where it says nothing of that kind.
+    `pairs`: for each row `[start in ms, open, high, low, close, volume]`, or the exception that parsing it raised, and
+    the row as received. `date`: the answer's `Date` header. `running_us`: start of the earliest candle that the venue
+    itself marks as incomplete; None if it marks none.
     """
 
     pairs: Sequence[tuple[Any, Any]]
@@ -36,36 +36,37 @@ class GivenCandles:
 
 
 class CandleSource(Protocol):
-    """Candles of one venue. One call each: whoever uses it retries and waits for the rate limit.
+    """Candles of one venue. `load` and `fetch` make one request each; the caller retries and waits for the rate limit.
 
-    The two that ask raise `Refused`, `Unavailable` or another `PipelineError`.
+    Both raise `Refused`, `Unavailable` or another `PipelineError`.
     """
 
     page_size: int
-    """Candles in one answer."""
+    """Most candles in one answer."""
     calls_per_s: float
+    """Rate that the venue allows."""
 
     def granularities(self) -> Collection[int]:
-        """The widths on offer, in seconds."""
+        """Return the candle widths that the venue offers, in seconds."""
 
     def load(self) -> None:
-        """Ask for the venue's markets."""
+        """Request the venue's list of markets."""
 
     @property
     def loaded(self) -> bool:
-        """Whether the markets are known."""
+        """Whether `load` has succeeded."""
 
     def lists(self, product_id: str) -> bool:
-        """Whether the product is an active spot market."""
+        """Return whether the product is an active spot market."""
 
     def units(self, product_id: str) -> Units:
-        """Of a listed product."""
+        """Return the step sizes of a listed product."""
 
     def fetch(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> GivenCandles:
-        """Ask for `limit` candles from `since_us`; return whatever the venue gives."""
+        """Request `limit` candles from `since_us` on; returns whatever the venue gives, which may be others."""
 
 
 class CandleRest(Protocol[S_contra]):
-    """Create a venue's candle source. Raises `WrongUse` where a setting is missing."""
+    """Create a venue's candle source. Raises `WrongUse` if a setting is missing."""
 
     def __call__(self, settings: S_contra, stop: threading.Event) -> CandleSource: ...

@@ -25,7 +25,7 @@ MAX_BAD_ELEMENTS = 20
 MAX_DETAIL = 500
 MAX_DIGITS = 64  # of a decimal; the longest seen from a venue have some 30
 
-# What reading a foreign value raises.
+# What parsing an untrusted value may raise.
 READING = (BadData, WrongUse, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -100,7 +100,7 @@ class Resubscribe:
 class VenueNotice:
     """A status or error message of the venue, for the log."""
 
-    kind: str  # status, error
+    kind: str  # status, error, key_refused
     text: str
 
 
@@ -127,7 +127,7 @@ class VenueTime:
     at_us: int
 
 
-Said = (
+VenueEvent = (
     TradeFrame
     | TickerFrame
     | CandleFrame
@@ -197,7 +197,7 @@ def _shown(value: Any) -> str:
     return repr(value)[:100]
 
 
-def explained(error: Exception, element: Any) -> Unreadable:
+def unreadable(error: Exception, element: Any) -> Unreadable:
     """Return the event for an element whose parsing raised `error`."""
     if isinstance(element, bytes):
         payload = element
@@ -216,22 +216,24 @@ class BadElements:
     """Collects the unreadable elements of one frame: the first ones in full, the others as a count."""
 
     def __init__(self) -> None:
-        self.said: list[Said] = []
+        self.events: list[VenueEvent] = []
         self._more = 0
 
     def add(self, error: Exception, element: Any) -> None:
-        if len(self.said) < MAX_BAD_ELEMENTS:
-            self.said.append(explained(error, element))
+        """Add an element whose parsing raised `error`."""
+        if len(self.events) < MAX_BAD_ELEMENTS:
+            self.events.append(unreadable(error, element))
         else:
             self._more += 1
 
-    def all(self) -> list[Said]:
+    def all(self) -> list[VenueEvent]:
+        """Return an `Unreadable` for each of the first elements, and one for the count of the others."""
         if not self._more:
-            return self.said
-        return [*self.said, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
+            return self.events
+        return [*self.events, Unreadable("too_many", f"{self._more} more elements of the same frame", b"")]
 
     def tried(self, read: Callable[[Any], T | None], element: Any) -> T | None:
-        """Return `read(element)`; None, and the element is added, if that raises one of `READING`."""
+        """Return `read(element)`; if that raises one of `READING`, add the element and return None."""
         try:
             return read(element)
         except READING as error:
@@ -239,7 +241,7 @@ class BadElements:
             return None
 
     def each(self, elements: Iterable[Any], read: Callable[[Any], T | None]) -> list[T]:
-        """Return what `read` makes of each element, without None; an unreadable one costs itself."""
+        """Return `read(element)` for each element, without None; unreadable elements are added and skipped."""
         return [made for element in elements if (made := self.tried(read, element)) is not None]
 
     def statistics(self, element: dict[str, Any], names: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -89,5 +89,5 @@ def newest_cluster(spans: list[IdRange], distance: int) -> list[IdRange]:
 
 
 def contains(spans: list[IdRange], number: int) -> bool:
-    """Whether an id lies in one of the ranges. Linear search, for few ranges."""
+    """Return whether an id lies in one of the ranges. Linear search, for few ranges."""
     return any(first <= number <= last for first, last in spans)

@@ -1,8 +1,8 @@
-"""Weekly market hours: hours that are certainly closed need not be requested.
+"""Weekly market hours: hours in which a market is certainly closed need not be requested.
 
-Only certain ones: hours at the edge of the week are requested, because quotes do appear there (GBPJPY has one on
-Sunday, 2012-12-23, at 16:00 New York, an hour before the opening). An hour wrongly called open costs a request; one
-wrongly called closed would silently lose quotes. Used both by the loader of hours and by the writer.
+Hours at the edge of the week are requested, because quotes do appear there (GBPJPY has one on Sunday, 2012-12-23, at
+16:00 New York time, an hour before the opening). An hour wrongly called open costs a request; one wrongly called closed
+would silently lose quotes. Used both by the loader of hours and by the writer.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ _FRIDAY, _SUNDAY = 4, 6
 
 
 def session_of(asset_class: str, name: str = "") -> Session:
-    """Return the default session of an instrument: the widest that is certain. Only a US share is known to keep New
-    York's hours; its name ends in US-USD (AAPL.US-USD, AAPLUS-USD), where a German share's is SAP.DE-EUR."""
+    """Return the default session of an instrument: the widest that is certain.
+
+    Only US shares are known to keep New York's hours. Their product ids end in US-USD (AAPL.US-USD, AAPLUS-USD); a
+    German share's is SAP.DE-EUR.
+    """
     if asset_class == "stock" and name.endswith("US-USD"):
         return "us_stock"
     return "always" if asset_class == "crypto" else "fx_week"
 
 
 def closed_by_week(session: Session, hour_us: int) -> bool:
-    """Whether the whole hour lies, with a margin, in the part of the week in which nothing is traded."""
+    """Return whether the whole hour lies, with a margin, in the part of the week in which nothing is traded."""
     if session == "always":
         return False
     there = datetime.fromtimestamp(hour_us // 1_000_000, UTC).astimezone(NEW_YORK)

@@ -10,18 +10,18 @@ from pipeline.core.settings import VenueSettings
 
 
 def distinct(texts: Iterable[str], read: Callable[[str], str] = canonical_product) -> tuple[str, ...]:
-    """The products in canonical form, each once. Raises `WrongUse`."""
+    """Return the products in canonical form, without duplicates. Raises `WrongUse`."""
     return tuple(dict.fromkeys(read(text) for text in texts))
 
 
 def configured(settings: VenueSettings) -> tuple[str, ...]:
-    """The products of `<VENUE>_PRODUCT_IDS`: canonical, each once. Raises `WrongUse`."""
+    """Return the products of `<VENUE>_PRODUCT_IDS`: canonical ids without duplicates. Raises `WrongUse`."""
     return distinct(settings.product_ids)
 
 
 def by_symbol(settings: VenueSettings, symbol_of: Callable[[str], str]) -> dict[str, str]:
-    """Symbol -> product of `<VENUE>_PRODUCT_IDS`, for a venue without a separator in its symbols. Raises `WrongUse` for
-    two that it writes alike."""
+    """Return symbol -> product of `<VENUE>_PRODUCT_IDS`, for a venue whose symbols have no separator. Raises `WrongUse`
+    for two products with one symbol."""
     found: dict[str, str] = {}
     for product in configured(settings):
         symbol = symbol_of(product)

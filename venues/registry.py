@@ -37,11 +37,11 @@ def proof_of(venue: str) -> Proof | None:
 
 
 def check_kind(namespace: str, venue: str) -> None:
-    """Refuse ticks of a kind that the venue does not have. Raises `BadData`.
+    """Raise `BadData` for ticks of a kind that the venue does not have.
 
-    Where hours are the proof, their ledger accounts for all rows and candles, so a ticker among them would falsify what
-    counts as complete, and candles of trades are shown before those of quotes. Hours of another venue would take the
-    place of its tickers. Of an unknown venue nothing is ever called complete.
+    Where hours are the proof, the ledger of hours accounts for all rows and candles: a ticker among them would falsify
+    what counts as complete, and candles of trades would be shown in place of those of quotes. Conversely, hours of
+    another venue would replace its tickers. Nothing of an unknown venue is ever called complete, so anything goes.
     """
     proof = proof_of(venue)
     if proof is not None and (proof is Proof.HOURS) != (namespace == "quotes"):

@@ -1,4 +1,4 @@
-"""Decide which candles of a stream are final, for a venue that pushes the running one again and again and never marks
+"""Decide which candles of a stream are final, for a venue that pushes the running candle repeatedly and never marks
 it."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 from schemas.records import CandleRow
 from venues.events import CandleFrame
 
-# A candle may still be corrected shortly after its end, and where nobody trades no later one follows.
+# A candle may still be corrected shortly after its end, and without trades no later one follows.
 SETTLED_US = 10_000_000
 
 

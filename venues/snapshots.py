@@ -1,4 +1,4 @@
-"""The newest trades by REST, for venues that send none when a subscription begins."""
+"""Snapshots of the newest trades by REST, for venues that send none when a subscription begins."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
 from pipeline.core.stopping import Stopped
 from schemas.records import TradeRow
-from venues.events import Acknowledged, Said, TradeFrame
+from venues.events import Acknowledged, TradeFrame, VenueEvent
 
 
 class Snapshots:
     """Fetches the newest trades of `products` by `newest(product)` when their subscription to `channel` is accepted.
 
-    It does so in threads of its own: the reader of the socket does not wait for REST.
+    Fetches in threads of its own, so that reading the socket never waits for REST.
     """
 
     def __init__(
@@ -26,20 +26,20 @@ class Snapshots:
         self._venue, self._channel, self._products, self._newest = venue, channel, products, newest
         self._fetched: queue.SimpleQueue[TradeFrame] = queue.SimpleQueue()
 
-    def with_fetched(self, said: Sequence[Said]) -> list[Said]:
-        """Begin to fetch for the subscriptions that `said` acknowledges; returns what has been fetched since the last
-        call, and then `said`."""
+    def with_fetched(self, given: Sequence[VenueEvent]) -> list[VenueEvent]:
+        """Start to fetch for the subscriptions that `given` acknowledges. Returns what was fetched since the last call,
+        followed by `given`."""
         accepted = [
             one.product_id
-            for one in said
+            for one in given
             if isinstance(one, Acknowledged) and one.channel == self._channel and one.product_id in self._products
         ]
         if accepted:
             name = f"{self._venue}-newest"
             threading.Thread(target=self._fetch, args=(accepted,), name=name, daemon=True).start()
-        return [*self._take(), *said]
+        return [*self._drain(), *given]
 
-    def _take(self) -> Iterator[TradeFrame]:
+    def _drain(self) -> Iterator[TradeFrame]:
         while not self._fetched.empty():
             yield self._fetched.get()
 
@@ -47,7 +47,7 @@ class Snapshots:
         for product in products:
             try:
                 rows = self._newest(product)
-            except PipelineError as error:  # what it would have brought is missing in the ledger, and repaired
+            except PipelineError as error:  # what it would have brought shows as missing in the ledger and is repaired
                 get_logger().warning(events.REQUEST_FAILED, venue=self._venue, product=product, error=str(error))
             except Stopped:
                 return

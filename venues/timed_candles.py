@@ -1,4 +1,4 @@
-"""Candles of a stream whose frames have the venue's time: that decides which are final, and never one wrong time."""
+"""Candles of a stream whose frames carry the venue's time, which decides which candles are final."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import structs
 
 from pipeline.core.errors import BadData
 from pipeline.core.runtime import now_us
-from venues.events import BadElements, CandleFrame, Said
+from venues.events import BadElements, CandleFrame, VenueEvent
 from venues.running_candles import CandleBook
 from venues.venue_clock import VenueClock
 
@@ -19,10 +19,10 @@ AHEAD_US = 5_000_000
 
 
 class TimedCandles:
-    """A `CandleBook` and the time by which it goes.
+    """A `CandleBook`, and the venue's time that drives it.
 
-    A frame with a wrong time would finalize running candles and outrank every later correction of them. It is compared
-    with the frames of other seconds, and not with our clock, which may itself be wrong.
+    A single frame with a wrong time would finalize running candles and outrank every later correction of them. So its
+    time is compared with that of other seconds' frames, and not with our clock, which may itself be wrong.
     """
 
     def __init__(self, length_s: int) -> None:
@@ -30,19 +30,19 @@ class TimedCandles:
         self._clock = VenueClock()
 
     def forget(self) -> None:
-        """See `CandleBook`. What is known of the venue's clock stays."""
+        """See `CandleBook`. The estimate of the venue's clock is kept."""
         self._book.forget()
 
-    def read(self, frames: Iterable[CandleFrame], at_us: int | None) -> list[Said]:
-        """Return what to publish after a frame with this time. `frames`: the candles in it, if any."""
+    def read(self, frames: Iterable[CandleFrame], at_us: int | None) -> list[VenueEvent]:
+        """Return what to publish after a frame. `frames`: its candles, if any; `at_us`: its time."""
         latest_us = self._latest_us(at_us)
         believed = at_us is not None and latest_us is not None and at_us <= latest_us
-        said: list[Said] = []
+        events: list[VenueEvent] = []
         for frame in frames:
-            said += self._candles_of(frame, at_us, latest_us, believed)
+            events += self._candles_of(frame, at_us, latest_us, believed)
         if believed and at_us is not None:
-            said += self._book.settled(at_us)
-        return said
+            events += self._book.settled(at_us)
+        return events
 
     def _latest_us(self, at_us: int | None) -> int | None:
         """Return the latest believable time for a frame with this time; None in the first seconds."""
@@ -52,7 +52,9 @@ class TimedCandles:
             self._clock.seen(at_us, received_us)
         return None if offset_us is None else received_us + offset_us + AHEAD_US
 
-    def _candles_of(self, frame: CandleFrame, at_us: int | None, latest_us: int | None, believed: bool) -> list[Said]:
+    def _candles_of(
+        self, frame: CandleFrame, at_us: int | None, latest_us: int | None, believed: bool
+    ) -> list[VenueEvent]:
         ours_us = now_us() + AHEAD_US
         as_of_us = at_us if at_us is None or believed else min(at_us, ours_us)
         # All candles before one that has not begun would be final.

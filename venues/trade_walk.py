@@ -1,9 +1,9 @@
 """Fetch missing trade ids by REST and publish them. Shared by back-fills and the gap filler.
 
 A source walks pages over a range of ids. Wanted trades are published at once, so a walk that ends early has published
-what it got. Nothing is final after one look. An id is absent when an answer holds ids on both sides of it and not
-this one, bad when its row cannot be stored, unreachable when the walk passes it and no cursor leads to it. It becomes a
-finding when a second look, `confirm_s` later, gives the same result.
+what it got. Nothing is final after one look. An id is absent if an answer holds ids on both sides of it but not the id
+itself, bad if its row cannot be stored, unreachable if the walk passes it without any cursor leading to it. It becomes
+a finding if a second look, `confirm_s` later, gives the same result.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ SECOND_LOOK_US = 10_000_000
 class Source(Protocol):
     """A venue's trades by REST.
 
-    All methods block, for rate limits and retries too; they are called from one worker thread at a time. All raise
-    `Refused`, `Unavailable` or `pipeline.core.stopping.Stopped`.
+    All methods block, including for rate limits and retries; they are called from one worker thread at a time. All
+    raise `Refused`, `Unavailable` or `pipeline.core.stopping.Stopped`.
     """
 
     venue: str
-    page_rows: int
-    calls_per_s: float
+    page_rows: int  # most trades on a page
+    calls_per_s: float  # requests per second that the rate limit allows
     clock: DateClock
 
     def prepare(self, products: Sequence[str]) -> None:
@@ -72,10 +72,8 @@ class Filled:
     """The result of one walk."""
 
     published: list[IdRange] = field(default_factory=list)
-    waiting: list[IdRange] = field(
-        default_factory=list
-    )  # seen once as absent, bad or unreachable; a second look follows
-    findings: dict[str, list[IdRange]] = field(default_factory=dict)  # by reason; seen twice and published
+    waiting: list[IdRange] = field(default_factory=list)  # absent, bad or unreachable; to be confirmed by a second look
+    findings: dict[str, list[IdRange]] = field(default_factory=dict)  # by reason: confirmed by two looks and published
     bad: list[BadRow] = field(default_factory=list)
     complete: bool = False  # the walk was not cut short by its budget
 
@@ -86,15 +84,15 @@ class Filled:
 
 
 class Proofs:
-    """When ids were first seen absent, bad or unreachable. Kept in memory: after a restart two looks are needed
-    again."""
+    """When ids were first seen absent, bad or unreachable. Kept in memory only: a restart requires two new looks."""
 
     def __init__(self, confirm_s: float) -> None:
         self._confirm_s = confirm_s
         self._first: defaultdict[tuple[str, str], list[tuple[IdRange, float]]] = defaultdict(list)
 
     def confirm(self, product_id: str, seen: list[IdRange], now: float, what: str = VENUE_HAS_NONE) -> list[IdRange]:
-        """Return the ids of `seen` first seen as `what` at least `confirm_s` ago; remember the others as of `now`."""
+        """Return the ids of `seen` that were first seen as `what` at least `confirm_s` ago; remember the others as of
+        `now` (monotonic seconds)."""
         key = (product_id, what)
         known = self._first[key]
         confirmed = id_ranges.common(seen, [span for span, at in known if now - at >= self._confirm_s])
@@ -105,7 +103,7 @@ class Proofs:
         return confirmed
 
     def pending(self, product_id: str, wanted: list[IdRange]) -> bool:
-        """Whether any of these ids awaits a second look."""
+        """Return whether any of these ids awaits a second look."""
         known = [span for (product, _), seen in self._first.items() if product == product_id for span, _ in seen]
         return bool(id_ranges.common(wanted, known))
 
@@ -143,7 +141,8 @@ class Filler:
         budget_s: float,
         on_rows: Callable[[int], None] = lambda rows: None,
     ) -> Filled:
-        """Walk once over `wanted` (ascending), for about `budget_s` seconds at most.
+        """Walk once over `wanted` (ascending), for about `budget_s` seconds at most. Calls `on_rows` with the number of
+        trades that each page added.
 
         Raises what `Source.pages` raises; what was published before an error stays published.
         """
@@ -190,8 +189,8 @@ class Filler:
         """Classify the ids that were not published, and publish the findings that two looks agree on."""
         bad = id_ranges.without(id_ranges.of_ids(one.trade_id for one in result.bad), result.published)
         absent = id_ranges.without(id_ranges.common(absent, wanted), shown)
-        # The walk saw ids on both sides, but these were on no page and between no two rows of one: no cursor leads to
-        # them (Kraken: more trades in one nanosecond than a page holds).
+        # The walk passed these ids, but they were on no page and between no two rows of a page: no cursor leads to them
+        # (Kraken: more trades in one nanosecond than a page holds).
         beyond = passed and bool(shown) and shown[0][0] < wanted[0][0] and shown[-1][1] > wanted[-1][1]
         unreachable = id_ranges.without(wanted, [*shown, *absent]) if beyond else []
         self.proofs.forget(product_id, result.published)
@@ -208,7 +207,7 @@ class Filler:
             self.publish_findings(product_id, found, reason)
 
     def publish_findings(self, product_id: str, found: list[IdRange], reason: str) -> None:
-        """Publish claims about ids that will not come; they count once whoever looked has signed them in the ledger."""
+        """Publish claims that ids will not come. They count only once whoever looked has signed them in the ledger."""
         if not found:
             return
         at = now_us()

@@ -1,8 +1,8 @@
-"""Trades that are proven by time: the stream is compared with what REST shows, window by window.
+"""Prove trades complete by time: compare what is stored with what REST shows, window by window.
 
-For venues whose ids do not follow each other, so that no id is seen to be missing. An answer of REST covers the time
-between its oldest and its newest trade: it may have been cut off before the one, and may be behind after the other.
-What it shows there and nobody has stored is missing. Where nothing is missing, the time is proven.
+For venues whose ids are not contiguous, so that a missing id cannot be noticed. A REST answer covers the time between
+its oldest and its newest trade: earlier it may have been truncated, later it may be behind the stream. What it shows in
+that window and is not stored is missing. A window in which nothing is missing is proven.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from venues.rest.page import Page
 S_contra = TypeVar("S_contra", bound=VenueSettings, contravariant=True)
 
 SECOND_US = 1_000_000
-# REST shows a trade within this time, or as late as it was seen to. It decides only where nothing was traded since:
-# each later answer reaches back over it again, and takes the proof back where it shows more.
+# REST shows a trade within this time, or as late as it was seen to. Matters only while nothing is traded: every later
+# answer covers this time again, and revokes the proof if it shows more.
 SHOWN_WITHIN_US = 15 * SECOND_US
 
 Span = tuple[int, int]  # [from, to), venue time in µs
@@ -30,7 +30,7 @@ Span = tuple[int, int]  # [from, to), venue time in µs
 
 @dataclass(frozen=True)
 class Recent:
-    """The newest trades of a product. `at_us`: the venue's clock when it answered; None where it did not say."""
+    """The newest trades of a product. `at_us`: the venue's time of the answer; None if the answer has none."""
 
     page: Page
     at_us: int | None
@@ -42,10 +42,10 @@ class WindowSource(Protocol):
     venue: str
     calls_per_s: float
     reaches_s: Sequence[int]
-    """How far back it can be asked, ascending."""
+    """How far back it can be asked, in seconds, ascending."""
 
     def recent(self, product_id: str, reach_s: int) -> Recent:
-        """The trades of the last `reach_s` seconds, one of `reaches_s`."""
+        """Request the trades of the last `reach_s` seconds, one of `reaches_s`."""
 
 
 class WindowRest(Protocol[S_contra]):
@@ -57,7 +57,8 @@ class WindowRest(Protocol[S_contra]):
 
 
 def newest(source: WindowSource, product_id: str) -> list[TradeRow]:
-    """The trades within the shortest reach; where there are none, the newest one within a longer. Ascending by id."""
+    """Return the trades within the shortest reach; if there are none, the newest within a longer one. Ascending by
+    id."""
     for reach_s in source.reaches_s:
         rows = source.recent(product_id, reach_s).page.rows
         if rows:
@@ -66,7 +67,7 @@ def newest(source: WindowSource, product_id: str) -> list[TradeRow]:
 
 
 def newest_trade(source: WindowSource, product_id: str) -> int:
-    """The newest trade's id. Raises `Refused` if there was none as far back as the venue can be asked."""
+    """Return the newest trade's id. Raises `Refused` if there is none within the longest reach."""
     rows = newest(source, product_id)
     if not rows:
         raise Refused(f"{source.venue} shows no trade of {product_id} within {source.reaches_s[-1]} s")
@@ -75,7 +76,11 @@ def newest_trade(source: WindowSource, product_id: str) -> int:
 
 @dataclass(frozen=True)
 class Compared:
-    """What one answer says. `missing`: rows that are not stored, ascending by id; `lost`: the seconds they lie in."""
+    """The result of comparing one answer.
+
+    `covered`: the window that the answer covers, proven unless something in it is missing; None if there is none.
+    `missing`: rows that are not stored, ascending by id. `lost`: the seconds in which they lie.
+    """
 
     covered: Span | None
     missing: list[TradeRow]
@@ -83,8 +88,8 @@ class Compared:
 
 
 def lateness_us(recent: Recent, known_us: int, first_newer_us: int | None) -> int:
-    """How late REST is, as far as it can be seen, having been `known_us` late: not later than it shows the newest of
-    its trades, and as late as it lacks one that is stored. `first_newer_us`: the time of the first such trade."""
+    """Return how late REST is known to be, given that it was `known_us` late before: at most the age of the newest
+    trade it shows, at least that of the first stored trade that it lacks. `first_newer_us`: the time of the latter."""
     if recent.at_us is None or not recent.page.rows:
         return known_us
     at_most_us = max(0, recent.at_us - max(row.timestamp_us for row in recent.page.rows))
@@ -102,16 +107,16 @@ def compare(
 ) -> Compared:
     """Compare an answer with the ledger.
 
-    `since_us`: what is older was not asked for. `unknown`: the ids of the answer that are not stored.
-    `newest_stored_us`: time of the newest stored trade. `young_us`: a trade this young may still be on its way, so that
-    nothing is said about its time yet. `late_us`: how late REST was seen to be.
+    `unknown`: the ids of the answer that are not stored. `since_us`: start of the live stream; older trades were not
+    requested. `newest_stored_us`: time of the newest stored trade. `young_us`: a trade younger than this may still be
+    on its way, so its second is neither covered nor lost. `late_us`: how late REST was seen to be.
     """
     rows = recent.page.rows
     if not rows or recent.page.blurred or any(bad.trade_id in unknown for bad in recent.page.bad):
-        # What cannot be stored is never proven: its time stays missing until the answer no longer shows it.
+        # The time of a row that cannot be stored is never proven: it stays missing until no answer shows the row.
         return Compared(None, [], [])
     times = [row.timestamp_us for row in rows]
-    # The answer may have been cut off inside its oldest second, and REST gives whole seconds.
+    # The answer may have been truncated within its oldest second, and REST gives whole seconds.
     start, end = min(times) // SECOND_US * SECOND_US + SECOND_US, max(times) // SECOND_US * SECOND_US
     if recent.at_us is not None:
         behind = newest_stored_us is not None and newest_stored_us >= end + SECOND_US

@@ -14,18 +14,21 @@ NOTABLE_US = 1_000_000
 
 
 class VenueClock:
-    """Estimates `offset_us`: the venue's clock minus ours, None until measured. Against the machine's clock it is for
-    display, and never used to judge data; against one that nobody sets it shows which frame has a wrong time."""
+    """Estimates `offset_us`: the venue's clock minus ours, None until measured.
+
+    Measured against the system clock, the offset is for display only, because that clock may be wrong. Measured against
+    a monotonic clock (`venues.timed_candles`), it shows which frame has a wrong time.
+    """
 
     def __init__(self) -> None:
         self.offset_us: int | None = None
         self._buckets: deque[int] = deque(maxlen=BUCKETS)
         self._bucket: int | None = None
         self._best = 0
-        self._said_us = 0
+        self._reported_us = 0
 
     def seen(self, venue_us: int, received_us: int) -> None:
-        """Add the time of a frame and of its arrival, in µs since 1970."""
+        """Add the venue's time in a frame and our time of its arrival, in µs."""
         difference = venue_us - received_us
         bucket = received_us // BUCKET_US
         if bucket != self._bucket:
@@ -40,12 +43,13 @@ class VenueClock:
         ordered = sorted(self._buckets)
         self.offset_us = ordered[int(QUANTILE * (len(ordered) - 1))]
 
-    def news(self) -> bool:
-        """Whether the offset has changed by more than a second since the last report, or is no longer notable."""
-        if self.offset_us is None or abs(self.offset_us - self._said_us) <= NOTABLE_US:
+    def changed(self) -> bool:
+        """Return whether the offset differs by more than a second from the last one reported, which it then becomes.
+        An offset of less than a second counts as zero."""
+        if self.offset_us is None or abs(self.offset_us - self._reported_us) <= NOTABLE_US:
             return False
         if abs(self.offset_us) <= NOTABLE_US:
-            self._said_us = 0
+            self._reported_us = 0
         else:
-            self._said_us = self.offset_us
+            self._reported_us = self.offset_us
         return True

@@ -8,7 +8,7 @@ from pipeline.core.settings import StreamSettings
 
 
 class NewestTrade(Protocol):
-    """A venue's REST interface, for the question whether a silent product has traded."""
+    """The part of a venue's REST interface that shows whether a silent product has traded."""
 
     def newest_trade(self, product_id: str) -> int:
         """Return the newest trade's id. Raises `PipelineError`."""

@@ -1,6 +1,7 @@
 """Explanations of missing ids: the gap filler signs its own findings in the ledger once their claims are stored.
 
-Claims of others explain nothing: their ids stay missing, so the gap filler looks for them, and its result decides.
+Claims of others explain nothing: their ids stay missing, so the gap filler looks for them itself, and its result
+counts.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from venues.id_ranges import IdRange
 
 
 class Explanations:
-    """Our findings that await signing. Thread-safe. `tell(gap, reason)` is called for each new one. Kept in memory
-    only: after a restart the ids are checked again."""
+    """Our findings that are to be signed. Thread-safe. `on_found(gap, reason)` is called for each new one.
 
-    def __init__(self, tell: Callable[[IdGap, str], None]) -> None:
-        self._tell = tell
+    Kept in memory only: after a restart the ids are looked for again.
+    """
+
+    def __init__(self, on_found: Callable[[IdGap, str], None]) -> None:
+        self._on_found = on_found
         self._lock = threading.Lock()
         self._mine: dict[tuple[str, str, str], list[IdRange]] = {}
 
     def add(self, key: Key, found: list[IdRange], reason: str) -> None:
-        """Add ids that were looked for and whose claim is published."""
+        """Add ids that were looked for and whose claims are published."""
         with self._lock:
             self._mine[(*key, reason)] = id_ranges.merged([*self._mine.get((*key, reason), []), *found])
         for first, last in found:
-            self._tell(IdGap(*key, first, last, None, None), reason)
+            self._on_found(IdGap(*key, first, last, None, None), reason)
 
     def sign(self, ledger: Ledger) -> None:
-        """Sign the stored claims that are ours, and forget ours once all their ids are accounted for.
+        """Sign those of our claims that are stored, and forget the findings whose ids are all accounted for.
 
-        Looked up by ours, never listed: how many claims others have sent must not matter.
+        Our claims are looked up one by one: listing all claims would cost time for every claim that others send.
         """
         with self._lock:
             for key, mine in list(self._mine.items()):
@@ -41,7 +44,7 @@ class Explanations:
                 ledger.sign(venue, product, mine, reason)
                 missing = ledger.missing_ids(venue, product, mine[0][0], mine[-1][1])
                 done = set(id_ranges.without(mine, missing))
-                # A range stays whole until all of it is done: its claim may come as a whole.
+                # A range stays whole until all of it is done: its claim may be stored as a whole.
                 if left := [span for span in mine if span not in done]:
                     self._mine[key] = left
                 else:

@@ -1,4 +1,4 @@
-"""Tracks gaps: when each was first seen, what was published for it, when to retry."""
+"""Track gaps: when each was first seen, what was published for it, when to retry."""
 
 from __future__ import annotations
 
@@ -18,57 +18,62 @@ STORED_WITHIN_S = 60.0
 
 @dataclass
 class Change:
-    """Changes of the gaps since the last poll."""
+    """Changes since the previous update: gaps now old enough to be reported, and ids that are now stored."""
 
     opened: list[IdGap] = field(default_factory=list)
     repaired: list[IdGap] = field(default_factory=list)
 
 
 @dataclass
-class _Known:
+class _Tracked:
+    """A gap, since when it has been known, and whether it was reported as opened."""
+
     gap: IdGap
     since: float
-    told: bool = False
+    reported: bool = False
 
 
-class GapBook:
-    """The known gaps. Thread-safe. Times are monotonic seconds."""
+class GapTracker:
+    """The known gaps. Thread-safe. Times are monotonic seconds.
+
+    `reorder_s`: a younger gap may still close by itself. `confirm_s`: pause between two looks at an id.
+    """
 
     def __init__(self, reorder_s: float, confirm_s: float) -> None:
         self._reorder_s, self._confirm_s = reorder_s, confirm_s
         self._lock = threading.Lock()
-        self._known: dict[Key, list[_Known]] = {}
+        self._known: dict[Key, list[_Tracked]] = {}
         self._published: defaultdict[Key, list[tuple[IdRange, float]]] = defaultdict(list)
         self._waiting: defaultdict[Key, list[tuple[IdRange, float]]] = defaultdict(list)
         self._explained: defaultdict[Key, list[IdRange]] = defaultdict(list)
 
-    def see(self, gaps: list[IdGap], now: float) -> Change:
-        """Update the gaps with those that the ledger shows now (of all products)."""
+    def update(self, gaps: list[IdGap], now: float) -> Change:
+        """Replace the gaps by those that the ledger shows now, of all products; returns what has changed."""
         with self._lock:
             change = Change()
             current: defaultdict[Key, list[IdGap]] = defaultdict(list)
             for gap in gaps:
                 current[gap.venue, gap.product_id].append(gap)
             for key in {*self._known, *current}:
-                self._see(key, current[key], now, change)
+                self._update(key, current[key], now, change)
             return change
 
-    def _see(self, key: Key, gaps: list[IdGap], now: float, change: Change) -> None:
-        # Ranges of both looks are searched in their neighbourhood only: there may be thousands of each.
+    def _update(self, key: Key, gaps: list[IdGap], now: float, change: Change) -> None:
+        # Previous and current ranges are compared only with their neighbours: there may be thousands of each.
         before = {(known.gap.first_id, known.gap.last_id): known for known in self._known.get(key, [])}
         spans = sorted(before)
         here = id_ranges.merged((gap.first_id, gap.last_id) for gap in gaps)
         explained = self._explained[key] = id_ranges.merged(self._explained[key])
         for known in before.values():
-            if known.told:
+            if known.reported:
                 for first, last in _rest(known.gap, here, explained):
                     change.repaired.append(replace(known.gap, first_id=first, last_id=last))
         after = []
         for gap in gaps:
             old = [before[span] for span in id_ranges.near(spans, gap.first_id, gap.last_id)]
-            known = _Known(gap, min((k.since for k in old), default=now), any(k.told for k in old))
-            if not known.told and now - known.since >= self._reorder_s:
-                known.told = True
+            known = _Tracked(gap, min((k.since for k in old), default=now), any(k.reported for k in old))
+            if not known.reported and now - known.since >= self._reorder_s:
+                known.reported = True
                 change.opened.append(gap)
             after.append(known)
         if after:
@@ -108,7 +113,7 @@ class GapBook:
         with self._lock:
             self._published[key] += [(span, now) for span in what]
 
-    def put_off(self, key: Key, what: list[IdRange], seconds: float) -> None:
+    def postpone(self, key: Key, what: list[IdRange], seconds: float) -> None:
         """Postpone requests for these ids."""
         with self._lock:
             until = time.monotonic() + seconds

@@ -24,36 +24,38 @@ from pipeline.broker.topics import HEADS_TOPIC, full_name
 from pipeline.core import events
 from pipeline.core.errors import BadData, PipelineError, Refused
 from pipeline.core.log import get_logger
+from pipeline.core.log_limiter import LogLimiter
 from pipeline.core.products import ID_JUMP, MAX_ID
 from pipeline.core.runtime import now_us
-from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from pipeline.database.ledger import Head, Ledger
 from venues.registry import proof_of
 from venues.trade_walk import Source
 
 Key = tuple[str, str]  # venue, product
-MOST_OFFSET_US = 86_400_000_000  # what a message says of clocks beyond a day is no measurement
+MOST_OFFSET_US = 86_400_000_000  # a clock offset in a message beyond a day is not a measurement
 # A product whose stream is quiet is asked for this often ...
 ASK_EVERY_S = 15.0
 # ... but less often for many quiet products of a venue: this share of its REST rate is for heads.
 SHARE_OF_CALLS = 0.25
 WRITE_EVERY_S = 2.0
-# A head of which its producer's stream showed nothing for so long says only that there is such an id.
+# A head whose producer's stream has shown nothing for this long only proves that there is such an id.
 OLDEST_S = 86_400.0
 # A product that is not configured and that no producer has reported for this long is no longer live.
 RETIRE_AFTER_S = 3600.0
 ASKERS = 4
 # If the database's clock gets ahead of ours by more than this, the machine was suspended or a clock was set.
 MOST_AHEAD_S = 5.0
-# Limit of products known only from messages, until REST has confirmed them.
-MOST_STRANGERS = 100
+# Most products known only from messages, not confirmed by REST.
+MOST_UNCONFIRMED = 100
 MOST_BYTES = 4_096  # of a message, which has some 60
 
 
 def seconds() -> float:
-    """Return the seconds since the machine started, with those in which it slept: a monotonic clock leaves them out,
-    and what was proven before would seem proven now."""
+    """Return the seconds since the machine started, including those in which it was suspended.
+
+    A monotonic clock leaves those out: what was proven before a suspension would seem to be proven now.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -67,29 +69,29 @@ class Heads:
         self._sources = {source.venue: source for source in sources}
         self._bus, self._configured, self._stop = bus, frozenset(configured), stop
         self._log = get_logger()
-        self._sayer = Sayer()
+        self._log_limiter = LogLimiter()
         self._known: dict[Key, ProductHead] = {}
-        self._told: deque[tuple[dict[str, object], float, float]] = deque(maxlen=10_000)
+        self._reports: deque[tuple[dict[str, object], float, float]] = deque(maxlen=10_000)
         self._asking: dict[Key, Future[tuple[int, float]]] = {}
-        # One for each venue: requests of one that does not answer, or wants a pause, hold up no other.
+        # One for each venue: if one does not answer, or demands a pause, the others are not delayed.
         self._pools = {venue: ThreadPoolExecutor(ASKERS, thread_name_prefix="heads") for venue in self._sources}
         self._reader: pulsar.Reader | None = None
         self._open_reader_at = self._started = seconds()
         self._written = -WRITE_EVERY_S
         self._ahead_s = float("inf")  # the database's clock minus ours
 
-    def look(self, ledger: Ledger) -> None:
+    def poll(self, ledger: Ledger) -> None:
         """Process the witnesses' reports, ask REST where due, and store the heads. Raises what the database raises."""
         now = seconds()
-        self._listen(now)
+        self._open_reader(now)
         if now - self._written >= WRITE_EVERY_S:
             for key, (first, newest, settled) in ledger.live_products().items():
                 if key not in self._known and key[0] in self._sources:
                     self._known[key] = ProductHead(first, newest, now, "rest", settled_id=settled)
-        while self._told:
-            self._take(*self._told.popleft())
-        self._collect(now)
-        self._ask(now)
+        while self._reports:
+            self._apply_report(*self._reports.popleft())
+        self._collect_answers(now)
+        self._start_requests(now)
         if now - self._written >= WRITE_EVERY_S:
             self._written = now
             self._write(ledger)
@@ -111,7 +113,7 @@ class Heads:
 
     # -- witnesses ----------------------------------------------------------------------------------------------------
 
-    def _listen(self, now: float) -> None:
+    def _open_reader(self, now: float) -> None:
         """Open the reader of `control/heads` if needed; failures are retried forever, and REST works without it."""
         if self._reader is not None and self._reader.is_connected():
             return
@@ -125,26 +127,28 @@ class Heads:
             self._reader = self._bus.client.create_reader(
                 full_name(self._bus.settings.tenant, "control", HEADS_TOPIC),
                 pulsar.MessageId.latest,
-                reader_listener=lambda _, message: self._heard(message.data()),
+                reader_listener=lambda _, message: self._on_message(message.data()),
             )
         except pulsar.PulsarException as error:
             self._reader = None
             self._log.warning(events.BROKER_RETRY, on="control/heads", error=str(error))
 
-    def _heard(self, data: bytes) -> None:
-        """Handle a message. Runs in the client's thread: must be quick. Never raises."""
+    def _on_message(self, data: bytes) -> None:
+        """Queue a message for `poll`. Runs in the client's thread, so it must be quick. Never raises."""
         try:
             if len(data) > MOST_BYTES:
                 raise BadData("size", f"{len(data)} bytes")
             record, now = schemas.decode("head", data), seconds()
-            # What waited on its way, or for us, is as old as its producer's clock says: late, it says nothing of now.
+            # A report that was delayed on its way, or by us, is as old as its producer's clock says: a late one proves
+            # nothing about now.
             age_s = max(0.0, (now_us() - int(record["at_us"])) / 1e6)
-            self._told.append((record, now, now - age_s if age_s < OLDEST_S else NEVER))
+            self._reports.append((record, now, now - age_s if age_s < OLDEST_S else NEVER))
         except Exception as error:  # whatever a decoder raises on bytes that are not Avro
-            if self._sayer.may_say("unreadable"):
+            if self._log_limiter.allows("unreadable"):
                 self._log.warning(events.PARSE_ERROR, reason="head", detail=f"{type(error).__name__}: {error}"[:200])
 
-    def _take(self, record: dict[str, object], now: float, at: float) -> None:
+    def _apply_report(self, record: dict[str, object], now: float, at: float) -> None:
+        """Apply a producer's report. Anyone may have sent it, so implausible values are ignored."""
         key = (str(record["venue"]), str(record["product_id"]))
         newest, first = record["newest_id"], record["from_id"]
         if key[0] not in self._sources or not isinstance(newest, int) or not isinstance(first, int):
@@ -152,18 +156,18 @@ class Heads:
         if not 0 <= first <= newest < MAX_ID:
             return
         if key not in self._known:
-            strangers = sum(not head.real for head in self._known.values())
-            if key not in self._configured and strangers >= MOST_STRANGERS:
+            unconfirmed = sum(not head.real for head in self._known.values())
+            if key not in self._configured and unconfirmed >= MOST_UNCONFIRMED:
                 return
             real, kind = key in self._configured, str(record["asset_class"])
-            first = max(first, newest - ID_JUMP)  # a message's word: not for millions of ids
+            first = max(first, newest - ID_JUMP)  # a message alone must not make millions of ids missing
             self._known[key] = ProductHead(first, first - 1, now, "stream", asset_class=kind, real=real)
-        self._known[key].began(first, newest)
-        self._known[key].told(newest, "stream", now, at)
+        self._known[key].stream_began(first, newest)
+        self._known[key].report(newest, "stream", now, at)
         if isinstance(offset_us := record.get("clock_offset_us"), int) and abs(offset_us) <= MOST_OFFSET_US:
             self._known[key].clock_offset_ms = round(offset_us / 1000)
 
-    def _ask(self, now: float) -> None:
+    def _start_requests(self, now: float) -> None:
         quiet: dict[str, int] = {}
         for venue, _ in self._known:
             quiet[venue] = quiet.get(venue, 0) + 1
@@ -176,12 +180,12 @@ class Heads:
                 head.asked_at = now
                 self._asking[key] = self._pools[key[0]].submit(_asked, source, key[1])
 
-    def _collect(self, now: float) -> None:
+    def _collect_answers(self, now: float) -> None:
         for key, answer in [(key, answer) for key, answer in self._asking.items() if answer.done()]:
             del self._asking[key]
             try:
                 newest_id, at = answer.result()
-                self._known[key].told(newest_id, "rest", now, at, self._lag_s(key[0], now))
+                self._known[key].report(newest_id, "rest", now, at, self._lag_s(key[0], now))
                 self._known[key].real = True
             except Refused as error:
                 self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
@@ -192,7 +196,7 @@ class Heads:
                     self._log.warning(events.REQUEST_FAILED, venue=key[0], product=key[1], error=str(error))
 
     def _lag_s(self, venue: str, now: float) -> float:
-        """How far behind a venue's REST was seen to be, by two products at least: one alone counts for itself only."""
+        """Return how far behind a venue's REST is, by at least two products: a single one counts only for itself."""
         lags = sorted(head.lag_s(now) for (of, _), head in self._known.items() if of == venue)
         return lags[-2] if len(lags) > 1 else 0.0
 
@@ -200,7 +204,7 @@ class Heads:
 
     def _write(self, ledger: Ledger) -> None:
         database_s = ledger.seconds()
-        now = seconds()  # the ledger may have waited for a lock since the look began
+        now = seconds()  # the ledger may have waited for a lock since the poll began
         ahead_s = database_s - now
         if ahead_s - self._ahead_s > MOST_AHEAD_S:
             for head in self._known.values():
@@ -235,6 +239,6 @@ class Heads:
 
 
 def _asked(source: Source, product_id: str) -> tuple[int, float]:
-    """The newest id by REST, and when it was asked for: the answer says nothing of later."""
+    """Return the newest id by REST, and when it was requested: the answer proves nothing about later times."""
     at = seconds()
     return source.newest_trade(product_id), at

@@ -20,8 +20,8 @@ PARTS = ("ids", "windows")
 
 
 @dataclass(frozen=True)
-class _Look:
-    """The last look of one part."""
+class _Poll:
+    """The last poll of one part. Times are monotonic seconds."""
 
     at: float
     open_ids: dict[Key, int] = field(default_factory=dict)
@@ -32,16 +32,17 @@ class _Look:
 class GapHealth:
     """Healthy while the ledger can be read, nothing is missing for long, and the venues' newest trades are known.
 
-    Its parts are the venues that are proven by ids and those by windows.
+    There are two parts, each polled by a thread of its own: venues that are proven by ids, and those by windows.
     """
 
     def __init__(self) -> None:
-        self._looks: dict[str, _Look] = {}
+        self._polls: dict[str, _Poll] = {}
 
-    def looked(self, part: str, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
-        """Record a poll of the ledger: missing ids, and seconds since the venue's newest trade was confirmed."""
-        before = self._looks[part].open_since if part in self._looks else {}
-        self._looks[part] = _Look(
+    def record_poll(self, part: str, open_ids: Mapping[Key, int], ages: Mapping[Key, float], now: float) -> None:
+        """Record a poll of the ledger by one of `PARTS`: how many trades are missing per product, and the seconds since
+        its newest trade was confirmed."""
+        before = self._polls[part].open_since if part in self._polls else {}
+        self._polls[part] = _Poll(
             now,
             dict(open_ids),
             {key: before.get(key, now) for key, size in open_ids.items() if size},
@@ -50,7 +51,7 @@ class GapHealth:
 
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return (healthy, body) for `/health`."""
-        looks = [self._looks[part] for part in PARTS if part in self._looks]
+        looks = [self._polls[part] for part in PARTS if part in self._polls]
         if len(looks) < len(PARTS):
             return False, {"why": ["waiting for broker and database"]}
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where repairs go: the topics of the products, `control/gaps` for whoever listens, and dead letters."""
+"""Publish repairs: trades to the products' topics, gap events to `control/gaps`, bad rows as dead letters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from venues.bad_rows import BadRowLetters
 
 
 class Repairs:
-    """Publishers, opened when they are first needed. Thread-safe."""
+    """The gap filler's publishers, opened when first needed. Thread-safe."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -24,7 +24,7 @@ class Repairs:
         self._control = bus.publisher_to(topic, "gap", bus.own_name("gap-filler"))
 
     def publisher(self, venue: str, product: str) -> Publisher:
-        """Of a product's trades."""
+        """Return the publisher of a product's trades."""
         with self._lock:
             if (venue, product) not in self._publishers:
                 name = self._bus.own_name(f"{venue}-repair")
@@ -33,13 +33,13 @@ class Repairs:
                 )
             return self._publishers[venue, product]
 
-    def tell(self, event: str, key: Key, *, reason: str | None = None, **where: int) -> None:
-        """What became of a gap: "opened", "repaired", "unrepairable". `where`: its fields of `gap.avsc`."""
+    def publish_event(self, event: str, key: Key, *, reason: str | None = None, **where: int) -> None:
+        """Publish a gap event: "opened", "repaired" or "unrepairable". `where`: the gap's bounds, as in `gap.avsc`."""
         empty: dict[str, int | None] = dict.fromkeys(("first_id", "last_id", "from_us", "to_us"))
         about = {"event": event, "venue": key[0], "product_id": key[1], "reason": reason, "at_us": now_us()}
         self._control.send({**empty, **where, **about}, key=key[1])
 
     def flush(self, seconds: float) -> None:
-        """Give the broker this long for what each publisher sent last."""
+        """Wait up to this long for the confirmations of each publisher."""
         for publisher in [*self._publishers.values(), self._control]:
             publisher.flush(seconds)

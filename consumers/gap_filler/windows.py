@@ -1,9 +1,8 @@
-"""The repair of trades that are proven by time: the stream is compared with REST, window by window.
+"""Repair of trades that are proven by time: the stream is compared with REST, window by window.
 
-Each live product is asked for every few seconds, with overlap: what REST shows and the ledger has not is published
-again, and a time is proven once all that REST showed of it is stored. What a later answer shows besides takes the proof
-back.
-Which products are live the ledger says: those whose stream began (`trade_coverage.live_from`).
+REST is asked for each live product every few seconds, with overlap. What it shows and the ledger lacks is published. A
+window is proven once everything that REST showed of it is stored; a later answer that shows more revokes the proof.
+The ledger knows which products are live: those whose stream began (`trade_coverage.live_from`).
 """
 
 from __future__ import annotations
@@ -38,45 +37,48 @@ from schemas.records import TradeRow, TradesMessage
 from venues.registry import adapter_of
 from venues.trade_windows import SECOND_US, Compared, Recent, WindowSource, compare, lateness_us
 
-LOOK_EVERY_S = 1.0
-# A product is compared this often, or as often as half of the venue's calls allow ...
+POLL_EVERY_S = 1.0
+# A product is compared this often, or less often: at most half of the venue's REST rate is used.
 EVERY_S, SHARE_OF_CALLS = 10.0, 0.5
-# ... and this soon after something was published again, to see it stored.
+# Sooner after a repair, to see it stored.
 SOON_S = 2.0
 RETIRE_EVERY_S = 60.0
 WORKERS = 4  # for each venue
 MESSAGE_ROWS = 1000  # of a repair, as in a page of other venues
-# Answers reach back a little less than what they were asked for, by the time they are here.
+# When an answer arrives, it reaches back a little less than requested.
 MARGIN_US = 5 * SECOND_US
-# A long answer that did not help is not asked for again during this share of its length.
+# A long answer that did not help is not requested again during this share of its length.
 HELD_SHARE = 1 / 6
-UNKNOWN_S = 1e9  # as a metric: never so far
+UNKNOWN_S = 1e9  # value of the metric for "never"
 
 
 @dataclass
 class _Product:
-    """What is remembered of a product; lost with the process. Times are monotonic seconds."""
+    """What is remembered of a product, in memory only. Times are monotonic seconds."""
 
-    due: float = 0.0
+    due: float = 0.0  # when to compare next
     clock_us: int | None = None  # the venue's clock minus the monotonic one, at its last answer
-    held: dict[int, float] = field(default_factory=dict)  # by reach: not asked for before
-    published: dict[int, float] = field(default_factory=dict)  # by id
-    missing: int = 0  # trades that REST showed and nobody has stored, at the last look
-    late_us: int = 0  # how late REST was seen to be, and until when that is remembered
+    held: dict[int, float] = field(default_factory=dict)  # by reach in s: not to be requested before this time
+    published: dict[int, float] = field(default_factory=dict)  # by id: when it was published
+    missing: int = 0  # trades that REST showed and that were not stored, at the last comparison
+    late_us: int = 0  # how late REST was seen to be, and until when this is remembered
     late_until: float = 0.0
 
 
-def unproven_s(one: LiveWindow, known: _Product, now: float) -> float:
-    """Seconds since the earliest moment that is not proven, by the venue's clock; infinite before its first answer.
+def unproven_s(window: LiveWindow, known: _Product, now: float) -> float:
+    """Return the seconds since the earliest moment that is not proven, by the venue's clock; infinite before its first
+    answer.
 
-    What was proven later counts for nothing here: trades may be missing in between.
+    What was proven later does not count: trades may be missing in between.
     """
-    return float("inf") if known.clock_us is None else now + (known.clock_us - one.open_us) / SECOND_US
+    return float("inf") if known.clock_us is None else now + (known.clock_us - window.open_us) / SECOND_US
 
 
 class Windows:
-    """Compares the products of these venues. `configured`: those that the settings name; others are live as long as
-    something is streamed of them."""
+    """Compares the products of these venues, from a thread of its own until `stop` is set.
+
+    `configured`: products named in the settings; others are live as long as something of them is streamed.
+    """
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class Windows:
         self._thread.start()
 
     def close(self) -> None:
-        """After `stop` is set."""
+        """Wait for the thread to end. Call it after setting `stop`."""
         self._thread.join(5.0)
 
     def _run(self) -> None:
@@ -111,16 +113,16 @@ class Windows:
             }
             while not self._stop.is_set():
                 try:
-                    self._look(pools)
+                    self._poll(pools)
                 except psycopg.Error as error:
                     self._log.warning(events.DATABASE_RETRY, error=str(error).strip())
                     self._session.close()
                 except Stopped:
                     break
-                self._stop.wait(LOOK_EVERY_S)
+                self._stop.wait(POLL_EVERY_S)
         self._session.close()
 
-    def _look(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
+    def _poll(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
         conn, now, names = self._session.connection(), time.monotonic(), list(self._sources)
         ledger.begin(conn, names)
         longest_s = max((source.reaches_s[-1] for source in self._sources.values()), default=0)
@@ -128,117 +130,119 @@ class Windows:
         if now >= self._retire_at:
             self._retire_at = now + RETIRE_EVERY_S
             self._retire(found)
-        self._measure(found, now)
+        self._update_metrics(found, now)
         self._working = {key: work for key, work in self._working.items() if not work.done()}
-        for one in found:
-            key = (one.venue, one.product_id)
+        for window in found:
+            key = (window.venue, window.product_id)
             known = self._products.setdefault(key, _Product())
             if now >= known.due and key not in self._working:
-                calls_per_s = SHARE_OF_CALLS * self._sources[one.venue].calls_per_s
-                known.due = now + max(EVERY_S, sum(w.venue == one.venue for w in found) / calls_per_s)
-                self._working[key] = pools[key[0]].submit(self._work, one, known)
+                calls_per_s = SHARE_OF_CALLS * self._sources[window.venue].calls_per_s
+                known.due = now + max(EVERY_S, sum(other.venue == window.venue for other in found) / calls_per_s)
+                self._working[key] = pools[key[0]].submit(self._compare_product, window, known)
 
     def _retire(self, found: list[LiveWindow]) -> None:
-        for one in found:
-            key = (one.venue, one.product_id)
-            if key not in self._configured and ledger.retire(self._session.connection(), one.instrument_id):
-                self._log.info(events.PRODUCT_RETIRED, venue=one.venue, product=one.product_id)
+        for window in found:
+            key = (window.venue, window.product_id)
+            if key not in self._configured and ledger.retire(self._session.connection(), window.instrument_id):
+                self._log.info(events.PRODUCT_RETIRED, venue=window.venue, product=window.product_id)
                 self._products.pop(key, None)
 
-    def _measure(self, found: list[LiveWindow], now: float) -> None:
+    def _update_metrics(self, found: list[LiveWindow], now: float) -> None:
         ages = {}
-        for one in found:
-            key = (one.venue, one.product_id)
-            ages[key] = unproven_s(one, self._products.setdefault(key, _Product()), now)
+        for window in found:
+            key = (window.venue, window.product_id)
+            ages[key] = unproven_s(window, self._products.setdefault(key, _Product()), now)
         missing = {key: known.missing for key, known in self._products.items()}
         for (venue, product), age_s in ages.items():
             metrics.HEAD_AGE.labels(venue, product).set(min(age_s, UNKNOWN_S))
         for (venue, product), count in missing.items():
             metrics.GAPS_OPEN.labels(venue, product).set(count)
-        self._health.looked("windows", missing, ages, now)
+        self._health.record_poll("windows", missing, ages, now)
 
     # -- one product -------------------------------------------------------------------------------------------------
 
-    def _work(self, one: LiveWindow, known: _Product) -> None:
-        """In a worker, under the product's lock. Never raises."""
-        about = {"venue": one.venue, "product": one.product_id}
+    def _compare_product(self, window: LiveWindow, known: _Product) -> None:
+        """Compare one product under its lock. Runs in a worker thread. Never raises."""
+        about = {"venue": window.venue, "product": window.product_id}
         try:
-            turn = Ledger(self._session.connection()).turn(f"{one.venue} {one.product_id}", self._stop, wait=False)
-            with turn as mine:
+            turns = Ledger(self._session.connection())
+            with turns.turn(f"{window.venue} {window.product_id}", self._stop, wait=False) as mine:
                 if mine:
-                    self._compare(one, known)
+                    self._compare(window, known)
         except Stopped:
             return
         except PipelineError as error:
             self._log.warning(events.REQUEST_FAILED, **about, error=str(error))
         except (psycopg.OperationalError, psycopg.InterfaceError):
-            return  # the next look says it and connects again
-        except Exception as error:  # a mistake of ours must not end the repair of everything else
+            return  # the next poll reports it and reconnects
+        except Exception as error:  # a bug must not end all other repairs
             self._log.error(events.FAILED, **about, error=f"{type(error).__name__}: {error}")
 
-    def _compare(self, one: LiveWindow, known: _Product) -> None:
-        """Ask as far back as the earliest moment that is not proven, and further where the answer does not reach it."""
-        source, now = self._sources[one.venue], time.monotonic()
-        # The shortest is never held.
+    def _compare(self, window: LiveWindow, known: _Product) -> None:
+        """Ask REST back to the earliest moment that is not proven, and further if the answer does not reach it."""
+        source, now = self._sources[window.venue], time.monotonic()
+        # The shortest reach is never held.
         usable = [reach_s for reach_s in source.reaches_s if now >= known.held.get(reach_s, 0.0)]
-        if known.clock_us is None:  # how long ago it was by the venue's clock, the first answer will say
+        if known.clock_us is None:  # the first answer will tell how long ago it was by the venue's clock
             wanted = usable[:1]
         else:
-            open_s = unproven_s(one, known, now) + MARGIN_US / SECOND_US
+            open_s = unproven_s(window, known, now) + MARGIN_US / SECOND_US
             wanted = [reach_s for reach_s in usable if reach_s >= open_s] or usable[-1:]
         for reach_s in wanted:
-            result = self._ask(one, known, reach_s)
-            if result.missing or (result.covered and result.covered[0] <= one.open_us):
+            result = self._ask(window, known, reach_s)
+            if result.missing or (result.covered and result.covered[0] <= window.open_us):
                 return
             if reach_s > source.reaches_s[0]:
                 known.held[reach_s] = now + reach_s * HELD_SHARE
 
-    def _ask(self, one: LiveWindow, known: _Product, reach_s: int) -> Compared:
-        key, asked_at = (one.venue, one.product_id), seconds()
-        recent = self._sources[one.venue].recent(one.product_id, reach_s)
+    def _ask(self, window: LiveWindow, known: _Product, reach_s: int) -> Compared:
+        """Compare one answer, publish what is missing, and record what is proven."""
+        key, asked_at = (window.venue, window.product_id), seconds()
+        recent = self._sources[window.venue].recent(window.product_id, reach_s)
         known.clock_us = (now_us() if recent.at_us is None else recent.at_us) - round(time.monotonic() * SECOND_US)
         conn, page = self._session.connection(), recent.page
         unknown = ledger.unknown_ids(conn, *key, page.ids)
         self._repairs.letters.send(*key, [bad for bad in page.bad if bad.trade_id in unknown])
-        late_us = self._late_us(one, known, recent)
-        result = compare(recent, unknown, one.live_us, one.newest_us, self._young_us, late_us)
-        ledger.prove(conn, one.instrument_id, result.covered, result.lost, seconds() - asked_at)
+        late_us = self._late_us(window, known, recent)
+        result = compare(recent, unknown, window.live_us, window.newest_us, self._young_us, late_us)
+        ledger.prove(conn, window.instrument_id, result.covered, result.lost, seconds() - asked_at)
         if result.missing:
             known.due = time.monotonic() + SOON_S
-            self._publish(one, known, result.missing)
+            self._publish(window, known, result.missing)
         elif known.missing and result.covered:
             self._log.info(events.GAP_REPAIRED, venue=key[0], product=key[1], missing=known.missing)
             metrics.GAPS_REPAIRED.labels(*key).inc(known.missing)
-            self._repairs.tell("repaired", key, from_us=result.covered[0], to_us=result.covered[1])
+            self._repairs.publish_event("repaired", key, from_us=result.covered[0], to_us=result.covered[1])
         if result.missing or result.covered:
             known.missing = len(result.missing)
         return result
 
-    def _late_us(self, one: LiveWindow, known: _Product, recent: Recent) -> int:
-        """How late REST was seen to be, within the last minutes."""
+    def _late_us(self, window: LiveWindow, known: _Product, recent: Recent) -> int:
+        """Return how late REST was seen to be within the last `LAG_KEPT_S`."""
         now, newest_us = time.monotonic(), max((row.timestamp_us for row in recent.page.rows), default=0)
         before_us = known.late_us if now < known.late_until else 0
-        newer_us = ledger.first_after(self._session.connection(), one.instrument_id, newest_us + SECOND_US)
+        newer_us = ledger.first_after(self._session.connection(), window.instrument_id, newest_us + SECOND_US)
         known.late_us = lateness_us(recent, before_us, newer_us)
         if known.late_us > before_us:
             known.late_until = now + LAG_KEPT_S
         return known.late_us
 
-    def _publish(self, one: LiveWindow, known: _Product, missing: list[TradeRow]) -> None:
-        """Publish what was not published within the last minute."""
-        key, now = (one.venue, one.product_id), time.monotonic()
+    def _publish(self, window: LiveWindow, known: _Product, missing: list[TradeRow]) -> None:
+        """Publish the missing trades, except those published within `STORED_WITHIN_S`."""
+        key, now = (window.venue, window.product_id), time.monotonic()
         known.published = {number: at for number, at in known.published.items() if now - at < STORED_WITHIN_S}
         rows = [row for row in missing if row.trade_id not in known.published]
         publisher = self._repairs.publisher(*key)
-        newer = one.newest_us is None or any(row.timestamp_us > one.newest_us for row in rows)
-        # Behind a backlog of the writer they may be on their way: published again, they would only lengthen it.
+        newer = window.newest_us is None or any(row.timestamp_us > window.newest_us for row in rows)
+        # They may be in the writer's backlog: publishing them again would only lengthen it.
         if not rows or (newer and self._backpressure.behind(publisher.topic)):
             return
         if not known.missing:
             about = {"first_id": rows[0].trade_id, "last_id": rows[-1].trade_id}
             self._log.info(events.GAP_OPENED, venue=key[0], product=key[1], missing=len(missing), **about)
-            self._repairs.tell("opened", key, from_us=rows[0].timestamp_us, to_us=rows[-1].timestamp_us + SECOND_US)
-        asset_class = adapter_of(one.venue).asset_class(one.product_id)
+            from_us, to_us = rows[0].timestamp_us, rows[-1].timestamp_us + SECOND_US
+            self._repairs.publish_event("opened", key, from_us=from_us, to_us=to_us)
+        asset_class = adapter_of(window.venue).asset_class(window.product_id)
         for first in range(0, len(rows), MESSAGE_ROWS):
             self._backpressure.wait(publisher.topic)
             part = rows[first : first + MESSAGE_ROWS]

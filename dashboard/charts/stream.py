@@ -123,7 +123,7 @@ class ChartStream:
                     self._events.append(("gap", _plain(record)))
                     self._wake.set()
 
-    # -- what is asked of the database ---------------------------------------------------------------------------------
+    # -- queries of the database ---------------------------------------------------------------------------------------
 
     async def _sync(self) -> None:
         """Synchronize the candles with the database whenever needed."""

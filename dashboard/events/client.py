@@ -1,4 +1,4 @@
-"""One client of the event stream: what it has had, and what comes next, whichever way it is sent."""
+"""One client of the event stream: what it has received and what comes next, independent of the transport."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dashboard.events.hub import Hub, Hubs, Kept
 from pipeline.core.errors import Unavailable
 from pipeline.stream.position import Places, SeenIds, text_of_places
 
-# A client that takes nothing for so long has gone.
+# A client that reads nothing for this long is disconnected.
 TAKEN_WITHIN_S = 10.0
 ALIVE_S = 10.0
 # Events in one piece: other clients have their turn in between.
@@ -87,5 +87,5 @@ class Client:
 
     def _position(self, kind: str, one: Kept) -> str:
         ids = tuple(self._seen.ranges) if kind == "trades" else ()
-        self._places[kind] = one.place.told(ids=ids)
+        self._places[kind] = one.place.replace(ids=ids)
         return text_of_places(self._places)

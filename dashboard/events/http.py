@@ -27,9 +27,9 @@ from pipeline.stream.position import Places, places_of
 from pipeline.stream.program import KINDS
 
 CLIENTS_MOST = 256
-# The database's word about an instrument counts for so long.
+# An instrument read from the database is cached for this long.
 KNOWN_S = 2.0
-# What a client may say on a WebSocket: nothing that is read.
+# Limit of a message from a client on a WebSocket; messages are ignored.
 _HEARD_BYTES = 1_024
 
 
@@ -137,7 +137,7 @@ class Events:
             return answer
 
     async def _hear(self, answer: web.WebSocketResponse) -> None:
-        """Until the client closes; what it says is not read."""
+        """Wait until the client closes; its messages are ignored."""
         async for _ in answer:
             pass
 

@@ -28,9 +28,9 @@ from pipeline.stream import CandleEvent, Event, Stream, TradeEvent
 from pipeline.stream.position import MessageKey, Place, text_of_places
 
 KEPT = 2_000
-# Events handed over and not yet taken by the loop.
+# Limit of events handed over and not yet taken by the event loop.
 HANDED_OVER = 500
-# A client that reconnects finds its hub again for so long.
+# An unused hub is kept for this long, for clients that reconnect.
 LINGER_S = 30.0
 CLOSE_WITHIN_S = 3.0
 HUBS_MOST, OWN_MOST = 64, 16
@@ -154,7 +154,7 @@ class Hub:
 
 
 class Hubs:
-    """The hubs that somebody follows."""
+    """The hubs in use."""
 
     def __init__(self, client: pulsar.Client) -> None:
         self._client = client

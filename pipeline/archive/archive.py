@@ -65,7 +65,7 @@ def remove(storage: Storage, path: str) -> None:
 
 
 def clear_left_behind(conn: Connection, storage: Storage) -> int:
-    """Remove what killed writers began and did not commit, unless somebody is writing; how many files."""
+    """Remove files that killed writers did not commit, unless another program is writing; returns how many."""
     removed = 0
     with conn.transaction():
         if catalog.nobody_writing(conn):

@@ -19,7 +19,7 @@ from pipeline.database.connection import Connection
 
 @dataclass
 class Audited:
-    """A file and what is wrong with it. `rows`, `bytes`, `hash`: by the ledger."""
+    """A file and what is wrong with it. `rows`, `bytes`, `hash`: as recorded in the ledger."""
 
     venue: str
     product_id: str
@@ -35,7 +35,7 @@ class Audited:
 
 @dataclass(frozen=True)
 class Held:
-    """What a file holds, read from it alone. `about`: what it says of itself."""
+    """What a file holds, read from it alone. `about`: its own metadata."""
 
     rows: int
     hash: str
@@ -54,7 +54,7 @@ def audit(
     from_: datetime | None = None,
     to: datetime | None = None,
 ) -> Iterator[Audited]:
-    """Every current file of which the span touches `[from_, to)`, by venue, product, kind and time."""
+    """Yield every current file whose span overlaps `[from_, to)`, ordered by venue, product, kind and time."""
     found = conn.execute(
         """
         SELECT a.venue, a.product_id, a.kind, a.from_ts, a.to_ts, a.path, a.rows, a.bytes, a.hash, a.revision,
@@ -80,22 +80,23 @@ def audit(
         revision, first_ts, last_ts, first_id, last_id, *cataloged = row[9:]
         if cataloged != [one.rows, one.bytes]:
             one.wrong.append(f"the catalog has {cataloged[0]} rows in {cataloged[1]} bytes")
-        story = files.story(one.venue, one.product_id, one.kind, one.from_ts, one.to_ts, revision)
-        told = Held(one.rows, one.hash, first_ts, last_ts, first_id, last_id, story)
+        expected = files.metadata_of(one.venue, one.product_id, one.kind, one.from_ts, one.to_ts, revision)
+        recorded = Held(one.rows, one.hash, first_ts, last_ts, first_id, last_id, expected)
         try:
             held = read(storage.open(one.path), LAYOUTS[one.kind])
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             one.wrong.append(f"cannot be read: {' '.join(str(error).split())[:300]}")
         else:
-            names = [name for name in told.__dataclass_fields__ if getattr(told, name) != getattr(held, name)]
-            one.wrong += [f"{name} is {getattr(held, name)}, not {getattr(told, name)}" for name in names]
+            names = [name for name in recorded.__dataclass_fields__ if getattr(recorded, name) != getattr(held, name)]
+            one.wrong += [f"{name} is {getattr(held, name)}, not {getattr(recorded, name)}" for name in names]
         yield one
 
 
 def read(source: Any, layout: Layout) -> Held:
-    """Read a file whole. What is none raises `OSError`, `ValueError`, `KeyError` or `pyarrow.ArrowException`."""
+    """Read a whole file. Raises `OSError`, `ValueError`, `KeyError` or `pyarrow.ArrowException` if it is not readable
+    as one of ours."""
     with files.open_file(source) as opened:
-        about = files.says(opened)
+        about = files.read_metadata(opened)
     digest, times, ids = RowsHash(layout), [], []
     for piece in files.read(source):
         digest.update(piece)

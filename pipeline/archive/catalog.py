@@ -42,7 +42,7 @@ def unlock_writing(conn: Connection) -> None:
 
 
 def nobody_writing(conn: Connection) -> bool:
-    """Whether nobody but this connection writes files, and nobody begins to before the transaction ends."""
+    """Whether no other connection is writing files; if so, none can begin before this transaction ends."""
     asked = "SELECT pg_try_advisory_xact_lock(%(key)s, 0) AND pg_try_advisory_xact_lock(%(key)s, 1)"
     return bool(query.scalar(conn, asked, {"key": LOCK}))
 

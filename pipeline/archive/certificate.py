@@ -1,7 +1,8 @@
-"""What can be said of one UTC day of an instrument, by the ledger and by the archive's file, which is read whole.
+"""A certificate for one UTC day of an instrument, from the ledger and from the archive's file, which is read
+completely.
 
-A certificate says only what was found: `complete` is true when every row is in a file that holds what the ledger says
-and nothing is missing of the day, else `problems` has why not.
+It states only what was found: `complete` is true if every row is in a file that matches the ledger and nothing of the
+day is missing; otherwise `problems` says why.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ _FINAL = ("present", "closed", "confirmed_empty")  # states of an hour that acco
 
 @dataclass
 class Certificate:
-    """`trades` and `quotes`: what there is of each; `samples` are tickers, of which nobody can say that they are all.
+    """`trades` and `quotes`: what is known of each; `samples`: tickers, whose completeness cannot be known.
 
-    `clock_offset_ms`: the venue's clock less ours, least, mean and greatest of so many looks. `delay_ms`: within which
-    time half of the live trades came, and 99 %, our clock less the venue's. Both null where nothing was measured.
+    `clock_offset_ms`: the venue's clock minus ours: minimum, mean, maximum and number of measurements. `delay_ms`: the
+    50 and 99 % quantiles of the delay of live trades, by our clock minus the venue's. Both are None if nothing was
+    measured.
     """
 
     venue: str
@@ -80,7 +82,8 @@ class _Hours:
 
 
 def certificate(conn: Connection, storage: Storage, venue: str, product_id: str, day: datetime) -> Certificate:
-    """Of the day that begins at `day`, in one snapshot of the ledger. Raises `WrongUse` for an unknown instrument."""
+    """Certify the day that begins at `day` (UTC), in one snapshot of the ledger. Raises `WrongUse` for an unknown
+    instrument."""
     with conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return _Maker(conn, storage, venue, product_id, day).make()
@@ -109,7 +112,7 @@ class _Maker:
         made.trades = self._trades()
         quotes = self._held("quotes")
         if self._proof["quotes"] == "hours":
-            made.quotes = (quotes or {"rows": 0, "file": None}) | self._of_hours(quotes)
+            made.quotes = (quotes or {"rows": 0, "file": None}) | self._quote_hours(quotes)
         else:
             made.samples = quotes
         if made.trades is None and made.quotes is None:
@@ -154,7 +157,7 @@ class _Maker:
         elif proof != _BY_IDS:
             self._made.problems.append("trades: nobody can show that none is missing")
             return held | {"proof": proof}
-        elif "first_id" not in held:  # a file that cannot be read, or none: that is said already
+        elif "first_id" not in held:  # no file, or an unreadable one: reported already
             return held | {"proof": proof}
         else:
             ids = {"first": held["first_id"], "last": held["last_id"]} if held["rows"] else self._between()
@@ -167,7 +170,7 @@ class _Maker:
         return held | {"proof": proof, "explained": found.explained or {}}
 
     def _between(self) -> dict[str, int]:
-        """The ids that a day without trades would have: between the trades before it and after it, if there are any."""
+        """Return the ids that a day without trades would have: those between the trades before and after it, if any."""
         found: dict[str, int | None] | None = query.row(
             self._conn,
             dict,
@@ -180,7 +183,7 @@ class _Maker:
         first = (after or 1) if before is None else before + 1
         return {"first": first, "last": first - 1 if after is None else max(after - 1, 0)}
 
-    def _of_hours(self, held: dict[str, Any] | None) -> dict[str, Any]:
+    def _quote_hours(self, held: dict[str, Any] | None) -> dict[str, Any]:
         hours = query.rows(self._conn, _Hours, statement("archive/certificate_quotes"), self._named())
         by_state = {one.state or "not_there": one.hours for one in hours}
         problems = [f"quotes: {n} hours are {state}" for state, n in by_state.items() if state not in _FINAL]
@@ -197,7 +200,7 @@ class _Maker:
         }
 
     def _held(self, kind: Kind) -> dict[str, Any] | None:
-        """What the file has of the day. None: neither file nor candles have rows of it."""
+        """Return what the file holds of the day; None if neither file nor candles have rows of it."""
         stored = query.scalar(
             self._conn,
             sql.SQL(

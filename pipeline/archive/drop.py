@@ -1,7 +1,7 @@
 """Drop old rows from the tables: complete chunks, and only those verified to be in files.
 
-A chunk is dropped in one transaction with the note that its spans are in files only. Meanwhile no writer of the table
-can be between its lock and its commit, so what is checked then is final.
+A chunk is dropped in the transaction that marks its spans as being in files only. No writer of the table can be between
+its lock and its commit at that time, so what is checked there is final.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def old_chunks(conn: Connection, days: int) -> list[Chunk]:
     return query.rows(conn, Chunk, asked, (list(TABLES), days))
 
 
-def held(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> list[str]:
+def held(conn: Connection, chunk: Chunk, days: int, *, without_archive: bool = False) -> list[str]:
     """Return why a chunk cannot be dropped; empty if all of it is in up-to-date files.
 
-    `whatever`: not being archived is no reason.
+    `without_archive`: rows that are not archived do not prevent it.
     """
     asked = sql.SQL(statement("archive/held")).format(candles=sql.Identifier(CANDLES[chunk.kind]))
     rows = conn.execute(asked, {**_named(chunk), "horizon": _horizon(conn, days)}).fetchall()
     return [
         f"{chunk.kind} of {venue} {product} {day:%Y-%m-%d}: {why}"
         for venue, product, day, why in rows
-        if not (whatever and why in _IN_NO_FILE)
+        if not (without_archive and why in _IN_NO_FILE)
     ]
 
 
@@ -82,17 +82,18 @@ def verified(conn: Connection, storage: Storage, chunk: Chunk) -> list[str]:
     return wrong
 
 
-def drop(conn: Connection, chunk: Chunk, days: int, *, whatever: bool = False) -> bool:
-    """Drop a chunk; returns False if `held` has reasons by now. `whatever`: also what is not archived.
+def drop(conn: Connection, chunk: Chunk, days: int, *, without_archive: bool = False) -> bool:
+    """Drop a chunk; returns False if `held` has reasons by now. `without_archive`: also drop rows that are not
+    archived.
 
     Raises `BUSY` if a long query reads the chunk: retry later, so that writers do not wait for it.
     """
     with conn.transaction():
         conn.execute("SET LOCAL lock_timeout = '2s'")
         conn.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(_WRITERS[chunk.kind])))
-        if held(conn, chunk, days, whatever=whatever):
+        if held(conn, chunk, days, without_archive=without_archive):
             return False
-        if whatever:
+        if without_archive:
             _note_lost(conn, chunk)
         for span in _spans(conn, chunk):
             conn.execute(

@@ -77,7 +77,9 @@ def schema_of(layout: Layout, decimals: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def story(venue: str, product_id: str, kind: Kind, from_ts: datetime, to_ts: datetime, revision: int) -> dict[str, Any]:
+def metadata_of(
+    venue: str, product_id: str, kind: Kind, from_ts: datetime, to_ts: datetime, revision: int
+) -> dict[str, Any]:
     """Return a file's own metadata, stored under `METADATA`."""
     return {
         "venue": venue,
@@ -97,7 +99,7 @@ def write(file: Path, span: Span, revision: int, schema: pa.Schema, pieces: Iter
     """
     layout, about = span.layout, _Ranges(span.layout)
     digest = RowsHash(layout)
-    about_file = story(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, revision)
+    about_file = metadata_of(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, revision)
     file.parent.mkdir(parents=True, exist_ok=True)
     # Measured on that day: 242 ns a quote instead of 268, since the two texts need not be compared row by row.
     as_text = [schema.field(name).with_type(_NAME) for name in ("venue", "product_id")]
@@ -143,8 +145,8 @@ def open_file(source: Any) -> pq.ParquetFile:
     return pq.ParquetFile(source, page_checksum_verification=True)
 
 
-def says(file: pq.ParquetFile) -> dict[str, Any]:
-    """Return what a file says of itself, see `story`. Raises `ValueError` if it is not one of ours."""
+def read_metadata(file: pq.ParquetFile) -> dict[str, Any]:
+    """Return the metadata stored in a file, see `metadata_of`. Raises `ValueError` if it is not one of ours."""
     about = (file.metadata.metadata or {}).get(METADATA)
     if about is None:
         raise ValueError(f"its metadata has no {METADATA.decode()}")

@@ -80,12 +80,12 @@ class RowsHash:
 def _values(column: pa.ChunkedArray, about: Column) -> memoryview:
     """Return the values as bytes, without a copy per value."""
     if about.type == "decimal":
-        array = _one(column)
+        array = _contiguous(column)
         scaled = scaled_integers(array)
         if scaled is not None and 0 <= column.type.scale <= DECIMALS:
             wide: memoryview = products(scaled, 10 ** (DECIMALS - column.type.scale)).reshape(-1).data
             return wide.cast("B")
-        array = _one(column.cast(WIDE))
+        array = _contiguous(column.cast(WIDE))
         begin = array.offset * 16
         return memoryview(array.buffers()[1])[begin : begin + len(array) * 16]
     values: memoryview = integers(column, about.type).data
@@ -96,11 +96,11 @@ def integers(column: pa.ChunkedArray, type_: str) -> Any:
     """Return a non-decimal column as int64 for hashing: times in microseconds, words by their position."""
     if type_ in WORDS:
         column = pc.index_in(column, value_set=pa.array(WORDS[type_]))
-    array = _one(column.cast(pa.int64()))
+    array = _contiguous(column.cast(pa.int64()))
     return np.frombuffer(array.buffers()[1], dtype="<i8")[array.offset : array.offset + len(array)]
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
+def _contiguous(column: pa.ChunkedArray) -> pa.Array:
     made = column.combine_chunks()
     if made.null_count:
         raise ValueError(f"{made.null_count} values are missing or none of those that are known")

@@ -95,15 +95,15 @@ class Admin:
         )
 
     def healthy(self) -> bool:
-        """Whether the broker is healthy. Where we may not run the health check, any answer counts."""
+        """Return whether the broker is healthy. Without permission for the health check, any answer counts."""
         try:
             return bool(self._call("GET", "brokers/health") == "ok")
         except Refused:
             return True
 
     def need_ready(self) -> None:
-        """Raise `Unavailable` until the broker has started. Where we may not ask, or its version has no such question,
-        any answer counts."""
+        """Raise `Unavailable` until the broker has started. Without permission for this check, or with a version that
+        does not have it, any answer counts."""
         with suppress(Refused):
             self._call("GET", "brokers/ready", accept=(404,))
 
@@ -116,7 +116,7 @@ class Admin:
             return
         try:
             clusters = [c for c in self.clusters() if c != "global"]
-            if not clusters:  # a standalone broker makes its own a moment after it has started
+            if not clusters:  # a standalone broker creates its own a moment after it has started
                 raise Unavailable("the broker has no cluster yet")
             self._call("PUT", f"tenants/{tenant}", {"adminRoles": [], "allowedClusters": clusters}, accept=(409,))
         except Refused as error:

@@ -21,14 +21,14 @@ from pipeline.core.settings import (
 )
 
 WRITER = "writer"  # the subscription of `consumers.subscription`
-LOOK_EVERY_S = 1.0
-SAY_EVERY_S = 10.0
+CHECK_EVERY_S = 1.0
+LOG_EVERY_S = 10.0
 
 
 class Backpressure:
-    """To be awaited before each piece of history; live data never waits. Thread-safe.
+    """Call `wait` before each piece of history; live data never waits. Thread-safe.
 
-    `folders`: more folders whose disk must not fill up, besides that of the private services.
+    `folders`: further folders whose disk must not fill up, besides that of the private services.
     """
 
     def __init__(self, stop: threading.Event, folders: Iterable[Path] = ()) -> None:
@@ -39,8 +39,8 @@ class Backpressure:
         self._backlog_mb = pulsar.history_backlog_mb
         self._admin = Admin(pulsar)
         self._lock = threading.Lock()
-        self._looked: dict[str, tuple[float, str | None]] = {}  # by topic: when (monotonic), and the reason found
-        self._said_at = 0.0
+        self._checked: dict[str, tuple[float, str | None]] = {}  # by topic: when (monotonic), and the reason found
+        self._logged_at = 0.0
         self.why: str | None = None
         """Why history is paused, by the last check; None: it is not."""
 
@@ -49,9 +49,9 @@ class Backpressure:
         (monotonic)."""
         while not self._stop.is_set():
             with self._lock:
-                looked_at, reason = self._looked.get(topic, (0.0, None))
-                if time.monotonic() - looked_at >= LOOK_EVERY_S:
-                    reason = self._look(topic)
+                checked_at, reason = self._checked.get(topic, (0.0, None))
+                if time.monotonic() - checked_at >= CHECK_EVERY_S:
+                    reason = self._check(topic)
             if reason is None:
                 return True
             if time.monotonic() >= until:
@@ -64,18 +64,18 @@ class Backpressure:
         return self._admin.backlog(topic, WRITER).messages
 
     def behind(self, topic: str) -> bool:
-        """Whether there are messages the writer has not stored; False if the broker does not say."""
+        """Return whether there are messages the writer has not stored; False if the broker does not answer."""
         try:
             return self.messages_behind(topic) > 0
         except PipelineError:
             return False
 
-    def _look(self, topic: str) -> str | None:
+    def _check(self, topic: str) -> str | None:
         self.why = reason = self._full_disk() or self._backlog(topic)
         now = time.monotonic()
-        self._looked[topic] = now, reason
-        if reason and now - self._said_at >= SAY_EVERY_S:
-            self._said_at = now
+        self._checked[topic] = now, reason
+        if reason and now - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = now
             get_logger().warning(events.WAITING, on="room for history", topic=topic, text=reason)
         return reason
 

@@ -17,7 +17,7 @@ class Budget:
         self.used = 0
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Reserve bytes; returns whether there was room. A message larger than the budget passes if nothing waits."""
         with self._lock:
             if self.used and self.used + size > self.most_bytes:
@@ -25,6 +25,7 @@ class Budget:
             self.used += size
             return True
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
+        """Give back reserved bytes."""
         with self._lock:
             self.used -= size

@@ -1,7 +1,7 @@
 """Publish messages of any size: small ones are batched, large ones are sent in chunks.
 
-A Pulsar producer batches or chunks, not both, so there are two. For the broker an entry of one hour of quotes costs as
-much as an entry of ten; docs/benchmarks.md has what batching gained.
+A Pulsar producer either batches or chunks, so there are two. An entry of ten hours of quotes costs the broker as much
+as an entry of one; docs/benchmarks.md shows what batching gained.
 """
 
 from __future__ import annotations

@@ -50,23 +50,23 @@ class ClientLog:
     def poll(self) -> None:
         """Log the lines written since the last call."""
         with self._reading:
-            said, more = 0, 0
+            count, more = 0, 0
             while data := os.pread(self._file, READ_BYTES, self._read):
                 self._read += len(data)
                 *lines, rest = (self._rest + data).split(b"\n")
                 self._rest = rest[-READ_BYTES:]
                 for line in lines:
-                    if said < LINES_A_POLL:
-                        self._say(line)
-                    said += 1
-            more = said - LINES_A_POLL
+                    if count < LINES_A_POLL:
+                        self._log_line(line)
+                    count += 1
+            more = count - LINES_A_POLL
             if more > 0:
                 self._log.warning(events.PULSAR_CLIENT, text=f"{more} more lines", lines=more)
             if self._read > KEEP_BYTES and os.fstat(self._file).st_size == self._read:
                 os.ftruncate(self._file, 0)  # the writer appends, wherever the end is
                 self._read = 0
 
-    def _say(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
         if not text:
             return
@@ -74,8 +74,8 @@ class ClientLog:
         if found is None:  # a continuation line
             self._log.warning(events.PULSAR_CLIENT, text=text)
             return
-        say = self._log.error if found["level"] in ("ERROR", "FATAL") else self._log.warning
-        say(events.PULSAR_CLIENT, text=found["text"], source=found["source"])
+        log = self._log.error if found["level"] in ("ERROR", "FATAL") else self._log.warning
+        log(events.PULSAR_CLIENT, text=found["text"], source=found["source"])
 
 
 @cache

@@ -1,8 +1,7 @@
-"""The client's own threads, from which it calls us.
+"""Keep Python's state of the Pulsar client's threads, which call our callbacks.
 
-Python does not know such a thread: for every call the client makes a thread state and deletes it afterwards, with a
-stack that is mapped and unmapped each time. Measured with 982 frames/s: 15 of a producer's 150 us of processor time for
-each.
+Python does not know these threads: for every callback, a thread state is created and deleted, and its stack mapped and
+unmapped. Measured with 982 frames/s: 15 of the 150 us of CPU time that a producer needs per frame.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ _this_thread = threading.local()  # is part of the thread state
 
 
 def keep_state() -> None:
-    """Keep the state of this thread, one of the client's, from its first call on until the process ends."""
+    """Keep the state of the calling thread until the process ends. Call it in every callback of the client."""
     if not hasattr(_this_thread, "is_kept"):
         _this_thread.is_kept = True
         ctypes.pythonapi.PyGILState_Ensure()  # without its counterpart: counted as still in use

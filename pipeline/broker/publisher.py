@@ -24,7 +24,7 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
 from pipeline.core.runtime import now_us
 
-REOPEN_FIRST_S, REOPEN_CAP_S, SAY_EVERY_S = 0.2, 10.0, 30.0
+REOPEN_FIRST_S, REOPEN_CAP_S, LOG_EVERY_S = 0.2, 10.0, 30.0
 # Retry interval while another process publishes the topic. It may end at any time, so the interval does not grow.
 ELSEWHERE_S = 5.0
 # How long a blocking `send` waits for a publisher that is being reopened.
@@ -68,7 +68,7 @@ class Publisher:
         self._broken: Link | None = None  # the opener will close it
         self._closed = False
         self._delay_s = REOPEN_FIRST_S
-        self._said_at = -SAY_EVERY_S
+        self._logged_at = -LOG_EVERY_S
         self._moved_at = time.monotonic()
         self._metric = metrics.PUBLISH_FAILED.labels(*labels)
         self.attempts = 0
@@ -131,14 +131,14 @@ class Publisher:
         else:
             self.trouble = sentence(error)
         self.attempts += 1
-        self._say()
+        self._log_trouble()
         delay, self._delay_s = self._delay_s, min(REOPEN_CAP_S, self._delay_s * 2)
         return ELSEWHERE_S if self.elsewhere and delay > ELSEWHERE_S else delay
 
-    def _say(self) -> None:
+    def _log_trouble(self) -> None:
         now = time.monotonic()
-        if now - self._said_at >= SAY_EVERY_S and not (self._closed or self._stop.is_set()):
-            self._said_at = now
+        if now - self._logged_at >= LOG_EVERY_S and not (self._closed or self._stop.is_set()):
+            self._logged_at = now
             event = events.PUBLISHED_ELSEWHERE if self.elsewhere else events.PUBLISH_FAILED
             structlog.get_logger().error(event, topic=self.topic, reason=self.trouble, failed=self.failed)
 
@@ -159,7 +159,7 @@ class Publisher:
             link.over = True
             self._lost(link.pending)
             self.pending -= link.pending
-            self._budget.give(link.bytes)
+            self._budget.release(link.bytes)
             self._room.notify_all()
 
     def _lost(self, count: int) -> None:
@@ -191,7 +191,7 @@ class Publisher:
         size = len(data) + OVERHEAD_BYTES
         give_up = time.monotonic() + PATIENCE_S if wait else 0.0
         with self._room:
-            while (link := self._link) is None or self.pending >= self._max_pending or not self._budget.take(size):
+            while (link := self._link) is None or self.pending >= self._max_pending or not self._budget.reserve(size):
                 if not wait or self._stop.is_set() or self._closed:
                     self.overflowed += 1
                     return False
@@ -232,7 +232,7 @@ class Publisher:
             link.pending -= 1
             link.bytes -= size
             self.pending -= 1
-            self._budget.give(size)
+            self._budget.release(size)
             self._moved_at = time.monotonic()
             if result == pulsar.Result.Ok:
                 self.confirmed += 1
@@ -246,7 +246,7 @@ class Publisher:
     def _producer_of(self, link: Link, _data: bytes) -> pulsar.Producer:
         return link.producer
 
-    # -- what became of it -------------------------------------------------------------------------------------------
+    # -- confirmations -----------------------------------------------------------------------------------------------
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is pending, for at most `timeout_s`. Returns False on timeout, or if any message ever
@@ -260,6 +260,7 @@ class Publisher:
         return time.monotonic() - self._moved_at if self.pending else 0.0
 
     def close(self) -> None:
+        """Close the producer; pending messages count as failed."""
         with self._room:
             self._closed = True
             links = [link for link in (self._link, self._broken) if link is not None]

@@ -1,4 +1,4 @@
-"""What the broker or its client refuses, in words."""
+"""Describe errors of the broker and its client for users."""
 
 from __future__ import annotations
 

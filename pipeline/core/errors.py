@@ -37,8 +37,8 @@ class WrongUse(PipelineError):
 
 
 @contextmanager
-def told_by(name: str) -> Iterator[None]:
-    """Name the option or field in the sentence of a `WrongUse` that is raised inside."""
+def naming(name: str) -> Iterator[None]:
+    """Context manager that prefixes the sentence of a `WrongUse` with the name of the option or field."""
     try:
         yield
     except WrongUse as error:

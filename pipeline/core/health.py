@@ -35,12 +35,12 @@ MOST = 32  # the watchdog, scrapers and people need a few, for milliseconds
 REQUEST_S = 5.0
 HEAD_BYTES = 8_192  # a browser's request has some 1,000
 OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-"""`Host` of requests that were meant for this machine. A page elsewhere can have its own name lead here."""
+"""`Host` of requests that are meant for this machine. A page elsewhere can make its own name lead here."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    request_queue_size = 128  # by default 5, beyond which who connects waits for a second
+    request_queue_size = 128  # 5 by default; further clients wait for a second
 
     def __init__(self, *args: Any) -> None:
         self._open: dict[socket.socket, None] = {}  # the oldest first

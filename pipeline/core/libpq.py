@@ -1,4 +1,4 @@
-"""The environment of libpq is about other databases than the private one."""
+"""libpq's environment variables must not affect the private database."""
 
 from __future__ import annotations
 

@@ -81,6 +81,7 @@ def writer(path: Path) -> subprocess.Popen[bytes]:
 
 
 def main() -> int:
+    """Write stdin to the file named on the command line; returns the exit code."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2

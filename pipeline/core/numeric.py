@@ -1,4 +1,4 @@
-"""Decimals as the database computes them: exact, and its own rule where a quotient must be rounded."""
+"""Decimals as the database computes them: exact, with PostgreSQL's rule for rounding quotients."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ EXACT = Context(prec=200, rounding=ROUND_HALF_UP)
 
 
 def quotient(numerator: Decimal, denominator: Decimal) -> Decimal:
-    """`numerator / denominator` as PostgreSQL's numeric gives it, for numbers that are not negative.
+    """Return `numerator / denominator` as PostgreSQL's numeric does, for numbers that are not negative.
 
-    It computes in groups of four digits, and keeps at least 16 significant ones and the decimals of both numbers
-    (`select_div_scale` in numeric.c).
+    PostgreSQL computes in groups of four digits; it keeps at least 16 significant digits and as many decimals as either
+    number has (`select_div_scale` in numeric.c).
     """
     weight, first = _greatest_group(numerator)
     other_weight, other_first = _greatest_group(denominator)
@@ -26,7 +26,7 @@ def _scale(value: Decimal) -> int:
 
 
 def _greatest_group(value: Decimal) -> tuple[int, int]:
-    """The power of 10,000 of a number's first group of four digits that is not 0, and that group."""
+    """Return the power of 10,000 of a number's first nonzero group of four digits, and that group."""
     if not value:
         return 0, 0
     weight = value.adjusted() // 4

@@ -24,7 +24,7 @@ _PRODUCT = re.compile(
     r"(?P<base>[A-Z0-9]+(?:\.[A-Z0-9]+)*)(?:[/-](?P<quote>[A-Z0-9]{2,20}))?", re.ASCII | re.IGNORECASE
 )
 _BASE_MAX = 30
-_TEXT_MAX = 64  # with blanks around it; a venue that pads a name would fill the caches of whoever reads its frames
+_TEXT_MAX = 64  # including blanks around it; a venue that pads names would otherwise fill our caches
 _QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "NZD", "BTC", "ETH")
 _VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _VENUE_MAX = 40
@@ -32,11 +32,12 @@ _ALIASES = {"XBT": "BTC"}  # former names of an asset, at any venue
 
 
 def canonical_product(text: str, aliases: Mapping[str, str] | None = None) -> str:
-    """`BTC/USD`, `btc-usd`, `BTCUSD`, `XBT/USD`, `BRENT.CMD/USD` -> `BTC-USD`, `BRENTCMD-USD`.
+    """Return the canonical product id: `BTC-USD` for `BTC/USD`, `btc-usd`, `BTCUSD` and `XBT/USD`, `BRENTCMD-USD` for
+    `BRENT.CMD/USD`.
 
-    `aliases`: other names of coins that a venue has; `venues.registry.product_at` knows them. Without a separator
-    the quote currency is recognised by its code, else it is the last three letters.
-    Raises `WrongUse` for what cannot be a product.
+    Without a separator, the quote currency is recognised by its code; otherwise it is the last three letters.
+    `aliases`: a venue's own asset names -> the usual ones; `venues.registry.product_at` knows them. Raises `WrongUse`
+    for what cannot be a product.
     """
     if len(text) > _TEXT_MAX:
         raise _refused(text)

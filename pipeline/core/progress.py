@@ -19,9 +19,10 @@ LOG_EVERY_S = 10.0
 
 @dataclass(slots=True)
 class Task:
-    """How far one task is: `done` of `total` steps, `already` of them before this run, and the rows that came.
+    """The state of a task: `done` of `total` steps, `already` of them before this run, and the rows they brought.
 
-    `line`: where it is shown."""
+    `line`: its progress bar; `since`: when it began (monotonic).
+    """
 
     line: TaskID
     total: int = 0
@@ -36,16 +37,17 @@ class Task:
 
     @property
     def seconds_left(self) -> int | None:
-        """At the speed so far; None before the first step."""
+        """Estimate at the speed so far; None before the first step."""
         came = self.done - self.already
         return round((time.monotonic() - self.since) / came * (self.total - self.done)) if came else None
 
 
 class Progress:
-    """Context manager that shows tasks by name, each with steps done, rows a second and time left. Thread-safe.
+    """Context manager that shows tasks by name, with steps done, rows per second and time left. Thread-safe.
 
-    `steps` and `rows` are the words for what is counted ("hours" and "quotes"; often both the same). Log lines come
-    at the first step, every ten seconds and at the end of a task. `bars` says what is shown whatever stdout is.
+    `steps` and `rows` are the words for what is counted ("hours" and "quotes", often the same word). Log lines are
+    written at the first step, every ten seconds and at the end of a task. `bars`: True shows bars, False log lines;
+    None decides by whether stdout is a terminal.
     """
 
     def __init__(self, steps: str, rows: str, *, bars: bool | None = None) -> None:

@@ -1,8 +1,9 @@
 """Retry policies, based on tenacity.
 
-`retry` is the general one; `keep_trying` waits for a service, `asking` retries requests to venues. A pause ends at once
-when the program should stop. Other schedules are next to what they schedule: reconnects (`producers.live.backoff`),
-publishers opened in the background (`pipeline.broker.opener`), circuit breakers (`producers.dukascopy.feeds.web`).
+`retry` is the general one; `keep_trying` waits for a service, `retry_request` retries requests to venues. A pause ends
+at once when the program should stop. Other schedules are next to what they schedule: reconnects
+(`producers.live.backoff`), publishers opened in the background (`pipeline.broker.opener`), circuit breakers
+(`producers.dukascopy.feeds.web`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pipeline.core.log import get_logger
 from pipeline.core.stopping import Stopped
 
 T = TypeVar("T")
-SAY_EVERY_S = 10.0  # while waiting for one thing
+LOG_EVERY_S = 10.0  # while waiting for one service
 Errors = type[Exception] | tuple[type[Exception], ...]
 
 
@@ -77,24 +78,24 @@ def keep_trying(
 
     For services that a supervised program waits for (broker, database).
     """
-    said = 0.0
+    logged_at = 0.0
 
-    def say(error: BaseException, _seconds: float) -> None:
-        nonlocal said
-        if time.monotonic() - said > SAY_EVERY_S:
-            said = time.monotonic()
+    def log_retry(error: BaseException, _seconds: float) -> None:
+        nonlocal logged_at
+        if time.monotonic() - logged_at > LOG_EVERY_S:
+            logged_at = time.monotonic()
             get_logger().warning(event, on=what, error=str(error) or type(error).__name__)
 
     if stop.is_set():
         return None
     try:
         wait = tenacity.wait_exponential(multiplier=0.2, exp_base=1.7, max=10)
-        return retry(attempt, stop, retry_on=retry_on, wait=wait, before_wait=say)
+        return retry(attempt, stop, retry_on=retry_on, wait=wait, before_wait=log_retry)
     except Stopped:
         return None
 
 
-def asking(
+def retry_request(
     what: str,
     attempt: Callable[[], T],
     attempts: int,
@@ -112,7 +113,7 @@ def asking(
         number += 1
         return attempt()
 
-    def say(error: BaseException, seconds: float) -> None:
+    def log_retry(error: BaseException, seconds: float) -> None:
         log.warning(
             events.REQUEST_RETRY,
             request=what,
@@ -128,5 +129,5 @@ def asking(
         retry_on=lambda error: isinstance(error, PipelineError) and error.retryable,
         wait=tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1),
         attempts=attempts,
-        before_wait=say,
+        before_wait=log_retry,
     )

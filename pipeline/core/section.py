@@ -1,4 +1,4 @@
-"""Base classes of all sections of settings, see `pipeline.core.settings`."""
+"""Base classes of the sections of settings, see `pipeline.core.settings`."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ from pipeline.core.setting_types import PROJECT as PROJECT
 # scripts/psql), and only migrations run as superuser.
 PROGRAM_ROLE, OWNER_ROLE, ADMIN_ROLE = "market_data", "market_data_owner", "postgres"
 PRIVATE_DATABASE = {
-    # Whoever listens on the port while ours is down is not shown the password, as libpq would do if asked for it, and
-    # is not taken for ours: in SCRAM the server has to know it, too.
+    # If another server listens on the port while ours is down, libpq would send it the password on request, and we
+    # would take it for ours. With SCRAM the password is not sent, and the server has to know it, too.
     "require_auth": "scram-sha-256",
     "gssencmode": "disable",
 }
@@ -119,7 +119,7 @@ class DatabaseSettings(Section):
     port: t.Port = 5433
     memory: t.Size = Field("1g", description="Memory for the private database.")
     retention_days: t.Days = Field(0, ge=0, description="Drop ticks older than this; 0: keep forever.")
-    retention_poll_seconds: t.Seconds = Field(3600, ge=1, description="Seconds between two looks for what is to go.")
+    retention_poll_seconds: t.Seconds = Field(3600, ge=1, description="Seconds between two checks for old ticks.")
     retention_without_archive: bool = Field(False, description="Also drop ticks that are not archived.")
 
     @property
@@ -262,8 +262,8 @@ def _names() -> frozenset[str]:
 
 
 def is_setting(name: str) -> bool:
-    """Whether a variable of the environment is read as one of our settings, or refused as a misspelt one. Settings are
-    accepted in any case, and some have names without a prefix."""
+    """Return whether an environment variable is read as one of our settings, or refused as a misspelt one. Settings are
+    case-insensitive, and some have names without a prefix."""
     return name.upper() in _names() or name.upper().startswith(prefixes())
 
 

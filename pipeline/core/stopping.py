@@ -11,7 +11,7 @@ from pipeline.core.errors import Unavailable
 
 T = TypeVar("T")
 ENDED_EARLY = "stopped before it was done; run the same command to continue"
-"""What a load says that was stopped."""
+"""Text of a load that was stopped."""
 
 
 class Stopped(Exception):

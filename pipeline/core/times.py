@@ -63,3 +63,10 @@ def from_us(timestamp_us: int) -> datetime:
 def us_to_iso(timestamp_us: int) -> str:
     """µs since 1970 -> `2026-09-26T18:07:54.626190Z`; a zero fraction is omitted."""
     return from_us(timestamp_us).isoformat().replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """Return rounded seconds as text for users: `45 s`, `3 min 5 s` or `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,7 +1,7 @@
-"""Arrays as parameters of statements, made by numpy in PostgreSQL's binary format.
+"""Arrays as statement parameters, encoded by numpy in PostgreSQL's binary format.
 
-psycopg writes a list element by element, 0.3 us each, and a batch of a quiet product's old trades has a candle per
-trade. A call of numpy costs 1 us, so a few values are text.
+psycopg encodes a list element by element, 0.3 us each, and a batch of a quiet product's old trades has one candle per
+trade. A numpy call costs 1 us, so short arrays are passed as text.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ _TYPES: dict[type[Field], str] = {Int4: "int4", Int8: "int8", Time: "timestamptz
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A parameter: `data` as `pipeline.database.copy.arrays` makes it, of elements of the type of `kind`."""
+    """A parameter: an array encoded by `pipeline.database.copy.arrays`, whose elements have the type of `kind`."""
 
     kind: type[Field]
     data: bytes
 
 
 def parameters(fields: Mapping[str, Field]) -> dict[str, Array]:
-    """Return columns of one length as parameters. Made together: a call of numpy costs 1 us, however short they are."""
+    """Return columns of equal length as parameters. Encoded together: a numpy call costs 1 us, however short they
+    are."""
     kinds = [type(field) for field in fields.values()]
     made = arrays(list(fields.values()), [psycopg.adapters.types[_TYPES[kind]].oid for kind in kinds])
     return dict(zip(fields, map(Array, kinds, made), strict=True))
 
 
 def array(values: Iterable[int | str]) -> str:
-    """Return a short array as text, of numbers and of words that need no quotes."""
+    """Return a short array as text. The elements must be numbers, or words that need no quoting."""
     return f"{{{','.join(map(str, values))}}}"
 
 
 class _ArrayDumper(Dumper):
+    """Passes the encoded bytes through to the server."""
+
     format = Format.BINARY
 
     def get_key(self, obj: Array, format: PyFormat) -> DumperKey:

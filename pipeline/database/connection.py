@@ -19,17 +19,17 @@ from pipeline.core.settings import PROGRAM_ROLE, DatabaseSettings
 Connection = psycopg.Connection[Any]
 
 STATEMENT_TIMEOUT_S = 120
-# What our promises rest on, whatever an administrator has set for the role, the database or the server.
+# Our guarantees depend on these, so they override what an administrator has set for role, database or server.
 _SESSION = " ".join(
     f"-c {name}={value}"
     for name, value in {
-        # A connection whose client has frozen or vanished must not hold locks: the server ends it after these.
+        # The connection of a frozen or vanished client must not hold locks: the server ends it after these timeouts.
         "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
         "lock_timeout": "30s",
         "idle_in_transaction_session_timeout": "30s",
-        "idle_session_timeout": "0",  # locks that last as long as a session are held while something is fetched
-        "default_transaction_isolation": r"read\ committed",  # what is read under a lock is what its last owner left
-        "synchronous_commit": "on",  # what is committed is acknowledged at the broker, which forgets it
+        "idle_session_timeout": "0",  # session locks are held while something is fetched
+        "default_transaction_isolation": r"read\ committed",  # under a lock, read what its previous holder committed
+        "synchronous_commit": "on",  # committed rows are acknowledged to the broker, which then drops them
         "timezone": "UTC",
         "jit": "off",
     }.items()
@@ -43,11 +43,11 @@ _TCP = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-# Classes of SQLSTATE that the data may have caused: feature not supported, cardinality, data, integrity, check option,
-# limits of a row or an index entry, raised by a trigger, internal errors.
+# SQLSTATE classes of errors that the data may have caused: feature not supported, cardinality, data, integrity, check
+# option, limits of a row or an index entry, raised by a trigger, internal errors.
 _OF_THE_DATA = ("0A", "21", "22", "23", "44", "54", "P0", "XX")
-# Errors that only another DATABASE_URL can fix. Other certificate errors may be an expired one, and a missing database
-# may be created: these are retried. libpq has no codes for them; its messages are not translated.
+# Errors that only another DATABASE_URL can fix. Others are retried: a certificate may be renewed, a missing database
+# created. libpq has no codes for them; its messages are not translated.
 _WRONG = re.compile(
     r"authentication failed for user|no password supplied|does not match host name|root certificate file|no pg_hba.conf"
 )
@@ -63,7 +63,7 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
     conninfo = settings.conninfo_as(role)
     address = with_options(conninfo, _SESSION + (" -c default_transaction_read_only=on" if read_only else ""))
     if not read_only and conninfo_to_dict(address).get("target_session_attrs", "any") == "any":
-        # Of several hosts the one that takes rows; of one that takes none this says so at once.
+        # Choose the writable one of several hosts; a single host that is not writable is reported at once.
         address = make_conninfo(address, target_session_attrs="read-write")
     try:
         made = psycopg.connect(address, autocommit=True, application_name=name, **cast(Any, _TCP))
@@ -88,7 +88,7 @@ def connect(settings: DatabaseSettings, name: str, *, read_only: bool = False, r
 
 
 def with_options(conninfo: str, options: str) -> str:
-    """Return a connection string with these options behind its own, so that these win."""
+    """Return a connection string with these options after its own, which they override."""
     own = conninfo_to_dict(conninfo).get("options") or ""
     return make_conninfo(conninfo, options=f"{own} {options}".strip())
 
@@ -96,11 +96,11 @@ def with_options(conninfo: str, options: str) -> str:
 def _settle(made: Connection) -> bool:
     """Set what `options` cannot; returns whether the database is being restored: it then refuses every row, with the
     same kind of error as for a bad one."""
-    # libpq's own variables (PGTZ, PGDATESTYLE) win over `options`: days would begin at another hour.
+    # libpq's own variables (PGTZ, PGDATESTYLE) override `options`: days would begin at another hour.
     for name, value in _AS_WE_READ.items():
         if made.info.parameter_status(name) != value:
             made.execute(f"SET {name} = '{value}'")
-    if made.info.server_version >= 170_000:  # an older server does not know it
+    if made.info.server_version >= 170_000:  # older servers do not know it
         made.execute("SET transaction_timeout = 0")
     found = made.execute("SELECT current_setting('timescaledb.restoring', true)").fetchone()
     return found == ("on",)
@@ -123,9 +123,9 @@ def connect_when_ready(
 
 
 def transient(error: BaseException) -> bool:
-    """Whether this is an error of the database after which the same may succeed later or elsewhere: deadlock, timeout,
-    disk full, lost connection, a database that is read only or without our tables. False if the data, or the way we
-    pass it, is the cause."""
+    """Return whether this is a database error after which the same may succeed later, or on another connection:
+    deadlock, timeout, disk full, lost connection, a database that is read-only or without our tables. False if the
+    data, or the way we pass it, is the cause."""
     if not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is None:  # raised by the client: a broken connection, or a value that it cannot encode

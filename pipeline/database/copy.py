@@ -27,25 +27,31 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Int4:
+    """An integer column."""
+
     values: npt.ArrayLike
     type = "i4"
 
 
 @dataclass(frozen=True)
 class Int2:
+    """A smallint column."""
+
     values: npt.ArrayLike
     type = "i2"
 
 
 @dataclass(frozen=True)
 class Int8:
+    """A bigint column."""
+
     values: npt.ArrayLike
     type = "i8"
 
 
 @dataclass(frozen=True)
 class Time:
-    """timestamptz from microseconds since 1970."""
+    """A timestamptz column from microseconds since 1970."""
 
     values: Ints
     type = "i8"
@@ -53,10 +59,10 @@ class Time:
 
 @dataclass(frozen=True)
 class Scaled:
-    """numeric from integers with `scale` decimals (one for the column or one per row).
+    """A numeric column from integers with `scale` decimals (one for the column or one per row).
 
-    With one scale the integers may be Python's, in an array of objects, and of any size. `shown`: decimals to display
-    per row, of which there are not more than `scale`.
+    With one scale, the integers may be Python's, of any size, in an array of objects. `shown`: display scale per row,
+    at most `scale`.
     """
 
     values: Ints | npt.NDArray[np.object_]
@@ -66,7 +72,8 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Split:
-    """numeric from its integer part and its fraction as an integer of 18 decimals; `decimals` is the display scale."""
+    """A numeric column from integer parts and fractions, the latter as integers of 18 decimals; `decimals` is the
+    display scale."""
 
     whole: Ints
     fraction: Ints
@@ -75,7 +82,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Word:
-    """An enum from positions in `words`, its labels."""
+    """An enum column from positions in `words`, its labels."""
 
     values: Ints
     words: tuple[str, ...]
@@ -110,9 +117,10 @@ def rows(fields: Sequence[Field]) -> memoryview:
 
 
 def arrays(fields: Sequence[Field], oids: Sequence[int]) -> list[bytes]:
-    """Return columns, but no words, as one-dimensional arrays in binary format with elements of the types `oids`.
+    """Encode columns (not `Word`) as one-dimensional arrays in binary format, with elements of the types `oids`.
 
-    An array is dimensions, flags, type, length, lower bound, then elements as in COPY ("arrayfuncs.c", `array_recv`).
+    An array is number of dimensions, flags, element type, length, lower bound, then the elements as in COPY
+    ("arrayfuncs.c", `array_recv`).
     """
     body, dtype, _ = _padded(fields)
     if not len(body):
@@ -128,7 +136,7 @@ def arrays(fields: Sequence[Field], oids: Sequence[int]) -> list[bytes]:
 def _padded(
     fields: Sequence[Field],
 ) -> tuple[npt.NDArray[np.uint8], np.dtype[Any], npt.NDArray[np.bool_] | None]:
-    """Return the bytes of each row, their layout, and which of them count (None: all of them, no word is padded)."""
+    """Return the bytes of each row, padded to equal length, their layout, and which bytes count (None: all of them)."""
     parts = [_digits(f) if isinstance(f, Scaled | Split) else f for f in fields]
     dtype, same = _row(tuple(part.same if isinstance(part, _Digits) else part.type for part in parts))
     columns: list[tuple[str, str, npt.NDArray[Any]]] = []
@@ -243,7 +251,8 @@ def _scaled(values: npt.NDArray[Any], scale: int, shown: Ints | None) -> _Digits
 
 
 def _divided(values: npt.NDArray[Any], by: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return quotient and remainder. Measured: `np.divmod` is 6 times slower, it does not optimize for a constant."""
+    """Return quotient and remainder. Measured: `np.divmod` is 6 times slower, as it does not optimize for a
+    constant."""
     divisor = values.dtype.type(by)
     quotient = values // divisor
     return quotient, values - quotient * divisor

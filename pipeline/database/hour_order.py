@@ -19,7 +19,7 @@ def late_enough(hour_us: int, fetched_at_us: int) -> bool:
 
 
 def wins(new: Hour, old: Hour) -> bool:
-    """Whether `new` replaces `old`.
+    """Return whether `new` replaces `old`.
 
     Quotes win over an empty hour, a finished hour over a running one, a later fetch over an earlier one. The two feeds
     agree in time, bid and ask, but the vendor rounds bi5's sizes, so for equal content JSON's is kept.
@@ -34,6 +34,7 @@ def wins(new: Hour, old: Hour) -> bool:
 
 
 def same_content(new: Hour, old: Hour) -> bool:
+    """Return whether both versions have the same state and the same times, bids and asks."""
     return new.state == old.state and new.checksum == old.checksum and new.ticks == old.ticks
 
 

@@ -25,9 +25,9 @@ def instrument(
         (venue, product_id),
     ).fetchone()
     if found is not None:
-        one, scale, known_proof = found
+        known_id, scale, known_proof = found
         if proof in (None, known_proof) and (price_scale is None or scale is not None):
-            return one, scale
+            return known_id, scale
     with conn.transaction():
         row = conn.execute(
             """

@@ -38,6 +38,7 @@ class IdGap:
 
     @property
     def missing(self) -> int:
+        """Number of ids."""
         return self.last_id - self.first_id + 1
 
 
@@ -45,9 +46,9 @@ class IdGap:
 class Head:
     """The newest trade that a venue is known to have. `from_id`: where its live stream began, as far as known.
 
-    `seen_age_s`: time since the witness ("stream" or "rest") first saw `newest_id`; `settled_id`: the newest id seen
-    long enough ago to be stored by now; `checked_age_s`: time since that was known to be true; `proof`: the venue's, as
-    in `instruments.proof`; `clock_offset_ms`: the venue's clock minus ours, if measured again.
+    `seen_age_s`: seconds since the witness ("stream" or "rest") first saw `newest_id`; `settled_id`: the newest id seen
+    long enough ago to be stored by now; `checked_age_s`: seconds since that was confirmed; `proof`: the venue's, as in
+    `instruments.proof`; `clock_offset_ms`: the venue's clock minus ours, None if not measured since the last time.
     """
 
     venue: str
@@ -65,7 +66,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Hour:
-    """A row of `quote_hours`."""
+    """A row of `quote_hours`. `checksum`: over times, bids and asks; `revision`: how often its quotes were replaced."""
 
     hour_us: int
     state: str  # present, partial, seen_empty, confirmed_empty, closed
@@ -82,7 +83,8 @@ class Hour:
 
 
 class Ledger:
-    """Access to the ledger on one autocommit connection. Methods raise `psycopg.Error`."""
+    """Access to the ledger on one autocommit connection. All methods raise `psycopg.Error`. As thread-safe as the
+    connection."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
@@ -113,7 +115,7 @@ class Ledger:
         return self._conn.execute(statement("trades_missing"), values).fetchall()
 
     def requested(self, venue: str, product_id: str, first_id: int, last_id: int) -> list[tuple[int, int]]:
-        """Return the ranges (inclusive) in `first_id..last_id` that loads were told to bring, ascending."""
+        """Return the ranges (inclusive) in `first_id..last_id` that loads requested, ascending."""
         return self._conn.execute(
             "SELECT lower(span), upper(span) - 1 FROM trade_coverage JOIN instruments i USING (instrument_id),"
             " unnest(asked * int8multirange(int8range(%s, %s, '[]'))) AS span"
@@ -164,8 +166,8 @@ class Ledger:
         self, venue: str, product_id: str, asset_class: str, proof: str | None, first_id: int, last_id: int
     ) -> None:
         """Record a request for the trades `first_id..last_id`: from now on none of them is too old."""
-        one = instrument_id(self._conn, venue, product_id, asset_class, proof)
-        self._conn.execute(statement("trades_ask"), {"first": first_id, "last": last_id, "instrument": one})
+        number = instrument_id(self._conn, venue, product_id, asset_class, proof)
+        self._conn.execute(statement("trades_ask"), {"first": first_id, "last": last_id, "instrument": number})
 
     def ask_hours(
         self,
@@ -178,7 +180,7 @@ class Ledger:
         *,
         follow: bool = False,
     ) -> None:
-        """Record a request for the hours of `[from, to)`; with `follow` for every later one too."""
+        """Record a request for the hours of `[from, to)` (µs); with `follow` also for all later ones."""
         self._conn.execute(
             """
             INSERT INTO quote_requests AS r (instrument_id, hours, follow_from)
@@ -198,8 +200,8 @@ class Ledger:
         self, venue: str, product_id: str, asset_class: str, proof: str | None, hour_us: int, *, sure: bool
     ) -> None:
         """Record that the vendor was asked for an hour of quotes and has none. `sure`: no second look is needed."""
-        one = instrument_id(self._conn, venue, product_id, asset_class, proof)
-        self._conn.execute(statement("quote_looks_store"), (one, from_us(hour_us), sure))
+        number = instrument_id(self._conn, venue, product_id, asset_class, proof)
+        self._conn.execute(statement("quote_looks_store"), (number, from_us(hour_us), sure))
 
     def live_products(self) -> dict[tuple[str, str], tuple[int, int, int]]:
         """Return (venue, product) -> (first id, newest id known to anybody, newest one that should be stored) of the
@@ -249,8 +251,10 @@ class Ledger:
     # -- explanations -------------------------------------------------------------------------------------------------
 
     def sign(self, venue: str, product_id: str, spans: Iterable[tuple[int, int]], reason: str) -> None:
-        """Sign the claims inside these ranges (inclusive) that have this reason: they count as explained. None is
-        signed as too old that reaches into what a load was told to bring: it may have been told since."""
+        """Sign the claims inside these ranges (inclusive) that have this reason, so that they count as explained.
+
+        A claim `too_old` is not signed if it overlaps ids that a load requested, possibly since it was made.
+        """
         with self._conn.cursor() as cursor:
             cursor.executemany(
                 "UPDATE holes h SET signed_at = now() FROM trade_coverage c JOIN instruments i USING (instrument_id)"
@@ -268,11 +272,11 @@ class Ledger:
         Yields True with the lock held; False if stopped, or if another process holds it and `wait` is False.
         """
         key = ctypes.c_int32(zlib.crc32(what.encode())).value  # a signed 32-bit number
-        said = False
+        logged = False
         while not (mine := bool(self._try_lock(key))) and wait and not stop.is_set():
-            if not said:
+            if not logged:
                 get_logger().info(events.WAITING, on=f"turn of {what}", text="another process works on it")
-                said = True
+                logged = True
             stop.wait(poll_s)
         try:
             yield mine

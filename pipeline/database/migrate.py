@@ -29,12 +29,12 @@ _AT_ONCE = (pg.UniqueViolation, pg.DuplicateObject, pg.DuplicateTable, pg.Intern
 def migrate(conn: Connection) -> list[str]:
     """Apply missing migrations, each in its own transaction; returns their names. Safe to run concurrently.
 
-    Views and functions (`sql/views.sql`) are recreated if anything changed, and default privileges are revoked again,
-    because an update of the extension grants them anew. Raises `WrongUse` if TimescaleDB is missing or too old, or the
-    tables are those of a later version, `Unavailable` if another migrator was quicker: retry.
+    Views and functions (`sql/views.sql`) are recreated if anything changed. Default privileges are revoked every time,
+    because an update of the extension grants them again. Raises `WrongUse` if TimescaleDB is missing or too old, or the
+    tables are those of a later version, and `Unavailable` if another migrator interfered: then retry.
     """
     applied: list[str] = []
-    with _beside_others():
+    with _concurrently():
         _extension(conn)
         owner = _owner(conn)
         if owner is not None:
@@ -56,12 +56,12 @@ def migrate(conn: Connection) -> list[str]:
     for number, name, text in ours:
         if number in _done(conn):
             continue
-        with _alone(conn, owner):
+        with _exclusively(conn, owner):
             if number not in _done(conn):
                 conn.execute(text)
                 conn.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", (number, name))
                 applied.append(name)
-    _views(conn, owner, anew=bool(applied))
+    _views(conn, owner, recreate=bool(applied))
     protect(conn)
     return applied
 
@@ -69,13 +69,13 @@ def migrate(conn: Connection) -> list[str]:
 def protect(conn: Connection) -> None:
     """Revoke unneeded default privileges (`sql/protect.sql`). Does nothing unless we are superuser."""
     if query.scalar(conn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
-        with _alone(conn, None):
+        with _exclusively(conn, None):
             conn.execute(statement("protect"))
 
 
 @contextmanager
-def _beside_others() -> Iterator[None]:
-    """Context for what is done before there is a table to lock."""
+def _concurrently() -> Iterator[None]:
+    """Context for the steps before there is a table to lock: errors of concurrent migrators become `Unavailable`."""
     try:
         yield
     except _AT_ONCE as error:
@@ -87,7 +87,7 @@ def _done(conn: Connection) -> set[int]:
 
 
 def _owner(conn: Connection) -> str | None:
-    """Return the role that should own the tables if a superuser creates them: that of the private database."""
+    """Return the role that should own the tables if we are superuser of the private database; otherwise None."""
     row = conn.execute(
         "SELECT rolsuper, pg_get_userbyid(datdba) FROM pg_roles, pg_database"
         " WHERE rolname = current_user AND datname = current_database()"
@@ -99,27 +99,28 @@ def _take_over(conn: Connection) -> None:
     """Make our role own the private database also if somebody created it anew, to restore a dump into it."""
     asked = "SELECT current_database() FROM pg_database WHERE datname = current_database() AND datdba <> %s::regrole"
     if (name := query.scalar(conn, asked, (OWNER_ROLE,))) is not None:
-        with _beside_others():
+        with _concurrently():
             conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*map(sql.Identifier, (name, OWNER_ROLE))))
 
 
 @contextmanager
-def _alone(conn: Connection, owner: str | None) -> Iterator[None]:
-    """An exclusive transaction as the tables' owner.
+def _exclusively(conn: Connection, owner: str | None) -> Iterator[None]:
+    """A transaction as the tables' owner that excludes other migrators.
 
-    It uses a table lock that only roles with write permission can take: a read-only role could hold an advisory lock
-    forever, and block every start.
+    It takes a table lock, which requires write permission: an advisory lock could be held forever by a read-only role
+    and would block every start.
     """
     with conn.transaction():
         if owner is not None:
             conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
         conn.execute("LOCK TABLE migrations IN SHARE ROW EXCLUSIVE MODE")
-        conn.execute("SET LOCAL lock_timeout = '30s'")  # a reader of a table must not block the writers behind us
+        conn.execute("SET LOCAL lock_timeout = '30s'")  # while we wait for a reader, the writers wait behind us
         yield
 
 
 def _table(conn: Connection, owner: str | None, name: LiteralString, columns: LiteralString) -> None:
-    """Create one of our own tables if it is missing. A writer's role may not create tables, and need not."""
+    """Create a table of the migrations themselves if it is missing. A writer's role may not create tables, so it is
+    not even tried if the table exists."""
     if query.scalar(conn, "SELECT to_regclass(%s)", (name,)) is None:
         with conn.transaction():
             if owner is not None:
@@ -127,13 +128,13 @@ def _table(conn: Connection, owner: str | None, name: LiteralString, columns: Li
             conn.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
 
 
-def _views(conn: Connection, owner: str | None, *, anew: bool) -> None:
-    """Replace the views and grant the roles' privileges if their text differs from the database's."""
+def _views(conn: Connection, owner: str | None, *, recreate: bool) -> None:
+    """Replace the views and grant the roles' privileges if their text differs from the database's, or `recreate`."""
     text = statement("views") + statement("roles")
-    if not anew and _views_text(conn) == text:
+    if not recreate and _views_text(conn) == text:
         return
-    with _alone(conn, owner):
-        if anew or _views_text(conn) != text:
+    with _exclusively(conn, owner):
+        if recreate or _views_text(conn) != text:
             try:
                 with conn.transaction():
                     conn.execute(statement("views"))

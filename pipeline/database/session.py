@@ -9,8 +9,10 @@ from pipeline.database.connection import Connection
 
 
 class Session:
-    """One connection, opened by `connect` when first needed and again after it was lost or closed. Thread-safe; psycopg
-    serializes the threads that share it."""
+    """One connection, opened by `connect` when first needed and reopened after it was lost or closed.
+
+    Thread-safe: psycopg serializes the threads that share it.
+    """
 
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
@@ -25,6 +27,7 @@ class Session:
             return self._conn
 
     def close(self) -> None:
+        """Close the connection; the next call of `connection` opens a new one."""
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.close()

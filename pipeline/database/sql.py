@@ -1,7 +1,7 @@
 """Named statements of the `sql/` folder. Values are always parameters, never formatted in.
 
-A line `-- include: parts/<name>` is replaced by the text of that file: common parts are written once, and the database
-still gets plain SQL. A database function instead would be called for every row.
+A line `-- include: parts/<name>` is replaced by the text of that file, so that common parts are written once and the
+database still gets plain SQL. A database function would be called for every row.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _COMMENT = re.compile(r"^ *--.*\n| +-- .*$", re.MULTILINE)
 
 @cache
 def statement(name: str) -> str:
-    """Return the text of `sql/<name>.sql` with its includes, without comments: a % in them would be taken for a
-    parameter, and the database would read them at each call."""
+    """Return the text of `sql/<name>.sql` with its includes and without comments: a % in a comment would be taken for a
+    parameter, and the database would parse comments at each call."""
     text = (FOLDER / f"{name}.sql").read_text(encoding="utf-8")
     return _COMMENT.sub("", _INCLUDE.sub(lambda found: statement(found[1]), text))
 

@@ -1,4 +1,4 @@
-"""The ledger of trades that are proven by time, `trade_windows`: for whoever compares the stream with the venue."""
+"""The ledger `trade_windows` of trades that are proven by time, for the code that compares streams with venues."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Span = tuple[int, int]  # [from, to), venue time in µs
 
 @dataclass(frozen=True)
 class LiveWindow:
-    """A product whose live stream is compared with its venue. Times are in µs.
+    """A product whose live stream is compared with its venue. Times are venue times in µs.
 
-    `live_us`: from when on it is accounted for; `open_us`: the earliest moment that is not proven and can be asked for;
-    `newest_us`: time of the newest stored trade.
+    `live_us`: start of the time accounted for; `open_us`: the earliest moment that is not proven and can still be
+    requested; `newest_us`: time of the newest stored trade.
     """
 
     venue: str
@@ -29,7 +29,7 @@ class LiveWindow:
 
 
 def begin(conn: Connection, venues: Sequence[str]) -> None:
-    """Begin a live span for each product of these venues whose first streamed trade is stored, at that trade."""
+    """Start the live interval of each product of these venues at its first streamed trade, once that is stored."""
     conn.execute(
         """
         INSERT INTO trade_windows AS w (instrument_id, live_from)
@@ -45,8 +45,8 @@ def begin(conn: Connection, venues: Sequence[str]) -> None:
 
 
 def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWindow]:
-    """Those that are live. Before `since_us` the venue cannot be asked any more. By our clock, so it decides what is
-    asked, never what is proven."""
+    """Return the live products of these venues. `since_us`: how far back the venue can be asked, by our clock, so it
+    only decides what is requested, never what is proven."""
     return query.rows(
         conn,
         LiveWindow,
@@ -66,10 +66,10 @@ def live(conn: Connection, venues: Sequence[str], since_us: int) -> list[LiveWin
 
 
 def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[int]) -> set[int]:
-    """Those of these ids that are not stored.
+    """Return those of `ids` that are not stored.
 
-    As one difference of multiranges: id by id, each comparison reads all of the coverage anew. Measured with 200,000
-    stored ranges: 16 ms for 1,000 ids instead of 4.6 s, 0.16 s for 20,000 instead of 99 s.
+    Computed as one difference of multiranges: id by id, every comparison would read the whole coverage again. Measured
+    with 200,000 stored ranges: 16 ms for 1,000 ids instead of 4.6 s, 0.16 s for 20,000 instead of 99 s.
     """
     return set(
         query.scalars(
@@ -86,7 +86,7 @@ def unknown_ids(conn: Connection, venue: str, product_id: str, ids: Collection[i
 
 
 def first_after(conn: Connection, instrument_id: int, at_us: int) -> int | None:
-    """Time of the first stored trade from this one on; None if there is none."""
+    """Return the time of the first stored trade at or after `at_us`; None if there is none."""
     row = conn.execute(
         "SELECT (extract(epoch FROM ts) * 1000000)::bigint FROM trades WHERE instrument_id = %s AND ts >= %s"
         " ORDER BY ts LIMIT 1",
@@ -96,11 +96,10 @@ def first_after(conn: Connection, instrument_id: int, at_us: int) -> int | None:
 
 
 def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequence[Span], age_s: float = 0.0) -> None:
-    """Time in which the venue showed what is stored, without the seconds in which it showed more. The latter also
-    takes back what was proven before.
+    """Record the result of a comparison: `covered` is proven, `lost` is not, even if it was proven before.
 
-    The product was checked `age_s` ago, by the database's clock, if the proof reaches further than before, and never if
-    it ends earlier.
+    `checked_at` becomes `age_s` ago, by the database's clock, if the proof ends later than before, and NULL if it ends
+    earlier.
     """
     first, end = covered or (0, 0)
     conn.execute(
@@ -127,8 +126,8 @@ def prove(conn: Connection, instrument_id: int, covered: Span | None, lost: Sequ
 
 
 def retire(conn: Connection, instrument_id: int) -> bool:
-    """End the live span of a product of which nothing was streamed within an hour: accounted for is what was proven or
-    asked up to now. Returns whether it did."""
+    """End the live interval of a product of which nothing was streamed within an hour; what was accounted for up to now
+    stays requested. Returns whether it was ended."""
     with conn.transaction():
         ended = conn.execute(
             """

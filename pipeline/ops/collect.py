@@ -241,14 +241,14 @@ def letters(settings: PulsarSettings) -> dict[str, int]:
 
 
 def _rows(of: type[T], name: str) -> list[T]:
-    """What a statement finds. Raises `Unavailable` or a `psycopg.Error`."""
+    """Return the rows of a statement of `sql/`. Raises `Unavailable` or a `psycopg.Error`."""
     with connect(load(DatabaseSettings), "status", read_only=True) as conn:
         conn.execute("SET statement_timeout = '30s'")
         return query.rows(conn, of, statement(name))
 
 
 def instruments(waiting: dict[tuple[str, str], int] | None) -> list[InstrumentState]:
-    """What is stored per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
+    """Return what is stored, per instrument and kind. Raises `Unavailable` or a `psycopg.Error`."""
     found = _rows(InstrumentState, "status_instruments")
     for one in found:
         if waiting is not None:

@@ -128,7 +128,7 @@ def venues() -> Iterator[Finding]:
     offsets = []
     with ThreadPoolExecutor(4) as pool:
         for (name, _url, setting), (status, offset) in zip(
-            asked, pool.map(_ask, [one[1] for one in asked]), strict=True
+            asked, pool.map(_request, [one[1] for one in asked]), strict=True
         ):
             host = urlsplit(_url).netloc
             if status is None:
@@ -162,7 +162,7 @@ def venues() -> Iterator[Finding]:
     yield from _clock(offsets)
 
 
-def _ask(url: str) -> tuple[int | None, float | None]:
+def _request(url: str) -> tuple[int | None, float | None]:
     """Return the status, and how far our clock is ahead of the answer's `Date`, in seconds, assuming half the round
     trip."""
     began = time.time()

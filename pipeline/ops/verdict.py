@@ -23,7 +23,7 @@ from pipeline.ops.claim import others_text, provable, sampled_text, shown_by
 
 @dataclass
 class Verdict:
-    """The result for one instrument and kind. `wrong` is empty if everything that was looked at is as it should be.
+    """The result for one instrument and kind. `wrong` is empty if no check failed.
 
     `rows`, `first_at`, `last_at`: of a whole instrument by the ledger, of a part of its time as read from the table.
     """

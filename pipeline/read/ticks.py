@@ -117,16 +117,16 @@ def _table(storage: Storage, kind: Kind, part: Part, exact: bool) -> pa.Table:
 def read_file(storage: Storage, file: tiers.File, columns: list[str]) -> pa.Table:
     """Read columns of a complete file. Raises `Unavailable` if it is damaged or not the file recorded in the ledger."""
     span = file.span
-    told = files.story(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, file.revision)
+    expected = files.metadata_of(span.venue, span.product_id, span.kind, span.from_ts, span.to_ts, file.revision)
     try:
         with files.open_file(storage.open(file.path)) as opened:
-            if (said := files.says(opened)) == told:
+            if (found := files.read_metadata(opened)) == expected:
                 table = opened.read(columns=columns, use_threads=False)
                 if len(table) == file.rows:
                     return table.select(columns)  # of what it lacks, `read` says nothing
                 problem = f"it has {len(table)} rows and not {file.rows}"
             else:
-                problem = f"it says that it is {said} and not {told}"
+                problem = f"it says that it is {found} and not {expected}"
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         problem = " ".join(str(error).split())[:300]
     raise Unavailable(

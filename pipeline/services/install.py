@@ -6,7 +6,7 @@ import errno
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.core.errors import WrongUse, told_by
+from pipeline.core.errors import WrongUse, naming
 from pipeline.core.settings import DatabaseSettings, PulsarSettings, ServicesSettings, check_all, load
 from pipeline.services import class_archive, install_broker, install_database, layout
 from pipeline.services.folders import made
@@ -26,7 +26,7 @@ def install() -> None:
         jobs.append(install_broker.install)
     if load(DatabaseSettings).private:
         jobs.append(install_database.install)
-    with told_by("SERVICES_CACHE"):
+    with naming("SERVICES_CACHE"):
         made(cache)
     with ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(job, cache) for job in jobs]:

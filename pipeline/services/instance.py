@@ -48,7 +48,7 @@ class Service:
 
     @property
     def process(self) -> Process | None:
-        """The running process, whoever started it."""
+        """The running process, even if another program started it."""
         return recorded(self.pid_file)
 
     def start(self, wait: bool = True) -> None:

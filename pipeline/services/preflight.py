@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.core.errors import WrongUse, told_by
+from pipeline.core.errors import WrongUse, naming
 from pipeline.core.settings import DashboardSettings, check_all, load
 from pipeline.services import demo, local
 from pipeline.services.cache import locked
@@ -99,7 +99,7 @@ def pass_gate(supervisor: Process | None) -> None:
     Refused while another supervisord of the same data folder is running.
     """
     holder = _holder()
-    with told_by("SERVICES_DATA"):  # before anything is written to it
+    with naming("SERVICES_DATA"):  # before anything is written to it
         (own if demo.active() else closed)(local.data_folder())
     with locked(records(), "gate"):
         present = recorded(holder)

@@ -1,12 +1,12 @@
-"""Live trades, candles and gaps for programs, each once, from where the caller left off.
+"""Live trades, candles and gaps for programs: each exactly once, resuming where the caller left off.
 
     from pipeline.stream import stream
 
     with stream("kraken", "BTC-USD", kinds=("trades", "candles_1m", "gaps"), after=kept) as events:
         for event in events:
-            kept = event.position  # a text; hand it over to go on behind this event, in a day or in another process
+            kept = event.position  # a str: pass it as `after` to resume behind this event, later or in another process
 
-`astream` is the same for asyncio. A lost connection is made again inside; nothing is lost or given twice meanwhile.
+`astream` is the same for asyncio. Lost connections are reopened internally, without losing or repeating an event.
 """
 
 from pipeline.stream.events import CandleEvent, Event, GapEvent, TradeEvent

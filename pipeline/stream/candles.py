@@ -1,8 +1,7 @@
-"""Running and closed candles of one product and timeframe: the topic's ticks, on top of what the database has.
+"""Running and closed candles of one product and timeframe: the topic's ticks on top of the database's candles.
 
-A thread reads the topic, another asks the database, so that neither waits for the other (`pipeline.stream.running` says
-why the result is exact). What is asked of the database while it is away is asked again; the candles come when it is
-back.
+One thread reads the topic, another queries the database, so that neither waits for the other (`pipeline.stream.running`
+explains why the result is exact). A failed query is repeated; while the database is away, no candles are emitted.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from pipeline.stream.position import Place
 from pipeline.stream.running import RunningCandles, Stored
 from pipeline.stream.sources import Outlet, TopicSource
 
-# A running candle is told this often at most: what is newer replaces it.
+# Shortest time between two states of the running candle.
 PACE_S = 0.1
 RETRY_S = 2.0
-# The writer stores a tick within some ms; a repair is looked for at this pause until the ledger has it.
+# The writer stores a tick within some ms; after a repair the database is queried this often until the ledger has it.
 SYNC_PAUSE_S = 0.5
-# Without a later tick a candle is closed so long after its end: what was on its way has come.
+# Without a later tick, a candle is closed this long after its end, when ticks on their way have arrived.
 CLOSED_AFTER_US = 5_000_000
-# Candles read at once by a reader that was away.
+# Candles queried at once when a reader resumes.
 AT_ONCE = 500
-TOLD_MOST = 2 * AT_ONCE
+MOST_EMITTED = 2 * AT_ONCE
 _STATEMENT_S = 8
 
 
 class Candles:
-    """One kind, `candles_<timeframe>`."""
+    """The source of one kind of events, `candles_<timeframe>`."""
 
     def __init__(
         self,
@@ -59,12 +58,12 @@ class Candles:
         self._client, self._settings, self._database, self._timeframe = client, settings, database, timeframe
         self._out = out
         self._place = out.places.get(self.kind)
-        # Where no closed candle waits to be told again: behind that a reader who goes on would miss it.
-        self._safe = self._place or Place(out.began_ms)
+        # The last place at which no changed closed candle was pending: a reader resuming further on would miss it.
+        self._resume_place = self._place or Place(out.began_ms)
         self._lock = threading.Lock()
         self._wake, self._stopping = threading.Event(), threading.Event()
-        self._dirty: set[int] = set()
-        self._told: dict[int, tuple[Any, ...]] = {}  # closed candles as they were told, by their start
+        self._dirty: set[int] = set()  # starts of candles with new ticks
+        self._emitted: dict[int, tuple[Any, ...]] = {}  # closed candles as last emitted, by their start
         self._newest_us, self._asked_s = 0, 0.0
         self._live: RunningCandles | None = None
         self._ticks: _Ticks | None = None
@@ -88,7 +87,7 @@ class Candles:
     # -- the topic's thread --------------------------------------------------------------------------------------------
 
     def add(self, tick: Tick, new: bool) -> None:
-        """A tick of the topic; `new`: it comes after the position, so that its candle is to be told."""
+        """Add a tick of the topic. `new`: it comes after the position, so its candle is to be emitted."""
         with self._lock:
             assert self._live is not None
             bucket = self._live.add(tick)
@@ -98,6 +97,7 @@ class Candles:
         self._wake.set()
 
     def read_to(self, place: Place) -> None:
+        """Record that the topic was read up to this place."""
         with self._lock:
             if self._place is not None:
                 place.closed_us = self._place.closed_us
@@ -143,31 +143,32 @@ class Candles:
             with self._lock:
                 live.answer(asked, rows)
         for bucket in behind:
-            if not self._tell(bucket, closed=True):
+            if not self._emit(bucket, closed=True):
                 break
         else:
-            self._tell(current, closed=False)
+            self._emit(current, closed=False)
             if len(missed) == AT_ONCE:
                 return
         self._wake.wait(SYNC_PAUSE_S)
         self._stopping.wait(PACE_S)
 
     def _current_us(self) -> int:
-        """Start of the running candle: by the newest tick, whatever a made-up one says by our clock too."""
+        """Return the start of the running candle: that of the newest tick, but within `CLOSED_AFTER_US` of our clock,
+        because anyone can send a tick with any time."""
         now = now_us()
         by_clock = self._timeframe.bucket_us(now - CLOSED_AFTER_US), self._timeframe.bucket_us(now + CLOSED_AFTER_US)
         return min(max(self._newest_us, by_clock[0]), by_clock[1])
 
     def _closed_us(self, current: int) -> int:
-        """Start of the newest candle that was told as closed; who begins is told of the running one first."""
+        """Return the start of the newest candle emitted as closed. A new reader begins with the running candle."""
         if self._place is None:
             self._place = Place(self._out.began_ms)
         if not self._place.closed_us:
             self._place.closed_us = current - self._timeframe.width_us
         return self._place.closed_us
 
-    def _tell(self, bucket: int, *, closed: bool) -> bool:
-        """False when the stream ends, or the candle is not known yet."""
+    def _emit(self, bucket: int, *, closed: bool) -> bool:
+        """Emit a candle if it has changed. Returns False if the stream has ended, or the candle is not known yet."""
         with self._lock:
             assert self._live is not None
             assert self._place is not None
@@ -182,19 +183,19 @@ class Candles:
                 return True
             numbers = (found.open, found.high, found.low, found.close, found.volume, found.vwap, found.ticks)
             if closed:
-                if self._told.get(bucket) == numbers:
-                    return True  # the ticks that came late were in it
-                self._told[bucket] = numbers
-                if len(self._told) > TOLD_MOST:
-                    del self._told[min(self._told)]
+                if self._emitted.get(bucket) == numbers:
+                    return True  # it already contained the late ticks
+                self._emitted[bucket] = numbers
+                if len(self._emitted) > MOST_EMITTED:
+                    del self._emitted[min(self._emitted)]
             event = CandleEvent(self.kind, self._out.venue, self._out.product_id, bucket, *numbers, closed)
-            if not any(one <= self._place.closed_us for one in self._dirty):
-                self._safe = self._place.told()
-            place = self._safe.told(closed_us=self._place.closed_us)
+            if not any(start <= self._place.closed_us for start in self._dirty):
+                self._resume_place = self._place.replace()
+            place = self._resume_place.replace(closed_us=self._place.closed_us)
         return self._out.put(event, place)
 
     def _begin(self) -> bool:
-        """Find the instrument and begin to read its topic; False while nothing is stored of it."""
+        """Find the instrument and start reading its topic. Returns False while nothing of it is stored."""
         values = (self._out.venue, self._out.product_id)
         found = query.row(self._connected(), Instrument, KNOWN + " WHERE i.venue = %s AND i.product_id = %s", values)
         if found is None or found.kind is None:
@@ -220,7 +221,7 @@ class Candles:
 
 
 class _Ticks(TopicSource):
-    """The ticks of a product's topic."""
+    """Passes the ticks of a product's topic to `Candles`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a stream gives."""
+"""The events of a stream. `position`: pass it as `after` to resume behind the event."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from schemas.trade import Trade
 
 @dataclass(frozen=True, slots=True)
 class TradeEvent:
-    """A trade as it came: `origin` live, snapshot (the venue's greeting after a connection) or repair.
+    """A trade as published. `origin`: live, snapshot (sent by the venue after connecting) or repair.
 
-    `received_at_us`: when its message reached us, microseconds since 1970.
+    `received_at_us`: when its message reached us, in microseconds since 1970.
     """
 
     kind: str
@@ -28,15 +28,16 @@ class TradeEvent:
     position: str = ""
 
     def json(self) -> dict[str, Any]:
+        """Return the event's content as JSON-serializable values, decimals as text."""
         return {"venue": self.venue, **self.trade.to_dict(exact=True), "origin": self.origin}
 
 
 @dataclass(frozen=True, slots=True)
 class CandleEvent:
-    """A candle as the database says it once it has stored the same ticks; exact decimals.
+    """A candle, exactly as the database will have it once it has stored the same ticks.
 
-    `closed`: its time is over. A closed candle comes again, closed, where a late tick or a repair changes it.
-    `start_us` in microseconds since 1970. `vwap` None: of quotes, or without volume.
+    `start_us`: in microseconds since 1970. `closed`: its interval is over; if a late tick or a repair changes it, it is
+    emitted again. `vwap` is None for quotes, and without volume.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class CandleEvent:
     position: str = ""
 
     def json(self) -> dict[str, Any]:
+        """Return the event's content as JSON-serializable values, decimals as text."""
         numbers = {name: text_of(getattr(self, name)) for name in ("open", "high", "low", "close", "volume", "vwap")}
         about = {"venue": self.venue, "product_id": self.product_id, "start": us_to_iso(self.start_us)}
         return {**about, **numbers, "ticks": self.ticks, "closed": self.closed}
@@ -61,7 +63,7 @@ class CandleEvent:
 
 @dataclass(frozen=True, slots=True)
 class GapEvent:
-    """An event of `control/gaps`: `record` as `schemas/gap.avsc`."""
+    """A gap opened, repaired or given up; `record` as in `schemas/gap.avsc`."""
 
     kind: str
     venue: str
@@ -70,6 +72,7 @@ class GapEvent:
     position: str = ""
 
     def json(self) -> dict[str, Any]:
+        """Return `record` with its texts cut to 200 characters: anyone may have sent them."""
         return {
             name: value[:200].encode("utf-8", "replace").decode() if isinstance(value, str) else value
             for name, value in self.record.items()

@@ -1,4 +1,4 @@
-"""Instruments as charts and streams know them."""
+"""The instruments of charts and streams."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Instrument:
-    """`kind` is what its candles are made of: trades, tickers (live bid) or quotes (hours of bid).
+    """An instrument. `kind`: what its candles are made of: trades, tickers (live bid) or quotes (hours of bid).
 
-    `proof`: what shows that nothing of that kind is missing, a value of `Proof`; None where nothing does.
+    `proof`: how that kind is proven complete, a value of `venues.adapter.Proof`; None if it cannot be.
     """
 
     instrument_id: int
@@ -31,4 +31,4 @@ CROSS JOIN LATERAL (
        END AS kind
 ) k
 """
-"""All of them, with `kind` NULL where nothing is stored; a WHERE may follow."""
+"""Query of all instruments, with `kind` NULL where nothing is stored. A WHERE clause may be appended."""

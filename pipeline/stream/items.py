@@ -1,8 +1,8 @@
-"""What stands on the topics, as charts and candles take it.
+"""Parse messages into items for charts and candles.
 
-Anything may stand on a topic. What the writer would refuse is left out here too, by the same rules: otherwise it would
-be given, and the good trade of its id withheld as a second one. A message of more trades than anybody draws is a span
-to load again.
+A topic may hold anything. What the writer would refuse is omitted here too, by the same rules: otherwise it would be
+emitted, and the valid trade with its id suppressed as a duplicate. A message with more trades than a chart draws
+becomes an interval to be loaded again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TICKS_MOST = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A trade, or a ticker's bid. `order` is the trade id, or the `seq` of one instant; `ask` only a ticker has."""
+    """A trade, or a ticker's bid. `order`: the trade id, or the ticker's `seq`. `ask`: None for a trade."""
 
     timestamp_us: int
     order: int
@@ -40,8 +40,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`[from_us, to_us)` of an instrument is about to change in the database; for quotes, when the ledger has an
-    answer as new as `fetched_at_us`."""
+    """The interval `[from_us, to_us)` of an instrument is about to change in the database: for quotes, once the ledger
+    has an answer as new as `fetched_at_us`."""
 
     from_us: int
     to_us: int
@@ -57,7 +57,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Whether the reader is connected."""
+    """The reader was connected or disconnected."""
 
     up: bool
 
@@ -66,7 +66,7 @@ Item = Tick | Past | Gap | Link
 
 
 def _decimal(text: str) -> Decimal | None:
-    """The digits that the writer stores; None for a text that it refuses."""
+    """Return the number as the writer stores it; None for a text that it refuses."""
     try:
         return Decimal(plain_digits(text))
     except ValueError:
@@ -74,18 +74,18 @@ def _decimal(text: str) -> Decimal | None:
 
 
 def _past(times: list[int], latest_us: int, fetched_at_us: int | None = None) -> list[Item]:
-    """The span of what is not drawn one by one."""
+    """Return the interval of valid times as a list of one item, or of none."""
     good = [at for at in times if OLDEST_US <= at <= latest_us]
     return [Past(min(good), max(good) + 1, fetched_at_us)] if good else []
 
 
 def items_of_trades(topic: str, data: bytes) -> list[Item]:
-    """Ticks of a message, or the span of a history message, whose trades nobody wants one by one."""
+    """Return the ticks of a message; of a history message, or of a very long one, only their interval."""
     message = trades_message(topic, data)
     trades = message.trades
     if message.origin == "history" or len(trades) > TICKS_MOST:
         return _past([t.timestamp_us for t in trades], fields.latest_us(message.origin))
-    # What a venue repaired is stored whatever its time; it moves no chart into another century.
+    # A repair is stored whatever its time, but must not move a chart into another century.
     latest_us = fields.latest_us("live")
     return [tick for tick, _ in ticks_of(message) if tick.timestamp_us <= latest_us]
 
@@ -100,7 +100,7 @@ def trades_message(topic: str, data: bytes) -> TradesMessage:
 
 
 def ticks_of(message: TradesMessage) -> Iterator[tuple[Tick, TradeRow]]:
-    """The trades of a message that the writer would store."""
+    """Yield the trades of a message that the writer would store."""
     now, latest_us = time.monotonic(), fields.latest_us(message.origin)
     for row in message.trades:
         price, size = _decimal(row.price), _decimal(row.quantity)
@@ -111,6 +111,7 @@ def ticks_of(message: TradesMessage) -> Iterator[tuple[Tick, TradeRow]]:
 
 
 def items_of_ticker(topic: str, data: bytes) -> list[Item]:
+    """Return the tick of a ticker; none for one that the writer would refuse. Raises `BadData`."""
     message = decode_as(TickerMessage, data)
     check_address(topic, message.venue, message.product_id, message.asset_class)
     check_kind("tickers", message.venue)
@@ -124,6 +125,7 @@ def items_of_ticker(topic: str, data: bytes) -> list[Item]:
 
 
 def items_of_hour(topic: str, data: bytes) -> list[Item]:
+    """Return the interval of an hour of quotes. Raises `BadData`."""
     header = decode_quote_hour(data).header
     check_address(topic, header.venue, header.product_id, header.asset_class)
     check_kind("quotes", header.venue)
@@ -133,6 +135,7 @@ def items_of_hour(topic: str, data: bytes) -> list[Item]:
 
 
 def items_of_gap(_topic: str, data: bytes) -> list[Item]:
+    """Return the gap event. Raises what the decoder raises."""
     return [Gap(schemas.decode("gap", data))]
 
 

@@ -1,8 +1,8 @@
-"""Where a reader of a stream is: a text that the caller keeps, and hands over to go on from there.
+"""The position of a reader in a stream: a text that the caller keeps and passes to resume from there.
 
-It holds, for each kind, the message that was read last (ledger, entry, place in the batch) and its publish time; for
-trades the ids that were given, for candles the newest that was closed. The ids keep a trade from coming twice: the same
-trade may stand on a topic several times (a snapshot after a reconnect, a repair).
+For each kind of events it holds the last message read (ledger, entry, index in the batch) and its publish time; for
+trades also the ids emitted, for candles the newest closed one. The ids prevent duplicates: a topic may hold the same
+trade several times (a snapshot after a reconnect, a repair).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.core.products import short
 from pipeline.core.timeframes import TIMEFRAMES
 from pipeline.core.times import END_US, OLDEST_US
 
-# A position goes into an HTTP header of 4 kB at most. The ids of a venue are one range; each hole adds one.
+# A position must fit into an HTTP header of 4 kB. A product's ids are one range; each hole adds one.
 MOST_RANGES = 64
 
 MessageKey = tuple[int, int, int]
@@ -36,38 +36,42 @@ class PositionLost(Refused):
 
 
 class Unsure(Exception):
-    """Between the last message and this one something may be gone: the topic is to be read again from the last one."""
+    """Messages between the last one and this one may be gone: read the topic again from the last one."""
 
 
 def key_of(message: pulsar.Message) -> MessageKey:
-    """Ledger, entry, place in the batch: rises along a topic."""
-    one = message.message_id()
-    return one.ledger_id(), one.entry_id(), one.batch_index()
+    """Return (ledger, entry, index in the batch), which ascends along a topic."""
+    id_ = message.message_id()
+    return id_.ledger_id(), id_.entry_id(), id_.batch_index()
 
 
 class Place(msgspec.Struct, omit_defaults=True):
-    """Of one kind. `message` is the last one read, `sent_ms` its publish time in ms since 1970; without a message, what
-    was published from then on is new."""
+    """The position within one kind of events.
+
+    `message`: the last one read; `sent_ms`: its publish time in ms since 1970. Without a message, everything published
+    from `sent_ms` on is new.
+    """
 
     sent_ms: int
     message: MessageKey | None = None
-    ids: tuple[tuple[int, int], ...] = ()
-    closed_us: int = 0
+    ids: tuple[tuple[int, int], ...] = ()  # ranges of the trade ids emitted, inclusive
+    closed_us: int = 0  # start of the newest closed candle emitted
 
-    def told(self, **more: Any) -> Place:
-        """As it is now, for an event that is on its way while this one moves on."""
-        return msgspec.structs.replace(self, **more)
+    def replace(self, **changes: Any) -> Place:
+        """Return a copy with these changes: an event keeps its place while this one moves on."""
+        return msgspec.structs.replace(self, **changes)
 
 
 Places = dict[str, Place]
 
 
 def text_of_places(places: Places) -> str:
+    """Return the position as a text."""
     return msgspec.json.encode(places).decode()
 
 
 def places_of(text: str | None) -> Places:
-    """Raises `WrongUse` for a text that is no position."""
+    """Parse a position. Raises `WrongUse` for any other text."""
     if not text:
         return {}
     try:
@@ -91,12 +95,12 @@ def _possible(item: tuple[str, Place]) -> bool:
 
 @dataclass
 class SeenIds:
-    """Trade ids that were given, as ranges; the lowest are forgotten beyond `MOST_RANGES`."""
+    """Trade ids that were emitted, as ranges; beyond `MOST_RANGES`, the lowest are forgotten."""
 
-    ranges: list[tuple[int, int]] = field(default_factory=list)  # inclusive, rising, not adjacent
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # inclusive, ascending, not adjacent
 
     def add(self, trade_id: int) -> bool:
-        """False where it was there."""
+        """Add an id; returns False if it was already there."""
         ranges = self.ranges
         at = bisect_right(ranges, trade_id, key=lambda one: one[0])
         before = ranges[at - 1] if at else None
@@ -115,34 +119,35 @@ class SeenIds:
 
 @dataclass
 class Follower:
-    """Which messages of a topic are new to a reader.
+    """Decides which messages of a topic are new to a reader.
 
-    With a `place` the topic is read from a little before it, and its message must be met: otherwise something between
-    it and the first one read is gone. Without one, what was published after `began_ms` is new.
+    With a `place`, the topic is read from a little before it, and its message must be found again: otherwise messages
+    after it may be gone too. Without one, everything published from `began_ms` on is new.
 
-    Whole ledgers go at once (retention, a deleted topic), also those that a slow reader has not come to, and the client
-    says nothing of it. So the first message of another ledger is believed only from a reader that has just met the last
-    one, or has waited behind it.
+    The broker drops whole ledgers at once (retention, a deleted topic), even if a slow reader has not reached them, and
+    the client does not report it. So the first message of another ledger is accepted only from a reader that has just
+    met the last message, or has waited behind it.
     """
 
     began_ms: int
     place: Place | None
-    margin_ms: int = 60_000  # producers' clocks differ, and the broker looks for a time by theirs
+    margin_ms: int = 60_000  # the broker seeks by publish times, which are those of the producers' clocks
     _met: bool = False
     _sure: bool = False  # nothing can be gone between the last message and the next one
 
     def start_ms(self) -> int:
-        """From which publish time on the topic is to be read, at each connection."""
+        """Return the publish time from which to read the topic, in ms. Called at each connection."""
         self._met = self._sure = False
         return max(0, (self.place.sent_ms if self.place else self.began_ms) - self.margin_ms)
 
     def is_new(self, key: MessageKey, sent_ms: int) -> bool:
-        """Whether a message comes after the place. Raises `PositionLost`, `Unsure`."""
+        """Return whether a message comes after the place. Raises `PositionLost` if the place's message is gone, and
+        `Unsure`."""
         if self.place is None or self.place.message is None:
             return sent_ms >= (self.place.sent_ms if self.place else self.began_ms)
         last = self.place.message
         if key < last:
-            # Older ones were not sent later: the numbers are another topic's.
+            # Older messages were not sent later: these numbers belong to another topic.
             if sent_ms > self.place.sent_ms + self.margin_ms:
                 raise PositionLost
             return False
@@ -158,14 +163,14 @@ class Follower:
         return True
 
     def move(self, place: Place) -> None:
-        """The message of `place` was read."""
+        """Record that the message of `place` was read."""
         self._sure = self._sure and self.is_last(place)
         self.place, self._met = place, True
 
     def quiet(self) -> None:
-        """The topic has nothing more at the moment."""
+        """Record that the topic has no more messages at the moment."""
         self._sure = True
 
     def is_last(self, place: Place) -> bool:
-        """Whether it is the message of the place, of which a part may not have been given."""
+        """Return whether this is the message of the current place, some of whose events may not have been emitted."""
         return self.place is not None and self.place.message == place.message

@@ -1,4 +1,4 @@
-"""One stream of a program: sources in threads, a bounded queue, and the caller who takes."""
+"""The public stream: sources in threads put events into a bounded queue, from which the caller takes them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ from pipeline.stream.position import Place, places_of, text_of_places
 from pipeline.stream.sources import Gaps, Outlet, Source, Trades
 from venues.registry import product_at
 
-# Events that wait for a caller who is busy; then the broker keeps what comes.
+# Events that wait for a busy caller; when the queue is full, reading the topics pauses.
 WAITING_MOST = 1_000
 CLOSE_WITHIN_S = 2.0
 KINDS = ("trades", "gaps", *(f"candles_{name}" for name in TIMEFRAMES))
 
 
 class Stream:
-    """Iterate over it, or `poll`. Close it, or use it as a context. One caller at a time."""
+    """A stream of events. Iterate over it or call `poll`; close it or use it as a context manager.
+
+    Used by one thread at a time; only `close` may be called from another.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,10 @@ class Stream:
         after: str | None = None,
         client: pulsar.Client | None = None,
     ) -> None:
-        """`after`: the `position` of an event, to go on behind it; without, only what comes from now on is given.
+        """Connect and start reading.
 
-        Raises `WrongUse` for a name or position that is none, and where the settings are wrong.
+        `after`: the `position` of an event, to resume behind it; without it, only what is published from now on is
+        emitted. `client`: a Pulsar client to share. Raises `WrongUse` for an invalid name, position or setting.
         """
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         for kind in kinds:
@@ -69,7 +73,7 @@ class Stream:
 
     @property
     def position(self) -> str:
-        """Behind the event that was given last; empty before the first one of a new stream."""
+        """The position behind the last event; empty before the first event of a new stream."""
         return text_of_places(self.places) if self.places else ""
 
     def _put(self, event: Event, place: Place) -> bool:
@@ -83,10 +87,11 @@ class Stream:
         self._error = self._error or error
 
     def poll(self, timeout_s: float | None = None) -> Event | None:
-        """The next event; None where none came in this time (None: wait for ever), or the stream was closed.
+        """Return the next event; None if there was none within `timeout_s` (None: wait forever), or the stream was
+        closed.
 
-        Raises `PositionLost` where the topic has forgotten the position, `WrongUse` where the database or the broker
-        does not let us in.
+        Raises `PositionLost` if the topic no longer has the position, `WrongUse` if the database or the broker denies
+        access.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._closed.is_set():
@@ -121,7 +126,7 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """End it; from any thread, and more than once."""
+        """End the stream. Thread-safe; may be called more than once."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -146,14 +151,14 @@ def _source(
 
 
 def stream(venue: str, product: str, kinds: Sequence[str] = ("trades",), *, after: str | None = None) -> Stream:
-    """Events of a product as they come: `trades`, `gaps`, `candles_1m` ... `candles_1d`. See `Stream`."""
+    """Open a stream of a product's events: `trades`, `gaps`, `candles_1m` ... `candles_1d`. See `Stream`."""
     return Stream(venue, product, kinds, after=after)
 
 
 async def astream(
     venue: str, product: str, kinds: Sequence[str] = ("trades",), *, after: str | None = None
 ) -> AsyncIterator[Event]:
-    """`stream` for asyncio; closed when the iteration ends. The waiting is done in a thread of its own."""
+    """`stream` for asyncio; closed when the iteration ends. Waits in a worker thread."""
     made = await asyncio.to_thread(Stream, venue, product, kinds, after=after)
     try:
         while True:

@@ -1,13 +1,13 @@
-"""The running candle: what the database had at one moment, and the ticks of the topic that were not in it yet.
+"""The running candle: the database's state at one moment, plus the topic's ticks that it did not contain yet.
 
-The database's candle and its ledger are read in one statement, hence of one moment. A tick that the ledger contains is
-in the candle, any other is added to it here: so nothing counts twice and nothing is missed, and what is shown equals
-what the database will say once it has stored the same ticks. Between two such readings the candle moves with the topic
-alone. It is read again when ticks of an older candle came (its end, a repair) or when many ticks piled up.
+Candle and ledger are read in one statement, so they belong to the same moment. A tick that the ledger contains is in
+the candle; any other is added here. So nothing counts twice, nothing is missed, and the candle equals what the database
+will have once it has stored the same ticks. Between two such queries the candle follows the topic alone. The database
+is queried again after ticks of an older candle (at a candle's end, or for a repair) and when many ticks have
+accumulated.
 
-While the database is away the ticks pile up to `MOST` and no further: then they are let go, and no candle is shown
-until the database has stored what came later. A tick costs the same however many there are: it is merged once, not at
-each event.
+While the database is away, up to `MOST` ticks accumulate; then they are dropped, and no candle is shown until the
+database has stored what came later. The cost per tick does not depend on their number: each is merged once.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from pipeline.database.sql import statement
 from pipeline.stream.instruments import Instrument
 from pipeline.stream.items import Tick
 
-# Ticks that are kept beside the database's candle; a piece of 2,000 is merged in 2 ms.
+# More ticks than this beside the database's candle lead to a new query; 2,000 are merged in 2 ms.
 PILE = 2_000
-# Some 5 MB for each open chart; ten seconds of the busiest pair while the database is away, hours of most.
+# Some 5 MB per open chart: ten seconds of the busiest pair while the database is away, hours of most others.
 MOST, MOST_CANDLES = 10_000, 200
-# The writer has stored later ticks of the topic and not this one for so long: it refused it.
+# A tick that the writer has not stored for this long, although it has stored later ones, was refused.
 REFUSED_AFTER_S = 60.0
-# How far below the least id in hand the ledger is read, for ticks that come while it is.
+# How far below the smallest pending id the ledger is read, for ticks that arrive during the query.
 SLACK = 1_000_000
 _NO_END = 1 << 63
 
 Key = tuple[int, int]
-"""The order of ticks: that of trades is their ids', whatever their times, (0, id); that of tickers (time, seq)."""
+"""Sort key of ticks: (0, id) for trades, whatever their times; (time, seq) for tickers."""
 
 
 def text_of(value: Decimal | None) -> str | None:
-    """`0E-8` and `1.2300` -> `0`, `1.23`: exact, without padding or exponent."""
+    """Return an exact decimal without padding or exponent: `0E-8` -> `0`, `1.2300` -> `1.23`."""
     if value is None:
         return None
     return f"{value.normalize(EXACT):f}" if value else "0"
@@ -51,7 +51,7 @@ def text_of(value: Decimal | None) -> str | None:
 
 @dataclass(slots=True)
 class Candle:
-    """Open and close belong to the least and the greatest key, as in the database."""
+    """A candle. Open and close are those of the smallest and the greatest key, as in the database."""
 
     open: Decimal
     high: Decimal
@@ -64,6 +64,7 @@ class Candle:
     last: Key
 
     def add(self, other: Candle) -> None:
+        """Merge another candle of the same interval into this one."""
         if other.first < self.first:
             self.open, self.first = other.open, other.first
         if other.last > self.last:
@@ -75,18 +76,19 @@ class Candle:
         self.ticks += other.ticks
 
     def row(self, bucket_us: int) -> list[Any]:
-        """As the rows of `/api/candles`."""
+        """Return the candle as a row of `/api/candles`."""
         numbers = map(text_of, (self.open, self.high, self.low, self.close, self.volume, self.vwap))
         return [bucket_us // 1_000_000, *numbers, self.ticks]
 
     @property
     def vwap(self) -> Decimal | None:
-        """That of the candle views, to the last digit; None for quotes, and without volume."""
+        """The volume-weighted average price, equal to that of the candle views to the last digit; None for quotes, and
+        without volume."""
         return quotient(self.turnover, self.volume) if self.turnover is not None and self.volume else None
 
 
 def merged(candle: Candle | None, piece: Candle) -> Candle:
-    """The candle with this piece in it."""
+    """Return the candle with this piece merged in."""
     if candle is None:
         return piece
     candle.add(piece)
@@ -95,8 +97,8 @@ def merged(candle: Candle | None, piece: Candle) -> Candle:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A row of sql/stream/live_*.sql: what is stored at all, and one candle; where there is none, all its columns
-    are None."""
+    """A row of sql/stream/live_*.sql: how far data is stored, and one candle, whose columns are all None if there is
+    none."""
 
     covered: Any  # trades: the multirange of their ids; tickers: the time of the newest
     top: int | None
@@ -121,7 +123,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the database. `wanted` are the candles in question, `asked_s` when (monotonic)."""
+    """A query of the database. `wanted`: starts of the candles it is about; `asked_s`: when it was made (monotonic)."""
 
     query: str
     values: dict[str, Any]
@@ -130,19 +132,19 @@ class Question:
 
 
 class RunningCandles:
-    """Candles of one instrument and frame that are still moving, for one reader.
+    """The running candles of one instrument and timeframe, for one reader. Starts of candles are µs since 1970.
 
-    Ticks may come in between a `question` and its `answer`.
+    Not thread-safe. Ticks may be added between a `question` and its `answer`.
     """
 
     def __init__(self, instrument: Instrument, timeframe: Timeframe) -> None:
-        self._one = instrument
+        self._instrument = instrument
         self._timeframe = timeframe
         self._bases: dict[int, Candle | None] = {}
         self._pending: dict[int, dict[Key, Tick]] = {}
         self._count = 0  # of pending ticks
         self._shown: dict[int, Candle] = {}  # base and pending ticks merged, made when first asked for
-        self._let_go: tuple[Key, float] | None = None  # the greatest that did not fit, and when (monotonic)
+        self._dropped: tuple[Key, float] | None = None  # the greatest key dropped, and when (monotonic)
         self._newest_us = 0
         self._synced = False
         self._covered: list[tuple[int, int]] = []  # trade ids that the candles read last contain, end excluded
@@ -150,16 +152,16 @@ class RunningCandles:
         self.received_at_us = 0
 
     def _key(self, tick: Tick) -> Key:
-        return 0 if self._one.kind == "trades" else tick.timestamp_us, tick.order
+        return 0 if self._instrument.kind == "trades" else tick.timestamp_us, tick.order
 
     def _stored(self, key: Key, tick: Tick) -> bool:
-        if self._one.kind != "trades":
+        if self._instrument.kind != "trades":
             return self._stored_to is not None and key <= self._stored_to
         at = bisect_right(self._covered, (tick.order, _NO_END))
         return at > 0 and tick.order < self._covered[at - 1][1]
 
     def add(self, tick: Tick) -> int:
-        """Take a tick; returns the start of its candle, µs."""
+        """Add a tick; returns the start of its candle."""
         bucket = self._timeframe.bucket_us(tick.timestamp_us)
         key = self._key(tick)
         if self._stored(key, tick):
@@ -181,33 +183,33 @@ class RunningCandles:
         return bucket
 
     def _piece(self, key: Key, tick: Tick) -> Candle:
-        turnover = EXACT.multiply(tick.price, tick.size) if self._one.kind == "trades" else None
+        turnover = EXACT.multiply(tick.price, tick.size) if self._instrument.kind == "trades" else None
         return Candle(tick.price, tick.price, tick.price, tick.price, tick.size, turnover, 1, key, key)
 
     def _overflow(self) -> None:
-        self._let_go = max(key for ticks in self._pending.values() for key in ticks), time.monotonic()
+        self._dropped = max(key for ticks in self._pending.values() for key in ticks), time.monotonic()
         self._pending.clear()
         self._shown.clear()
         self._count = 0
 
     @property
     def behind(self) -> bool:
-        """Whether ticks were let go that the database does not have yet."""
-        return self._let_go is not None
+        """Whether ticks were dropped that the database has not stored yet."""
+        return self._dropped is not None
 
     @property
     def wants_sync(self) -> bool:
-        """Whether the database should be read again: see the module's text."""
+        """Whether the database should be queried again: see the module's docstring."""
         older = len(self._pending) > 1 or any(bucket != self._newest_us for bucket in self._pending)
-        return not self._synced or self._let_go is not None or older or self._count > PILE
+        return not self._synced or self._dropped is not None or older or self._count > PILE
 
     def row(self, bucket: int) -> list[Any] | None:
-        """`candle` as the rows of `/api/candles`."""
+        """Return `candle` as a row of `/api/candles`."""
         made = self.candle(bucket)
         return None if made is None else made.row(bucket)
 
     def candle(self, bucket: int) -> Candle | None:
-        """The candle as it is now; None while it is not known. A candle newer than any that was read has no past."""
+        """Return the current candle; None if it is unknown or has no ticks."""
         if self.unknown(bucket):
             return None
         made = self._shown.get(bucket)
@@ -223,17 +225,18 @@ class RunningCandles:
         return made
 
     def unknown(self, bucket: int) -> bool:
-        """Whether the database must be asked before it can be said what this candle is, or that there is none."""
+        """Return whether the database must be queried to know this candle, or that there is none. A candle newer than
+        all queried ones is known: it consists of the topic's ticks alone."""
         return not self._synced or self.behind or (bucket not in self._bases and bucket < self._newest_us)
 
     def question(self, *more: int) -> Question:
-        """What to ask the database now; `more` candles beside those that move, by their start."""
+        """Return the query to make now. `more`: starts of further candles beside the running ones."""
         wanted = {*self._pending, self._newest_us, self._timeframe.bucket_us(now_us()), *more} - {0}
         ids = [t.order for ticks in self._pending.values() for t in ticks.values()]
-        kind = "trade" if self._one.kind == "trades" else "quote"
+        kind = "trade" if self._instrument.kind == "trades" else "quote"
         query = statement(f"stream/live_{kind}s").replace(":kind", kind).replace(":source", self._timeframe.source)
         values = {
-            "id": self._one.instrument_id,
+            "id": self._instrument.instrument_id,
             "buckets": [from_us(b) for b in sorted(wanted)],
             "width": f"{self._timeframe.width_us} microseconds",
             "low": min(ids) - SLACK if ids else None,
@@ -242,7 +245,7 @@ class RunningCandles:
         return Question(query, values, wanted, time.monotonic())
 
     def answer(self, asked: Question, rows: Sequence[Stored]) -> list[int]:
-        """Take what the database said; returns the starts of the candles that are known now."""
+        """Apply the result of a query; returns the starts of the candles that are known now."""
         wanted = set(asked.wanted)
         candles = [(to_us(row.bucket), row.candle()) for row in rows if row.bucket is not None]
         wanted |= {self._timeframe.bucket_us(at_us) for at_us, _ in candles}
@@ -261,8 +264,8 @@ class RunningCandles:
         return sorted(wanted)
 
     def _drop_stored(self, covered: Any, top: int | None, began: float) -> None:
-        """Forget the ticks that the candles just read contain, and those that the writer has refused."""
-        trades = self._one.kind == "trades"
+        """Drop the ticks that the candles just read contain, and those that the writer has refused."""
+        trades = self._instrument.kind == "trades"
         if trades:
             self._covered = [(span.lower, span.upper) for span in covered or ()]
         else:
@@ -279,8 +282,8 @@ class RunningCandles:
             else:
                 del self._pending[bucket]
         self._count = sum(map(len, self._pending.values()))
-        if self._let_go is not None:
-            key, at = self._let_go
+        if self._dropped is not None:
+            key, at = self._dropped
             read_on = (top or 0) >= key[1] if trades else self._stored_to is not None and self._stored_to >= key
             if read_on or began - at > REFUSED_AFTER_S:
-                self._let_go = None
+                self._dropped = None

@@ -1,10 +1,10 @@
-"""Trades and gaps of one product from their topics, in the order in which they stand there."""
+"""Trades and gaps of one product from their topics, in the topics' order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pulsar
 
@@ -17,46 +17,47 @@ from pipeline.stream.events import Event, GapEvent, TradeEvent
 from pipeline.stream.items import Tick, ticks_of, trades_message
 from pipeline.stream.position import Follower, Place, Places, PositionLost, SeenIds, Unsure, key_of
 from pipeline.stream.topic import ReadAgain, TopicReader
-from schemas.records import TradesMessage
+from schemas.records import TradeRow, TradesMessage
 from schemas.trade import Trade
 
 
 @dataclass
 class Outlet:
-    """Where the sources of one stream put what they find; called from several threads.
+    """Where the sources of one stream put their events. Called from several threads.
 
-    `put` takes an event and where its kind is with it; it waits for room and is False when the stream has ended. `fail`
-    ends the stream with an error.
+    `put` takes an event and the place behind it; it blocks while the queue is full and returns False once the stream
+    has ended. `fail` ends the stream with an error.
     """
 
     venue: str
     product_id: str
-    places: Places  # where each kind begins
-    began_ms: int
+    places: Places  # where to resume, by kind
+    began_ms: int  # when the stream was opened, ms since 1970
     put: Callable[[Event, Place], bool]
     fail: Callable[[Exception], None]
 
 
 class Source(Protocol):
-    """One kind of events."""
+    """The source of one kind of events, in threads of its own."""
 
     def start(self) -> None: ...
 
     def stop(self) -> None:
-        """Returns at once."""
+        """Ask the threads to end; returns at once."""
 
-    def join(self, timeout_s: float) -> None: ...
+    def join(self, timeout_s: float) -> None:
+        """Wait for the threads to end, for at most `timeout_s` each."""
 
 
 class TopicSource:
-    """Base of what reads a topic: which messages are new, what cannot be read, a position that is lost."""
+    """Base of the sources: reads a topic and handles new, unreadable and lost messages."""
 
     def __init__(self, client: pulsar.Client, settings: PulsarSettings, topic: str, kind: str, out: Outlet) -> None:
         self.kind, self.out = kind, out
         self.follower = Follower(out.began_ms, out.places.get(kind))
         follower = self.follower
         self.reader = TopicReader(
-            client, settings, topic, follower.start_ms, self._take, lambda up: None, follower.quiet
+            client, settings, topic, follower.start_ms, self._on_message, lambda up: None, follower.quiet
         )
 
     def start(self) -> None:
@@ -68,7 +69,7 @@ class TopicSource:
     def join(self, timeout_s: float) -> None:
         self.reader.thread.join(timeout_s)
 
-    def _take(self, message: pulsar.Message) -> None:
+    def _on_message(self, message: pulsar.Message) -> None:
         try:
             key, sent_ms = key_of(message), message.publish_timestamp()
             new = self.follower.is_new(key, sent_ms)
@@ -82,12 +83,12 @@ class TopicSource:
             get_logger().debug(events.PARSE_ERROR, topic=self.reader.topic, error=repr(error)[:200])
 
     def message(self, message: pulsar.Message, place: Place, new: bool) -> None:
-        """Handle one; `new`: it comes after the position."""
+        """Handle a message. `new`: it comes after the position. Runs in the reader's thread; errors are logged."""
         raise NotImplementedError
 
 
 class Trades(TopicSource):
-    """Trades, each once. What a load of history brings is not live and left out."""
+    """Trades, each once. Trades of a back-fill are not live and are omitted."""
 
     def __init__(self, client: pulsar.Client, settings: PulsarSettings, out: Outlet) -> None:
         topic = topic_of(settings.tenant, "trades", out.venue, out.product_id)
@@ -103,12 +104,13 @@ class Trades(TopicSource):
                 continue
             trade = trade_of(found, tick, row)
             event = TradeEvent("trades", found.venue, found.product_id, trade, found.origin, found.received_at_us)
-            if not self.out.put(event, place.told(ids=tuple(self._seen.ranges))):
+            if not self.out.put(event, place.replace(ids=tuple(self._seen.ranges))):
                 return
         self.follower.move(place)
 
 
-def trade_of(message: TradesMessage, tick: Tick, row: Any) -> Trade:
+def trade_of(message: TradesMessage, tick: Tick, row: TradeRow) -> Trade:
+    """Return a trade as the public type."""
     return Trade(
         product_id=message.product_id,
         price=tick.price,
@@ -120,7 +122,7 @@ def trade_of(message: TradesMessage, tick: Tick, row: Any) -> Trade:
 
 
 class Gaps(TopicSource):
-    """What was found missing of the product, was repaired, or is given up."""
+    """Gaps of the product: opened, repaired or given up."""
 
     def __init__(self, client: pulsar.Client, settings: PulsarSettings, out: Outlet) -> None:
         super().__init__(client, settings, full_name(settings.tenant, "control", GAPS_TOPIC), "gaps", out)

@@ -1,7 +1,7 @@
-"""One topic read by a thread, from a moment on, through every loss of the connection.
+"""Read one topic in a thread, from a given time on, reconnecting forever.
 
-Readers are not durable and acknowledge nothing: whoever only watches never holds data back on the broker. The broker
-would make a topic that a reader asks for: whether it is there is asked of the admin interface first.
+Readers are not durable and acknowledge nothing, so watching never retains data on the broker. The broker would create a
+topic that a reader asks for, so the admin interface is asked first whether it exists.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class ReadAgain(Exception):
 
 
 class TopicReader:
-    """`on_message`, `on_link` (whether the reader is connected) and `on_quiet` (it has read everything) are called in
-    the reader's own thread.
+    """Calls `on_message` for each message, `on_link` when it is connected or disconnected, and `on_quiet` when it has
+    read everything, in its own thread.
 
-    `start_ms` says, at each connection, from which publish time on (ms since 1970) the topic is read.
+    `start_ms` returns, at each connection, the publish time from which to read (ms since 1970).
     """
 
     def __init__(
@@ -58,24 +58,25 @@ class TopicReader:
         self.thread.start()
 
     def stop(self) -> None:
-        """Returns at once; the thread ends within half a second, or with the client where the broker is away."""
+        """Ask the thread to end; returns at once. It ends within half a second, or with the client if the broker is
+        away."""
         self.stopping.set()
 
     def _run(self) -> None:
         while not self.stopping.is_set():
             try:
-                if self._there():
+                if self._exists():
                     self._connect()
                 else:
-                    self._link(False)
+                    self._set_link(False)
             except ReadAgain:
                 continue
             except (pulsar.PulsarException, PipelineError) as error:
-                self._link(False)
+                self._set_link(False)
                 get_logger().warning(events.BROKER_RETRY, on=self.topic, error=str(error), retry_in_s=RETRY_S)
             self.stopping.wait(RETRY_S)
 
-    def _link(self, up: bool) -> None:
+    def _set_link(self, up: bool) -> None:
         if self._up != up:
             self._up = up
             self._on_link(up)
@@ -85,7 +86,7 @@ class TopicReader:
         try:
             reader.seek(self._start_ms())
             while not self.stopping.is_set():
-                self._link(reader.is_connected())
+                self._set_link(reader.is_connected())
                 try:
                     message = reader.read_next(timeout_millis=500)
                 except pulsar.Timeout:
@@ -97,9 +98,9 @@ class TopicReader:
             with contextlib.suppress(pulsar.PulsarException):  # already closed
                 reader.close()
 
-    def _there(self) -> bool:
-        """Whether the topic exists. Raises `Unavailable`, `WrongUse`."""
+    def _exists(self) -> bool:
+        """Return whether the topic exists. Raises `Unavailable`, `WrongUse`."""
         try:
-            return self.topic in Admin(self._settings).topics(self._namespace)  # its own session: each has a thread
+            return self.topic in Admin(self._settings).topics(self._namespace)  # one session per thread
         except Refused as error:
-            return ": 404 " not in str(error)  # no such namespace; where one may not look, it is taken to be there
+            return ": 404 " not in str(error)  # 404: no such namespace; without permission to list, assume it exists

@@ -80,7 +80,7 @@ def check_candles(
 def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span: range, stop: threading.Event) -> bool:
     name = f"{instrument.symbol} {from_us(day_us):%Y-%m-%d}"
     try:
-        vendors = by_minute(_asked(feed, instrument, day_us, stop))
+        vendors = by_minute(_vendor_candles(feed, instrument, day_us, stop))
     except Refused as error:
         click.echo(f"{name}: not compared, {error}")
         return False
@@ -92,17 +92,18 @@ def _day(feed: Feed, conn: Connection, instrument: Instrument, day_us: int, span
     same_volume = sum(ours[m][4] == vendors[m][4] for m in ours.keys() & vendors.keys())
     equal = len(inside) - len(found)
     click.echo(f"{name}: {equal} of {len(inside)} minutes equal, {same_volume} of them in volume too")
-    for one in found[:SHOWN]:
-        click.echo(f"  {one.minute // 60:02d}:{one.minute % 60:02d} ours {one.ours}, the vendor's {one.vendors}")
+    for difference in found[:SHOWN]:
+        hour, minute = divmod(difference.minute, 60)
+        click.echo(f"  {hour:02d}:{minute:02d} ours {difference.ours}, the vendor's {difference.vendors}")
     if len(found) > SHOWN:
         click.echo(f"  and {len(found) - SHOWN} more")
     return not found
 
 
-def _asked(feed: Feed, instrument: Instrument, day_us: int, stop: threading.Event) -> Column:
+def _vendor_candles(feed: Feed, instrument: Instrument, day_us: int, stop: threading.Event) -> Column:
     """Request the vendor's candles, retrying without a pause: the feed limits the rate itself."""
 
-    def say(error: BaseException, _seconds: float) -> None:
+    def log_retry(error: BaseException, _seconds: float) -> None:
         get_logger().warning(events.REQUEST_RETRY, product=instrument.product_id, error=str(error))
 
     return retry(
@@ -111,5 +112,5 @@ def _asked(feed: Feed, instrument: Instrument, day_us: int, stop: threading.Even
         retry_on=Unavailable,
         wait=wait_none(),
         attempts=TRIES,
-        before_wait=say,
+        before_wait=log_retry,
     )

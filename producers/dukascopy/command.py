@@ -101,17 +101,17 @@ def load_all(
 
 
 def _job(loader: Loader, instrument: Instrument, request: Request, *, follow: bool) -> Job | None:
-    """Note the request in the ledger and return the job; None if there is nothing to do."""
+    """Record the request in the ledger and return the job; None if there is nothing to do."""
     feed = loader.means.feed
     instrument = described(feed, instrument)
-    if request.ends_now and feed.clock.told_us() is None:
-        feed.hear(instrument)  # "now" is by the vendor's clock
+    if request.ends_now and feed.clock.vendor_us() is None:
+        feed.learn_clock(instrument)  # "now" is by the vendor's clock
     span, optional_from_us = request.span(instrument, feed.clock.now_us())
     if not len(span):
         first = us_to_iso(instrument.first_tick_us or 0)
         get_logger().warning(events.LOAD_DONE, product=instrument.product_id, text=f"its first quote is from {first}")
         return None
-    loader.ask(instrument, Asked(span.start, min(span.stop, max(span.start, optional_from_us)), follow))
+    loader.record_request(instrument, Asked(span.start, min(span.stop, max(span.start, optional_from_us)), follow))
     older = loader.missing(instrument, span.start) if follow else []
     return Job(instrument, (span, *older), optional_from_us)
 

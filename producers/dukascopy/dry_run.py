@@ -10,7 +10,7 @@ import psycopg
 from pipeline.core.errors import Unavailable
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import DatabaseSettings
-from pipeline.core.times import us_to_iso
+from pipeline.core.times import duration, us_to_iso
 from pipeline.database.connection import connect
 from pipeline.database.ledger import Hour, Ledger
 from producers.dukascopy.command import Request
@@ -49,7 +49,7 @@ def dry_run(
         size += expected * BYTES[feed.name] * (asked / max(1, len(plan.ask) + len(plan.running)))
         click.echo(_line(instrument, span, plan, here, asked))
     start_rate = min(settings.start_rate, settings.max_rate)
-    slowest, fastest = _duration(calls / start_rate), _duration(calls / settings.max_rate)
+    slowest, fastest = duration(calls / start_rate), duration(calls / settings.max_rate)
     click.echo(
         f"in total: {calls:,.0f} calls, about {quotes / 1e6:,.1f} M quotes, {size / 1e6:,.0f} MB to download; "
         + (
@@ -79,9 +79,3 @@ def _known(database: DatabaseSettings, instrument: Instrument, span: range) -> d
             return {}  # a new database
         except psycopg.OperationalError as error:
             raise Unavailable(f"the database went away: {str(error).strip()}") from None
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -48,10 +48,10 @@ class Following:
 
     def run(self) -> None:
         while not self._stop.is_set():
-            self._look()
+            self._poll()
             self._stop.wait(self._poll_s)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         now = time.monotonic()
         due = [one for one in self._instruments if self._resting.get(one.product_id, (0.0, 0.0))[0] <= now]
         jobs = load_all(self._loader, due, self._request, self._stop, follow=True)

@@ -91,7 +91,7 @@ class Loader:
         self._looks.close()
         self._session.close()
 
-    def ask(self, instrument: Instrument, asked: Asked) -> None:
+    def record_request(self, instrument: Instrument, asked: Asked) -> None:
         """Record the request in the ledger. Call it before anything is fetched."""
         whose = VENUE, instrument.product_id, instrument.asset_class, ADAPTER.proof
         self._with_ledger(lambda ledger: ledger.ask_hours(*whose, asked.from_us, asked.to_us, follow=asked.follow))
@@ -124,7 +124,7 @@ class Loader:
                 for start in range(0, len(span), WINDOW):
                     self._window(job, span[start : start + WINDOW])
         finally:  # a stop may end it anywhere
-            self._left_over(job)
+            self._mark_left_over(job)
         metrics.HOURS_OPEN.labels(VENUE, job.instrument.product_id).set(len(job.open_hours))
         return job
 
@@ -139,7 +139,7 @@ class Loader:
             except _LOST as error:
                 self._lost(error)
                 self.stop.wait(LEDGER_PAUSE_S)
-                job.sent.clear()  # the ledger is asked again
+                job.sent.clear()  # the ledger is read again
                 lost, moved_at = lost + 1, time.monotonic()
                 if lost >= LEDGER_TRIES:
                     job.error = f"the ledger cannot be read: {' '.join(str(error).split())}"
@@ -151,7 +151,7 @@ class Loader:
             if not finished:
                 self.stop.wait(LET_IN_S)
 
-    def _left_over(self, job: Job) -> None:
+    def _mark_left_over(self, job: Job) -> None:
         """Mark the hours that a stop or an error left undone."""
         why = job.error or ("stopped before it was its turn" if self.stop.is_set() else None)
         if why is not None:
@@ -166,7 +166,7 @@ class Loader:
             if not mine:
                 job.error = None if self.stop.is_set() else "another process is loading it (--no-wait)"
                 return False
-            self._settled(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
+            self._wait_for_writer(topic_of(self._bus.settings.tenant, "quotes", VENUE, name))
             known = self._ledger().quote_hours(VENUE, name, window.start, window.stop)
             plan = self._plan(job, window, known)
             self.means.progress.expect(
@@ -197,8 +197,8 @@ class Loader:
             return make_plan(job.instrument, feed, window, known, rules, job.done)
 
         plan = made()
-        if plan.waiting and not feed.free and feed.clock.told_us() is None:
-            feed.hear(job.instrument)  # too early by our clock, which may be wrong
+        if plan.waiting and not feed.free and feed.clock.vendor_us() is None:
+            feed.learn_clock(job.instrument)  # too early by our clock, which may be wrong
             plan = made()
         return plan
 
@@ -209,7 +209,7 @@ class Loader:
         stored = self._ledger().newest_quote_hours(VENUE, instrument.product_id, before_us, 1)
         return [*stored, *busy_hours(instrument, before_us, 2)]
 
-    def _settled(self, topic: str) -> None:
+    def _wait_for_writer(self, topic: str) -> None:
         """Wait until the writer has stored what an earlier run published, or makes no progress."""
         least, since, said = None, time.monotonic(), False
         while not self.stop.is_set():

@@ -61,10 +61,10 @@ class Piece:
         self._looks = looks
         self._feed, self._stop = means.feed, means.stop
         self._lock = threading.Lock()
-        # By time: a day of which the closed hours come by themselves cannot go straight into the archive.
+        finished = [*((h, self._closed) for h in plan.closed), *((h, self._fetch) for h in plan.ask)]
+        # In order of time: a day whose closed hours arrive separately cannot go straight into the archive.
         self._queue: deque[tuple[int, Callable[[int], None]]] = deque(
-            sorted([*((h, self._closed) for h in plan.closed), *((h, self._ask) for h in plan.ask)], key=itemgetter(0))
-            + [(h, self._running) for h in plan.running]
+            sorted(finished, key=itemgetter(0)) + [(h, self._running) for h in plan.running]
         )
         self._tries: dict[int, int] = {}
         self._empty: dict[int, Fetched] = {}  # empty answers that need a proof of the feed
@@ -164,7 +164,7 @@ class Piece:
             self._publish(hour_us, found, "partial")
         self._job.done[hour_us] = Open("the hour is not over", hour_us + HOUR_US + PUBLISHED_AFTER_US)
 
-    def _ask(self, hour_us: int) -> None:
+    def _fetch(self, hour_us: int) -> None:
         known = self._known.get(hour_us)
         # A partial hour is requested again, not taken from the disk.
         found = self._feed.hour(self._job.instrument, hour_us, fresh=known is not None and known.state == "partial")
@@ -209,7 +209,7 @@ class Piece:
             self._job.failed[hour_us] = why
         elif works(found.feed):
             self._nothing(hour_us, found)
-        elif self._feed.spare(self._job.instrument):
+        elif self._feed.has_alternative(self._job.instrument):
             self.finished = False  # the next piece requests it from the other feed
         else:
             self._job.unproven = f"the {found.feed} feed returns no quotes even for hours that have some: not believed"

@@ -21,7 +21,8 @@ AT_STOP_S = 1.0
 
 
 class Storing:
-    """`patience_s`: a job of which nothing is stored for so long gets an error."""
+    """Waits until published hours are stored. `patience_s`: a job of which nothing is stored for this long gets an
+    error. `on_progress`: called for every hour stored."""
 
     def __init__(
         self, means: Means, ledger: Callable[[], Ledger], patience_s: float, on_progress: Callable[[], None]
@@ -37,7 +38,7 @@ class Storing:
         least, moved_at = None, time.monotonic()
         while job.sent and not self._stop.is_set():
             known = self._known(job)
-            self._once_more(job, known)
+            self._reopen_refused(job, known)
             stored = self._count(job, known)
             if not job.sent or publisher.failed:
                 break
@@ -63,7 +64,7 @@ class Storing:
         job.sent.clear()
 
     def _count(self, job: Job, known: Mapping[int, Hour]) -> bool:
-        """Count what the ledger shows; whether that was anything."""
+        """Count the hours that the ledger shows now. Returns whether there were any."""
         stored = [hour_us for hour_us, sent in job.sent.items() if sent.shown_by(known.get(hour_us))]
         for hour_us in stored:
             del job.sent[hour_us]
@@ -73,7 +74,8 @@ class Storing:
         return bool(stored)
 
     def _stopped(self, job: Job, publisher: Publisher) -> None:
-        """What is stored a moment after the stop counts as done; the rest is named, and the next run finds it there."""
+        """Wait at most `AT_STOP_S` more. Hours stored by then count as done; the rest is reported as missing, and the
+        next run finds in the ledger whether it was stored after all."""
         until = time.monotonic() + AT_STOP_S
         publisher.flush(AT_STOP_S)
         while job.sent:
@@ -87,7 +89,7 @@ class Storing:
     def _known(self, job: Job) -> Mapping[int, Hour]:
         return self._ledger().quote_hours(VENUE, job.instrument.product_id, min(job.sent), max(job.sent) + 1)
 
-    def _once_more(self, job: Job, known: Mapping[int, Hour]) -> None:
+    def _reopen_refused(self, job: Job, known: Mapping[int, Hour]) -> None:
         """Handle hours that the writer did not store as final: some rows refused, or not closed by its calendar."""
         for hour_us, sent in list(job.sent.items()):
             hour = known.get(hour_us)

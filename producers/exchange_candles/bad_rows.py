@@ -1,4 +1,4 @@
-"""Refused rows of one walk: where they are, and how they are named. Times in µs."""
+"""The refused rows of one walk: where they are, and how they are reported. Times in µs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from producers.exchange_candles.rows import Refused, floor_us
 
 
 class BadRows:
-    """The refused rows inside the walk's interval; those without a valid time may be of any."""
+    """The refused rows inside the walk's interval; rows without a valid time may belong to any candle."""
 
     def __init__(self, width_us: int) -> None:
         self._width = width_us
@@ -20,7 +20,7 @@ class BadRows:
             self._rows[row.bucket_us, row.reason] = row.detail
 
     def spans(self) -> list[Interval]:
-        """Return the candles that they stand for."""
+        """Return the intervals of the candles that the rows stand for."""
         buckets = {floor_us(bucket, self._width) for bucket, _ in self._rows if bucket is not None}
         return [(bucket, bucket + self._width) for bucket in buckets]
 
@@ -30,7 +30,7 @@ class BadRows:
         return "refused rows, " + "; ".join(list(found)[:SHOWN]) if found else ""
 
     def left(self, aside: list[Interval], final: list[Interval]) -> list[str]:
-        """Return those that are still invalid and not part of an interval set aside: a few, and the number of
+        """Return the rows that are still invalid and not part of an interval set aside: a few, and the number of
         others."""
         aside = merged(*aside)
         left = [

@@ -12,7 +12,7 @@ from producers.exchange_candles.looks import Look, look_of
 
 
 class Coarse:
-    """The coarser candles of one walk. `width_us`: None where they are not of use."""
+    """The coarser candles of one walk. `width_us`: None if they are of no use."""
 
     def __init__(self, exchange: Exchange, product_id: str, log: structlog.typing.FilteringBoundLogger) -> None:
         self._exchange, self._product, self._log = exchange, product_id, log
@@ -22,11 +22,11 @@ class Coarse:
         self.calls = 0
 
     def use(self, width_us: int) -> None:
-        """Use those that consist of candles of this width, if the exchange offers any."""
+        """Use candles that consist of whole candles of this width, if the exchange offers any."""
         self.width_us = pages.coarse_us(width_us, self._exchange.granularities())
 
     def look(self, since: int, until: int) -> Look | None:
-        """Return what the answer says from `since` on, for up to a page; None if there is no answer."""
+        """Return the look from `since` on, for up to a page; None if there is no answer."""
         if self.width_us is None or since < self._end:
             return self._look
         limit = min(self._exchange.page_size, -(-(until - since) // self.width_us) + 1)

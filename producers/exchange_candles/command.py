@@ -151,14 +151,14 @@ def _once(workers: Sequence[Worker], products: Sequence[str], plan: Plan, letter
         return 1
     if not letters.flush(FLUSH_S):
         problems.append("dead letters are not confirmed by the broker")
-    problems += _tell_missing(products, plan)
+    problems += _warn_missing(products, plan)
     if problems:
         raise PipelineError("not everything could be loaded: " + "; ".join(problems))
     return 0
 
 
-def _tell_missing(products: Sequence[str], plan: Plan) -> list[str]:
-    """Warn about candles without a consensus, and one of other exchanges; returns the problems of reading them."""
+def _warn_missing(products: Sequence[str], plan: Plan) -> list[str]:
+    """Warn about candles without a consensus, or with one of other exchanges; returns the problems of reading them."""
     problems = []
     with connect(load(DatabaseSettings), PROGRAM, read_only=True) as conn:
         for product in products:

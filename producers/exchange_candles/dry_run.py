@@ -26,13 +26,13 @@ def show(conn: Connection | None, exchange: Exchange, products: Iterable[str], p
             click.echo(f"{exchange.venue} {product_id}: not listed")
             continue
         try:
-            problems += _one(conn, exchange, product_id, plan, limit)
+            problems += _show_product(conn, exchange, product_id, plan, limit)
         except (Unavailable, Refused, psycopg.Error) as error:
             problems.append(f"{exchange.venue} {product_id}: {error}")
     return problems
 
 
-def _one(conn: Connection | None, exchange: Exchange, product_id: str, plan: Plan, limit: int) -> list[str]:
+def _show_product(conn: Connection | None, exchange: Exchange, product_id: str, plan: Plan, limit: int) -> list[str]:
     width = plan.width_us
     end = floor_us(exchange.now_us() - plan.settle_us, width)
     key = (exchange.venue, product_id, plan.granularity_s)

@@ -12,7 +12,7 @@ from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Throttled, Unavailable, WrongAnswer, WrongUse
 from pipeline.core.log import get_logger
 from pipeline.core.products import AssetClass
-from pipeline.core.retry import asking
+from pipeline.core.retry import retry_request
 from pipeline.core.runtime import now_us
 from pipeline.core.settings import load
 from pipeline.core.stopping import Stopped, abandonable
@@ -71,7 +71,7 @@ class Exchange:
         return sorted(self.source.granularities())
 
     def load_markets(self, attempts: int = ATTEMPTS) -> None:
-        self._ask("markets", self.source.load, attempts)
+        self._request("markets", self.source.load, attempts)
 
     @property
     def loaded(self) -> bool:
@@ -101,13 +101,15 @@ class Exchange:
                 at_us = min(at_us, given.running_us + width_us - 1)
             return Answer(rows, at_us)
 
-        return self._ask(f"candles of {product_id}", fetch)
+        return self._request(f"candles of {product_id}", fetch)
 
     def _compare_clocks(self, date: str | None, asked_us: int, took_us: int) -> int:
-        """Return how old the answer may have been when requested, by its `Date`: a slow clock, or a cache.
+        """Return by how many µs the answer may be older than the request, according to its `Date`: because the
+        exchange's clock is slow, or the answer comes from a cache. Raises `WrongAnswer` if the clocks are too far
+        apart.
 
-        `Date` has whole seconds and tells when the answer was sent. What is in it may be older by all the time that the
-        answer took: by that much our clock may be ahead of the exchange's and the two still look equal.
+        `Date` has whole seconds and is the time of sending. The content may be older by up to the whole time that the
+        answer took, because our clock can be ahead of the exchange's by that much without showing.
         """
         sent_us = date_us(date)
         behind = 0 if sent_us is None else max(0, asked_us - sent_us + took_us)
@@ -116,7 +118,7 @@ class Exchange:
         self.behind_us = behind
         return behind
 
-    def _ask(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
+    def _request(self, what: str, call: Callable[[], T], attempts: int | None = None) -> T:
         def attempt() -> T:
             self._limit.wait(self._stop)
             if self._delay_s and self._stop.wait(self._delay_s):
@@ -132,7 +134,7 @@ class Exchange:
             return made
 
         try:
-            made = asking(what, attempt, attempts or self._attempts, self._stop, self._log)
+            made = retry_request(what, attempt, attempts or self._attempts, self._stop, self._log)
         except Unavailable:
             self._attempts = ATTEMPTS_AGAIN
             raise

@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError, WrongUse
 from pipeline.core.health import HealthServer
 from pipeline.core.log import get_logger
 from pipeline.core.programs import BY_NAME
-from pipeline.core.retry import SAY_EVERY_S
+from pipeline.core.retry import LOG_EVERY_S
 from pipeline.core.runtime import Stop
 from pipeline.core.settings import DatabaseSettings, load
 from pipeline.database.connection import connect
@@ -43,7 +43,7 @@ class Following:
     def products(self) -> tuple[str, ...]:
         """Wait for products that meet the quorum and return them. Raises `WrongUse` if only another option helps."""
         typed = bool(self._settings.symbols or self._settings.symbols_file)
-        said = -SAY_EVERY_S
+        logged_at = -LOG_EVERY_S
         while not self._stop.is_set():
             try:
                 self.waiting_for = "symbols"
@@ -60,8 +60,8 @@ class Following:
                 self.waiting_for = f"symbols: {error}"
             except (PipelineError, psycopg.Error) as error:
                 self.waiting_for = f"the database: {error}"
-            if time.monotonic() - said > SAY_EVERY_S:
-                said = time.monotonic()
+            if time.monotonic() - logged_at > LOG_EVERY_S:
+                logged_at = time.monotonic()
                 get_logger().warning(events.WAITING, on=self.waiting_for)
             self._stop.wait(WAIT_S)
         return ()

@@ -56,7 +56,7 @@ def is_stored(conn: Connection, venue: str, product_id: str, granularity_s: int,
 
 
 def known_quorum(conn: Connection, product_id: str, granularity_s: int) -> Quorum | None:
-    """Return the quorum that the writer goes by."""
+    """Return the quorum that the writer uses."""
     row = conn.execute(
         "SELECT exchanges, required, (extract(epoch FROM as_of) * 1000000)::bigint FROM consensus_quorum"
         " WHERE product_id = %s AND granularity_s = %s",
@@ -66,12 +66,12 @@ def known_quorum(conn: Connection, product_id: str, granularity_s: int) -> Quoru
 
 
 def same_quorum(one: Quorum, other: Quorum) -> bool:
-    """Whether two quorums ask for the same, whenever they were asked for."""
+    """Return whether two quorums are the same, apart from the time of the request."""
     return (sorted(one.exchanges), one.required) == (sorted(other.exchanges), other.required)
 
 
 def quorum_holds(conn: Connection, product_id: str, granularity_s: int, quorum: Quorum) -> bool:
-    """Whether the writer goes by this quorum, or by one that takes precedence."""
+    """Return whether the writer uses this quorum, or one that takes precedence."""
     known = known_quorum(conn, product_id, granularity_s)
     if known is None:
         return False

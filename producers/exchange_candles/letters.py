@@ -21,7 +21,7 @@ SOURCE = "exchange-candles"
 # Otherwise a changed format would copy the whole history into dead letters. A page of bad rows, then ten a second.
 BURST, PER_S = 1000.0, 10.0
 REMEMBERED = 10_000
-SAY_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 
 
 class Letters:
@@ -33,7 +33,7 @@ class Letters:
         self._publisher: Publisher | None = None
         self._sent: OrderedDict[tuple[str, str, int], None] = OrderedDict()
         self._budget, self._budget_at = BURST, time.monotonic()
-        self._said: dict[tuple[str, str, str], float] = {}
+        self._logged_at: dict[tuple[str, str, str], float] = {}
         self.left_out = 0
 
     def row(self, venue: str, product_id: str, refused: Refused) -> None:
@@ -49,8 +49,8 @@ class Letters:
             metrics.FRAMES_UNREADABLE.labels(venue, refused.reason).inc()
             now = time.monotonic()
             kind = (venue, product_id, refused.reason)
-            if now - self._said.get(kind, -SAY_EVERY_S) >= SAY_EVERY_S:
-                self._said[kind] = now
+            if now - self._logged_at.get(kind, -LOG_EVERY_S) >= LOG_EVERY_S:
+                self._logged_at[kind] = now
                 get_logger().error(
                     events.PARSE_ERROR,
                     venue=venue,

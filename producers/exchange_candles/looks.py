@@ -18,7 +18,7 @@ from producers.exchange_candles.rows import Rows, Values, floor_us, same
 # Exchanges close a candle a little late.
 GRACE_US = 3_000_000
 # A missing candle at the end may still appear for this long; after that it does not exist. An exchange whose candles
-# are behind its trades answers like one where nobody trades.
+# lag behind its trades answers like one without trades.
 QUIET_US = 600_000_000
 
 
@@ -54,10 +54,10 @@ def look_of(answer: Answer, from_us: int, limit: int, width_us: int) -> Look:
     elif present and present[-1] >= from_us:
         spans = [(max(from_us, present[0]), present[-1] + width_us)]
     elif all(bucket == from_us - width_us for bucket in (*answer.rows.good, *refused)):
-        # Nothing, or only the candle before: some exchanges take the one that was asked from for the one to continue.
+        # Nothing, or only the candle before: some exchanges continue after the candle that was requested as the start.
         spans = [(from_us, min(window_end, floor_us(at_us - QUIET_US, width_us)))]
     else:
-        spans = []  # candles of another time are no answer to this request
+        spans = []  # candles of another time do not answer this request
     spans = without(common(spans, [(from_us, running + width_us)]), ((b, b + width_us) for b in refused))
     rows = {b: values for b, values in good.items() if values is not None and holds(spans, b)}
     return Look(at_us, spans, rows)
@@ -76,7 +76,7 @@ def begins_with(one: Answer, limit: int, other: Answer, from_us: int, width_us: 
 
 
 def ends_with(one: Answer, limit: int, other: Answer) -> bool:
-    """Whether two answers with different limits prove that no candle follows the last one of `other`.
+    """Return whether two answers with different limits prove that no candle follows the last one of `other`.
 
     An exchange that returns the newest candles before the end of a window ends with the same one for every limit; one
     that returns the first of something, or always the same, does not, or returns more than the `limit` of `one`.
@@ -136,7 +136,7 @@ class Memory:
         for a, b in common(self.spans, whole):
             begin = floor_us(a + coarse_us - 1, coarse_us)
             while begin + coarse_us <= b:
-                made = _together(self.rows, sorted(by_hour.get(begin, [])))
+                made = _merged_candle(self.rows, sorted(by_hour.get(begin, [])))
                 if same(made, coarse.rows.get(begin)):
                     agreed.append((begin, begin + coarse_us))
                 else:
@@ -145,7 +145,7 @@ class Memory:
         return merged(*agreed), contradicted
 
 
-def _together(rows: Mapping[int, Values], buckets: list[int]) -> Values | None:
+def _merged_candle(rows: Mapping[int, Values], buckets: list[int]) -> Values | None:
     """Merge these candles into one."""
     if not buckets:
         return None

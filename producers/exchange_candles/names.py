@@ -29,7 +29,7 @@ ALIASES = {
 
 
 def with_own_candles() -> frozenset[str]:
-    """Venues whose candles come from their own folder, because ccxt does not know them."""
+    """Return the venues whose candles are requested by their own adapter, because ccxt does not support them."""
     return frozenset(name for name, adapter in adapters().items() if adapter.candles is not None)
 
 

@@ -42,8 +42,8 @@ class Outcome:
     processed: Counter[str] = field(default_factory=Counter)  # final candles published, by product
     problems: list[str] = field(default_factory=list)
 
-    def tell(self, venue: str, product_id: str) -> None:
-        """Log what a product brought; nothing where it brought nothing."""
+    def log(self, venue: str, product_id: str) -> None:
+        """Log how many candles of the product were processed, if any."""
         if count := self.processed[product_id]:
             text = f"Successfully processed {count} candles for {product_id}"
             get_logger().info(events.CANDLES_PROCESSED, venue=venue, product=product_id, candles=count, text=text)

@@ -19,7 +19,7 @@ from producers.exchange_candles.settings import ExchangeCandlesSettings
 from producers.exchange_candles.symbols import check_symbols
 
 PROGRAM = "exchange-candles"
-LONGEST_S = 604_800  # a week; of what is longer nobody knows where it begins, and months vary in length
+LONGEST_S = 604_800  # a week; where longer candles begin is not known, and months vary in length
 
 
 def exchanges_wanted(
@@ -52,11 +52,11 @@ def together(calls: Sequence[Callable[[], Any]]) -> None:
 
 
 def load_markets(exchanges: Sequence[Exchange]) -> None:
-    """Ask all that did not answer yet. One that does not answer is logged; raises `WrongUse` for a setting that one
-    refuses."""
+    """Load the markets of all exchanges that have not answered yet, in parallel. Logs those that still do not answer;
+    raises `WrongUse` if one refuses a setting."""
     wrong: list[WrongUse] = []
 
-    def one(exchange: Exchange) -> None:
+    def load_one(exchange: Exchange) -> None:
         try:
             exchange.load_markets(ATTEMPTS_AGAIN)
         except WrongUse as error:
@@ -71,7 +71,7 @@ def load_markets(exchanges: Sequence[Exchange]) -> None:
         except Stopped:
             pass
 
-    together([lambda e=exchange: one(e) for exchange in exchanges if not exchange.loaded])  # type: ignore[misc]
+    together([lambda e=exchange: load_one(e) for exchange in exchanges if not exchange.loaded])  # type: ignore[misc]
     if wrong:
         raise wrong[0]
 

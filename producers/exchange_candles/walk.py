@@ -120,7 +120,7 @@ class Walk:
             return known
         if inside:
             return cursor
-        if first < window_end and not wide.rows.refused:  # perhaps a window is what is answered, and this one is empty
+        if first < window_end and not wide.rows.refused:  # perhaps only a window is answered, and this is empty
             self._look(cursor, (first - cursor) // width, (cursor, FOREVER))
             if (known := self._known_until(cursor)) > cursor:
                 return known
@@ -128,7 +128,7 @@ class Walk:
         begins = begins_with(self._answer, 2, wide, cursor, width)
         if begins is not None:
             for answer in (wide, self._answer):
-                self._take(Look(answer.at_us, [(cursor, begins)], {}), (cursor, begins))
+                self._apply(Look(answer.at_us, [(cursor, begins)], {}), (cursor, begins))
         if (known := self._known_until(cursor)) > cursor:
             return known
         end = min(first, self._span[1])
@@ -145,13 +145,13 @@ class Walk:
         return end
 
     def _prove_end(self, cursor: int, end: int) -> None:
-        """The answer has older candles only: find out whether they are the newest before `end`, or of any time."""
+        """Find out whether an answer of older candles only has the newest ones before `end`, or any others."""
         wide = self._answer
         if wide.rows.good and max(wide.rows.good) < cursor:
             self._look(cursor, 2, (cursor, FOREVER))
             if ends_with(self._answer, 2, wide):
                 for answer in (wide, self._answer):
-                    self._take(Look(answer.at_us, [(cursor, end)], {}), (cursor, end))
+                    self._apply(Look(answer.at_us, [(cursor, end)], {}), (cursor, end))
 
     def _tried(self, since: int, limit: int, wanted: Interval) -> Look | None:
         """Call `_look`; returns None if it failed once. Raises `Unavailable` at the second consecutive failure.
@@ -190,10 +190,10 @@ class Walk:
         self._answer = answer
         look = look_of(answer, since, limit, self._width)
         self.candles += len(look.rows)
-        self._take(look, wanted)
+        self._apply(look, wanted)
         return look
 
-    def _take(self, look: Look, wanted: Interval) -> None:
+    def _apply(self, look: Look, wanted: Interval) -> None:
         spans = common(look.spans, [wanted])
         self._seen = merged(*self._seen, *spans)
         spans = without(common(spans, [(0, look.at_us)]), self.final)
@@ -255,7 +255,7 @@ class Walk:
             left = without(left, [(floor_us(cursor, self._coarse.width_us), cursor)])  # its hour is not complete yet
         size = self._exchange.page_size
         page = max(1, size - MARGINS)
-        # Then from further back, where no candle is close before; then alone: an empty window may be the proof.
+        # Then from further back, in case no candle is close before; then alone: an empty window may be the proof.
         for before, after in ((2, 2), (EARLIER, 2), (0, 0)):
             rest = without(common(self._memory.spans, left), self._aside.blocked())
             while rest and not self._stop.is_set():

@@ -42,7 +42,7 @@ from producers.exchange_candles.walk import Walk
 from schemas.records import CandleRow, CandlesMessage
 
 POLL_S = 0.1
-SAY_EVERY_S = 10.0
+LOG_EVERY_S = 10.0
 # After this many consecutive products without an answer the exchange is down; the others wait for the next pass.
 DOWN_AFTER = 2
 CATCH_UP = 3  # new candles that are worth another round without --follow
@@ -73,7 +73,7 @@ class Worker:
         self._silent: set[str] = set()  # products without an answer in the last pass
         self._backpressure = Backpressure(stop)
         self._log = get_logger().bind(venue=self.venue)
-        self._said = 0.0
+        self._logged_at = 0.0
 
     def run_pass(self, products: Iterable[str]) -> Outcome:
         """Load all products once. Problems are in the outcome; returns early when stopped."""
@@ -82,11 +82,11 @@ class Worker:
         try:
             if not self.exchange.loaded:
                 self.exchange.load_markets()
-            # Those that did not answer last time come last: so they stop nobody for ever.
+            # Products without an answer last time come last, so that they do not block the others forever.
             for product_id in sorted(products, key=self._silent.__contains__):
                 if not self.exchange.lists(product_id):
                     continue
-                answers = self._one(product_id, outcome)
+                answers = self._load_product(product_id, outcome)
                 (self._silent.discard if answers else self._silent.add)(product_id)
                 down = 0 if answers else down + 1
                 if down >= DOWN_AFTER:
@@ -109,7 +109,7 @@ class Worker:
             self.run_pass(products())
             self._stop.wait(poll_s - time.time() % poll_s + 1.0 + GRACE_US / 1e6)
 
-    def _one(self, product_id: str, outcome: Outcome) -> bool:
+    def _load_product(self, product_id: str, outcome: Outcome) -> bool:
         """Load one product under its lock. Returns whether the exchange answers. Raises `Stopped`."""
 
         def attempt() -> None:
@@ -141,14 +141,14 @@ class Worker:
 
     def _load(self, conn: Connection, product_id: str, outcome: Outcome) -> None:
         """Load a product as far as it can be now, and log what it brought, however it ends."""
-        if not self._tell_quorum(conn, product_id, outcome):
+        if not self._publish_quorum(conn, product_id, outcome):
             return
         book = self._books.setdefault(product_id, Book(Memory(self._plan.width_us, self._plan.settle_us)))
         rows: list[str] = []
         try:
             self._rounds(conn, product_id, book, outcome, rows)
         finally:
-            outcome.tell(self.venue, product_id)
+            outcome.log(self.venue, product_id)
             outcome.problems += [f"{self.venue} {product_id}: {text}" for text in (*book.aside.named(), *rows)]
 
     def _rounds(self, conn: Connection, product_id: str, book: Book, outcome: Outcome, rows: list[str]) -> None:
@@ -165,7 +165,7 @@ class Worker:
             fresh = without(opened, book.memory.spans)
             due = common(opened, [(0, settled)])
             wanted = without(merged(*fresh, *due), book.aside.blocked())
-            # What the last round did not settle, and the few candles that closed meanwhile, can wait for the next pass.
+            # What the last round did not settle, and the few candles closed since, can wait for the next pass.
             if sum(b - a for a, b in common(wanted, [(ended, end)])) < least:
                 break
             ended, least = end, 1 if plan.follow else CATCH_UP * width
@@ -175,7 +175,7 @@ class Worker:
             if published and not self._wait_until_stored(conn, product_id, published, outcome):
                 break
 
-    def _tell_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
+    def _publish_quorum(self, conn: Connection, product_id: str, outcome: Outcome) -> bool:
         """Publish a new quorum, because it applies to stored candles too, even if there is nothing to fetch."""
 
         def holds() -> bool:
@@ -195,7 +195,7 @@ class Worker:
             self.last_answer = time.monotonic()
             self._publish(product_id, found, at_us, f"{product_id}-{kind}", covered)
             outcome.processed[product_id] += len(found)
-            self._say(product_id, kind, span, covered[1])
+            self._log_progress(product_id, kind, span, covered[1])
 
         walk = Walk(
             self.exchange,
@@ -276,21 +276,21 @@ class Worker:
                     f"{self.venue} {product_id}: published but not stored; is `python -m consumers.candles` running?"
                 )
                 return False
-            if waited > SAY_EVERY_S and self._may_say():
+            if waited > LOG_EVERY_S and self._may_log():
                 self._log.warning(events.WAITING, on="the candles writer", product=product_id, for_s=round(waited))
             self._stop.wait(POLL_S)
         return False
 
-    def _say(self, product_id: str, kind: str, span: Interval, at_us: int) -> None:
-        if self._may_say():
+    def _log_progress(self, product_id: str, kind: str, span: Interval, at_us: int) -> None:
+        if self._may_log():
             share = round(min(1.0, (at_us - span[0]) / (span[1] - span[0])), 3)
             state, up_to = f"{product_id}-{kind}", us_to_iso(at_us)
             self._log.info(events.LOAD_PROGRESS, product=product_id, state=state, up_to=up_to, share=share)
 
-    def _may_say(self) -> bool:
-        if time.monotonic() - self._said < SAY_EVERY_S:
+    def _may_log(self) -> bool:
+        if time.monotonic() - self._logged_at < LOG_EVERY_S:
             return False
-        self._said = time.monotonic()
+        self._logged_at = time.monotonic()
         return True
 
     def close(self) -> None:

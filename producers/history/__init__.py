@@ -1,1 +1,1 @@
-"""Back-fill of trades."""
+"""Back-fill of trades: `python -m producers.<venue> --historical`."""

@@ -53,7 +53,10 @@ def request_of(
     no_wait: bool,
     no_wait_for_ledger: bool,
 ) -> Request:
-    """Build the request from the options. Raises `WrongUse`."""
+    """Build the request from the options. `default_days`: the setting that `--last-n-days` overrides.
+
+    Raises `WrongUse`.
+    """
     if last_n_days is not None and (from_ or to):
         other = f"--from {short(from_)}" if from_ else f"--to {short(to or '')}"
         raise WrongUse(

@@ -1,7 +1,7 @@
-"""Load what a venue's REST still shows, of venues that are proven by time windows (`--historical`).
+"""Load the trades that REST still shows, for venues that are proven by time windows (`--historical`).
 
-There is no cursor: an answer holds the trades of the last minute, hour or day. They are stored and not called complete:
-whether an answer was cut off is not known, and completeness counts from the live stream on.
+There is no cursor: an answer holds the trades of the last minute, hour or day. They are stored but not called complete:
+an answer may have been truncated, and completeness counts only from the start of the live stream.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from pipeline.database.ledger import Ledger
 from pipeline.database.migrate import database_when_ready
 from pipeline.database.session import Session
 from producers.history.request import Request
-from producers.history.trades import LEDGER_PATIENCE_S, POLL_S, flush, whatever_the_database_does
+from producers.history.trades import LEDGER_PATIENCE_S, POLL_S, flush, retry_on_database_errors
 from schemas.records import TradeRow, TradesMessage
 from venues.bad_rows import BadRowLetters
 from venues.registry import adapter_of
 from venues.trade_windows import SECOND_US, WindowSource
 
-MESSAGE_ROWS = 1000  # as in a page of other venues
-# "The last day", counted a moment ago, is still within reach.
+MESSAGE_ROWS = 1000  # as many as a page of the other venues holds
+# "The last day" was counted when the program started, so allow this much more than the longest reach.
 MARGIN_S = 60
 
 
 def reach_of(source: WindowSource, request: Request) -> int:
-    """How far back to ask, in seconds. Raises `WrongUse` where REST does not reach that far."""
+    """Return how far back to ask, in seconds. Raises `WrongUse` if REST does not reach back to the request's start."""
     age_s = (now_us() - request.from_us) / SECOND_US
     for reach_s in source.reaches_s:
         if age_s <= reach_s + (MARGIN_S if reach_s == source.reaches_s[-1] else 0):
@@ -63,8 +63,8 @@ def run_recent(source: WindowSource, request: Request, stop: Stop) -> int:
             settings = load(PulsarSettings)
             broker_when_ready(settings, stop)
             bus = Bus(settings, stop)
-        made = _Recent(source, request, reach_s, stop, bus, session)
-        return max([made.one(product) for product in request.products])
+        loader = _Load(source, request, reach_s, stop, bus, session)
+        return max([loader.load(product) for product in request.products])
     except Stopped:
         return 1
     finally:
@@ -73,8 +73,8 @@ def run_recent(source: WindowSource, request: Request, stop: Stop) -> int:
         session.close()
 
 
-class _Recent:
-    """One run of the command. Without a bus it only says what would be loaded."""
+class _Load:
+    """One run of the command. Without a `bus` (`--dry-run`) it only prints what would be loaded."""
 
     def __init__(
         self, source: WindowSource, request: Request, reach_s: int, stop: Stop, bus: Bus | None, session: Session
@@ -83,10 +83,10 @@ class _Recent:
         self._bus, self._session = bus, session
         self._log = get_logger().bind(venue=source.venue)
 
-    def one(self, product: str) -> int:
+    def load(self, product: str) -> int:
         """Load one product; its errors do not affect the others. Returns 0 if all that REST shows is stored."""
         try:
-            return whatever_the_database_does(lambda: self._in_turn(product), self._session, self._stop)
+            return retry_on_database_errors(lambda: self._in_turn(product), self._session, self._stop)
         except PipelineError as error:
             if self._stop.is_set():
                 raise Stopped from None
@@ -108,7 +108,7 @@ class _Recent:
     def _product(self, product: str) -> int:
         page = self._source.recent(product, self._reach_s).page
         shown = [row for row in page.rows if self._request.from_us <= row.timestamp_us < self._request.to_us]
-        unknown = self._unknown(product, [row.trade_id for row in shown])
+        unknown = self._unknown_ids(product, [row.trade_id for row in shown])
         missing = [row for row in shown if row.trade_id in unknown]
         since = us_to_iso(min(row.timestamp_us for row in shown)) if shown else "no time"
         if self._bus is None:
@@ -144,7 +144,7 @@ class _Recent:
 
     def _wait_for_ledger(self, product: str, ids: list[int]) -> None:
         left, until = len(ids), time.monotonic() + LEDGER_PATIENCE_S
-        while unknown := self._unknown(product, ids):
+        while unknown := self._unknown_ids(product, ids):
             if len(unknown) < left:
                 left, until = len(unknown), time.monotonic() + LEDGER_PATIENCE_S
             if time.monotonic() > until:
@@ -155,10 +155,10 @@ class _Recent:
             if self._stop.wait(POLL_S):
                 raise Stopped
 
-    def _unknown(self, product: str, ids: list[int]) -> set[int]:
+    def _unknown_ids(self, product: str, ids: list[int]) -> set[int]:
         try:
             return windows.unknown_ids(self._session.connection(), self._source.venue, product, ids)
         except psycopg.errors.UndefinedTable:
             if self._bus is not None:
                 raise
-            return set(ids)  # a new database, and a dry run, which makes no tables
+            return set(ids)  # a new database, and a dry run, which creates no tables

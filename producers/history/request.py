@@ -9,7 +9,7 @@ import click
 import psycopg
 
 from pipeline.core.errors import Refused
-from pipeline.core.times import us_to_iso
+from pipeline.core.times import duration, us_to_iso
 from pipeline.database.ledger import Ledger
 from venues import id_ranges
 from venues.id_ranges import IdRange
@@ -59,9 +59,9 @@ def estimate(source: Source, request: Request, ledger: Ledger) -> int:
         asked = span[1] - span[0] + 1 if span else 0
         click.echo(
             f"{product}: {asked:,} trades requested, {id_ranges.size(missing):,} missing{way}, about {needed:,} calls,"
-            f" {_duration(needed / source.calls_per_s)}"
+            f" {duration(needed / source.calls_per_s)}"
         )
-    click.echo(f"in total: about {calls:,} calls, {_duration(calls / source.calls_per_s)}; nothing was loaded")
+    click.echo(f"in total: about {calls:,} calls, {duration(calls / source.calls_per_s)}; nothing was loaded")
     return 0
 
 
@@ -79,12 +79,6 @@ def _from_archive(planned: Planned) -> str:
         more = f" and {len(planned.absent) - SHOWN} more days" if len(planned.absent) > SHOWN else ""
         text += f"; it has none of {', '.join(map(str, planned.absent[:SHOWN]))}{more}"
     return f"{text})"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def describe(request: Request) -> dict[str, Any]:

@@ -46,7 +46,7 @@ MOST_IDLE = 5
 
 
 def run_load(source: Source, request: Request, stop: Stop) -> int:
-    """Load product by product. Returns the exit code: 1 if trades of the request are still missing."""
+    """Load product by product until stopped. Returns the exit code: 1 if trades of the request are still missing."""
     database = load(DatabaseSettings)
     if request.dry_run:
         with connect(database, f"{source.venue}-history", read_only=True) as reading:
@@ -58,7 +58,7 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
     bus = Bus(settings, stop)
     try:
         loader = _Load(source, request, stop, bus, session)
-        return max([loader.one(product) for product in request.products])
+        return max([loader.load(product) for product in request.products])
     except (Stopped, Unavailable):
         if not stop.is_set():
             raise
@@ -69,15 +69,15 @@ def run_load(source: Source, request: Request, stop: Stop) -> int:
         session.close()
 
 
-def whatever_the_database_does(work: Callable[[], int], session: Session, stop: threading.Event) -> int:
-    """Return the result of `work`, begun again on a new connection after each error that passes: the ledger says what
-    is left. Raises `Stopped`."""
+def retry_on_database_errors(work: Callable[[], int], session: Session, stop: threading.Event) -> int:
+    """Return the result of `work`, which is restarted on a new connection after each transient error: the ledger knows
+    what is left. Raises `Stopped`."""
 
-    def say(error: BaseException, seconds: float) -> None:
+    def log_retry(error: BaseException, seconds: float) -> None:
         get_logger().warning(events.DATABASE_RETRY, error=" ".join(str(error).split()), retry_in_s=seconds)
         session.close()
 
-    return retry(work, stop, retry_on=transient, wait=wait_exponential(multiplier=0.5, max=10), before_wait=say)
+    return retry(work, stop, retry_on=transient, wait=wait_exponential(multiplier=0.5, max=10), before_wait=log_retry)
 
 
 def flush(publisher: Publisher, product: str, stop: threading.Event) -> None:
@@ -90,7 +90,7 @@ def flush(publisher: Publisher, product: str, stop: threading.Event) -> None:
 
 
 class _Load:
-    """One run of the command."""
+    """One run of the command. Used by the main thread."""
 
     def __init__(self, source: Source, request: Request, stop: threading.Event, bus: Bus, session: Session) -> None:
         self._source, self._request, self._stop, self._bus, self._session = source, request, stop, bus, session
@@ -111,11 +111,11 @@ class _Load:
             )
         return self._publishers[product]
 
-    def one(self, product: str) -> int:
-        """Load one product, again where the database was lost; its errors do not affect the others. Returns 0 if every
+    def load(self, product: str) -> int:
+        """Load one product, again if the database was lost; its errors do not affect the others. Returns 0 if every
         trade is accounted for."""
         try:
-            return whatever_the_database_does(lambda: self._product(product), self._session, self._stop)
+            return retry_on_database_errors(lambda: self._product(product), self._session, self._stop)
         except PipelineError as error:
             if self._stop.is_set():
                 raise
@@ -141,7 +141,7 @@ class _Load:
                     flush(self._publishers[product], product, self._stop)
             except (Stopped, Unavailable):
                 if self._stop.is_set():
-                    self._say_stopped(product, task)
+                    self._log_stopped(product, task)
                     if progress.on_terminal:
                         click.echo(f"{product}: {task.rows:,} trades loaded of {task.total:,}; {ENDED_EARLY}", err=True)
                 raise
@@ -168,8 +168,8 @@ class _Load:
             )
         return 1 if open_ids or lost else 0
 
-    def _say_stopped(self, product: str, task: Task) -> None:
-        """What came before the stop; it is published or in the publisher's hands, which are emptied before the end."""
+    def _log_stopped(self, product: str, task: Task) -> None:
+        """Log what was fetched before the stop. It is published, or queued and flushed before the program ends."""
         self._log.info(
             events.LOAD_DONE,
             product=product,
@@ -184,9 +184,9 @@ class _Load:
         self, product: str, span: IdRange, missing: list[IdRange], on_rows: Callable[[int], None]
     ) -> list[IdRange]:
         """Fetch until nothing is missing; returns the ranges still missing."""
-        given: list[IdRange] = []  # published; not requested again in this run
-        waits: list[tuple[IdRange, float]] = []  # seen once, and when to check again
-        idle = 0  # walks in a row that brought nothing at all
+        given: list[IdRange] = []  # published or explained; not requested again in this run
+        waits: list[tuple[IdRange, float]] = []  # not in the answers; when to look again
+        idle = 0  # consecutive walks without any result
         while left := id_ranges.without(missing, given):
             now = time.monotonic()
             ready = id_ranges.without(left, [wait for wait, at in waits if at > now])
@@ -222,11 +222,12 @@ class _Load:
         return id_ranges.without(self._missing(product, span), given if not self._request.wait_for_ledger else [])
 
     def _before_us(self, product: str, first_id: int) -> int:
-        """A time at or before the trade: that of the stored trade before it, or the start of the request."""
+        """Return a time in µs at or before the trade: that of the stored trade before it, or the request's start."""
         before = self._ledger().trade_before(self._source.venue, product, first_id)
         return max(self._request.from_us, before[1] if before else 0)
 
     def _pause(self, seconds: float, product: str, left: list[IdRange]) -> None:
+        """Wait for the time of the second look. Raises `Stopped`."""
         self._log.info(
             events.WAITING,
             on="a second answer",

@@ -20,12 +20,12 @@ class Backoff:
         self._delay = FIRST_S
 
     def next(self, *, gaps_open: bool) -> float:
-        """Return the seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt, and double the delay after it."""
         delay = min(self._delay, CAP_WITH_GAPS_S if gaps_open else CAP_S)
         self._delay = min(CAP_S, self._delay * 2)
         return delay * self._chance.uniform(0.5, 1.0)
 
     def lived(self, data_for_s: float) -> None:
-        """Report that a connection has ended that gave data for this time."""
+        """Report a connection that has ended, and for how long it gave data."""
         if data_for_s >= HEALTHY_S:
             self._delay = FIRST_S

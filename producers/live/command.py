@@ -20,7 +20,7 @@ from venues.registry import adapter_of
 
 
 def command_of(name: str) -> click.Command:
-    """Return the command of the named venue."""
+    """Return the command of a venue: live unless `--historical` or the venue's setting asks for history."""
     adapter = adapter_of(name)
     prefix = name.upper()
 

@@ -15,8 +15,8 @@ from typing import Any
 from pipeline.core import events, metrics
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.log_limiter import LogLimiter
 from pipeline.core.runtime import now_us
-from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from producers.live.backoff import Backoff
 from producers.live.heads import Head
@@ -30,25 +30,26 @@ from venues.events import (
     CandleFrame,
     FramesLost,
     Resubscribe,
-    Said,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
     Unreadable,
+    VenueEvent,
     VenueNotice,
     VenueTime,
-    explained,
+    unreadable,
 )
 from venues.venue import Venue
 from venues.venue_clock import VenueClock
 
 POLL_EVERY_S = 0.25
-SAY_RATE_EVERY_S = 60.0
-SAY_UNASKED_EVERY_S = 60.0
+LOG_RATE_EVERY_S = 60.0
+LOG_UNREQUESTED_EVERY_S = 60.0
 
 
 class Connection:
-    """Runs one venue's stream. `/health` reads `status`, `last_frame`, `clocks` and `subscriptions`."""
+    """Runs one venue's stream in the calling thread. `/health` reads `status`, `last_frame`, `clocks` and
+    `subscriptions` from another."""
 
     def __init__(
         self,
@@ -67,12 +68,12 @@ class Connection:
         self.last_data: float | None = None
         self.status = "starting"
         self._backoff = Backoff()
-        self.subscriptions = Subscriptions(venue, self._say, self._log)
+        self.subscriptions = Subscriptions(venue, self._set_status, self._log)
         self.watch = Watch(venue, self.subscriptions, heads)
         self.clocks = self.watch.clocks
         self._counted: Counter[str] = Counter()
         self._counted_since = now
-        self._sayer, self._unasked_sayer = Sayer(), Sayer(SAY_UNASKED_EVERY_S)
+        self._log_limiter, self._unrequested_limiter = LogLimiter(), LogLimiter(LOG_UNREQUESTED_EVERY_S)
         self._symbol_counts = {product: metrics.MESSAGES_BY_SYMBOL.labels(product) for product in venue.products}
         self._trade_metrics = {product: _TradeMetrics(venue.name, product) for product in venue.products}
         self._clock_metric = metrics.CLOCK_OFFSET.labels(venue.name)
@@ -84,7 +85,7 @@ class Connection:
         while not self._stop.is_set():
             opened: float | None = None
             try:
-                self._say("connecting", url=self.venue.url)
+                self._set_status("connecting", url=self.venue.url)
                 socket = connect(self.venue.url, self._stop)
                 opened = time.monotonic()
                 try:
@@ -95,11 +96,11 @@ class Connection:
             except Stopped:
                 break
             except Unavailable as error:
-                self._ended(str(error), opened)
-        self._say("closed", reason="stopped")
+                self._on_disconnect(str(error), opened)
+        self._set_status("closed", reason="stopped")
 
-    def _ended(self, reason: str, opened: float | None) -> None:
-        """Handle a lost connection: note since when data is missed, then wait for the backoff delay."""
+    def _on_disconnect(self, reason: str, opened: float | None) -> None:
+        """Handle a failed or lost connection: note since when data is missed, then wait for the backoff delay."""
         metrics.CONNECTION_ERRORS.inc()
         if opened is not None:
             self._publisher.missed()
@@ -107,12 +108,12 @@ class Connection:
             self._backoff.lived(self.last_data - opened)
         missing = any(clock.last_id for clock in self.clocks.values())
         delay = self._backoff.next(gaps_open=missing)
-        self._say("closed", level="warning", reason=reason, retry_in_s=round(delay, 2))
+        self._set_status("closed", level="warning", reason=reason, retry_in_s=round(delay, 2))
         self._stop.wait(delay)
 
     def _session(self, socket: Transport) -> None:
-        """Run one connection until the program stops. Raises `Unavailable` when the connection fails."""
-        self._say("open")
+        """Receive frames until the program stops. Raises `Unavailable` when the connection fails."""
+        self._set_status("open")
         now = alive = time.monotonic()
         for text in self.venue.opened():
             socket.send(text)
@@ -126,93 +127,94 @@ class Connection:
                 alive = self.last_frame = now
                 self._receive(frame, now)
             elif now - alive > self.venue.frame_timeout_s:
-                self._say("silent", level="warning", seconds=round(now - alive, 1))
+                self._set_status("silent", level="warning", seconds=round(now - alive, 1))
                 raise Unavailable(f"no frame for {now - alive:.1f} s")
             if now >= next_poll:
                 next_poll = now + POLL_EVERY_S
                 self._poll(socket, now)
 
-    def _say(self, status: str, level: str = "info", **more: Any) -> None:
+    def _set_status(self, status: str, level: str = "info", **details: Any) -> None:
         self.status = status
-        getattr(self._log, level)(events.CONNECTION_STATUS, status=status, **more)
+        getattr(self._log, level)(events.CONNECTION_STATUS, status=status, **details)
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
     def _receive(self, frame: bytes, now: float) -> None:
-        """Parse and handle a frame. Never raises: an error loses the frame, or the part of it, to a dead letter."""
+        """Parse and handle a frame. Never raises: what fails, the frame or one of its events, becomes a dead letter."""
         received_us = now_us()
         try:
-            all_said = self.venue.read(frame)
+            parsed = self.venue.read(frame)
         except Exception as error:
-            all_said = [explained(error, frame)]
-        for said in all_said:
+            parsed = [unreadable(error, frame)]
+        for event in parsed:
             try:
-                self._handle(said, received_us, now)
+                self._handle(event, received_us, now)
             except Exception as error:
-                self._publisher.unreadable(explained(error, frame), self.venue.url)
+                self._publisher.unreadable(unreadable(error, frame), self.venue.url)
         metrics.MESSAGES.inc()
         metrics.LAST_MESSAGE.set(received_us / 1_000_000)
         metrics.PROCESSING.observe(time.monotonic() - now)
 
-    def _handle(self, said: Said, received_us: int, now: float) -> None:
-        match said:
+    def _handle(self, event: VenueEvent, received_us: int, now: float) -> None:
+        match event:
             case TradeFrame():
-                if self._asked_for(said.product_id):
-                    self._trades(said, received_us, now)
+                if self._accepts(event.product_id):
+                    self._trades(event, received_us, now)
             case TickerFrame():
-                if self._asked_for(said.product_id):
-                    self._count(said.product_id, "tickers", now)
-                    if said.timestamp_us is not None and not said.snapshot:
-                        self.clock.seen(said.timestamp_us, received_us)
-                    self._publisher.ticker(said, received_us)
+                if self._accepts(event.product_id):
+                    self._record_data(event.product_id, "tickers", now)
+                    if event.timestamp_us is not None and not event.snapshot:
+                        self.clock.seen(event.timestamp_us, received_us)
+                    self._publisher.ticker(event, received_us)
             case CandleFrame():
-                if self._asked_for(said.product_id):
-                    self._count(said.product_id, "candles", now)
-                    self._publisher.candles(said, received_us)
+                if self._accepts(event.product_id):
+                    self._record_data(event.product_id, "candles", now)
+                    self._publisher.candles(event, received_us)
             case VenueTime():
-                self.clock.seen(said.at_us, received_us)
+                self.clock.seen(event.at_us, received_us)
             case Acknowledged():
-                if not self.subscriptions.acknowledged(said) and said.product_id is not None:
-                    self._unasked(said.product_id)
+                if not self.subscriptions.acknowledged(event) and event.product_id is not None:
+                    self._report_unrequested(event.product_id)
             case SubscriptionRefused():
-                self.subscriptions.was_refused(said, now)
+                self.subscriptions.refused(event, now)
             case Resubscribe():
-                if self.subscriptions.anew(said, now):
-                    about = {"product": said.product_id, "channel": said.channel, "reason": said.reason}
+                if self.subscriptions.renew(event, now):
+                    about = {"product": event.product_id, "channel": event.channel, "reason": event.reason}
                     self._log.warning(events.ASKED_ANEW, **about)
             case VenueNotice():
-                self._notice(said, now)
+                self._notice(event, now)
             case FramesLost():
-                metrics.SEQUENCE_MISSED.labels(self.venue.name).inc(said.count)
-                if self._sayer.may_say("frames lost"):
-                    self._log.warning(events.SEQUENCE_GAP, frames=said.count)
+                metrics.SEQUENCE_MISSED.labels(self.venue.name).inc(event.count)
+                if self._log_limiter.allows("frames lost"):
+                    self._log.warning(events.SEQUENCE_GAP, frames=event.count)
             case Unreadable():
-                self._publisher.unreadable(said, self.venue.url)
+                self._publisher.unreadable(event, self.venue.url)
 
-    def _notice(self, said: VenueNotice, now: float) -> None:
-        if said.kind == "error":
-            self.subscriptions.complaint(said.text)
-        elif said.kind == "key_refused":  # the venue refused every subscription with it
+    def _notice(self, notice: VenueNotice, now: float) -> None:
+        if notice.kind == "error":
+            self.subscriptions.venue_error(notice.text)
+        elif notice.kind == "key_refused":  # the venue refused every subscription with it
             self.subscriptions.opened(now)
-        if self._sayer.may_say(said.text):
-            log = self._log.info if said.kind == "status" else self._log.warning
-            log(events.VENUE_NOTICE, kind=said.kind, text=said.text)
+        if self._log_limiter.allows(notice.text):
+            log = self._log.info if notice.kind == "status" else self._log.warning
+            log(events.VENUE_NOTICE, kind=notice.kind, text=notice.text)
 
-    def _asked_for(self, product: str) -> bool:
+    def _accepts(self, product: str) -> bool:
+        """Return whether the product was requested; reports it if not."""
         if product in self.clocks:
             return True
-        self._unasked(product)
+        self._report_unrequested(product)
         return False
 
-    def _unasked(self, product: str) -> None:
-        """Report data of a product that was not requested. It is not stored: REST may count other trades under its
+    def _report_unrequested(self, product: str) -> None:
+        """Report data of a product that was not requested. It is not published: REST may count other trades under that
         name."""
         metrics.FRAMES_UNASKED.labels(self.venue.name).inc()
-        meant = self.subscriptions.stranger(product)
-        if self._unasked_sayer.may_say(product[:100]):
+        requested = self.subscriptions.unrequested(product)
+        if self._unrequested_limiter.allows(product[:100]):
             text = f"{product[:100]} was not subscribed"
-            if meant is not None:
-                text = f"the venue sends {meant} as {product}; configure {product} instead"
+            if requested is not None:
+                text = f"the venue sends {requested} as {product}; configure {product} instead"
             self._log.warning(events.UNASKED, product=product[:100], text=text)
 
     def _trades(self, frame: TradeFrame, received_us: int, now: float) -> None:
@@ -220,7 +222,7 @@ class Connection:
         clock = self.clocks[product]
         if not frame.rows:
             return
-        self._count(product, "trades", now)
+        self._record_data(product, "trades", now)
         self._publisher.trades(frame, received_us)
         rows = frame.rows
         doubted = self._heads[product].streamed([row.trade_id for row in rows], received_us)
@@ -244,7 +246,7 @@ class Connection:
         counts.age_venue.set(newest.timestamp_us / 1_000_000)
         counts.age_ours.set(received_us / 1_000_000)
 
-    def _count(self, product: str, space: str, now: float) -> None:
+    def _record_data(self, product: str, space: str, now: float) -> None:
         self.last_data = self.watch.data_at[product] = now
         self._symbol_counts[product].inc()
         self.subscriptions.data(self.venue.spaces[space], product)
@@ -253,12 +255,12 @@ class Connection:
 
     def _poll(self, socket: Transport, now: float) -> None:
         metrics.PUBLISH_PENDING.labels(self.venue.name).set(self._publisher.pending)
-        for text in self.subscriptions.texts(POLL_EVERY_S, now):
+        for text in self.subscriptions.messages(POLL_EVERY_S, now):
             socket.send(text)
-        self.subscriptions.look(now)
-        self.watch.look(now)
+        self.subscriptions.poll(now)
+        self.watch.poll(now)
         self._check_clock()
-        if now - self._counted_since >= SAY_RATE_EVERY_S:
+        if now - self._counted_since >= LOG_RATE_EVERY_S:
             seconds = now - self._counted_since
             rates = {product: round(self._counted[product] / seconds, 2) for product in self.venue.products}
             self._log.info(events.TRADE_RATE, per_second=rates, pending=self._publisher.pending)
@@ -270,7 +272,7 @@ class Connection:
         if offset_us is None:
             return
         self._clock_metric.set(offset_us / 1_000_000)
-        if self.clock.news():
+        if self.clock.changed():
             seconds = round(offset_us / 1_000_000, 1)
             side = "ahead of" if seconds > 0 else "behind"
             text = f"the clock of {self.venue.name} is {abs(seconds)} s {side} ours"
@@ -278,7 +280,7 @@ class Connection:
 
 
 class _TradeMetrics:
-    """The metrics of one product, looked up once: measured, a lookup by labels costs 5 us per frame."""
+    """The metrics of one product, looked up once. Measured: a lookup by labels costs 5 us per frame."""
 
     def __init__(self, venue: str, product: str) -> None:
         self.received = {

@@ -23,28 +23,31 @@ PUBLISH_EVERY_S = 1.0
 REPEAT_EVERY_S = 10.0
 # Consistent trades needed before a head is published.
 SUPPORT = 2
-# A highest id that the stream does not get past is compared with REST this often. It is given up if that many answers
-# stay below it for that long: sooner than the gap filler gives it up, who would be told it again.
+# A highest id that the stream does not pass is compared with REST this often. It is discarded if `REFUTED_BY` answers
+# over `REFUTED_AFTER_US` stay below it: sooner than by the gap filler, to which it would otherwise be reported again.
 DOUBT_US = 60_000_000
 REFUTED_AFTER_US, REFUTED_BY = 300_000_000, 3
 
 
 class Head:
-    """One product's head: `from_id`, the lowest id seen on the stream, and `newest_id`, the highest one known."""
+    """One product's head: `from_id`, the lowest id seen on the stream, and `newest_id`, the highest one known.
+
+    Changed by the connection's thread, read by the publishing one. Times are µs since 1970, by our clock.
+    """
 
     def __init__(self) -> None:
         self.from_id: int | None = None
         self.newest_id: int | None = None
-        # When the stream showed it, and when anybody confirmed it, by our clock; 0: never. What REST says may be old.
+        # When the stream showed it, and when either source confirmed it; 0: never. A REST answer may be old.
         self.said_us = self.heard_us = 0
-        self.support = 0
+        self.support = 0  # trades that were consistent with it
         self._doubted: dict[str, int] = {}  # by source (stream, rest): the last doubted id
-        self._later: int | None = None  # the highest id of frames that came after `newest_id` and are below it
+        self._later: int | None = None  # the highest id of frames that came after `newest_id` but are below it
         self._doubt_at_us = 0
         self._below: list[int] = []  # when REST gave an id below `newest_id`
 
     def streamed(self, ids: list[int], at_us: int) -> list[int]:
-        """Add ids from the stream; returns those that are doubted."""
+        """Add ids from the stream; returns the doubtful ones, which are too far from the others."""
         newest = self.newest_id
         low, high = min(ids), max(ids)
         if newest is not None:
@@ -56,42 +59,44 @@ class Head:
         return []
 
     def _split(self, ids: list[int], around: int, at_us: int) -> list[int]:
-        near = [one for one in ids if abs(one - around) <= ID_JUMP]
-        far = [one for one in ids if abs(one - around) > ID_JUMP]
+        """Add the ids near `around` and those that REST agrees with; returns the others."""
+        near = [number for number in ids if abs(number - around) <= ID_JUMP]
+        far = [number for number in ids if abs(number - around) > ID_JUMP]
         if near:
             self._streamed(min(near), max(near), len(near), at_us)
         asked = self._doubted.get("rest")
-        agreed = [one for one in far if asked is not None and abs(one - asked) <= ID_JUMP]
+        agreed = [number for number in far if asked is not None and abs(number - asked) <= ID_JUMP]
         if agreed:  # two sources agree
             self._adopt(min(agreed), max(agreed), at_us)
             self.said_us = at_us
         else:
             self._doubted["stream"] = far[-1]
-        return [one for one in far if one not in agreed]
+        return [number for number in far if number not in agreed]
 
     def asked(self, newest_id: int, at_us: int) -> bool:
-        """Add the newest id by REST; returns False if it is doubted."""
+        """Add the newest id by REST; returns False if it is doubtful."""
         if self.newest_id is None or abs(newest_id - self.newest_id) <= ID_JUMP:
             low = newest_id if self.from_id is None else self.from_id
             self._believe(low, newest_id, SUPPORT, at_us)
             self._refute(newest_id, at_us)
             return True
         # Needs the agreement of the stream, or of an earlier REST answer.
-        if any(abs(newest_id - one) <= ID_JUMP for one in self._doubted.values()):
+        if any(abs(newest_id - doubted) <= ID_JUMP for doubted in self._doubted.values()):
             self._adopt(min(newest_id, self._doubted.get("stream", newest_id)), newest_id, at_us)
             return True
         self._doubted["rest"] = newest_id
         return False
 
     def doubtful(self, at_us: int) -> bool:
-        """Whether to ask REST now, because the stream goes on below `newest_id`. The caller must: it counts as done."""
+        """Return whether to ask REST now, because the stream continues below `newest_id`. The caller must ask: it
+        counts as done."""
         if self._later is None or at_us < self._doubt_at_us:
             return False
         self._doubt_at_us = at_us + DOUBT_US
         return True
 
     def _refute(self, newest_id: int, at_us: int) -> None:
-        """Give up a `newest_id` that REST has not reached for minutes: a single trade may have had a wrong id."""
+        """Discard a `newest_id` that REST has not reached for minutes: a single trade may have had a wrong id."""
         if self.newest_id is None or newest_id >= self.newest_id:
             self._below.clear()
             return

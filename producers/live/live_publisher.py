@@ -1,8 +1,8 @@
 """Publish events as messages. Nothing here blocks, because the thread that reads the socket calls it.
 
-Messages that do not fit into the broker client's memory are dropped, counted and logged. Of trades the ledger shows
-them as a gap, which is repaired: the first ones of a stream too, because the heads (`producers/live/heads.py`) name
-them.
+Messages that do not fit into the broker client's memory are dropped, counted and logged. Dropped trades show as a gap
+in the ledger and are repaired, even the first ones of a stream, because the heads (`producers/live/heads.py`) know
+their ids.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pipeline.broker.topics import full_name
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError
 from pipeline.core.log import get_logger
+from pipeline.core.log_limiter import LogLimiter
 from pipeline.core.products import AssetClass, Origin
 from pipeline.core.runtime import now_us
-from pipeline.core.saying import Sayer
 from schemas.records import CandlesMessage, TickerMessage, TradesMessage
 from venues.events import CandleFrame, TickerFrame, TradeFrame, Unreadable
 
@@ -57,7 +57,7 @@ class LivePublisher:
         self.dead_letters = bus.publisher_to(dead_letters, "dead_letter", bus.own_name(program), lazy=True)
         self._tickers = {product: _TickerMemory() for product in products}
         self._log = get_logger().bind(venue=venue)
-        self._sayer = Sayer()
+        self._log_limiter = LogLimiter()
         self._dead_letter_budget, self._budget_at = MAX_DEAD_LETTERS_PER_S, time.monotonic()
 
     def ready(self, stop: threading.Event, within_s: float) -> None:
@@ -79,7 +79,7 @@ class LivePublisher:
         if publisher.elsewhere:  # another process publishes this product
             return False
         metrics.PUBLISH_OVERFLOWED.labels(self._venue, product).inc()
-        if self._sayer.may_say(f"overflow {publisher.topic}"):
+        if self._log_limiter.allows(f"overflow {publisher.topic}"):
             self._log.error(
                 events.BROKER_OVERFLOW, topic=publisher.topic, dropped=publisher.overflowed, reason=publisher.trouble
             )
@@ -91,7 +91,7 @@ class LivePublisher:
         self._send("trades", frame.product_id, TradesMessage(*header, frame.rows))
 
     def missed(self) -> None:
-        """Mark what follows the last ticker of each product as missed; the next one carries that."""
+        """Mark tickers as missed since the last one of each product; the next ticker carries that interval's start."""
         for memory in self._tickers.values():
             memory.missed(memory.sent_us)
 
@@ -121,6 +121,7 @@ class LivePublisher:
             memory.missed(memory.sent_us)
 
     def candles(self, frame: CandleFrame, received_us: int) -> None:
+        """Publish the frame's candles as one message."""
         header = self._header(frame.product_id, frame.snapshot, received_us)
         as_of_us = received_us if frame.as_of_us is None else frame.as_of_us
         self._send("candles", frame.product_id, CandlesMessage(*header, as_of_us, frame.granularity_s, frame.rows))
@@ -128,13 +129,13 @@ class LivePublisher:
     def unreadable(self, what: Unreadable, source: str) -> None:
         """Publish a dead letter with the bytes as received. Never raises."""
         metrics.FRAMES_UNREADABLE.labels(self._venue, what.reason).inc()
-        if self._sayer.may_say(f"unreadable {what.reason}"):
+        if self._log_limiter.allows(f"unreadable {what.reason}"):
             self._log.error(events.PARSE_ERROR, reason=what.reason, detail=what.detail[:500])
         now = time.monotonic()
         budget = self._dead_letter_budget + (now - self._budget_at) * MAX_DEAD_LETTERS_PER_S
         self._dead_letter_budget, self._budget_at = min(MAX_DEAD_LETTERS_PER_S, budget), now
         if self._dead_letter_budget < 1.0:
-            if self._sayer.may_say("too many dead letters"):
+            if self._log_limiter.allows("too many dead letters"):
                 self._log.error(
                     events.PARSE_ERROR, reason="too_many", detail="too many dead letters; further ones are only counted"
                 )
@@ -160,7 +161,7 @@ class LivePublisher:
             sent = False
         if not sent:
             metrics.LETTERS_LOST.labels(self._venue).inc()
-            if self._sayer.may_say("lost dead letters"):
+            if self._log_limiter.allows("lost dead letters"):
                 self._log.error(
                     events.BROKER_OVERFLOW,
                     topic=self.dead_letters.topic,
@@ -193,13 +194,16 @@ class LivePublisher:
 
 
 class _TickerMemory:
-    """The last ticker published of a product, row numbers of recent timestamps, and since when tickers are missing."""
+    """A product's last published ticker, row numbers of recent timestamps, and since when tickers are missing.
+
+    All times are the tickers' own, in µs.
+    """
 
     def __init__(self) -> None:
         self.shown: tuple[str | None, ...] | None = None
         # 0: since the last stored ticker, because this process cannot know when its predecessor ended.
         self.missed_since_us: int | None = 0
-        # Times of tickers, by whose clock missed time is told: the venue's may be far from ours.
+        # Missed time is measured by the tickers' own times: the venue's clock may be far from ours.
         self.sent_us = 0
         self.confirmed_us = 0
         self.failed = 0

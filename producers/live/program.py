@@ -32,8 +32,11 @@ FLUSH_S = 1.5  # wait for the broker's confirmations on shutdown
 
 
 class LiveHealth:
-    """Health of a live producer: healthy if a frame arrived in the last minute, everything received is published, and
-    no product is silent while its market moves. Products that the venue refuses or ignores are named in the notes."""
+    """Health of a live producer. Read by the threads of the health server, set by the main one.
+
+    Healthy if a frame arrived in the last minute, everything received is published, and no product is silent while its
+    market moves. Products that the venue refuses or ignores are named in the notes.
+    """
 
     def __init__(self, asset_class: Callable[[str], AssetClass]) -> None:
         self._asset_class = asset_class
@@ -45,11 +48,13 @@ class LiveHealth:
         self._started = time.monotonic()
 
     def thread_died(self, what: threading.ExceptHookArgs) -> None:
+        """Record the error that ended a thread; a `threading.excepthook`."""
         name = what.thread.name if what.thread else "?"
         self.died.append(f"thread {name} died: {what.exc_type.__name__}: {what.exc_value}"[:500])
         get_logger().error(events.FAILED, thread=name, error=f"{what.exc_type.__name__}: {what.exc_value}")
 
     def report(self) -> tuple[bool, dict[str, Any]]:
+        """Return (healthy, body) for `/health`."""
         now = time.monotonic()
         connection, publisher = self.connection, self.publisher
         last = connection.last_frame if connection else None
@@ -63,7 +68,7 @@ class LiveHealth:
         why = [*self.died] if fresh or grace else [*self.died, f"no frame within {FRAME_WITHIN_S:.0f} s"]
         notes: list[str] = []
         if connection and publisher:
-            why += self._of_publishers(publisher)
+            why += self._publishing_problems(publisher)
             body["products"] = products = {
                 p: self._product(connection, publisher, p) for p in connection.venue.products
             }
@@ -72,8 +77,8 @@ class LiveHealth:
                 for product in sorted(products)
                 if connection.clocks[product].stale
             ]
-            notes += [f"{product}: {one['reason']}" for product, one in sorted(products.items()) if "reason" in one]
-            why += self._nothing_at_all(connection, products, now)
+            notes += [f"{product}: {its['reason']}" for product, its in sorted(products.items()) if "reason" in its]
+            why += self._no_data_at_all(connection, products, now)
             body |= {
                 "unconfirmed": publisher.pending,
                 "dropped": publisher.overflowed,
@@ -88,7 +93,7 @@ class LiveHealth:
             why += [f"thread {name} died" for name in (owner.dead_threads() if owner else ())]
         return not why, body | {"why": why, "notes": notes}
 
-    def _of_publishers(self, publisher: LivePublisher) -> list[str]:
+    def _publishing_problems(self, publisher: LivePublisher) -> list[str]:
         why = []
         for (space, product), one in publisher.publishers.items():
             if one.attempts and one.trouble and not one.elsewhere:
@@ -99,12 +104,12 @@ class LiveHealth:
         why += [f"cannot publish to {o.topic}: {o.trouble}" for o in others if o.attempts and o.trouble]
         return why
 
-    def _nothing_at_all(self, connection: Connection, products: dict[str, dict[str, Any]], now: float) -> list[str]:
+    def _no_data_at_all(self, connection: Connection, products: dict[str, dict[str, Any]], now: float) -> list[str]:
         since = connection.last_data or connection.started
         expected = [
             product
-            for product, one in products.items()
-            if one["state"] not in ("refused", "unanswered", "quiet")
+            for product, shown in products.items()
+            if shown["state"] not in ("refused", "unanswered", "quiet")
             and not closed_by_week(session_of(self._asset_class(product)), now_us())
         ]
         if expected and now - since > GRACE_S:
@@ -125,7 +130,7 @@ class LiveHealth:
         if clock.stale:
             state = "stale"
             reasons.append("the stream is silent though the market moved")
-        if (other := subscriptions.answered_as(product)) and not problems:
+        if (other := subscriptions.other_name(product)) and not problems:
             reasons.append(f"the venue sends it as {other}; configure {other} instead")
         if state == "silent":
             said = connection.watch.rest_says.get(product)

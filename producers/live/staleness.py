@@ -17,8 +17,7 @@ STALE_ASK_S = 30.0
 WITHOUT_EXPERIENCE_S = 60.0
 # Time for the stream to deliver a trade that REST already has.
 IN_FLIGHT_S = 2.0
-
-
+# Resubscriptions before a reconnect is suggested.
 GENTLE_STEPS = 2
 
 
@@ -33,7 +32,10 @@ class Due(Enum):
 
 @dataclass
 class ProductClock:
-    """Staleness of one product on one venue. Times are monotonic seconds, ids are trade ids."""
+    """Staleness of one product on one venue. Times are monotonic seconds, ids are trade ids.
+
+    `stale`: the market moved and the stream did not. `quiet`: REST confirmed that there was nothing to stream.
+    """
 
     shortest_s: float
     now: float  # when it was created
@@ -46,11 +48,11 @@ class ProductClock:
         self._data_at = self.now
         self._mean_s: float | None = None
         self._patience = 1.0  # grows while REST has no newer trade
-        self._asked = False
-        self._moved_to: int | None = None
+        self._asked = False  # a REST request is running
+        self._moved_to: int | None = None  # the newest id by REST, until `_judge_at` shows whether the stream has it
         self._judge_at = 0.0
-        self._steps = 0
-        self._act_at = 0.0
+        self._steps = 0  # resubscriptions and reconnects since the last data
+        self._act_at = 0.0  # earliest time of the next one
 
     def usual_s(self) -> float:
         """Return the longest silence, in seconds, that needs no check."""
@@ -79,7 +81,7 @@ class ProductClock:
         return recovered
 
     def opened(self, now: float) -> None:
-        """Restart the silence for a new connection. A stale product stays stale until data arrives."""
+        """Measure silence from now on, for a new connection. A stale product stays stale until data arrives."""
         self._data_at, self._moved_to, self._asked = now, None, False
 
     def due(self, now: float) -> Due:

@@ -1,4 +1,4 @@
-"""The connection that a venue's address asks for: a WebSocket, or a stream of lines over HTTP."""
+"""Open the connection that a venue's URL calls for: a WebSocket, or a stream of lines over HTTP."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from producers.live.websocket import Socket
 
 
 class Transport(Protocol):
-    """Every method raises `Unavailable` when the connection is gone, and returns within about a second."""
+    """An open connection. `receive` and `send` return within about a second and raise `Unavailable` once it is lost.
+
+    Used by one thread.
+    """
 
     def receive(self) -> bytes | None:
-        """The next frame; None when none came within half a second."""
+        """Return the next frame, or None if none came within half a second."""
 
     def send(self, text: str) -> None:
-        """A text that the venue made."""
+        """Send a message made by `Venue.subscribe`, `Venue.unsubscribe` or `Venue.opened`."""
 
     def close(self) -> None:
-        """End it at once."""
+        """Close at once. Never raises."""
 
 
 def connect(url: str, stop: threading.Event) -> Transport:
-    """Raises `Unavailable`, or `Stopped` when `stop` is set meanwhile."""
+    """Connect to `url`. Raises `Unavailable`, or `Stopped` if `stop` is set meanwhile."""
     return LineStream(url, stop) if url.startswith("http") else Socket(url, stop)

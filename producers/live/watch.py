@@ -12,16 +12,16 @@ import time
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Unavailable
 from pipeline.core.log import get_logger
+from pipeline.core.log_limiter import LogLimiter
 from pipeline.core.runtime import now_us
-from pipeline.core.saying import Sayer
 from pipeline.core.stopping import Stopped
 from producers.live.heads import Head
 from producers.live.staleness import Due, ProductClock
 from producers.live.subscriptions import Subscriptions
 from venues.venue import Venue
 
-# Silent products are checked this often, or less: at most a quarter of the venue's REST rate is used.
-LOOKED_AFTER_S, SHARE_OF_REST = 40.0, 0.25
+# A silent product is compared with REST this often, or less often: at most a quarter of the venue's REST rate is used.
+CHECK_EVERY_S, SHARE_OF_REST = 40.0, 0.25
 # A product counts as alive for this long after its last data.
 ALIVE_S = 60.0
 # A reconnect because of one silent product interrupts the others: allowed after this time, then after twice that, ...
@@ -29,12 +29,12 @@ RECONNECT_FOR_ONE_S, RECONNECT_FOR_ONE_CAP_S = 1800.0, 86_400.0
 
 
 class Watch:
-    """The staleness of a venue's products."""
+    """Checks a venue's products for staleness. Used by the connection's thread."""
 
     def __init__(self, venue: Venue, subscriptions: Subscriptions, heads: dict[str, Head]) -> None:
         self._venue, self._subscriptions, self._heads = venue, subscriptions, heads
         self._log = get_logger().bind(venue=venue.name)
-        longest_s = max(LOOKED_AFTER_S, len(venue.products) / (SHARE_OF_REST * venue.rest_per_s))
+        longest_s = max(CHECK_EVERY_S, len(venue.products) / (SHARE_OF_REST * venue.rest_per_s))
         now = time.monotonic()
         self.clocks = {product: ProductClock(venue.quiet_s, now, longest_s) for product in venue.products}
         self.data_at: dict[str, float] = {}  # by product: its last data of any kind
@@ -42,20 +42,20 @@ class Watch:
         self._answers: queue.Queue[tuple[str, int | None, str | None]] = queue.Queue()
         self._reconnect_for: dict[str, tuple[float, float]] = {}  # by product: earliest time, and the wait after it
         self._channel = venue.spaces.get("trades", "")
-        self._sayer = Sayer()
+        self._log_limiter = LogLimiter()
 
     def opened(self, now: float) -> None:
         for clock in self.clocks.values():
             clock.opened(now)
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Do the periodic checks. Raises `Unavailable` if only a new connection can help."""
         if not self._venue.watches_trades:
             return
         self._handle_answers(now)
         for product, clock in self.clocks.items():
-            # A product that was never streamed and is not acknowledged has nothing to compare with.
-            if clock.last_id or not self._subscriptions.asks_for(self._channel, product):
+            # Nothing to compare yet for a product that is neither acknowledged nor was ever streamed.
+            if clock.last_id or not self._subscriptions.is_pending(self._channel, product):
                 self._check(product, clock, now)
             if self._heads[product].doubtful(now_us()) and clock.ask_now():
                 self._start_request(product)
@@ -69,7 +69,7 @@ class Watch:
     def doubt(self, product: str, ids: list[int]) -> None:
         """Handle trades with doubted ids: request the newest id by REST."""
         metrics.IDS_DOUBTED.labels(self._venue.name, product).inc(len(ids))
-        if self._sayer.may_say(f"doubted {product}"):
+        if self._log_limiter.allows(f"doubted {product}"):
             self._log.warning(events.ID_DOUBTED, product=product, ids=ids[:3], newest=self._heads[product].newest_id)
             if self._venue.watches_trades and self.clocks[product].ask_now():
                 self._start_request(product)
@@ -88,8 +88,8 @@ class Watch:
         self._log.warning(events.PRODUCT_STALE, product=product, last_id=clock.last_id, now_do=due.value)
         if due is Due.RECONNECT:
             raise Unavailable(f"{product} is silent though the market moved")
-        if not self._subscriptions.asks_for(self._channel, product):
-            self._subscriptions.again(self._channel, product)
+        if not self._subscriptions.is_pending(self._channel, product):
+            self._subscriptions.resubscribe(self._channel, product)
 
     def _may_reconnect_for(self, product: str, now: float) -> bool:
         """Whether one silent product justifies a reconnect: at once if no other product has data, otherwise rarely."""

@@ -20,13 +20,13 @@ OPEN_S = 20.0  # of all steps: DNS, TCP, TLS, handshake
 MAX_HANDSHAKE_BYTES = 64 * 1024
 # How soon the reader notices that it should stop, or that a timeout has passed.
 READ_TIMEOUT_S = 0.5
-SEND_S = 1.0  # a venue that does not accept 300 bytes within this time is not reading
+SEND_S = 1.0  # a venue that does not take 300 bytes within this time has stopped reading
 PONG_EVERY_S = 0.25
 _CHUNK = 65536
 
 
 class _Counted:
-    """Limits the bytes of the handshake, which the library reads one at a time without a limit."""
+    """A socket with a limit on the bytes of the handshake, which the library reads one at a time without a limit."""
 
     def __init__(self, real: socket.socket) -> None:
         self._real = real
@@ -129,7 +129,7 @@ class Socket:
             while left:
                 left = left[self._socket.send(left) :]
                 if left and time.monotonic() > until:
-                    raise TimeoutError("the venue does not read")
+                    raise TimeoutError("the venue has stopped reading")
             self._socket.settimeout(READ_TIMEOUT_S)
         except (OSError, ValueError) as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from None

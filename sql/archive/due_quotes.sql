@@ -1,4 +1,4 @@
--- Past days with quotes or tickers that are in no file yet or changed since, and whether each hour that was asked for is
+-- Past days with quotes or tickers that are in no file yet or have changed since, and whether every requested hour is
 -- accounted for. Tickers are samples, so none is ever missing.
 WITH days AS (
     SELECT c.instrument_id, time_bucket('1 day', c.bucket) AS day, sum(c.ticks)::bigint AS rows

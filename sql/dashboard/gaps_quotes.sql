@@ -1,4 +1,4 @@
--- Runs of hours that were asked for and are missing, or that the vendor does not have.
+-- Runs of requested hours that are missing, or that the vendor does not have.
 WITH hours AS (
     SELECT h.hour,
            CASE WHEN q.hour IS NULL OR q.state = 'seen_empty' THEN 'missing'

@@ -1,9 +1,9 @@
--- Store a batch of a few trades with candles and ledger, in one call: returns their number, or 0 if nothing was stored,
--- because the ledger contains one of them or an instrument is another one than its writer knew. What is done is that of
--- trades_lock.sql and trades_store.sql; from a program they are five round trips, and each takes both sides 0.1 ms.
+-- Store a batch of a few trades with candles and ledger in one call. Returns their number, or 0 if nothing was stored,
+-- because the ledger contains one of them or an instrument's id belongs to another one. Does the same as
+-- trades_lock.sql and trades_store.sql, which take a program five round trips, each costing both sides 0.1 ms.
 --
--- `which`, `venues` and `products` name the instruments; the other arrays have an element for each trade: `us` are
--- microseconds since 1970, `delays` the step in `live_delays` (NULL: not live).
+-- `which`, `venues` and `products` are the instruments' ids and names. The other arrays have one element per trade:
+-- `us` are microseconds since 1970, `delays` the step in `live_delays` (NULL: not live).
 DROP FUNCTION IF EXISTS store_few_trades;
 CREATE FUNCTION store_few_trades(
     which integer[], venues text[], products text[], instrument integer[], id bigint[], us bigint[], prices numeric[],
@@ -21,7 +21,7 @@ BEGIN
     IF number <> cardinality(which) THEN
         RETURN 0;
     END IF;
-    -- Each statement from here on sees what was committed before the lock was had.
+    -- Each statement from here on sees what was committed before we got the lock.
     PERFORM FROM unnest(instrument, id) AS g (instrument_id, trade_id)
     JOIN trade_coverage c USING (instrument_id) WHERE c.ids @> g.trade_id;
     IF found THEN

@@ -1,5 +1,5 @@
--- The stored candles inside the wider candles of some moments, and inside the newest one. `:kind` is trade or quote,
--- `:source` 1m or 1h.
+-- The stored candles within the wider candles that start at `buckets`, and within the newest one. `:kind` is trade or
+-- quote, `:source` 1m or 1h.
 LEFT JOIN (
     SELECT DISTINCT ON (c.bucket) c.* FROM :kind_candle_:source c, unnest(
         %(buckets)s::timestamptz[]

@@ -1,5 +1,5 @@
--- The exchanges of each consensus `q`, and the trade ids of each that are stored, or by a signed finding unknown to the venue;
--- NULL where none are stored.
+-- The exchanges of each consensus `q`, and the trade ids of each that are stored, or unknown to the venue by a signed
+-- finding; NULL if none are stored.
 SELECT q.consensus_id, q.granularity_s, i.instrument_id, 1::bigint << (array_position(q.exchanges, i.venue) - 1) AS bit,
        c.ids + explained.ids AS ids
 FROM consensus_quorum q

@@ -1,5 +1,5 @@
--- Count a change of the spans that the archive works on or holds, of each kind and day in `days`; by ctid, so that the index is
--- used without statistics.
+-- Count a change of the archive's spans that contain the days in `days`. By ctid, so that the index is used even
+-- without statistics.
 changed AS (
     UPDATE archive_spans SET changes = changes + 1
     WHERE ctid = ANY (ARRAY(

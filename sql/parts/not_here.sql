@@ -1,5 +1,6 @@
--- The times of which the table does not have all ticks: of files that alone hold them, where the table has at most what came
--- later, and those that were dropped, where it has what was loaded again. None where files stand in for the table (`complete`).
+-- The intervals of which the table does not have all ticks: those that only files hold, where the table has at most
+-- later arrivals, and dropped ones, where it has what was loaded again. None if files stand in for the table
+-- (`complete`).
 not_here AS MATERIALIZED (
     SELECT from_ts, to_ts FROM archive_only
     WHERE instrument_id = %(instrument)s AND kind = %(kind)s AND NOT %(complete)s

@@ -1,5 +1,5 @@
--- Candles, ledger and delays of trades that the ledger did not contain: `minutes` are their candles, `stored` is a row per
--- instrument, `delayed` has the counts of their delays.
+-- Store candles, ledger and delays of trades that the ledger did not contain: `minutes` are their candles, `stored` has
+-- one row per instrument, `delayed` the counts of their delays.
 merged_minutes AS (
     INSERT INTO trade_candle_1m AS c SELECT * FROM minutes ORDER BY 1, 2
     ON CONFLICT (instrument_id, bucket) DO UPDATE SET

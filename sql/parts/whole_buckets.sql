@@ -1,4 +1,4 @@
--- The buckets of both widths that lie wholly in the span.
+-- For both candle widths, the range of buckets that lie wholly within the span.
 widths AS (
     SELECT width, time_bucket(width, %(from)s::timestamptz + width - INTERVAL '1 microsecond') AS lo,
            time_bucket(width, %(to)s::timestamptz) AS hi

@@ -1,4 +1,5 @@
--- The stored bid candles of some moments and the newest quote in them, from one snapshot. See parts/candles_of_moments.
+-- The stored bid candles that start at `buckets` and the newest quote in them, from one snapshot. See
+-- parts/candles_of_moments.
 SELECT v.last_ts AS covered, v.last_seq AS top, c.bucket, c.open, c.high, c.low, c.close, c.bid_size AS volume,
        NULL::numeric AS turnover, c.ticks, c.first_ts, c.first_seq AS first, c.last_ts, c.last_seq AS last
 FROM (VALUES (1)) AS one (x)

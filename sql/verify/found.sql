@@ -1,5 +1,5 @@
--- Whether anything is known of the span: candles, files, hours or windows that the ledger accounts for; of trades with ids
--- also that nothing lies between two neighbours, or that the venue has shown nothing newer.
+-- Whether anything is known of the span: candles, files, hours or windows that the ledger accounts for. For trades
+-- proven by ids also that nothing lies between two neighbours, or that the venue has shown nothing newer.
 SELECT EXISTS (SELECT FROM archived a WHERE a.instrument_id = %(instrument)s AND a.kind = %(kind)s
                AND a.from_ts < %(to)s AND a.to_ts > %(from)s)
     OR CASE %(kind)s WHEN 'trades' THEN

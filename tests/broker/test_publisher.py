@@ -94,13 +94,13 @@ def test_memory_is_one_budget_for_all_topics(stop: threading.Event) -> None:
     made = Bus(load(PulsarSettings), stop, budget_bytes=20_000)
     topics = [publisher_of(made, f"P{number}-USD") for number in range(4)]
     budget = made.budget
-    assert budget.take(20_000 - 2_000)  # what others have on their way
+    assert budget.reserve(20_000 - 2_000)  # what others have on their way
     assert topics[0].send(trades_record([trade(1)]))
     until(lambda: topics[0].pending == 0)
-    assert budget.take(2_000)
+    assert budget.reserve(2_000)
     assert not any(topic.send(trades_record([trade(1)])) for topic in topics)
     assert [topic.overflowed for topic in topics] == [1, 1, 1, 1]
-    budget.give(20_000)
+    budget.release(20_000)
     deliver(topics[1], [trades_record([trade(1)])])
     until(lambda: budget.used == 0)
     made.close()
@@ -108,10 +108,10 @@ def test_memory_is_one_budget_for_all_topics(stop: threading.Event) -> None:
 
 def test_a_budget_is_never_too_small_for_one_message() -> None:
     budget = Budget(10)
-    assert budget.take(100)
-    assert not budget.take(1)
-    budget.give(100)
-    assert budget.take(1)
+    assert budget.reserve(100)
+    assert not budget.reserve(1)
+    budget.release(100)
+    assert budget.reserve(1)
 
 
 def test_a_name_in_use_is_another_process_and_no_failure(bus: Bus, stop: threading.Event) -> None:

@@ -24,12 +24,12 @@ def test_a_head_that_was_held_up_says_nothing_of_now(conn: Any, filler: Deaf) ->
     ledger = Ledger(conn)
     record = {"venue": "kraken", "product_id": "BTC-USD", "asset_class": "crypto", "from_id": 1, "newest_id": 90}
     known, filler.rest.newest = filler.heads, 1  # REST is of no help
-    known._heard(schemas.encode("head", record | {"clock_offset_us": None, "at_us": now_us() - 290_000_000}))
+    known._on_message(schemas.encode("head", record | {"clock_offset_us": None, "at_us": now_us() - 290_000_000}))
     filler(ledger, 0)
     filler(ledger, SETTLE_S + 1)
     filler(ledger, WRITE_EVERY_S)
     assert claim(conn) == (90, None, 0, None)
-    known._heard(schemas.encode("head", record | {"clock_offset_us": None, "at_us": now_us(), "newest_id": 91}))
+    known._on_message(schemas.encode("head", record | {"clock_offset_us": None, "at_us": now_us(), "newest_id": 91}))
     put(conn, range(91, 92))
     filler(ledger, 0)
     filler(ledger, SETTLE_S + 1)
@@ -86,8 +86,8 @@ def test_a_venue_that_does_not_answer_holds_up_no_other(conn: Any, monkeypatch: 
         for venue, products in (("coinbase", 2 * heads.ASKERS), ("kraken", 1)):
             for number in range(products):
                 about = {"venue": venue, "product_id": f"P{number}-USD", "asset_class": "crypto"}
-                known._told.append(({**about, "from_id": 1, "newest_id": 90}, 0.0, 0.0))
-        known.look(Ledger(conn))
+                known._reports.append(({**about, "from_id": 1, "newest_id": 90}, 0.0, 0.0))
+        known.poll(Ledger(conn))
         assert known._asking["kraken", "P0-USD"].result(timeout=60)[0] == 90
         assert not any(answer.done() for (venue, _), answer in known._asking.items() if venue == "coinbase")
     finally:

@@ -240,7 +240,7 @@ def test_a_flood_of_odd_heads_costs_neither_memory_nor_log() -> None:
         record = {"venue": "kraken", "product_id": "A" * 10_000, "asset_class": "crypto", "from_id": 1, "newest_id": 2}
         for data in (encode("head", record | {"clock_offset_us": None, "at_us": 1}), b"no head"):
             for _ in range(1_000):
-                known._heard(data)
+                known._on_message(data)
     known.close()
-    assert not known._told
+    assert not known._reports
     assert len(lines) == 1

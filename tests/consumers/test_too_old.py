@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from consumers.gap_filler.explanations import Explanations
-from consumers.gap_filler.gap_tracker import GapBook
+from consumers.gap_filler.gap_tracker import GapTracker
 from consumers.gap_filler.repair import GapFiller
 from consumers.trades import Trades
 from pipeline.core.runtime import now_us
@@ -43,7 +43,7 @@ def gap_filler(ledger: Ledger) -> Any:
     one._heads = types.SimpleNamespace(newest=lambda _key: 22)
     one._settings = types.SimpleNamespace(max_age_days=30, confirm_seconds=0.0)
     one._ledger = lambda: ledger
-    one._book = GapBook(1.0, 60.0)
+    one._tracker = GapTracker(1.0, 60.0)
     one._explanations = Explanations(lambda *_: None)
     return one
 

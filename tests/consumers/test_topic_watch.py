@@ -20,7 +20,7 @@ from tests.writer_help import Rig, ids_of, publish, until
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "LOOK_EVERY_S", 1.5)
+    monkeypatch.setattr(health, "POLL_EVERY_S", 1.5)
 
 
 def test_a_topic_that_the_client_lost_is_read_again(rig: Rig, bus: Bus) -> None:
@@ -88,22 +88,22 @@ def test_a_topic_that_stands_still_is_named_while_others_move(fake: FakeAdmin, w
     for second in range(0, 70, 10):
         fake.now = second
         fake.topics |= {"a": Backlog(5 + second, 0, 1, second), "b": Backlog(7, 0, 1, 100)}
-        assert watch.look() == 12 + second
+        assert watch.poll() == 12 + second
         assert watch.why() == []
     fake.now = 61
     assert watch.why() == ["trades: nothing of b was stored for a minute"]
     fake.topics["b"] = Backlog(6, 0, 1, 101)
-    watch.look()
+    watch.poll()
     assert watch.why() == []
 
 
 def test_an_empty_topic_may_stand_still(fake: FakeAdmin, watch: TopicWatch) -> None:
     """A quiet market would be an alarm, and so would the first message after it."""
-    watch.look()
+    watch.poll()
     fake.now = 1000
-    watch.look()
+    watch.poll()
     fake.topics["a"] = Backlog(1, 0, 1, 0)
-    watch.look()
+    watch.poll()
     assert watch.why() == []
 
 
@@ -112,7 +112,7 @@ def test_a_topic_without_reader_is_subscribed_to_at_every_second_look(fake: Fake
     fake.topics = {f"kraken.{number}": Backlog(0, 0, 0, 0) for number in range(5)}
     lost = []
     for _ in range(4):
-        watch.look()
+        watch.poll()
         lost.append(len(watch.lost()))
     assert lost == [0, 5, 0, 5]
     assert watch.why() == ["trades: nothing reads kraken.0, kraken.1, kraken.2 and 2 more"]
@@ -121,10 +121,10 @@ def test_a_topic_without_reader_is_subscribed_to_at_every_second_look(fake: Fake
 def test_a_new_topic_is_not_lost(fake: FakeAdmin, watch: TopicWatch) -> None:
     """The client takes up to a second to find it."""
     fake.topics["c"] = Backlog(3, 0, 0, 0)
-    watch.look()
+    watch.poll()
     assert (watch.unread(), watch.why()) == ([], [])
     fake.topics["c"] = Backlog(0, 0, 1, 5)
-    watch.look()
+    watch.poll()
     assert (watch.unread(), watch.why()) == ([], [])
 
 
@@ -132,24 +132,24 @@ def test_a_topic_without_statistics_is_named_and_the_others_are_watched(watch: T
     """The broker answered 500 for one damaged topic: the whole look failed, and no other topic was read again."""
     fake.broken = {"a"}
     fake.topics["b"] = Backlog(3, 100, 0, 0)
-    assert [watch.look(), watch.look()] == [3, 3]
+    assert [watch.poll(), watch.poll()] == [3, 3]
     assert watch.lost() == ["b"]
     silent, unread = watch.why()
     assert "how much of a waits: a: 500" in silent
     assert "nothing reads b" in unread
     fake.broken = set()
-    watch.look()
+    watch.poll()
     assert watch.why() == ["trades: nothing reads b"]
 
 
 def test_nothing_is_claimed_of_a_topic_without_statistics(watch: TopicWatch, fake: FakeAdmin) -> None:
     """What an earlier look had found was repeated as if it were still so; the backlog's age must survive, though."""
     fake.topics["a"] = Backlog(3, 100, 1, 5)
-    watch.look()
+    watch.poll()
     fake.now, fake.broken = 61.0, {"a"}
-    watch.look()
+    watch.poll()
     (silent,) = watch.why()
     assert "how much of a waits" in silent
     fake.broken = set()
-    watch.look()
+    watch.poll()
     assert watch.why() == ["trades: nothing of a was stored for a minute"]

@@ -52,9 +52,9 @@ def test_a_topic_that_is_gone_is_not_called_a_failing_broker(
     rig: Rig, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    look = TopicWatch.look
-    monkeypatch.setattr(TopicWatch, "look", lambda watch: looks.append(look(watch)) or looks[-1])
-    monkeypatch.setattr(health, "LOOK_EVERY_S", 0.5)
+    look = TopicWatch.poll
+    monkeypatch.setattr(TopicWatch, "poll", lambda watch: looks.append(look(watch)) or looks[-1])
+    monkeypatch.setattr(health, "POLL_EVERY_S", 0.5)
     topic = topic_of(bus.settings.tenant, "trades", "kraken", "BTC-USD")
     admin(rig, "DELETE", topic, "?force=true")
     before = len(looks)
@@ -107,7 +107,7 @@ def test_two_writers_have_letters_at_once(bus: Bus, stop: threading.Event, in_en
         for topic in topics:
             until(lambda topic=topic: admin_api.backlog(topic, SUBSCRIPTION).messages == 0)
         assert all(writer.running for writer in writers)
-        assert all(writer._lanes[0]._post._publisher is not None for writer in writers), "both had letters"
+        assert all(writer._lanes[0]._letters._publisher is not None for writer in writers), "both had letters"
     finally:
         stop.set()
         for thread in threads:

@@ -11,7 +11,7 @@ import psycopg
 import pulsar
 
 import schemas
-from consumers.limits import LOOK_AFTER, Life
+from consumers.limits import SCOUT_AFTER, CrashCount
 from consumers.subscription import SUBSCRIPTION
 from pipeline.broker.admin import Admin
 from pipeline.broker.client import Bus
@@ -63,7 +63,7 @@ def test_bombs_end_the_writer_twice_and_are_set_aside(
             nonlocal writer, deaths
             if writer.poll() is not None:  # as supervisord does
                 deaths += 1
-                assert deaths <= LOOK_AFTER, (tmp_path / "log").read_text()[-3000:]
+                assert deaths <= SCOUT_AFTER, (tmp_path / "log").read_text()[-3000:]
                 writer = start()
             return bool(stored() == ([1, 2, 3, 4],))
 
@@ -73,7 +73,7 @@ def test_bombs_end_the_writer_twice_and_are_set_aside(
         finally:
             writer.terminate()
             assert writer.wait(30) == 0
-    assert deaths == LOOK_AFTER
+    assert deaths == SCOUT_AFTER
     letters = bus.client.create_reader(
         full_name(bus.settings.tenant, "dead-letters", "trades-writer"),
         pulsar.MessageId.earliest,
@@ -83,20 +83,20 @@ def test_bombs_end_the_writer_twice_and_are_set_aside(
     while letters.has_message_available():
         found.append(letters.read_next(5000).value())
     assert [letter["reason"] for letter in found] == ["memory", "memory"]
-    assert Life(tmp_path / "state", "trades-writer").deaths == 0, "an orderly end is remembered as a death"
+    assert CrashCount(tmp_path / "state", "trades-writer").deaths == 0, "an orderly end is remembered as a death"
 
 
 def test_deaths_in_a_row_are_counted_and_an_orderly_end_is_none(tmp_path: Path, python: str) -> None:
     """Prevents a writer that is careful for ever, and one that never learns. Other writers that live do not count."""
     program = (
-        "import sys, os, pathlib; from consumers.limits import Life;"
-        f"life = Life(pathlib.Path({str(tmp_path)!r}), 'trades-writer'); print(life.deaths);"
-        "life.end() if sys.argv[1] == 'end' else os._exit(9)"
+        "import sys, os, pathlib; from consumers.limits import CrashCount;"
+        f"life = CrashCount(pathlib.Path({str(tmp_path)!r}), 'trades-writer'); print(life.deaths);"
+        "life.clear() if sys.argv[1] == 'end' else os._exit(9)"
     )
 
     def life(how: str) -> int:
         return int(subprocess.run([python, "-c", program, how], capture_output=True, text=True).stdout)
 
-    living = Life(tmp_path, "trades-writer")
+    living = CrashCount(tmp_path, "trades-writer")
     assert [life(how) for how in ("die", "die", "end", "end", "die", "end")] == [0, 1, 2, 0, 0, 1]
-    living.end()
+    living.clear()

@@ -10,7 +10,7 @@ from tenacity import wait_fixed, wait_none
 from pipeline.core import events
 from pipeline.core.errors import Refused, Unavailable
 from pipeline.core.log import get_logger
-from pipeline.core.retry import asking, keep_trying, retry
+from pipeline.core.retry import keep_trying, retry, retry_request
 from pipeline.core.stopping import Stopped
 
 LONG_S = 3600.0
@@ -57,7 +57,7 @@ def test_what_another_try_cannot_help_is_raised_at_once() -> None:
     with pytest.raises(Refused, match="try 1"):
         retry(call, threading.Event(), retry_on=lambda error: isinstance(error, Unavailable), wait=wait_none())
     with pytest.raises(Refused, match="try 2"):
-        asking("it", call, 5, threading.Event(), get_logger())
+        retry_request("it", call, 5, threading.Event(), get_logger())
 
 
 def test_waiting_for_a_service_is_said_once_and_ends_when_it_comes() -> None:
@@ -84,7 +84,7 @@ def test_a_request_is_asked_again_after_1_2_and_4_seconds() -> None:
             return False
 
     with capture_logs() as logs:
-        assert asking("trades", Failing(3), 4, Stop(), get_logger()) == 7
+        assert retry_request("trades", Failing(3), 4, Stop(), get_logger()) == 7
     assert len(pauses) == 3
     assert all(least <= pause <= least + 1 for least, pause in zip((1, 2, 4), pauses, strict=True))
     assert [(line["request"], line["attempt"]) for line in logs] == [("trades", 1), ("trades", 2), ("trades", 3)]

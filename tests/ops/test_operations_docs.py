@@ -1,4 +1,4 @@
-"""docs/operations.md, the alerts and the Grafana dashboard: that they speak of what there is."""
+"""docs/operations.md, the alerts and the Grafana dashboard mention only settings, metrics and events that exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 import consumers.health
-import consumers.post
+import consumers.letter_publisher
 import consumers.writer
 import pipeline.core.metrics
 import producers.dukascopy.metrics
@@ -18,7 +18,13 @@ from pipeline.core.settings import PROJECT, Section, names_of, sections
 
 DOCS = PROJECT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text()
-MODULES = (pipeline.core.metrics, consumers.post, consumers.health, consumers.writer, producers.dukascopy.metrics)
+MODULES = (
+    pipeline.core.metrics,
+    consumers.letter_publisher,
+    consumers.health,
+    consumers.writer,
+    producers.dukascopy.metrics,
+)
 
 
 def metrics() -> set[str]:

@@ -1,4 +1,4 @@
-"""The read side: that a notebook gets the rows that are stored, in order, exact where it is asked."""
+"""Reading: a notebook gets the stored rows, in order, and exact if requested."""
 
 from __future__ import annotations
 

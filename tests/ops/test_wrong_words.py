@@ -1,4 +1,4 @@
-"""What a person writes wrongly is answered with what was written, where, and what to write instead, and exit code 2."""
+"""A wrong argument or setting is answered with what was written, where, and what to write instead, and exit code 2."""
 
 from __future__ import annotations
 

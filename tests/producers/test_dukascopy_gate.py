@@ -34,7 +34,7 @@ def test_a_load_pauses_while_the_writer_is_away_and_loses_nothing(
             assert first.returncode == 0, first.stdout + first.stderr
         (an_hour,) = counts(database_url).values()
         flags = ("--instruments", "EURUSD", "--from", "2019-02-04T01", "--to", "2019-02-08T01")
-        often = {"pipeline.broker.backpressure.SAY_EVERY_S": 3}
+        often = {"pipeline.broker.backpressure.LOG_EVERY_S": 3}
         with running("producers.dukascopy", environment, tmp_path, *flags, constants=often) as loading:
             loading.wait_for("process.waiting", on="room for history")
             held = len(feed.asked)

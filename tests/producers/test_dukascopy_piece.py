@@ -42,7 +42,7 @@ def test_a_finished_hour_was_fetched_after_its_end() -> None:
     job = SimpleNamespace(error=None, answered=0, instrument=None)
     made = piece.Piece(cast(Any, means), cast(Any, job), Plan(), {}, cast(Any, None), cast(Any, None))
     with pytest.raises(WrongAnswer, match="before the hour had ended"):
-        made._ask(HOUR_US)
+        made._fetch(HOUR_US)
 
 
 def test_closed_hours_come_in_their_place() -> None:

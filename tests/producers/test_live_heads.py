@@ -101,7 +101,7 @@ class Market:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.newest, self.rest, self.asked = 0.0, 1000, True, 0
         self.head, self.streamed = Head(), True
-        subscribed = SimpleNamespace(asks_for=lambda *_: False, again=lambda *_: None)
+        subscribed = SimpleNamespace(is_pending=lambda *_: False, resubscribe=lambda *_: None)
         monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(watch, "now_us", lambda: int(self.now * S))
         self.watch = watch.Watch(cast(Any, self), cast(Any, subscribed), {"BTC-USD": self.head})
@@ -125,7 +125,7 @@ class Market:
             if self.streamed:
                 self.show(self.newest)
             with suppress(Unavailable):
-                self.watch.look(self.now)
+                self.watch.poll(self.now)
 
 
 def test_one_id_that_is_too_high_is_given_up_and_a_dead_stream_still_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +192,9 @@ def test_single_frames_with_a_wrong_time_do_not_move_it() -> None:
 
 def test_an_offset_is_said_once_and_when_it_is_over() -> None:
     clock = measured(90 * S, BUCKETS)
-    assert clock.news()
-    assert not clock.news()
+    assert clock.changed()
+    assert not clock.changed()
     for second in range(BUCKETS, 4 * BUCKETS):
         clock.seen(second * S, second * S)
-    assert clock.news()
-    assert not clock.news()
+    assert clock.changed()
+    assert not clock.changed()

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from pipeline.core.errors import Unavailable
 from pipeline.core.log import get_logger
 from producers.live.renewals import CAP_S
-from producers.live.subscriptions import ACKNOWLEDGE_S, NOTHING_S, Subscriptions
-from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused
+from producers.live.subscriptions import ACKNOWLEDGE_S, NO_ANSWER_S, Subscriptions
+from venues.events import Acknowledged, Resubscribe, SubscriptionRefused, VenueEvent
 
 
 class Asked:
@@ -39,7 +39,7 @@ class Asked:
     def unsubscribe(self, channel: str, products: Any, request: int) -> str:
         return json.dumps(["-", channel, list(products), request])
 
-    def read(self, frame: bytes) -> list[Said]:
+    def read(self, frame: bytes) -> list[VenueEvent]:
         return []
 
     def newest_trade(self, product_id: str) -> int:
@@ -61,8 +61,8 @@ class Life:
         """Go on to this time; what was sent meanwhile."""
         sent: list[list[Any]] = []
         while self.now < end:
-            sent += [json.loads(text) for text in self.subscriptions.texts(0.25, self.now)]
-            self.subscriptions.look(self.now)
+            sent += [json.loads(text) for text in self.subscriptions.messages(0.25, self.now)]
+            self.subscriptions.poll(self.now)
             self.now += 0.25
         return sent
 
@@ -117,7 +117,7 @@ def test_a_refusal_without_a_name_is_found_by_asking_for_each_alone() -> None:
     life = Life("BTC-USD", "SOL-USD")
     first = life.until(2)
     for *_, request in first:
-        life.subscriptions.was_refused(SubscriptionRefused(None, None, "no", request), life.now)
+        life.subscriptions.refused(SubscriptionRefused(None, None, "no", request), life.now)
     assert not life.subscriptions.problems
     alone = life.until(ACKNOWLEDGE_S + 4)
     assert sorted((channel, products[0]) for _, channel, products, _ in alone) == [
@@ -128,7 +128,7 @@ def test_a_refusal_without_a_name_is_found_by_asking_for_each_alone() -> None:
     ]
     for _, channel, products, request in alone:
         if products == ["SOL-USD"]:
-            life.subscriptions.was_refused(SubscriptionRefused(None, None, "no", request), life.now)
+            life.subscriptions.refused(SubscriptionRefused(None, None, "no", request), life.now)
         else:
             life.acknowledge(*products, channel=channel)
     assert {key[1] for key in life.subscriptions.problems} == {"SOL-USD"}
@@ -144,7 +144,7 @@ def test_a_venue_that_answers_to_nothing_is_left_later_each_time() -> None:
         with pytest.raises(Unavailable):
             life.until(began + 3600)
         pauses.append(life.now - began)
-    assert pauses[0] >= NOTHING_S
+    assert pauses[0] >= NO_ANSWER_S
     assert all(b > 1.5 * a for a, b in pairwise(pauses))
 
 
@@ -162,8 +162,8 @@ def test_a_refusal_of_what_already_runs_refuses_nothing() -> None:
     life = Life("BTC-USD")
     life.until(2)
     life.acknowledge("BTC-USD")
-    life.subscriptions.was_refused(SubscriptionRefused(None, "BTC-USD", "slow down"), life.now)
-    life.subscriptions.was_refused(SubscriptionRefused(None, "XYZ-USD", "unknown"), life.now)
+    life.subscriptions.refused(SubscriptionRefused(None, "BTC-USD", "slow down"), life.now)
+    life.subscriptions.refused(SubscriptionRefused(None, "XYZ-USD", "unknown"), life.now)
     assert not life.subscriptions.problems
 
 
@@ -171,8 +171,8 @@ def test_another_name_is_matched_with_what_was_asked() -> None:
     life = Life("BTC-USDC", "ETH-USD")
     life.until(2)
     life.acknowledge("ETH-USD")
-    assert life.subscriptions.stranger("BTC-USD") == "BTC-USDC"
-    assert life.subscriptions.stranger("DOGE-USD") is None
+    assert life.subscriptions.unrequested("BTC-USD") == "BTC-USDC"
+    assert life.subscriptions.unrequested("DOGE-USD") is None
     life.until(60)
     problem = life.subscriptions.problem_of("BTC-USDC")
     assert problem is not None
@@ -200,19 +200,19 @@ def test_a_parser_can_begin_one_channel_of_one_product_anew() -> None:
     life = Life("BTC-USD", "ETH-USD")
     life.until(2)
     life.acknowledge("BTC-USD", "ETH-USD")
-    assert life.subscriptions.anew(resubscribe(), life.now)
+    assert life.subscriptions.renew(resubscribe(), life.now)
     sent = life.until(life.now + 1)
     assert [one[:3] for one in sent] == [["-", "ticker", ["BTC-USD"]], ["+", "ticker", ["BTC-USD"]]]
     assert sent[0][3] != sent[1][3]  # the answers can be told apart
-    assert life.subscriptions.asks_for("ticker", "BTC-USD")
-    assert not life.subscriptions.asks_for("trade", "BTC-USD")
-    assert not life.subscriptions.anew(resubscribe(), life.now)  # frames that were on their way say the same
+    assert life.subscriptions.is_pending("ticker", "BTC-USD")
+    assert not life.subscriptions.is_pending("trade", "BTC-USD")
+    assert not life.subscriptions.renew(resubscribe(), life.now)  # frames that were on their way say the same
     life.subscriptions.acknowledged(Acknowledged(None, None, sent[0][3]))
-    assert life.subscriptions.asks_for("ticker", "BTC-USD")
+    assert life.subscriptions.is_pending("ticker", "BTC-USD")
     life.subscriptions.acknowledged(Acknowledged(None, None, sent[1][3]))
-    assert not life.subscriptions.asks_for("ticker", "BTC-USD")
-    assert not life.subscriptions.anew(resubscribe("DOGE-USD"), life.now)
-    assert not life.subscriptions.anew(resubscribe(channel="book"), life.now)
+    assert not life.subscriptions.is_pending("ticker", "BTC-USD")
+    assert not life.subscriptions.renew(resubscribe("DOGE-USD"), life.now)
+    assert not life.subscriptions.renew(resubscribe(channel="book"), life.now)
 
 
 def test_data_that_never_fit_are_asked_for_less_and_less() -> None:
@@ -222,7 +222,7 @@ def test_data_that_never_fit_are_asked_for_less_and_less() -> None:
     life.acknowledge("BTC-USD")
     times: list[float] = []
     while life.now < 3600:
-        life.subscriptions.anew(resubscribe(), life.now)
+        life.subscriptions.renew(resubscribe(), life.now)
         for kind, channel, *_ in life.until(life.now + 0.25):
             if kind == "+":
                 times.append(life.now)
@@ -236,7 +236,7 @@ def test_data_that_never_fit_are_asked_for_less_and_less() -> None:
     life.until(life.now + CAP_S)
     life.acknowledge("BTC-USD")
     life.now += 2 * CAP_S  # all went well for long
-    assert life.subscriptions.anew(resubscribe(), life.now)
+    assert life.subscriptions.renew(resubscribe(), life.now)
     assert len(life.until(life.now + 1)) == 2
 
 
@@ -246,7 +246,7 @@ def test_a_new_connection_begins_everything_anew_by_itself() -> None:
     life.until(2)
     life.acknowledge("BTC-USD")
     for _ in range(2):
-        life.subscriptions.anew(resubscribe(), life.now)
+        life.subscriptions.renew(resubscribe(), life.now)
         life.until(life.now + 0.5)
         life.acknowledge("BTC-USD")
     life.subscriptions.opened(life.now)
@@ -260,10 +260,10 @@ def test_refusals_without_end_are_few_lines_of_the_log() -> None:
         life.until(2)
         life.acknowledge("BTC-USD")
         for number in range(1_000):
-            life.subscriptions.was_refused(SubscriptionRefused(None, None, f"no {number}", 10**6), life.now)
+            life.subscriptions.refused(SubscriptionRefused(None, None, f"no {number}", 10**6), life.now)
         life.until(100)
         for number in range(1_000):
-            life.subscriptions.stranger(f"SOL-X{number}")
+            life.subscriptions.unrequested(f"SOL-X{number}")
     assert 2 <= len(lines) < 20
     problem = life.subscriptions.problem_of("SOL-USD")
     assert problem is not None

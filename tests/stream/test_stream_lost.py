@@ -42,7 +42,7 @@ def test_a_message_of_the_same_number_is_another_one(bus: Bus, database_url: str
     with stream("kraken", "BTC-USD") as events:
         venue.trades([trade(1)])
         take(events, 1)
-    place = events.places["trades"].told(sent_ms=events.places["trades"].sent_ms - 1)
+    place = events.places["trades"].replace(sent_ms=events.places["trades"].sent_ms - 1)
     venue.trades([trade(2)])
     with stream("kraken", "BTC-USD", after=text_of_places({"trades": place})) as events, pytest.raises(PositionLost):
         take(events, 1)

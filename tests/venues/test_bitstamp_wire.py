@@ -14,7 +14,7 @@ from schemas.records import Quote, TradeRow
 from venues.bitstamp import parse
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.stream import BitstampVenue, products_of
-from venues.events import Acknowledged, Said, TickerFrame, TradeFrame, Unreadable, VenueNotice, VenueTime
+from venues.events import Acknowledged, TickerFrame, TradeFrame, Unreadable, VenueEvent, VenueNotice, VenueTime
 
 PRODUCTS = {"btcusd": "BTC-USD"}
 AT_US = 1643643584587000
@@ -32,7 +32,7 @@ TRADE = {
 }
 
 
-def read(event: str, channel: str, data: Any) -> list[Said]:
+def read(event: str, channel: str, data: Any) -> list[VenueEvent]:
     return parse.read(json.dumps({"event": event, "channel": channel, "data": data}).encode(), PRODUCTS)
 
 

@@ -54,7 +54,7 @@ def venue(tmp_path: Path, **settings: object) -> CoinbaseVenue:
 
 def test_trade_ids_of_the_recorded_session_are_contiguous_from_snapshot_into_updates() -> None:
     """Newest first: reading a frame in its order would put each frame's trades on their head."""
-    said = [one for frame in recorded() for one in parse.read(frame).said]
+    said = [one for frame in recorded() for one in parse.read(frame).events]
     assert not [one for one in said if isinstance(one, Unreadable)]
     for product in ("BTC-USD", "ETH-USD"):
         frames = [one for one in said if isinstance(one, TradeFrame) and one.product_id == product]
@@ -70,13 +70,13 @@ def test_takers_side_is_the_opposite_of_what_the_venue_sends() -> None:
     read = parse.read(frame)
     assert read.sequence == 9
     assert read.at_us == 1786309548251397
-    (trades,) = read.said
+    (trades,) = read.events
     assert isinstance(trades, TradeFrame)
     assert trades.rows == [TradeRow(7, 1786309548167634, "65083.67", "0.01034361", "buy")]
 
 
 def test_tickers_and_candles_of_the_recorded_session() -> None:
-    said = [one for frame in recorded() for one in parse.read(frame).said]
+    said = [one for frame in recorded() for one in parse.read(frame).events]
     ticker = next(one for one in said if isinstance(one, TickerFrame))
     assert (ticker.product_id, ticker.quote.bid, ticker.quote.ask_size) == ("BTC-USD", "65083.66", "0.24290402")
     candles = [one for one in said if isinstance(one, CandleFrame)]
@@ -91,7 +91,7 @@ def test_tickers_and_candles_of_the_recorded_session() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_whatever_end_the_connection(frame: bytes) -> None:
-    for said in parse.read(frame).said:
+    for said in parse.read(frame).events:
         assert isinstance(said, Unreadable | VenueNotice | SubscriptionRefused)
 
 
@@ -119,7 +119,7 @@ def candles_frame(*candles: dict[str, Any], **envelope: Any) -> bytes:
 def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
     """One of thirty took all candles of its product and of the next one with it; a start in ms ended the producer."""
     frame = candles_frame({"start": "1786279500"}, {"start": "1786279200"} | odd, {"start": "1786278900"})
-    good, bad = parse.read(frame).said
+    good, bad = parse.read(frame).events
     assert isinstance(good, CandleFrame)
     assert len(good.rows) == 2
     assert isinstance(bad, Unreadable)
@@ -127,7 +127,7 @@ def test_one_odd_candle_costs_itself(odd: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("envelope", [{"timestamp": "then"}, {"timestamp": None}, {"sequence_num": -1}])
 def test_an_odd_envelope_does_not_lose_what_is_inside(envelope: dict[str, Any]) -> None:
-    candles, bad = parse.read(candles_frame({"start": "1786279500"}, **envelope)).said
+    candles, bad = parse.read(candles_frame({"start": "1786279500"}, **envelope)).events
     assert isinstance(candles, CandleFrame)
     assert isinstance(bad, Unreadable)
 
@@ -135,7 +135,7 @@ def test_an_odd_envelope_does_not_lose_what_is_inside(envelope: dict[str, Any]) 
 def test_one_odd_event_costs_itself() -> None:
     frame = json.loads(candles_frame({"start": "1786279500"}))
     frame["events"] = [{"type": "snapshot"}, 5, *frame["events"]]
-    said = parse.read(json.dumps(frame).encode()).said
+    said = parse.read(json.dumps(frame).encode()).events
     assert [type(one) for one in said] == [CandleFrame, Unreadable, Unreadable]
 
 
@@ -148,19 +148,19 @@ def test_a_wrong_time_settles_no_candle_that_still_runs(tmp_path: Path) -> None:
 
 
 def test_every_product_of_a_refusal_is_named() -> None:
-    said = parse.read(b'{"type":"error","message":"failed to subscribe: A-USD, NOPE-USD are not valid"}').said
+    said = parse.read(b'{"type":"error","message":"failed to subscribe: A-USD, NOPE-USD are not valid"}').events
     assert [one.product_id for one in said if isinstance(one, SubscriptionRefused)] == ["A-USD", "NOPE-USD"]
 
 
 def test_a_refused_product_is_named() -> None:
-    (said,) = parse.read(b'{"type":"error","message":"failed to subscribe: NOPE-USD is not a valid product"}').said
+    (said,) = parse.read(b'{"type":"error","message":"failed to subscribe: NOPE-USD is not a valid product"}').events
     assert isinstance(said, SubscriptionRefused)
     assert said.product_id == "NOPE-USD"
 
 
 def test_nobody_bids_is_no_ticker_and_no_error() -> None:
     frame = b'{"channel":"ticker","timestamp":"2026-08-09T21:05:48Z","sequence_num":1,"events":[{"type":"update","tickers":[{"product_id":"BTC-USD","best_bid":"","best_ask":""}]}]}'  # noqa: E501
-    assert parse.read(frame).said == []
+    assert parse.read(frame).events == []
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}x", b'{"message":"x"}', b'[{"trade_id":1}]', b'[{"trade_id'])

@@ -25,12 +25,12 @@ from venues.events import (
     READING,
     Acknowledged,
     BadElements,
-    Said,
     TradeFrame,
+    VenueEvent,
     VenueTime,
-    explained,
     parse_frame,
     sane_time,
+    unreadable,
     whole_number,
 )
 from venues.products import configured
@@ -49,7 +49,7 @@ class ToySettings(VenueSettings):
     rest_rate: t.Rate = 1.0
 
 
-def read(frame: bytes) -> list[Said]:
+def read(frame: bytes) -> list[VenueEvent]:
     """Parse a frame into events."""
     try:
         message = parse_frame(frame)
@@ -58,14 +58,14 @@ def read(frame: bytes) -> list[Said]:
             return [Acknowledged("trade", product, message["id"])]
         return _trades(message["trades"], product) if message["kind"] == "trade" else []
     except READING as error:
-        return [explained(error, frame)]
+        return [unreadable(error, frame)]
 
 
-def _trades(elements: list[dict[str, Any]], product: str) -> list[Said]:
+def _trades(elements: list[dict[str, Any]], product: str) -> list[VenueEvent]:
     bad = BadElements()
     rows = bad.each(elements, _row)
-    said: list[Said] = [VenueTime(rows[-1].timestamp_us), TradeFrame(product, rows)] if rows else []
-    return said + bad.all()
+    events: list[VenueEvent] = [VenueTime(rows[-1].timestamp_us), TradeFrame(product, rows)] if rows else []
+    return events + bad.all()
 
 
 def _row(element: dict[str, Any]) -> TradeRow:
@@ -96,7 +96,7 @@ class ToyVenue:
     def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return json.dumps({"do": "unsubscribe", "market": products[0].replace("-", "_"), "id": request})
 
-    def read(self, frame: bytes) -> list[Said]:
+    def read(self, frame: bytes) -> list[VenueEvent]:
         return read(frame)
 
     def newest_trade(self, product_id: str) -> int:

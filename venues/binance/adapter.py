@@ -1,4 +1,4 @@
-"""Binance, for the registry."""
+"""The Binance adapter."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""Binance's payloads, read by pure functions (developers.binance.com, "Spot": WebSocket Streams, REST API).
+"""Parse Binance's payloads: pure functions (developers.binance.com, "Spot": WebSocket Streams, REST API).
 
-Streams, asked for with `timeUnit=MICROSECOND`; without it times are milliseconds. `m` says that the buyer was the
-maker. The book ticker has no time; the mini ticker comes each second, and is read as a heartbeat::
+Streams, requested with `timeUnit=MICROSECOND`; without it times are in milliseconds. `m`: the buyer was the maker. The
+book ticker carries no time; the mini ticker arrives every second and serves as a heartbeat::
 
     {"e":"trade","E":1672515782136000,"s":"BNBBTC","t":12345,"p":"0.001","q":"100","T":1672515782135912,"m":true,"M":true}
     {"u":400900217,"s":"BNBUSDT","b":"25.35190000","B":"31.21000000","a":"25.36520000","A":"40.66000000"}
     {"e":"24hrMiniTicker","E":1672515782136000,"s":"BTCUSDT","c":"0.0025","o":"0.0010",...}
     {"e":"serverShutdown","E":1770123456789000}
 
-Answers to requests carry only their number::
+Answers to requests repeat only the request's number::
 
     {"result":null,"id":1}
     {"code":2,"msg":"Invalid request: too many parameters","id":1}
     {"error":{"code":2,"msg":"Invalid request: ..."},"id":1}
 
-REST `trades` and `historicalTrades`, `aggTrades`, and a line of the archive's daily files (id, price, quantity, quote
-quantity, time, buyer was maker, best match; milliseconds before 2025, microseconds since)::
+REST `trades` and `historicalTrades`; `aggTrades`; a line of the archive's daily files (id, price, quantity, quote
+quantity, time, buyer was maker, best match), with times in milliseconds before 2025 and in microseconds since::
 
     [{"id":28457,"price":"4.00000100","qty":"12.00000000","quoteQty":"48.000012","time":1499865549590,
       "isBuyerMaker":true,"isBestMatch":true}]
@@ -37,15 +37,15 @@ from venues.events import (
     MAX_DETAIL,
     READING,
     Acknowledged,
-    Said,
     SubscriptionRefused,
     TickerFrame,
     TradeFrame,
+    VenueEvent,
     VenueNotice,
     VenueTime,
-    explained,
     parse_frame,
     sane_time,
+    unreadable,
     whole_number,
 )
 from venues.rest.page import Page, elements_of, problem_of, read_page
@@ -57,16 +57,16 @@ _MICROSECONDS_FROM = 10**14  # as milliseconds this is the year 5138
 
 @dataclass
 class Asked:
-    """What frames can only be understood with: what was asked for on this connection."""
+    """What was requested on this connection, without which its frames cannot be understood."""
 
     products: Mapping[str, str] = field(default_factory=dict)
-    """Symbol -> product, of the configured ones."""
+    """Symbol -> product, for the configured products."""
     requests: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
-    """Number -> channel and products."""
+    """Request number -> channel and products."""
 
 
-def read(frame: bytes, asked: Asked) -> list[Said]:
-    """What a frame says. Unknown events say nothing; what cannot be understood is `Unreadable`."""
+def read(frame: bytes, asked: Asked) -> list[VenueEvent]:
+    """Parse a frame. Never raises: unknown events are ignored, a malformed frame becomes `Unreadable`."""
     try:
         message = parse_frame(frame)
         event = message.get("e")
@@ -82,11 +82,11 @@ def read(frame: bytes, asked: Asked) -> list[Said]:
             return _answer(message, asked)
         return []
     except READING as error:
-        return [explained(error, frame)]
+        return [unreadable(error, frame)]
 
 
 def time_us(value: Any) -> int:
-    """A time of the venue, in whichever of its two units. Raises `BadData("time")`."""
+    """Convert a time in milliseconds or microseconds, told apart by size, to µs. Raises `BadData("time")`."""
     if type(value) is not int:
         raise BadData("time", f"a time is an integer, not {type(value).__name__}")
     return sane_time(value if value >= _MICROSECONDS_FROM else value * 1000)
@@ -104,7 +104,7 @@ def _trade(message: dict[str, Any], asked: Asked) -> TradeFrame:
 
 
 def _row(number: Any, at: Any, price: Any, quantity: Any, buyer_was_maker: Any) -> TradeRow:
-    """A trade, from wherever: if the buyer was the maker, the taker sold."""
+    """Return a trade of the stream, REST or a daily file. If the buyer was the maker, the taker sold."""
     taker: TakerSide = "unknown"
     if isinstance(buyer_was_maker, bool):
         taker = "sell" if buyer_was_maker else "buy"
@@ -116,8 +116,8 @@ def _book_ticker(message: dict[str, Any], asked: Asked) -> TickerFrame:
     return TickerFrame(_product_of(message["s"], asked), None, quote)
 
 
-def _answer(message: dict[str, Any], asked: Asked) -> list[Said]:
-    """To a request of ours: all of it was accepted, or none."""
+def _answer(message: dict[str, Any], asked: Asked) -> list[VenueEvent]:
+    """Parse the answer to a request: all its products were accepted, or none."""
     number = message.get("id")
     request = number if type(number) is int else None
     channel, products = asked.requests.get(request or 0, (None, ()))
@@ -131,7 +131,7 @@ def _answer(message: dict[str, Any], asked: Asked) -> list[Said]:
 
 
 def rest_trades(body: bytes) -> Page:
-    """A page ascending by id. Raises `WrongAnswer`."""
+    """Parse a page of trades; returns it ascending by id. Raises `WrongAnswer`."""
     return read_page(elements_of(body, "Binance trades"), _rest_row, lambda element: whole_number(element["id"]))
 
 
@@ -140,22 +140,25 @@ def _rest_row(element: dict[str, Any]) -> TradeRow:
 
 
 def first_of_aggregates(body: bytes) -> int | None:
-    """The id of the first trade in an answer of `aggTrades`; None where it is empty. Raises `WrongAnswer`."""
+    """Return the id of the first trade in an answer of `aggTrades`; None if it is empty. Raises `WrongAnswer`."""
     elements = elements_of(body, "Binance aggTrades")
     try:
         return whole_number(elements[0]["f"]) if elements else None
     except READING as error:
-        raise WrongAnswer(f"Binance aggTrades has an unknown shape: {type(error).__name__}: {error}") from None
+        raise WrongAnswer(f"Binance aggTrades has an unknown format: {type(error).__name__}: {error}") from None
 
 
 def archive_path(symbol: str, day: date) -> str:
-    """Of a daily file of the public archive, there from the next day on (github.com/binance/binance-public-data). Some
-    have holes of hours (issue 106 there), some never matched their checksum (issue 405)."""
+    """Return the path of a day's file in the public archive, which exists from the next day on.
+
+    Some files lack hours (github.com/binance/binance-public-data/issues/106), some never matched their checksum
+    (issue 405).
+    """
     return f"data/spot/daily/trades/{symbol}/{symbol}-trades-{day:%Y-%m-%d}.zip"
 
 
 def archive_row(line: bytes) -> TradeRow | None:
-    """A line of a daily file; None for a heading, and for what cannot be stored: REST is asked for that id."""
+    """Parse a line of a daily file; None for a heading, and for a trade that cannot be stored: REST is asked for it."""
     try:
         number, price, quantity, _, at, maker, *_ = line.split(b",")
         row = _row(number.decode(), int(at), price.decode(), quantity.decode(), _FLAGS.get(maker.strip()))

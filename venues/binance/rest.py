@@ -1,8 +1,8 @@
-"""Binance's REST trades: pages ascending from an id. A long way goes through the public archive instead.
+"""Binance's REST trades: pages ascending from an id. Long ranges come from the public archive instead.
 
-`historicalTrades` has wanted a key until 2023-08 (its security type was MARKET_DATA) and wants none since, by the
-venue's documents and its own client (binance-connector-python 3.2.0). Where a deployment still does, it answers -2014,
-and the key of the setting is sent. Nothing else depends on it: limits are those of the address.
+`historicalTrades` required a key until 2023-08 (its security type was MARKET_DATA) and no longer does, according to the
+venue's documentation and its own client (binance-connector-python 3.2.0). A deployment that still requires one answers
+-2014; then set `BINANCE_API_KEY`. Nothing else depends on the key: rate limits count per IP address.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from venues.rest.listing import Listing
 from venues.rest.page import Page
 from venues.rest.venue_rest import PAGE
 
-# Of 6,000 a minute and address, which other programs use too.
+# Of the 6,000 per minute and IP address, which other programs may use too.
 MOST_WEIGHT = 5_000
 WEIGHT = "X-MBX-USED-WEIGHT-1M"
 KEY_WANTED = ("-2014", "-2015")
@@ -33,7 +33,7 @@ INVALID_SYMBOL = "-1121"
 
 
 class BinanceRest(AscendingTrades):
-    """See `venues.trade_walk.Source`. Errors are those of `venues.rest.client.Client.get`."""
+    """Implements `venues.trade_walk.Source`. Raises what `venues.rest.client.Client.get` raises."""
 
     venue, title, untraded = "binance", "Binance", "has no trade of"
 
@@ -52,11 +52,11 @@ class BinanceRest(AscendingTrades):
         return symbol_of(product_id)
 
     def prepare(self, products: Sequence[str]) -> None:
-        """See `Source`: which of them Binance lists. One that it does not is refused when it is asked for."""
+        """See `Source`: learns which products Binance lists. Requests for others raise `Refused`."""
         self.listing.learn(products)
 
     def _listed(self, symbols: list[str]) -> dict[str, str] | None:
-        """The listed ones with their products; None where one of them is not listed."""
+        """Request the listed products of `symbols`, by symbol; None if one of the symbols is not listed."""
         params = {"symbols": json.dumps(symbols, separators=(",", ":")), "showPermissionSets": "false"}
         try:
             return self.get("exchangeInfo", params, listed_in, may_be_old=True)
@@ -66,7 +66,7 @@ class BinanceRest(AscendingTrades):
             raise
 
     def _ask(self, endpoint: str, product_id: str, **params: int) -> bytes:
-        """Raises `Refused` for a product that is not listed."""
+        """Return the body of an answer about a product. Raises `Refused` if it is not listed."""
         self.listing.learn([product_id])
         if reason := self.listing.refusal(product_id):
             raise Refused(reason)
@@ -80,7 +80,7 @@ class BinanceRest(AscendingTrades):
     def _body(self, answer: Answer) -> bytes:
         used = answer.headers.get(WEIGHT, "")
         if used.isdecimal() and int(used) > MOST_WEIGHT:
-            self._limit.hold(60.0 - now_us() / 1e6 % 60.0)  # counted anew with each minute
+            self._limit.hold(60.0 - now_us() / 1e6 % 60.0)  # the count restarts with each minute
         return answer.body
 
     def newest(self, product_id: str, count: int) -> Page:
@@ -90,6 +90,6 @@ class BinanceRest(AscendingTrades):
         return parse.rest_trades(self._ask("historicalTrades", product_id, fromId=from_id, limit=PAGE))
 
     def first_id_at(self, product_id: str, at_us: int) -> int:
-        """See `Source`; one call: an aggregate names the first of its trades."""
+        """See `Source`. One request: an aggregate names the first of its trades."""
         first = parse.first_of_aggregates(self._ask("aggTrades", product_id, startTime=max(0, at_us), limit=1))
         return self.next_id(product_id) if first is None else first

@@ -1,4 +1,4 @@
-"""Settings of Binance."""
+"""Binance settings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ class BinanceSettings(StreamSettings):
     ticker: bool = True
     last_n_days: t.Days = Field(1, gt=0)
     archive: bool = Field(True, description="Long history comes from the public archive, the rest by REST.")
-    api_key: SecretStr | None = Field(None, description="Sent with REST calls where it is set.")
+    api_key: SecretStr | None = Field(None, description="Sent with REST requests if set.")
     ws_url: t.WebSocketUrl = "wss://stream.binance.com:9443/ws"
     rest_url: t.HttpUrl = "https://api.binance.com/api/v3"
     archive_url: t.HttpUrl = "https://data.binance.vision"
-    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which the link is dead.")
-    rest_rate: t.Rate = Field(3.0, description="REST calls a second: 25 of weight each, of 6,000 a minute.")
-    quiet_seconds: t.Seconds = Field(15.0, gt=0, description="A product silent for less is not asked after at REST.")
+    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which to reconnect.")
+    rest_rate: t.Rate = Field(3.0, description="REST requests per second; each weighs 25 of the 6,000 per minute.")
 
 
 SETTINGS = BinanceSettings

@@ -1,4 +1,4 @@
-"""Binance's side of a live connection."""
+"""The Binance stream: subscribe messages and limits."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from venues.binance import parse
 from venues.binance.rest import BinanceRest
 from venues.binance.settings import BinanceSettings
 from venues.binance.symbols import symbol_of
-from venues.events import Acknowledged, Said, SubscriptionRefused
+from venues.events import Acknowledged, SubscriptionRefused, VenueEvent
 from venues.products import by_symbol
 from venues.snapshots import Snapshots
 from venues.websocket_venue import WebSocketVenue
 
-# The venue's own heartbeats are pings of the protocol, which say nothing of what is behind it. This comes each second.
+# Sent every second. The venue's own heartbeats are WebSocket pings, which do not show that its market data is alive.
 HEARTBEAT = "btcusdt@miniTicker"
 NOBODYS = 0  # number of requests whose answer concerns no product
-# What the venue does not send itself. It reaches back over a reconnect: 500 trades of BTC-USDT are some ten seconds.
+# The venue sends no snapshot. This many cover a reconnect: 500 trades of BTC-USDT are some ten seconds.
 SNAPSHOT_TRADES = 500
 
 
 def products_of(settings: BinanceSettings) -> tuple[str, ...]:
-    """The configured products, canonical, each once. Raises `WrongUse` for two that Binance writes alike."""
+    """Return the configured products: canonical ids without duplicates. Raises `WrongUse` for two with one symbol."""
     return tuple(by_symbol(settings, symbol_of).values())
 
 
 class BinanceVenue(WebSocketVenue[BinanceRest]):
-    """See `venues.venue.Venue`.
+    """Implements `venues.venue.Venue`.
 
-    An acknowledgement says nothing about whether there is such a symbol: the venue accepts any. So the listing is
-    looked at before it counts. After that the newest trades are fetched by REST, as other venues send them by
-    themselves: from then on a silence means something, and what a reconnect has cost is there again.
+    The venue acknowledges any symbol, even one that does not exist, so an acknowledgement is checked against the
+    listing. Then the newest trades are fetched by REST, because the venue sends no snapshot: they fill the gap of a
+    reconnect, and without them the silence of a product would mean nothing.
     """
 
     name = "binance"
-    # A connection takes 5 messages a second, pongs included, and 1,024 streams.
+    # Binance allows 5 messages per second, pongs included, and 1,024 streams per connection.
     messages_per_s = 4.0
     products_per_text = 100
 
@@ -62,12 +62,12 @@ class BinanceVenue(WebSocketVenue[BinanceRest]):
     def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return _text("UNSUBSCRIBE", _streams(channel, products), request)
 
-    def read(self, frame: bytes) -> list[Said]:
-        said = [self._rest.listing.checked(one) for one in parse.read(frame, self._asked)]
-        for one in said:
-            if isinstance(one, Acknowledged | SubscriptionRefused):  # a number is answered once
+    def read(self, frame: bytes) -> list[VenueEvent]:
+        events = [self._rest.listing.checked(one) for one in parse.read(frame, self._asked)]
+        for one in events:
+            if isinstance(one, Acknowledged | SubscriptionRefused):  # each number is answered once
                 self._asked.requests.pop(one.request or NOBODYS, None)
-        return self._snapshots.with_fetched(said)
+        return self._snapshots.with_fetched(events)
 
 
 def _streams(channel: str, products: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How Binance writes a product, and what its list of symbols says: `BTC-USDT` is `BTCUSDT`, in streams `btcusdt`.
+"""Binance's spelling of products, and its list of symbols: `BTC-USDT` is `BTCUSDT`, in stream names `btcusdt`.
 
 `exchangeInfo` (developers.binance.com, "Spot REST: Exchange information")::
 
@@ -21,7 +21,7 @@ def symbol_of(product_id: str) -> str:
 
 
 def listed_in(answer: Answer) -> dict[str, str]:
-    """Symbol -> product of an answer of `exchangeInfo`. Raises `WrongAnswer`; one odd market costs itself."""
+    """Parse an answer of `exchangeInfo` into symbol -> product; malformed markets are skipped. Raises `WrongAnswer`."""
     try:
         markets = list(parse_json(answer.body)["symbols"])
     except (BadData, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Bitstamp's adapter."""
+"""The Bitstamp adapter."""
 
 from __future__ import annotations
 

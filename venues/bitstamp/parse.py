@@ -28,14 +28,14 @@ from venues.events import (
     MAX_DETAIL,
     READING,
     Acknowledged,
-    Said,
     TickerFrame,
     TradeFrame,
+    VenueEvent,
     VenueNotice,
     VenueTime,
-    explained,
     parse_frame,
     sane_time,
+    unreadable,
     whole_number,
 )
 from venues.rest.page import Page, elements_of, read_page
@@ -45,8 +45,11 @@ TRADES, BOOK = "live_trades", "order_book"
 _TAKER: dict[str, TakerSide] = {"0": "buy", "1": "sell"}
 
 
-def read(frame: bytes, products: Mapping[str, str]) -> list[Said]:
-    """Parse a frame into events. `products`: symbol -> product, of the configured ones. Unknown events are ignored."""
+def read(frame: bytes, products: Mapping[str, str]) -> list[VenueEvent]:
+    """Parse a frame. Never raises: unknown events are ignored, a malformed frame becomes `Unreadable`.
+
+    `products`: symbol -> product, for the configured products.
+    """
     try:
         message = parse_frame(frame)
         event = message["event"]
@@ -62,7 +65,7 @@ def read(frame: bytes, products: Mapping[str, str]) -> list[Said]:
             return [VenueNotice("error", str(message["data"]["message"])[:MAX_DETAIL])]
         return []
     except READING as error:
-        return [explained(error, frame)]
+        return [unreadable(error, frame)]
 
 
 def _channel(message: dict[str, Any], products: Mapping[str, str]) -> tuple[str, str]:
@@ -73,7 +76,7 @@ def _channel(message: dict[str, Any], products: Mapping[str, str]) -> tuple[str,
     return channel, products.get(symbol) or canonical_product(symbol)
 
 
-def _trade(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
+def _trade(message: dict[str, Any], products: Mapping[str, str]) -> list[VenueEvent]:
     data = message["data"]
     at_us = _microseconds(data["microtimestamp"])
     taker = _TAKER.get(str(data["type"]), "unknown")
@@ -81,15 +84,15 @@ def _trade(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
     return [VenueTime(at_us), TradeFrame(_channel(message, products)[1], [row])]
 
 
-def _book(message: dict[str, Any], products: Mapping[str, str]) -> list[Said]:
-    """The best bid and ask of a book of 100 levels; one without a side gives its time only."""
+def _book(message: dict[str, Any], products: Mapping[str, str]) -> list[VenueEvent]:
+    """Return the best bid and ask of a book of 100 levels; of a book with an empty side only the time."""
     data = message["data"]
     at_us = _microseconds(data["microtimestamp"])
-    said: list[Said] = [VenueTime(at_us)]
+    events: list[VenueEvent] = [VenueTime(at_us)]
     if data["bids"] and data["asks"]:
         (bid, bid_size), (ask, ask_size) = data["bids"][0][:2], data["asks"][0][:2]
-        said.append(TickerFrame(_channel(message, products)[1], at_us, quote_of(bid, ask, bid_size, ask_size)))
-    return said
+        events.append(TickerFrame(_channel(message, products)[1], at_us, quote_of(bid, ask, bid_size, ask_size)))
+    return events
 
 
 def _microseconds(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""Bitstamp's REST trades: those of the last minute, hour or day. There is no cursor, neither by id nor by time."""
+"""Bitstamp's REST trades of the last minute, hour or day. There is no cursor, neither by id nor by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Bitstamp stream: a channel for each product, and a venue that may ask for a new connection."""
+"""The Bitstamp stream: one channel per product. The venue may ask for a new connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from venues.bitstamp import parse
 from venues.bitstamp.rest import BitstampRest
 from venues.bitstamp.settings import BitstampSettings
 from venues.bitstamp.symbols import symbol_of
-from venues.events import Said
+from venues.events import VenueEvent
 from venues.products import by_symbol
 from venues.snapshots import Snapshots
 from venues.trade_windows import newest
@@ -19,15 +19,15 @@ from venues.websocket_venue import WebSocketVenue
 
 
 def products_of(settings: BitstampSettings) -> tuple[str, ...]:
-    """The configured products, canonical, each once. Raises `WrongUse` for two that Bitstamp writes alike."""
+    """Return the configured products: canonical ids without duplicates. Raises `WrongUse` for two with one symbol."""
     return tuple(by_symbol(settings, symbol_of).values())
 
 
 class BitstampVenue(WebSocketVenue[BitstampRest]):
     """Implements `venues.venue.Venue`.
 
-    Nothing is sent when a subscription begins, so the newest trades are fetched by REST. The order book changes many
-    times a second; a connection without any frame is dead.
+    The venue sends no snapshot, so the newest trades are fetched by REST. Order books change many times a second, so a
+    connection without any frame is dead.
     """
 
     name = "bitstamp"
@@ -47,7 +47,7 @@ class BitstampVenue(WebSocketVenue[BitstampRest]):
     def unsubscribe(self, channel: str, products: Sequence[str], request: int) -> str:
         return _text("bts:unsubscribe", channel, products[0])
 
-    def read(self, frame: bytes) -> list[Said]:
+    def read(self, frame: bytes) -> list[VenueEvent]:
         return self._snapshots.with_fetched(parse.read(frame, self._by_symbol))
 
 

@@ -39,15 +39,15 @@ from venues.events import (
     Acknowledged,
     BadElements,
     CandleFrame,
-    Said,
     SubscriptionRefused,
     TickerFrame,
+    VenueEvent,
     VenueNotice,
     VenueTime,
     decimal_text,
-    explained,
     parse_frame,
     sane_time,
+    unreadable,
     whole_number,
 )
 from venues.rest.page import Page, elements_of, read_page
@@ -72,7 +72,7 @@ class Message:
 
     sequence: int | None
     at_us: int | None
-    said: list[Said]
+    events: list[VenueEvent]
 
 
 def read(frame: bytes) -> Message:
@@ -85,18 +85,18 @@ def read(frame: bytes) -> Message:
             return Message(None, None, _without_channel(message))
         sequence = _of_envelope(message, "sequence_num", whole_number, bad)
         at_us = _of_envelope(message, "timestamp", iso_time, bad)
-        said: list[Said] = []
+        parsed: list[VenueEvent] = []
         reader = _CHANNELS.get(channel)
         if reader is None:
             return Message(sequence, at_us, bad.all())
         for event in message["events"]:
             try:
-                said += reader(event, at_us, bad)
+                parsed += reader(event, at_us, bad)
             except READING as error:
                 bad.add(error, event)
-        return Message(sequence, at_us, said + bad.all())
+        return Message(sequence, at_us, parsed + bad.all())
     except READING as error:
-        return Message(None, None, [explained(error, frame)])
+        return Message(None, None, [unreadable(error, frame)])
 
 
 def _of_envelope(message: dict[str, Any], name: str, read_value: Callable[[Any], int], bad: BadElements) -> int | None:
@@ -108,7 +108,7 @@ def _of_envelope(message: dict[str, Any], name: str, read_value: Callable[[Any],
         return None
 
 
-def _without_channel(message: dict[str, Any]) -> list[Said]:
+def _without_channel(message: dict[str, Any]) -> list[VenueEvent]:
     if message.get("type") != "error":
         return []
     text = str(message.get("message"))[:MAX_DETAIL]
@@ -118,7 +118,7 @@ def _without_channel(message: dict[str, Any]) -> list[Said]:
     return [VenueNotice("error", text)]
 
 
-def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[Said]:
+def _trades(event: dict[str, Any], _at_us: int | None, bad: BadElements) -> list[VenueEvent]:
     rows = bad.each(reversed(event["trades"]), lambda one: (_product_of(one["product_id"]), _row(one)))
     return trade_frames(rows, event.get("type") == "snapshot")
 
@@ -129,7 +129,7 @@ def _row(element: dict[str, Any]) -> TradeRow:
     return trade_row(element["trade_id"], iso_time(element["time"]), element["price"], element["size"], taker)
 
 
-def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[VenueEvent]:
     def ticker(element: dict[str, Any]) -> TickerFrame | None:
         if not (element.get("best_bid") and element.get("best_ask")):
             return None  # an empty side of the book
@@ -140,7 +140,7 @@ def _tickers(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list
     return [*bad.each(event["tickers"], ticker)]
 
 
-def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
+def _candles(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[VenueEvent]:
     """Oldest first, none of them final: the venue does not say whether a candle is still running."""
     snapshot = event.get("type") == "snapshot"
     return [
@@ -167,24 +167,24 @@ def _bucket_us(start: Any) -> int:
     return sane_time(seconds * 1_000_000)
 
 
-def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[Said]:
-    said: list[Said] = [] if at_us is None else [VenueTime(at_us)]
+def _subscriptions(event: dict[str, Any], at_us: int | None, bad: BadElements) -> list[VenueEvent]:
+    events: list[VenueEvent] = [] if at_us is None else [VenueTime(at_us)]
     for channel, products in event["subscriptions"].items():
         if channel != "heartbeats":
-            said += [Acknowledged(channel, product) for product in bad.each(products, _product_of)]
-    return said
+            events += [Acknowledged(channel, product) for product in bad.each(products, _product_of)]
+    return events
 
 
-def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> list[Said]:
+def _heartbeat(_event: dict[str, Any], at_us: int | None, _bad: BadElements) -> list[VenueEvent]:
     return [] if at_us is None else [VenueTime(at_us)]
 
 
-@lru_cache(4096)  # bounded, because the venue chooses the keys; what is refused, as every long text is, is not kept
+@lru_cache(4096)  # bounded, because the venue chooses the keys; a refused text, such as a long one, is not kept
 def _product_of(text: str) -> str:
     return canonical_product(text)
 
 
-_CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[Said]]] = {
+_CHANNELS: dict[str, Callable[[dict[str, Any], int | None, BadElements], list[VenueEvent]]] = {
     "heartbeats": _heartbeat,
     "market_trades": _trades,
     "ticker": _tickers,

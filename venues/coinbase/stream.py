@@ -13,7 +13,7 @@ from venues.coinbase import parse
 from venues.coinbase.rest import CoinbaseRest
 from venues.coinbase.settings import CoinbaseSettings
 from venues.coinbase.token import tokens_of
-from venues.events import CandleFrame, Said, VenueNotice
+from venues.events import CandleFrame, VenueEvent, VenueNotice
 from venues.frame_count import FrameCount
 from venues.products import configured
 from venues.timed_candles import TimedCandles
@@ -64,18 +64,18 @@ class CoinbaseVenue(WebSocketVenue[CoinbaseRest]):
             message["jwt"] = self._tokens.new()
         return json.dumps(message)
 
-    def read(self, frame: bytes) -> list[Said]:
+    def read(self, frame: bytes) -> list[VenueEvent]:
         read = parse.read(frame)
-        said: list[Said] = [] if read.sequence is None else [*self._frames.lost(read.sequence)]
+        events: list[VenueEvent] = [] if read.sequence is None else [*self._frames.lost(read.sequence)]
         candles: list[CandleFrame] = []
-        for one in read.said:
+        for one in read.events:
             if isinstance(one, CandleFrame) and one.product_id in self.products:
                 candles.append(one)
                 continue
             if isinstance(one, VenueNotice) and one.kind == "error" and self._tokens and "auth" in one.text:
                 one = self._without_key(one)
-            said.append(one)
-        return said + self._candles.read(candles, read.at_us)
+            events.append(one)
+        return events + self._candles.read(candles, read.at_us)
 
     def _without_key(self, notice: VenueNotice) -> VenueNotice:
         self._tokens = None

@@ -41,14 +41,14 @@ from venues.events import (
     READING,
     Acknowledged,
     BadElements,
-    Said,
     SubscriptionRefused,
     TickerFrame,
+    VenueEvent,
     VenueNotice,
     VenueTime,
-    explained,
     parse_frame,
     parse_json,
+    unreadable,
     whole_number,
 )
 from venues.kraken.symbols import product_of
@@ -59,7 +59,7 @@ _SIDES: dict[Any, TakerSide] = {"buy": "buy", "sell": "sell", "b": "buy", "s": "
 _NAMED = re.compile(r"\b[A-Za-z0-9]{1,30}/[A-Za-z0-9]{2,20}\b")
 
 
-def read(frame: bytes) -> list[Said]:
+def read(frame: bytes) -> list[VenueEvent]:
     """Parse a WebSocket frame. Never raises: unknown channels give no events, malformed elements `Unreadable`."""
     try:
         message = parse_frame(frame)
@@ -76,10 +76,10 @@ def read(frame: bytes) -> list[Said]:
             return [VenueNotice("error", str(message.get("Error") or message.get("error"))[:MAX_DETAIL])]
         return []
     except READING as error:
-        return [explained(error, frame)]
+        return [unreadable(error, frame)]
 
 
-def _trades(message: dict[str, Any]) -> list[Said]:
+def _trades(message: dict[str, Any]) -> list[VenueEvent]:
     """One `TradeFrame` per product of the message; a malformed element does not affect the others."""
     bad = BadElements()
     rows = bad.each(message["data"], _trade)
@@ -92,13 +92,13 @@ def _trade(element: dict[str, Any]) -> tuple[str, TradeRow]:
     return product_of(element["symbol"]), row
 
 
-def _tickers(message: dict[str, Any]) -> list[Said]:
+def _tickers(message: dict[str, Any]) -> list[VenueEvent]:
     bad = BadElements()
 
     def ticker(element: dict[str, Any]) -> TickerFrame:
         product = product_of(element["symbol"])
         quote = quote_with_statistics(element, ("bid", "ask", "bid_qty", "ask_qty"), _TICKER_EXTRAS, bad)
-        # Bid and ask are kept if the time is absent or odd.
+        # Bid and ask are kept if the time is absent or malformed.
         at_us = bad.tried(lambda one: iso_time(one["timestamp"]) if one.get("timestamp") else None, element)
         return TickerFrame(product, at_us, quote, message.get("type") == "snapshot")
 
@@ -115,30 +115,31 @@ _TICKER_EXTRAS = (
 )
 
 
-def _reply(message: dict[str, Any]) -> list[Said]:
-    said: list[Said] = []
+def _reply(message: dict[str, Any]) -> list[VenueEvent]:
+    """Parse the reply to a request: the venue's time and, for a subscription, its acceptance or refusal."""
+    events: list[VenueEvent] = []
     with suppress(KeyError, BadData):  # older servers do not send it
-        said.append(VenueTime(iso_time(message["time_out"])))
+        events.append(VenueTime(iso_time(message["time_out"])))
     result = message.get("result") or {}
     reason = str(message.get("error", "no reason given"))[:MAX_DETAIL]
     if message["method"] != "subscribe":
         if message.get("success") is False:
-            said.append(VenueNotice("error", f"{str(message['method'])[:MAX_DETAIL]}: {reason}"))
-        return said
+            events.append(VenueNotice("error", f"{str(message['method'])[:MAX_DETAIL]}: {reason}"))
+        return events
     number = message.get("req_id")
     request = number if type(number) is int else None
     channel = result.get("channel") or message.get("channel")
     product = _product_in(result.get("symbol") or message.get("symbol"), reason)
     if message.get("success") or reason.startswith("Already subscribed"):
         if product:
-            said.append(Acknowledged(channel if isinstance(channel, str) else None, product, request))
+            events.append(Acknowledged(channel if isinstance(channel, str) else None, product, request))
     else:
-        said.append(SubscriptionRefused(channel if isinstance(channel, str) else None, product, reason, request))
-    return said
+        events.append(SubscriptionRefused(channel if isinstance(channel, str) else None, product, reason, request))
+    return events
 
 
 def _product_in(symbol: Any, reason: str) -> str | None:
-    """The product that a reply is about; some refusals name it only in their text."""
+    """Return the product that a reply is about, if it names one; some refusals name it only in their text."""
     named = _NAMED.search(reason)
     for text in (symbol, named and named[0]):
         try:
@@ -175,8 +176,11 @@ def _rest_error(text: str) -> Refused | Unavailable:
 
 
 def rest_trades(body: bytes, names: set[str]) -> tuple[Page, str]:
-    """Parse REST `Trades` into (page ascending by id, `last` as text). `names`: how the asked pair may be called; an
-    answer about another one, as a cache in between may give, is a `WrongAnswer`. Raises what `rest_result` raises."""
+    """Parse REST `Trades` into (page ascending by id, `last` as text).
+
+    `names`: what the requested pair may be called. An answer about another pair, which a cache in between may return,
+    raises `WrongAnswer`. Raises what `rest_result` raises.
+    """
     result = rest_result(body)
     try:
         last = str(result["last"])

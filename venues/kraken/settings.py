@@ -26,9 +26,7 @@ class KrakenSettings(StreamSettings):
     ticker: bool = True
     ws_url: t.WebSocketUrl = "wss://ws.kraken.com/v2"
     rest_url: t.HttpUrl = "https://api.kraken.com/0/public"
-    ws_timeout: t.Seconds = Field(
-        10, gt=0, description="Seconds without any frame after which the connection is considered dead."
-    )
+    ws_timeout: t.Seconds = Field(10, gt=0, description="Seconds without any frame after which to reconnect.")
     rest_rate: t.Rate = Field(1.0, description="REST requests per second and pair that Kraken allows.")
 
 

@@ -41,8 +41,8 @@ class Spelled(NamedTuple):
         return {"pair": self.pair} | ({} if self.asset_class == CLASSES[0] else {"asset_class": self.asset_class})
 
     def names(self) -> set[str]:
-        """Return what REST may call the pair in an answer. Where the list is not known: Kraken's older currencies have
-        an X or a Z before them, so `XXBTZUSD`, `ZEURZUSD`, `USDTZUSD` are XBT/USD, EUR/USD, USDT/USD."""
+        """Return what REST may call the pair in an answer. Guessed if the list is not known: Kraken's older currencies
+        are prefixed by X or Z, so `XXBTZUSD`, `ZEURZUSD`, `USDTZUSD` are XBT/USD, EUR/USD, USDT/USD."""
         if self.listed:
             return {self.pair, self.listed}
         base, quote = (OLD.get(part, part) for part in self.symbol.split("/"))
@@ -76,7 +76,7 @@ def pairs_of(asset_class: str) -> Any:
         try:
             pairs = list(rest_result(answer.body).items())[:MOST_ENTRIES]
         except AttributeError:
-            raise WrongAnswer("Kraken's list of pairs is none") from None
+            raise WrongAnswer("Kraken's list of pairs is not a list of pairs") from None
         found: dict[str, Spelled] = {}
         for key, pair in pairs:
             try:

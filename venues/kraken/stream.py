@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from venues.events import Said
+from venues.events import VenueEvent
 from venues.kraken import parse
 from venues.kraken.rest import KrakenRest
 from venues.kraken.settings import KrakenSettings
@@ -49,5 +49,5 @@ class KrakenVenue(WebSocketVenue[KrakenRest]):
             params["event_trigger"] = "bbo"  # on every change of bid or ask, not only with trades
         return json.dumps({"method": method, "params": {**params, **more}, "req_id": request})
 
-    def read(self, frame: bytes) -> list[Said]:
+    def read(self, frame: bytes) -> list[VenueEvent]:
         return parse.read(frame)

@@ -10,7 +10,7 @@ OLD = {"BTC": "XBT", "DOGE": "XDG"}
 ALIASES = {old: new for new, old in OLD.items()}  # XDG is another coin elsewhere
 
 
-@lru_cache(4096)  # bounded, because the venue chooses the keys; what is refused, as every long text is, is not kept
+@lru_cache(4096)  # bounded, because the venue chooses the keys; a refused text, such as a long one, is not kept
 def product_of(symbol: str) -> str:
     """`BTC/USD`, `XBT/USD`, `BTC-USD` -> `BTC-USD`. Raises `WrongUse`."""
     return canonical_product(symbol, ALIASES)

@@ -1,4 +1,4 @@
-"""OANDA's adapter."""
+"""The OANDA adapter."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """OANDA's candles by REST (developer.oanda.com, "v20 REST API: Instrument Endpoints").
 
-`GET /v3/instruments/EUR_USD/candles?price=M&granularity=H1&from=2017-01-03T00:00:00Z&count=5000`, oldest first, the
-running one too; a time without a price has no candle::
+`GET /v3/instruments/EUR_USD/candles?price=M&granularity=H1&from=2017-01-03T00:00:00Z&count=5000`, oldest first and
+including the running one; there is no candle for an interval without prices::
 
     {"instrument":"EUR_USD","granularity":"H1","candles":[{"complete":true,"volume":481,
      "time":"2017-01-03T00:00:00.000000000Z","mid":{"o":"1.04577","h":"1.04712","l":"1.04572","c":"1.04662"}},...]}
 
-`volume` counts prices; there is no traded size. The middle of bid and ask is taken. Which instruments there are:
-`GET /v3/accounts/<account>/instruments`, `{"instruments":[{"name":"EUR_USD","type":"CURRENCY",...},...]}`.
+`volume` is the number of prices; there is no traded size. Prices are the mid of bid and ask. The list of instruments is
+`GET /v3/accounts/<account>/instruments`: `{"instruments":[{"name":"EUR_USD","type":"CURRENCY",...},...]}`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ GRANULARITIES = {
     86_400: "D",
     604_800: "W",
 }
-# Days and weeks as ours; by default the venue's begin at 17:00 in New York.
+# Days and weeks begin as ours do; by default the venue's begin at 17:00 in New York.
 ALIGNED: dict[str, str | int] = {"dailyAlignment": 0, "alignmentTimezone": "UTC", "weeklyAlignment": "Monday"}
 
 
 class OandaCandles:
-    """Implements `venues.candle_source.CandleSource`. Errors are those of `venues.rest.client.Client.ask`."""
+    """Implements `venues.candle_source.CandleSource`. Raises what `venues.rest.client.Client.ask` raises."""
 
     page_size = PAGE
 
@@ -50,7 +50,7 @@ class OandaCandles:
         return GRANULARITIES.keys()
 
     def load(self) -> None:
-        """Raises `WrongUse` where the token or the account is refused."""
+        """See `CandleSource`. Raises `WrongUse` if the venue refuses the token or the account."""
         try:
             body = self._client.ask(f"v3/accounts/{self._account}/instruments", {}).body
         except Refused as error:
@@ -68,7 +68,7 @@ class OandaCandles:
         return instrument_of(product_id) in self._instruments
 
     def units(self, product_id: str) -> Units:
-        return Units()  # prices are texts of exact decimals
+        return Units()  # prices are exact decimals as text, so no step size is needed
 
     def fetch(self, product_id: str, granularity_s: int, since_us: int, limit: int) -> GivenCandles:
         instrument, granularity = instrument_of(product_id), GRANULARITIES[granularity_s]
@@ -83,7 +83,10 @@ class OandaCandles:
 
 
 def read_candles(body: bytes, instrument: str, granularity: str, date: str | None) -> GivenCandles:
-    """Parse an answer. Raises `WrongAnswer` where it is about something else; one odd candle costs itself."""
+    """Parse an answer; a malformed candle is paired with its error. `date`: the answer's `Date` header.
+
+    Raises `WrongAnswer` if the answer is about another instrument or granularity, or cannot be parsed.
+    """
     try:
         message = parse_frame(body)
         given, candles = (message["instrument"], message["granularity"]), list(message["candles"])

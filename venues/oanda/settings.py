@@ -38,7 +38,7 @@ SETTINGS = OandaSettings
 
 
 def authorization(settings: OandaSettings) -> dict[str, str]:
-    """The headers of every request. Raises `WrongUse` without a token and an account."""
+    """Return the headers of every request. Raises `WrongUse` without a token and an account."""
     if settings.token is None or not settings.account:
         raise WrongUse("OANDA serves its customers only: set OANDA_TOKEN and OANDA_ACCOUNT.")
     return {"Authorization": f"Bearer {settings.token.get_secret_value()}", "Accept-Datetime-Format": "RFC3339"}

@@ -1,4 +1,4 @@
-"""The OANDA pricing stream: one request that names every instrument, and a new one for each change."""
+"""The OANDA pricing stream: one HTTP request names all instruments; each change of them is a new request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.core.errors import Refused
-from venues.events import Acknowledged, Resubscribe, Said, SubscriptionRefused, TickerFrame, VenueNotice
+from venues.events import Acknowledged, Resubscribe, SubscriptionRefused, TickerFrame, VenueEvent, VenueNotice
 from venues.oanda import parse
 from venues.oanda.settings import OandaSettings, authorization
 from venues.oanda.symbols import instrument_of
@@ -22,18 +22,18 @@ CHANNEL = "pricing"
 
 @dataclass(frozen=True)
 class _Request:
-    """`products` are asked for, beside those that run; `wanted` are all of them."""
+    """A request that is not answered yet."""
 
     number: int
-    products: tuple[str, ...]
-    wanted: tuple[str, ...]
+    products: tuple[str, ...]  # those that it adds
+    wanted: tuple[str, ...]  # all that it names
 
 
 class OandaVenue:
     """Implements `venues.venue.Venue`.
 
-    A request with an instrument that does not exist is refused as a whole, without a name. Each is then asked for
-    alone, beside those that were granted, and the stream before goes on where one is refused.
+    A request that names an unknown instrument is refused as a whole, without saying which. Each product is then
+    requested alone, together with those that run; where it is refused, the previous stream continues.
     """
 
     name = "oanda"
@@ -53,7 +53,7 @@ class OandaVenue:
         self._account = settings.account
         self._running: tuple[str, ...] = ()
         self._asked: deque[_Request] = deque()
-        self._first: set[str] = set()  # of which the price in force at the beginning has not come yet
+        self._first: set[str] = set()  # products whose initial price has not arrived yet
 
     def opened(self) -> list[str]:
         self._running, self._first = (), set()
@@ -77,29 +77,29 @@ class OandaVenue:
             }
         )
 
-    def read(self, frame: bytes) -> list[Said]:
-        said = parse.read(frame)
-        if isinstance(said, parse.Status):
-            return self._answered(said)
-        return [self._marked(one) if isinstance(one, TickerFrame) else one for one in said]
+    def read(self, frame: bytes) -> list[VenueEvent]:
+        parsed = parse.read(frame)
+        if isinstance(parsed, parse.Status):
+            return self._answer(parsed)
+        return [self._with_snapshot(one) if isinstance(one, TickerFrame) else one for one in parsed]
 
-    def _marked(self, said: TickerFrame) -> TickerFrame:
-        """The first price after a request is the one in force, whose time may be long ago: at weekends two days."""
-        if said.product_id not in self._first:
-            return said
-        self._first.discard(said.product_id)
-        return replace(said, snapshot=True)
+    def _with_snapshot(self, ticker: TickerFrame) -> TickerFrame:
+        """Mark the first price after a request as a snapshot: it is the one in force, and on weekends two days old."""
+        if ticker.product_id not in self._first:
+            return ticker
+        self._first.discard(ticker.product_id)
+        return replace(ticker, snapshot=True)
 
-    def _answered(self, status: parse.Status) -> list[Said]:
+    def _answer(self, status: parse.Status) -> list[VenueEvent]:
         if not self._asked:
-            return [VenueNotice("error", f"an answer that nobody asked for: {status.reason or 'granted'}")]
+            return [VenueNotice("error", f"an answer without a request: {status.reason or 'granted'}")]
         request = self._asked.popleft()
         if status.granted:
-            # Granted meanwhile, and not part of this request, which was made before.
+            # Granted since this request was made, and not part of it.
             lost = [one for one in self._running if one not in request.wanted and request.products]
             self._running, self._first = request.wanted, set(request.wanted)
-            said: list[Said] = [Acknowledged(CHANNEL, product, request.number) for product in request.products]
-            return said + [Resubscribe(CHANNEL, product, "it was left out of a later request") for product in lost]
+            events: list[VenueEvent] = [Acknowledged(CHANNEL, product, request.number) for product in request.products]
+            return events + [Resubscribe(CHANNEL, product, "it was left out of a later request") for product in lost]
         if not request.products:
             return [VenueNotice("error", status.reason)]
         product = request.products[0] if len(request.products) == 1 else None

@@ -1,4 +1,4 @@
-"""Instruments as OANDA names them (`EUR_USD`), and what they are."""
+"""OANDA's instrument names (`EUR_USD`), and their asset classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def product_of(instrument: str) -> str:
 
 
 def asset_class_of(product_id: str) -> AssetClass:
-    """A base of three letters that is none of the others is a currency; `SPX500` and `DE30` are indices."""
+    """Return the asset class, by the base. Three letters in none of the lists are a currency; the rest, such as
+    `SPX500` and `DE30`, are indices."""
     base = product_id.split("-")[0]
     for names, asset_class in ((_METALS, "metal"), (_COMMODITIES, "commodity"), (_BONDS, "bond"), (_COINS, "crypto")):
         if base in names:

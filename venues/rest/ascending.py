@@ -1,4 +1,4 @@
-"""Trades in pages that ascend from an id. A long way goes through a public archive instead."""
+"""Trades in pages that ascend from an id. Long ranges come from a public archive instead."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from venues.rest.daily_files import Archive, DayFiles, Planned
 from venues.rest.page import Page
 from venues.rest.venue_rest import PAGE, TradesRest
 
-# So many ids below the wanted ones are requested too, as proof that the answer begins before them.
+# Ids requested below the wanted ones, as proof that the answer begins before them.
 BELOW = 10
-# A day's file of a busy product has 100 MB: not fetched for what REST gives in 20 calls, which take some 7 s.
+# A busy product's daily file has 100 MB: not fetched for what REST gives in 20 requests, which take some 7 s.
 WORTH_A_FILE = 20_000
 
 
 class AscendingTrades(TradesRest):
     """Implements `venues.trade_walk.Source` and `venues.rest.daily_files.WithArchive`, apart from the requests.
 
-    `archive` is None where none is used. Raises what `venues.rest.client.Client.get` raises.
+    `archive` None: not used. Raises what `venues.rest.client.Client.get` raises.
     """
 
     archive: Archive | None = None
@@ -67,8 +67,9 @@ class AscendingTrades(TradesRest):
     ) -> Iterator[Page]:
         """See `Source`. Ascending; each page begins with the last id of the previous one.
 
-        Where much is wanted, trades that follow without a hole in the archive's file of the day are taken from there.
-        So the archive never says that an id does not exist: REST is asked for all that it does not have.
+        When many trades are wanted, those that continue with contiguous ids in the archive's file of the day are taken
+        from there. Everything the archive lacks is requested by REST, so it is never evidence that an id does not
+        exist.
         """
         files = DayFiles(self.archive, self.archive_symbol(product_id)) if self.archive is not None else None
         from_id = max(0, first_id - BELOW)

@@ -13,7 +13,7 @@ import structlog
 from pipeline.core import events, metrics
 from pipeline.core.errors import PipelineError, Refused, Throttled, Unavailable, WrongAnswer
 from pipeline.core.log import get_logger
-from pipeline.core.retry import asking
+from pipeline.core.retry import retry_request
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from venues.rest.bounded import BoundedSession, TooLate, TooMuch
@@ -37,7 +37,7 @@ class Answer:
     headers: Mapping[str, str]
 
     def check_age(self) -> None:
-        """Raise `WrongAnswer` if a cache kept it (`Age`, RFC 9111): it says nothing of now, and is no second look."""
+        """Raise `WrongAnswer` if a cache kept it (`Age`, RFC 9111): it says nothing about now and is no second look."""
         age = self.headers.get("Age", "").strip()
         if age.isdecimal() and float(age) > MOST_AGE_S:
             raise WrongAnswer(f"the answer is {age[:10]} s old, out of a cache")
@@ -79,10 +79,11 @@ class Client:
             metrics.REQUESTS.labels(self.venue, "ok").inc()
             return made
 
-        return asking(path, attempt, self._attempts, self._stop, self._log)
+        return retry_request(path, attempt, self._attempts, self._stop, self._log)
 
     def ask(self, path: str, params: Mapping[str, str | int], headers: Mapping[str, str] | None = None) -> Answer:
-        """Request `path` once, for whoever waits and retries by itself. Raises `Refused`, `Unavailable` and others."""
+        """Request `path` once, without rate limit and retries. Raises `Refused`, `Unavailable` or another
+        `PipelineError`."""
         url = f"{self._base}/{path}"
         sent_us = now_us()
         try:
@@ -126,7 +127,7 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
     """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
         raise Throttled(f"{url}: {status}", retry_after_s(headers.get("Retry-After"), headers.get("Date")))
-    # a range of a file's bytes may begin with anything
+    # a byte range of a file may begin with anything
     html = (status != 206 and body.lstrip()[:1] == b"<") or "html" in headers.get("Content-Type", "")
     # a 403 page comes from the firewall in front of the venue
     if status >= 500 or status == 408 or (status == 403 and html):
@@ -142,7 +143,7 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
 
 
 def retry_after_s(text: str | None, date: str | None) -> float | None:
-    """Parse `Retry-After` into seconds; it is a number or a date, by the clock of whoever sent it: `date`."""
+    """Parse `Retry-After` into seconds; it is a number or a date, by the sender's clock, which is `date`."""
     if text and text.strip().isdecimal():
         return float(text)
     until_us, sent_us = date_us(text), date_us(date)

@@ -1,7 +1,7 @@
-"""A venue's public archive of trades: a zip of each day, with a checksum beside it.
+"""A venue's public archive of trades: one zip file per day, with a checksum file beside it.
 
-The checksum's file holds the SHA-256 of the zip, as `sha256sum` writes it. A file that does not match is not used; of
-one that does, only trades that follow each other by id are. So an archive never says that an id does not exist.
+The checksum file holds the zip's SHA-256 as written by `sha256sum`. A zip that does not match is not used; of one that
+does, only trades with contiguous ids are used. So the archive is never evidence that an id does not exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 from pipeline.core import events
 from pipeline.core.errors import PipelineError, Refused, WrongAnswer
 from pipeline.core.log import get_logger
-from pipeline.core.retry import asking
+from pipeline.core.retry import retry_request
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from pipeline.core.times import DAY_US
@@ -31,14 +31,14 @@ from venues.id_ranges import IdRange
 from venues.rest.client import Answer, Client
 
 ATTEMPTS = 4
-ROWS = 1000  # at once, as many as a page of REST
+ROWS = 1000  # yielded at once, as many as a REST page holds
 # A file is fetched in pieces, so that memory and the time of one answer stay bounded.
 PIECE_BYTES = 16 << 20
 MAX_BYTES = 4 << 30  # of a file, more than ten times the largest
 MAX_LINE = 500  # bytes; a line has some 80
-MAX_LIST = 128 << 10  # bytes; the end of a zip is looked for in its last 64 kB
-MOST_ODD = 1000  # lines that are no trade, or not later than the one before: then it is no file of trades
-AGAIN_S = 3600.0  # a file that is not there, or cannot be used, may be replaced
+MAX_LIST = 128 << 10  # bytes; the end record of a zip is searched for in its last 64 kB
+MOST_ODD = 1000  # malformed or out-of-order lines; a file with more is not a file of trades
+AGAIN_S = 3600.0  # a file that is absent or unusable is not requested again before this time
 _SHA256 = re.compile(rb"\s*([0-9a-f]{64})\b")
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, IndexError)
@@ -46,7 +46,7 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, Ru
 
 @dataclass
 class Planned:
-    """What of a load would come from an archive. `absent`: days of which it has no file."""
+    """What part of a load would come from an archive. `absent`: days without a file."""
 
     trades: int = 0
     files: int = 0
@@ -59,15 +59,15 @@ class WithArchive(Protocol):
     """A source of trades that takes long ranges from an archive."""
 
     def planned(self, product_id: str, missing: Sequence[IdRange]) -> Planned | None:
-        """What of these ids would come from the archive; None where it is not used. Asks the venue; raises what a
-        load would."""
+        """Return what part of these ids would come from the archive; None if it is not used. Makes requests and raises
+        what a load raises."""
 
 
 class Archive:
-    """Fetches daily files into `state_dir` and verifies them; keeps the newest one of each symbol.
+    """Fetches daily files into `state_dir` and verifies them; keeps only the newest file of each symbol.
 
-    `path_of(symbol, day)` is the zip's path, that of its checksum has `.CHECKSUM` behind it. `read` gives the trade of
-    a line, None where it is none.
+    `path_of(symbol, day)` returns the zip's path; its checksum is at the same path plus `.CHECKSUM`. `read` parses a
+    line into a trade, or None if it is not one. Days are numbered since 1970.
     """
 
     def __init__(
@@ -82,12 +82,13 @@ class Archive:
         self._path_of, self._read, self._stop = path_of, read, stop
         self._folder = state_dir / f"{venue}-archive"
         self._log = get_logger().bind(venue=venue)
-        # A range of bytes is of the file itself.
+        # Not compressed on the way: byte ranges refer to the file itself.
         self._client = Client(venue, url, stop, headers={"Accept-Encoding": "identity", "Accept": "*/*"})
-        self._without: dict[str, float] = {}  # files that are not there or cannot be used, and since when
+        self._without: dict[str, float] = {}  # files that are absent or unusable, and since when
 
     def file(self, symbol: str, day: int) -> Path | None:
-        """The verified file of a day (since 1970); None where there is none, which is said where it is a surprise."""
+        """Return the verified file of a day, fetching it if needed; None if it is absent or unusable, which is
+        logged."""
         path = self._path_of(symbol, _date(day))
         name = path.rpartition("/")[2]
         file, now = self._folder / name, time.monotonic()
@@ -114,7 +115,7 @@ class Archive:
         time_of: Callable[[int], int],
         first_id_at: Callable[[int], int],
     ) -> Planned:
-        """Which files a load of these ids would use. `time_of(id)` and `first_id_at(us)` ask REST."""
+        """Return which files a load of these ids would use. `time_of(id)` and `first_id_at(us)` make REST requests."""
         found, sizes = Planned(), dict[int, int | None]()
         for first, last in wanted:
             begin, end = (time_of(number) // DAY_US for number in (first, last))
@@ -133,7 +134,7 @@ class Archive:
         return found
 
     def _size(self, symbol: str, day: int) -> int | None:
-        """Of a day's file, in bytes; None where there is none."""
+        """Return the size of a day's file in bytes; None if there is none."""
         if _running(day):
             return None
         try:
@@ -144,7 +145,8 @@ class Archive:
         return int(whole[1]) if whole else len(answer.body)
 
     def _fetch(self, path: str, file: Path) -> None:
-        """Raises `Refused` where there is no such file, `WrongAnswer` where it does not match its checksum."""
+        """Download and verify a file. Raises `Refused` if there is none, `WrongAnswer` if it does not match its
+        checksum."""
         checksum = _SHA256.match(self._ask(f"{path}.CHECKSUM").body)
         if checksum is None:
             raise WrongAnswer(f"{path}.CHECKSUM holds no SHA-256")
@@ -157,13 +159,13 @@ class Archive:
                     answer = self._ask(path, {"Range": f"bytes={size}-{size + PIECE_BYTES - 1}"})
                     whole = _TOTAL.fullmatch(answer.headers.get("Content-Range", ""))
                     if not answer.body or (size and whole is None):
-                        raise WrongAnswer(f"{path}: no answer to a range of bytes")
+                        raise WrongAnswer(f"{path}: byte ranges are not supported")
                     out.write(answer.body)
                     digest.update(answer.body)
                     size += len(answer.body)
                     total = int(whole[1]) if whole else size
                     if total > MAX_BYTES:
-                        raise WrongAnswer(f"{path}: {total} bytes are no day of trades")
+                        raise WrongAnswer(f"{path}: {total} bytes are too many for a day of trades")
             if digest.hexdigest() != checksum[1].decode():
                 raise WrongAnswer(f"{path} does not match its checksum")
             part.replace(file)
@@ -174,17 +176,17 @@ class Archive:
         def attempt() -> Answer:
             return abandonable(lambda: self._client.ask(path, {}, headers), self._stop, f"GET {path}")
 
-        return asking(path, attempt, ATTEMPTS, self._stop, self._log)
+        return retry_request(path, attempt, ATTEMPTS, self._stop, self._log)
 
     def rows(self, file: Path, after_id: int = -1) -> Iterator[TradeRow]:
-        """The trades of a daily file that can be stored and come after this one, ascending. A file that cannot be read
-        further ends there."""
+        """Yield the storable trades of a daily file after `after_id`, ascending. Ends where the file becomes
+        unreadable, which is logged."""
         newest, passed, odd = after_id, -1, 0
         try:
             with _Listed(file) as opened, zipfile.ZipFile(opened) as packed, packed.open(_only(packed)) as unpacked:
                 lines = io.BufferedReader(unpacked)  # type: ignore[type-var]
                 while line := lines.readline(MAX_LINE):
-                    # A walk that goes on in the middle of a day passes millions: 1.5 M lines/s, read whole 0.25 M.
+                    # A walk that resumes within a day skips millions of lines: 1.5 M lines/s, parsed whole 0.25 M.
                     number = line.partition(b",")[0]
                     if newest == after_id and number.isdigit() and passed < int(number) <= after_id:
                         passed = int(number)
@@ -196,7 +198,7 @@ class Archive:
                         continue
                     odd += 1
                     if odd > MOST_ODD:
-                        raise ValueError(f"more than {MOST_ODD} lines are no trades")
+                        raise ValueError(f"more than {MOST_ODD} lines are not trades")
         except _UNREADABLE as error:
             self._log.warning(
                 events.REQUEST_FAILED,
@@ -207,7 +209,7 @@ class Archive:
 
 
 class _Listed(io.FileIO):
-    """A zip whose list of files, which is read at once, is as short as that of an archive of one file."""
+    """A zip whose list of files, which is read at once, must be as short as that of a single file."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         most = MAX_LIST + 1 if size is None or size < 0 else size
@@ -218,7 +220,7 @@ class _Listed(io.FileIO):
 
 
 def _only(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The first file of a zip. Not of a kind that is unpacked without a bound: 4 kB may be 80 MB then."""
+    """Return the first file of a zip. Raises `ValueError` for methods that unpack without limit: 4 kB may be 80 MB."""
     found = packed.infolist()[0]
     if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("it is neither stored nor deflated")
@@ -226,7 +228,7 @@ def _only(packed: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def _running(day: int) -> bool:
-    """Whether the day is not over, so that it has no file yet."""
+    """Return whether the day is not over, so that it has no file yet."""
     return (day + 1) * DAY_US > now_us()
 
 
@@ -235,7 +237,7 @@ def _date(day: int) -> date:
 
 
 class DayFiles:
-    """The daily files of one symbol, read forwards by one walk."""
+    """The daily files of one symbol, read forward by one walk."""
 
     def __init__(self, archive: Archive, symbol: str) -> None:
         self._archive, self._symbol = archive, symbol
@@ -244,7 +246,7 @@ class DayFiles:
         self._ahead: TradeRow | None = None
 
     def following(self, last: TradeRow) -> Iterator[list[TradeRow]]:
-        """Trades that follow on `last` by id without a hole, to the end of its day; up to `ROWS` at once."""
+        """Yield the trades that follow `last` with contiguous ids, to the end of its day, in lists of up to `ROWS`."""
         day = last.timestamp_us // DAY_US
         if day != self._day:
             file = self._archive.file(self._symbol, day)

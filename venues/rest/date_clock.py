@@ -16,7 +16,7 @@ AGREES_US = 10 * SECOND_US
 
 
 def date_us(date: str | None) -> int | None:
-    """A `Date` header in µs; None where there is none, or it is none."""
+    """Convert a `Date` header to µs since 1970; None if it is absent or invalid."""
     try:
         return round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""A request that a live stream waits for only so long: REST cannot hold it up."""
+"""Run a request that a live stream waits for only briefly, so that REST cannot hold up the stream."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PATIENCE_S = 3.0
 
 
 class InBackground:
-    """Runs one call at a time in a thread of its own."""
+    """Runs one call at a time in a background thread."""
 
     def __init__(self, venue: str, request: str) -> None:
         self._venue, self._request = venue, request
         self._thread: threading.Thread | None = None
 
     def run(self, call: Callable[[], None], patience_s: float = PATIENCE_S) -> None:
-        """Run `call` and wait for it up to `patience_s`; not at all while an earlier one, which was waited for
-        already, still runs. Never raises."""
+        """Run `call` and wait for it, up to `patience_s` seconds. Does nothing while an earlier call still runs. Never
+        raises: `call` may raise `PipelineError`, which is logged, or `Stopped`."""
         if self._thread is not None and self._thread.is_alive():
             return
         name = f"{self._venue}-{self._request}"
@@ -33,7 +33,7 @@ class InBackground:
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except PipelineError as error:  # the stream goes on without
+        except PipelineError as error:  # the stream continues without it
             get_logger().warning(events.REQUEST_FAILED, venue=self._venue, request=self._request, error=str(error))
         except Stopped:
             return

@@ -1,6 +1,6 @@
-"""Which products a venue lists, by their symbols: one that it does not have is refused by name.
+"""Which products a venue lists, by symbol, so that an unlisted one is refused by name.
 
-For venues whose symbols have no separator, so that one symbol can be read as two products, and whose streams accept
+For venues whose symbols have no separator, so that one symbol may stand for several products, and whose streams accept
 symbols that do not exist.
 """
 
@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from venues.events import Acknowledged, Said, SubscriptionRefused, TickerFrame, TradeFrame
+from venues.events import Acknowledged, SubscriptionRefused, TickerFrame, TradeFrame, VenueEvent
 from venues.rest.in_background import InBackground
 
-AGAIN_S = 600.0  # what is not listed may be, some day
-AT_ONCE = 100  # symbols in one request, which are part of its address
+AGAIN_S = 600.0  # an unlisted symbol may be listed later, so it is requested again after this time
+AT_ONCE = 100  # symbols per request, whose URL contains them
 
 Ask = Callable[[list[str]], dict[str, str] | None]
 
 
 class Listing:
-    """What the venue lists of the products that somebody asked for. Threads may share one.
+    """The venue's listing of the products that were looked up. Thread-safe.
 
     `title` is the venue's display name and `symbol_of` gives its symbol for a product. `ask` requests up to `AT_ONCE`
     symbols and returns symbol -> product for those that are listed, or None if some are not and the answer does not say
@@ -35,31 +35,33 @@ class Listing:
         self._learning = threading.Lock()
 
     def listed_as(self, product_id: str) -> str | None:
-        """Return the product that this one's symbol stands for, None if there is none. Makes no request; an unknown
-        symbol is taken for the product itself."""
+        """Return the product that the symbol of `product_id` stands for; None if the symbol is not listed. Makes no
+        request: a symbol that was not looked up is assumed to stand for `product_id`."""
         return self._listed.get(self._symbol_of(product_id), product_id)
 
     def refusal(self, product_id: str) -> str | None:
-        """Return why the product cannot be had; None if it can, as far as is known. Makes no request."""
+        """Return why the product is not available; None if it is, as far as is known. Makes no request."""
         symbol, listed = self._symbol_of(product_id), self.listed_as(product_id)
         if listed is None:
             return f"{self._title} lists no {symbol}"
         return None if listed == product_id else f"{self._title}'s {symbol} is {listed}; ask for {listed} instead"
 
-    def checked(self, said: Said) -> Said:
-        """Return an event of the stream as the listing corrects it: an acknowledgement of what is not listed is a
-        refusal, and data belong to the product that is listed."""
-        if isinstance(said, Acknowledged) and said.product_id is not None:
-            reason = self.refusal(said.product_id)
-            return said if reason is None else SubscriptionRefused(said.channel, said.product_id, reason, said.request)
-        if isinstance(said, TradeFrame | TickerFrame):
-            listed = self.listed_as(said.product_id)
-            return said if listed in (said.product_id, None) else replace(said, product_id=listed)
-        return said
+    def checked(self, event: VenueEvent) -> VenueEvent:
+        """Correct an event of the stream: the acknowledgement of an unlisted product becomes a refusal, and data is
+        assigned to the listed product."""
+        if isinstance(event, Acknowledged) and event.product_id is not None:
+            reason = self.refusal(event.product_id)
+            if reason is not None:
+                return SubscriptionRefused(event.channel, event.product_id, reason, event.request)
+            return event
+        if isinstance(event, TradeFrame | TickerFrame):
+            listed = self.listed_as(event.product_id)
+            return event if listed in (event.product_id, None) else replace(event, product_id=listed)
+        return event
 
     def learn(self, products: Iterable[str]) -> None:
-        """Request those of `products` that are not known. Raises what `ask` does, but not for a symbol that is not
-        listed."""
+        """Look up those of `products` that are not known yet. Raises what `ask` raises; an unlisted symbol is not an
+        error."""
         with self._learning:
             now = time.monotonic()
             symbols = [self._symbol_of(product) for product in products]
@@ -68,7 +70,7 @@ class Listing:
                 self._learn(new[start : start + AT_ONCE], now)
 
     def learn_soon(self, products: Iterable[str]) -> None:
-        """Call `learn` in the background, waiting for it only as long as a live stream may. Never raises."""
+        """Call `learn` in the background and wait for it only as long as a live stream may. Never raises."""
         wanted = tuple(products)
         self._background.run(lambda: self.learn(wanted))
 

@@ -33,7 +33,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows ascending by id. `blurred`: some row had no valid id, so no id can be called absent for certain."""
+    """Rows ascending by id. `blurred`: a row had no valid id, so no id can be called absent with certainty."""
 
     rows: list[TradeRow]
     bad: list[BadRow] = field(default_factory=list)

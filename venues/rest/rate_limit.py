@@ -19,8 +19,8 @@ from venues.rest.shared_numbers import SharedNumbers
 
 # Network jitter can bring two requests closer together on their way to the venue: 10 % extra distance against that.
 MARGIN = 1.1
-# A venue is not asked again before it says, up to the longest ban in a venue's documents (Binance, status 418): whoever
-# asks during a ban is banned for longer.
+# A venue is not asked again before it says, up to the longest ban in a venue's documents (Binance, status 418): a
+# request during a ban prolongs it.
 LONGEST_HOLD_S = 3 * 86_400.0
 BELIEVABLE_S = LONGEST_HOLD_S + 900.0  # a time further away is damaged
 

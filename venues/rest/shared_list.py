@@ -1,4 +1,4 @@
-"""A venue's list of its markets, requested seldom and kept in a file that all processes of the machine share."""
+"""A venue's list of markets, requested rarely and cached in a file shared by all processes of the machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Entry = TypeVar("Entry", bound=tuple[str, ...])
 
 
 class SharedList(Generic[Entry]):
-    """What the list says of each product. Thread-safe. Never raises: its user can do without it.
+    """The entry of each product in the list. Thread-safe. Never raises: callers can do without the list.
 
-    `ask` requests the list in parts, product -> entry, of which the first that has a product counts. `make` creates an
-    entry from its texts. `request` names the list in the log.
+    `ask` requests the list in parts, each product -> entry; for a product in several parts, the first one counts.
+    `make` creates an entry from its texts. `request` names the list in the log.
     """
 
     def __init__(

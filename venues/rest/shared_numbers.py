@@ -16,17 +16,18 @@ from pathlib import Path
 
 from pipeline.core.errors import WrongUse
 
-FROZEN_S = 2.0
+FROZEN_S = 2.0  # a process that holds the lock for this long is assumed to be frozen
 
 
 @cache
 def _boot() -> float:
-    """Return a number of this start of the machine (random(4)); 13 hexadecimal digits fit a double."""
+    """Return a number that identifies this boot of the machine (random(4)); 13 hexadecimal digits fit a double."""
     return float(int(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:13], 16))
 
 
 class SharedNumbers:
-    """`count` numbers in `folder/name`, and with which start of the machine they began."""
+    """`count` numbers in the file `folder/name`, and the start of the machine since which they are valid. Raises
+    `WrongUse` if the folder is not writable."""
 
     def __init__(self, folder: Path, name: str, count: int) -> None:
         self._path, self._layout = folder / name, struct.Struct(f"<{1 + count}d")
@@ -52,7 +53,7 @@ class SharedNumbers:
             os.close(descriptor)  # releases the lock too
 
     def _open(self) -> int:
-        """The folder is made anew if somebody has deleted it: that must not end a program that is running."""
+        """Open the file, recreating a deleted folder: its deletion must not end a running program."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
 

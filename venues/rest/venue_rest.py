@@ -1,4 +1,4 @@
-"""What the REST parts of the venues have in common."""
+"""Base classes of the venues' REST clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from venues.rest.rate_limit import MARGIN, RateLimit
 
 T = TypeVar("T")
 
-PAGE = 1000  # trades in one answer at most, at each of these venues
+PAGE = 1000  # most trades in one answer, at all of these venues
 
 
 class VenueRest:
@@ -58,8 +58,8 @@ class VenueRest:
     ) -> T:
         """Request `path` and return `understand(answer)`. Raises what `Client.get` raises.
 
-        `limit` names a rate limit of its own, for a venue that counts such requests apart. `may_be_old`: an answer out
-        of a cache will do.
+        `limit` names a separate rate limit, for a venue that counts such requests separately. `may_be_old`: an answer
+        from a cache is good enough.
         """
 
         def understood(answer: Answer) -> T:
@@ -76,11 +76,11 @@ class VenueRest:
 
 
 class TradesRest(VenueRest, ABC):
-    """The methods of `venues.trade_walk.Source` that do not depend on how a venue divides its trades into pages."""
+    """The methods of `venues.trade_walk.Source` that do not depend on how a venue pages its trades."""
 
     page_rows = PAGE
     newest_rows = 10
-    """Trades requested to learn the newest id."""
+    """Trades requested to find the newest id."""
     untraded = "has no trades of"
     """Words between `title` and a product that has never traded."""
 

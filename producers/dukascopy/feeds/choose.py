@@ -64,7 +64,7 @@ class AutoFeed:
             if found.status == "ticks":
                 for name in absent:
                     self._named[name].missed(instrument, hour_us)
-            self._say(instrument, feed.name)
+            self._log_switch(instrument, feed.name)
             return found
         despite = {name: reason(error) for name, error in failures.items() if isinstance(error, (WrongAnswer, BadData))}
         silent = any(
@@ -73,9 +73,9 @@ class AutoFeed:
         )
         if absent and not silent:
             return replace(next(iter(absent.values())), despite=despite)
-        raise _together(failures, absent)
+        raise _combined(failures, absent)
 
-    def _say(self, instrument: Instrument, name: str) -> None:
+    def _log_switch(self, instrument: Instrument, name: str) -> None:
         with self._lock:
             before = self._last.get(instrument.symbol, self._json.name)
             self._last[instrument.symbol] = name
@@ -93,7 +93,7 @@ class AutoFeed:
     def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
         return self._named[feed].prove(instrument, feed, hours)
 
-    def spare(self, instrument: Instrument) -> bool:
+    def has_alternative(self, instrument: Instrument) -> bool:
         return any(not feed.doubted(instrument) and not feed.wait_s(instrument) for feed in self._feeds)
 
     def running_hour(self, instrument: Instrument, hour_us: int) -> Fetched:
@@ -106,7 +106,7 @@ class AutoFeed:
                 return feed.minutes(instrument, day_us, side)
             except PipelineError as error:
                 failures[feed.name] = error
-        raise _together(failures, ())
+        raise _combined(failures, ())
 
     def described(self, instrument: Instrument) -> Instrument:
         return self._json.described(instrument)
@@ -114,18 +114,18 @@ class AutoFeed:
     def wait_s(self, instrument: Instrument | None = None) -> float:
         return min(feed.wait_s(instrument) for feed in self._feeds)
 
-    def hear(self, instrument: Instrument) -> None:
+    def learn_clock(self, instrument: Instrument) -> None:
         for feed in self._feeds:
-            if self.clock.told_us() is None:
-                feed.hear(instrument)
+            if self.clock.vendor_us() is None:
+                feed.learn_clock(instrument)
 
 
-def _together(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> PipelineError:
+def _combined(failures: Mapping[str, PipelineError], absent: Iterable[str]) -> PipelineError:
     """Combine the errors of all feeds into one, retryable if any of them is."""
     if not failures:
         return Unavailable("both feeds of Dukascopy are down")
-    said = [f"{name}: {reason(error)}" for name, error in failures.items()]
-    text = "; ".join([*said, *(f"{name}: not found (404)" for name in absent)])
+    reasons = [f"{name}: {reason(error)}" for name, error in failures.items()]
+    text = "; ".join([*reasons, *(f"{name}: not found (404)" for name in absent)])
     if any(error.retryable for error in failures.values()):
         return Unavailable(text)
     bad = next((error for error in failures.values() if isinstance(error, BadData)), None)

@@ -1,4 +1,4 @@
-"""The vendor's clock, from the `Date` of its answers. Ours may be wrong, so it decides nothing.
+"""The vendor's clock, from the `Date` of its answers. Our own clock may be wrong, so nothing depends on it alone.
 
 Times are based on CLOCK_MONOTONIC, which nobody sets, so a jump of our clock has no effect here.
 """
@@ -16,7 +16,7 @@ from producers.dukascopy.instruments import VENUE
 from venues.rest.date_clock import SECOND_US, DateClock
 
 # `Date` has whole seconds and answers take time; a smaller offset is not worth a log line.
-SAID_FROM_S = 2.0
+LOG_FROM_S = 2.0
 MOST_AHEAD_US = 12 * 3_600_000_000
 
 
@@ -43,7 +43,7 @@ class VenueClock:
 
     def __init__(self) -> None:
         self._dates = DateClock()  # against our monotonic clock
-        self._said_s = 0.0
+        self._logged_s = 0.0
 
     def note(self, headers: Mapping[str, str], sent_us: int, received_us: int) -> None:
         """Add the headers of an answer, with the monotonic times (µs) of sending the request and receiving it."""
@@ -57,8 +57,8 @@ class VenueClock:
         if offset_s is None:
             return
         metrics.CLOCK_OFFSET.labels(VENUE).set(offset_s)
-        if abs(offset_s - self._said_s) > SAID_FROM_S:
-            self._said_s = offset_s
+        if abs(offset_s - self._logged_s) > LOG_FROM_S:
+            self._logged_s = offset_s
             get_logger().warning(
                 events.CLOCK_OFFSET,
                 venue=VENUE,
@@ -66,15 +66,15 @@ class VenueClock:
                 text=f"our clock is {abs(offset_s):.0f} s {'behind' if offset_s > 0 else 'ahead of'} the vendor's",
             )
 
-    def told_us(self) -> int | None:
+    def vendor_us(self) -> int | None:
         """The time by the vendor's clock, µs since 1970; None if unknown."""
         offset_us = self._dates.offset_us
         return None if offset_us is None else monotonic_us() + offset_us
 
     def now_us(self) -> int:
         """The time by the vendor's clock, or by ours until the first answer."""
-        told = self.told_us()
-        return now_us() if told is None else told
+        vendors = self.vendor_us()
+        return now_us() if vendors is None else vendors
 
     def fetched_us(self, headers: Mapping[str, str]) -> int:
         """The time to record for an answer just received: when it was given. Limited, because writers refuse times a
@@ -83,11 +83,11 @@ class VenueClock:
 
     def sure_us(self) -> int | None:
         """The earlier of both clocks' times; None if the vendor's is unknown."""
-        told = self.told_us()
-        return None if told is None else min(told, now_us())
+        vendors = self.vendor_us()
+        return None if vendors is None else min(vendors, now_us())
 
     @property
     def offset_s(self) -> float | None:
         """The vendor's clock minus ours, in seconds."""
-        told = self.told_us()
-        return None if told is None else (told - now_us()) / 1e6
+        vendors = self.vendor_us()
+        return None if vendors is None else (vendors - now_us()) / 1e6

@@ -67,7 +67,7 @@ class Feed(Protocol):
         """Request `hours`, which are known to have quotes, until one comes. Returns False if none does. Raises
         `Stopped`."""
 
-    def spare(self, instrument: Instrument) -> bool:
+    def has_alternative(self, instrument: Instrument) -> bool:
         """Whether another feed is left that answers and is not doubted."""
 
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
@@ -79,5 +79,5 @@ class Feed(Protocol):
     def wait_s(self, instrument: Instrument | None = None) -> float:
         """Return the seconds until the next request (for this instrument) makes sense; 0: now."""
 
-    def hear(self, instrument: Instrument) -> None:
+    def learn_clock(self, instrument: Instrument) -> None:
         """Make any request, to learn the vendor's clock; its errors are ignored. Raises `Stopped`."""

@@ -16,7 +16,8 @@ from schemas.columns import Column
 
 
 class FolderFeed:
-    """Reads files named as by the bi5 feed. A missing file proves nothing; a file of zero bytes is an empty hour."""
+    """A `Feed` of files named like those of the bi5 feed. A missing file proves nothing; a file of zero bytes is an
+    empty hour."""
 
     free, running = True, False
 
@@ -45,7 +46,7 @@ class FolderFeed:
     def prove(self, instrument: Instrument, feed: str, hours: Sequence[int]) -> bool:
         return True
 
-    def spare(self, instrument: Instrument) -> bool:
+    def has_alternative(self, instrument: Instrument) -> bool:
         return False
 
     def minutes(self, instrument: Instrument, day_us: int, side: str) -> Column:
@@ -72,5 +73,5 @@ class FolderFeed:
     def wait_s(self, instrument: Instrument | None = None) -> float:
         return 0.0
 
-    def hear(self, instrument: Instrument) -> None:
+    def learn_clock(self, instrument: Instrument) -> None:
         return

@@ -127,13 +127,13 @@ class NetworkFeed:
         self._doubt(instrument, hours)
         return False
 
-    def spare(self, instrument: Instrument) -> bool:
+    def has_alternative(self, instrument: Instrument) -> bool:
         return False
 
     def wait_s(self, instrument: Instrument | None = None) -> float:
         return self.web.wait_s(instrument.symbol if instrument else None)
 
-    def hear(self, instrument: Instrument) -> None:
+    def learn_clock(self, instrument: Instrument) -> None:
         with contextlib.suppress(PipelineError):
             self.web.get(self._path(instrument, now_us() // HOUR_US * HOUR_US), instrument.symbol, lambda got: None)
 

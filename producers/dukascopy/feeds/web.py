@@ -102,7 +102,7 @@ class Web:
         asked_at = self._limit.wait(self._stop)
         url = f"{self._base}/{path}"
         try:
-            got = abandonable(lambda: self._ask(url, params or {}), self._stop, f"GET {path}")
+            got = abandonable(lambda: self._request(url, params or {}), self._stop, f"GET {path}")
         except PipelineError as error:
             self._count(error)
             if isinstance(error, Throttled):
@@ -160,7 +160,7 @@ class Web:
         with self._lock:
             self._idle.append(session)
 
-    def _ask(self, url: str, params: dict[str, int]) -> Got:
+    def _request(self, url: str, params: dict[str, int]) -> Got:
         sent_us = monotonic_us()
         try:
             with self._session() as session:

@@ -1,4 +1,4 @@
-"""One hour of quotes: its bi5 bytes, and hours invented where none was recorded."""
+"""One hour of quotes: its bi5 bytes, and generated hours where none was recorded."""
 
 from __future__ import annotations
 

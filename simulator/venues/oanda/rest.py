@@ -1,4 +1,4 @@
-"""OANDA's REST as far as it is asked: the accounts of a token, an account's instruments, candles of an instrument.
+"""OANDA's REST, as far as it is used: the accounts of a token, an account's instruments, candles of an instrument.
 
 {"instrument":"EUR_USD","granularity":"M1","candles":[{"complete":true,"volume":481,
  "time":"2026-11-26T18:07:00.000000000Z","mid":{"o":"1.08497","h":"1.08499","l":"1.08495","c":"1.08496"}},...]}

@@ -32,8 +32,8 @@ PATIENCE_S = 10.0
 RETRY_S = 2.0
 
 
-class Post:
-    """Publishes the letters of one program to `dead-letters/<program>`. Used by one thread."""
+class LetterPublisher:
+    """Publishes the dead letters of one program to `dead-letters/<program>`. Used by one thread."""
 
     def __init__(self, name: str, bus: Bus, state: LaneState, stop: threading.Event) -> None:
         self._source = name
@@ -46,25 +46,25 @@ class Post:
         self._publisher: Publisher | None = None
 
     def send(self, namespace: str, letters: Iterable[DeadLetter]) -> None:
-        """Publish letters; returns when all are confirmed and retries until then. Raises `Stopping`."""
+        """Publish letters, retrying until all are confirmed. Raises `Stopping` if the program is stopped before."""
         waiting = dict(enumerate(letters))
-        self._say(namespace, list(waiting.values()))
+        self._log_letters(namespace, list(waiting.values()))
         self._state.letters_since(time.monotonic() if waiting else None)
         if waiting:
             try:
                 retry(
-                    partial(self._send, waiting),
+                    partial(self._attempt, waiting),
                     self._stop,
                     retry_on=(PipelineError, pulsar.PulsarException),
                     wait=wait_fixed(RETRY_S),
-                    before_wait=lambda error, _seconds: self._stuck(len(waiting), str(error)),
+                    before_wait=lambda error, _seconds: self._on_failure(len(waiting), str(error)),
                 )
             except Stopped:
                 raise Stopping from None
         self._state.letters_since(None)
 
-    def _send(self, waiting: dict[int, DeadLetter]) -> None:
-        """Make one attempt; removes confirmed letters from `waiting`."""
+    def _attempt(self, waiting: dict[int, DeadLetter]) -> None:
+        """Make one attempt; confirmed letters are removed from `waiting`. Raises `Unavailable` or `Stopping`."""
         if self._publisher is None:
             self._publisher = self._bus.publisher_to(self._topic, "dead_letter", self._name)
         taken: list[int] = []
@@ -87,7 +87,7 @@ class Post:
             for number in taken:
                 waiting.pop(number, None)
 
-    def _stuck(self, count: int, error: str) -> None:
+    def _on_failure(self, count: int, error: str) -> None:
         if self._stop.is_set():
             raise Stopping
         get_logger().error(events.LETTERS_STUCK, topic=self._topic, letters=count, error=error, retry_in_s=RETRY_S)
@@ -95,7 +95,7 @@ class Post:
             self._publisher.close()
             self._publisher = None
 
-    def _say(self, namespace: str, letters: list[DeadLetter]) -> None:
+    def _log_letters(self, namespace: str, letters: list[DeadLetter]) -> None:
         for letter in letters:
             LETTERS.labels(namespace, letter.reason).inc()
         for letter in letters[:MOST_LINES]:
