@@ -87,6 +87,15 @@ def broker_token(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Restore the umask, which every program sets, also one that a test calls in this process."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch, broker_token: Path) -> None:
     """Neither the developer's `.env` nor settings in the shell reach a test; the token of its broker does."""
     for name in list(os.environ):

@@ -57,6 +57,13 @@ class _Before(Database):
         settings = "".join(f"{key} = '{value}'\n" for key, value in self._settings().items())
         (self.data / "pipeline.conf").write_text(settings)
 
+    def ready(self) -> bool:
+        try:
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/{NAME}", connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
 
 def test_a_data_folder_of_an_earlier_version_is_brought_over(tmp_path: Path) -> None:
     """Prevents both: rows that are lost with an upgrade, and a folder that stays open because it was."""

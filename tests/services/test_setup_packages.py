@@ -109,28 +109,22 @@ def test_a_lock_that_lacks_something_is_said(a_year_later: Path) -> None:
     assert not (a_year_later / ".venv" / ".installed").exists()
 
 
-def test_an_environment_is_kept_while_it_is_whole(a_year_later: Path) -> None:
-    """Prevents an environment that is deleted under a running pipeline because the checkout was named by a link."""
+def test_an_environment_is_kept_while_it_is_whole_and_of_this_python(a_year_later: Path) -> None:
+    """Prevents an environment that is deleted under a running pipeline because the checkout was named by a link, and
+    "No module named ..." in every command once the system's Python is a newer one, which looks elsewhere."""
     assert _set_up(a_year_later).returncode == 0
-    (a_year_later / ".venv" / "mark").touch()
+    mark = a_year_later / ".venv" / "mark"
+    mark.touch()
     link = a_year_later.with_name("link")
     link.symlink_to(a_year_later)
     for folder in (a_year_later, link):
         assert _set_up(folder).returncode == 0
-        assert _set_up(folder, "--dev").returncode == 0
-        assert (a_year_later / ".venv" / "mark").exists()
-
-
-def test_another_python_gets_another_environment(a_year_later: Path) -> None:
-    """Prevents "No module named ..." in every command once the system's Python is a newer one, which looks for the
-    packages in another folder."""
-    assert _set_up(a_year_later).returncode == 0
+        assert mark.exists()
     stamp = a_year_later / ".venv" / ".installed"
     where, python = stamp.read_text().splitlines()[0].split(", Python ")
     stamp.write_text(stamp.read_text().replace(f"{where}, Python {python}", f"{where}, Python 3.10"))
-    (a_year_later / ".venv" / "mark").touch()
     assert _set_up(a_year_later).returncode == 0
-    assert not (a_year_later / ".venv" / "mark").exists()
+    assert not mark.exists()
     assert _installed(a_year_later)["wants"] == "1.0"
 
 
@@ -161,25 +155,20 @@ def test_a_set_up_killed_while_it_installs_leaves_nothing_that_counts(a_year_lat
     assert found.exists()
 
 
-def test_pip_s_own_settings_name_no_other_place(a_year_later: Path) -> None:
-    """Prevents packages that go somewhere else, and a set-up that says it is done (or that --user cannot be)."""
-    others = {name: str(a_year_later / "other") for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")}
-    user = a_year_later / "pip.conf"
-    user.write_text("[global]\nuser = true\n")
-    done = _set_up(a_year_later, **others, PIP_USER="1", PIP_CONFIG_FILE=str(user))
-    assert done.returncode == 0, done.stderr
-    assert _installed(a_year_later)["wants"] == "1.0"
-    assert not (a_year_later / "other").exists()
-
-
-def test_packages_of_the_shell_are_not_taken_for_installed_ones(a_year_later: Path) -> None:
-    """Prevents an environment that lacks what this shell's PYTHONPATH has, and fails in every other shell."""
+def test_nothing_of_the_shell_decides_where_packages_are(a_year_later: Path) -> None:
+    """Prevents packages that go somewhere else, or are taken for installed because this shell's PYTHONPATH has them,
+    and a set-up that says it is done (or that --user cannot be)."""
     theirs = a_year_later.parent / "theirs"
     with zipfile.ZipFile(a_year_later.parent / "index" / "wants-1.0-py3-none-any.whl") as packed:
         packed.extractall(theirs)
-    done = _set_up(a_year_later, PYTHONPATH=str(theirs), PYTHONHOME="/nowhere")
+    shell = {name: str(a_year_later / "other") for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")}
+    shell |= {"PYTHONPATH": str(theirs), "PYTHONHOME": "/nowhere", "PIP_USER": "1"}
+    user = a_year_later / "pip.conf"
+    user.write_text("[global]\nuser = true\n")
+    done = _set_up(a_year_later, **shell, PIP_CONFIG_FILE=str(user))
     assert done.returncode == 0, done.stderr
     assert _installed(a_year_later)["wants"] == "1.0"
+    assert not (a_year_later / "other").exists()
 
 
 def test_what_is_unpacked_lies_in_the_checkout_and_a_killed_one_s_rest_goes(a_year_later: Path) -> None:
