@@ -28,6 +28,8 @@ LONGEST = (
     "stream_faults",
     "neighbours",
     "setup_packages",
+    "database_faults",
+    "deleted_rows",
     "secure_services",
     "watchdog",
     "journal",
