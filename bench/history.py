@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import statistics
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _know_topics(place: Place, symbols: list[str]) -> None:
             "tenant": place.tenant,
         }
     )
-    bootstrap.broker(settings)
+    bootstrap.broker_when_ready(settings, threading.Event())  # a program that makes the same tenant may get in its way
     admin = Admin(settings)
     for one in chosen(symbols, catalogue()):
         topic = topic_of(place.tenant, "quotes", VENUE, one.product_id)
