@@ -63,7 +63,7 @@ class Store:
         letters = DeadLetters()
         if prepared is not None:
             try:
-                stored = self._persist(prepared, alone=not self._halves(parts, Counter()))
+                stored = self._persist(prepared, parts, Counter())
             except (Stopping, WrongUse):
                 raise
             except Exception as refused:
@@ -93,7 +93,7 @@ class Store:
         for half in halves:
             try:
                 prepared = self._sink.prepare(half)
-                stored = self._persist(prepared, alone=not self._halves(half, found))
+                stored = self._persist(prepared, half, found)
             except (Stopping, WrongUse):
                 raise
             except Exception as again:
@@ -106,16 +106,22 @@ class Store:
 
     def _halves(self, parts: Sequence[MessageSlice], found: Counter[int]) -> list[Sequence[MessageSlice]]:
         """Return two halves; an empty list if `parts` cannot be divided further."""
-        if len(parts) != 1:
-            return [parts[: len(parts) // 2], parts[len(parts) // 2 :]] if parts else []
-        (part,) = parts
-        if not self._sink.divisible or part.end - part.first <= 1 or found[id(part.message)] >= MOST_SINGLE:
+        if not self._can_halve(parts, found):
             return []
+        if len(parts) > 1:
+            return [parts[: len(parts) // 2], parts[len(parts) // 2 :]]
+        (part,) = parts
         middle = (part.first + part.end) // 2
         return [
             [MessageSlice(part.message, part.record, part.first, middle)],
             [MessageSlice(part.message, part.record, middle, part.end)],
         ]
+
+    def _can_halve(self, parts: Sequence[MessageSlice], found: Counter[int]) -> bool:
+        if len(parts) != 1:
+            return bool(parts)
+        (part,) = parts
+        return self._sink.divisible and part.end - part.first > 1 and found[id(part.message)] < MOST_SINGLE
 
     def _refuse(self, part: MessageSlice, error: str, letters: DeadLetters) -> None:
         try:
@@ -125,11 +131,11 @@ class Store:
         except Exception as why:  # not even that works: refuse the message as a whole
             letters.add(part.message, "writer", f"{_one_line(why)}; {error}", part.first or None)
 
-    def _persist(self, prepared: PreparedBatch, *, alone: bool) -> WriteResult:
+    def _persist(self, prepared: PreparedBatch, parts: Sequence[MessageSlice], found: Counter[int]) -> WriteResult:
         """Run one transaction, retrying transient errors. Raises `Stopping`, and errors caused by the data.
 
-        `alone`: the batch cannot be divided, so it is refused if this raises. It never raises for what others cause: a
-        statement that somebody cancelled, a server without memory.
+        What cannot be divided is refused if this raises. So it never raises then for what others cause: a statement
+        that somebody cancelled, a server without memory.
         """
         failed = too_much = 0
         began = 0.0
@@ -145,6 +151,7 @@ class Store:
             nonlocal failed, too_much
             if not isinstance(error, psycopg.Error):
                 return isinstance(error, Unavailable)  # no connection, or a different database than before
+            alone = not self._can_halve(parts, found)
             if not transient(error):
                 failed += 1
                 return alone and failed < LOOKS
