@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 
 import pulsar
 
 import schemas
+from consumers.gap_filler.pools import VenuePools
 from consumers.gap_filler.product_head import NEVER, ProductHead
 from pipeline.broker.client import Bus
 from pipeline.broker.topics import HEADS_TOPIC, full_name
@@ -73,8 +74,7 @@ class Heads:
         self._known: dict[Key, ProductHead] = {}
         self._reports: deque[tuple[dict[str, object], float, float]] = deque(maxlen=10_000)
         self._asking: dict[Key, Future[tuple[int, float]]] = {}
-        # One for each venue: if one does not answer, or demands a pause, the others are not delayed.
-        self._pools = {venue: ThreadPoolExecutor(ASKERS, thread_name_prefix="heads") for venue in self._sources}
+        self._pools = VenuePools(self._sources, ASKERS, "heads")
         self._reader: pulsar.Reader | None = None
         self._open_reader_at = self._started = seconds()
         self._written = -WRITE_EVERY_S
@@ -108,8 +108,7 @@ class Heads:
         return head.newest_id if head and head.checked is not None else None
 
     def close(self) -> None:
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._pools.abandon()
 
     # -- witnesses ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class Heads:
             every_s = max(ASK_EVERY_S, quiet[key[0]] / (SHARE_OF_CALLS * source.calls_per_s))
             if head.due(now, every_s):
                 head.asked_at = now
-                self._asking[key] = self._pools[key[0]].submit(_asked, source, key[1])
+                self._asking[key] = self._pools.submit(key[0], _asked, source, key[1])
 
     def _collect_answers(self, now: float) -> None:
         for key, answer in [(key, answer) for key, answer in self._asking.items() if answer.done()]:

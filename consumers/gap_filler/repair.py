@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from consumers.gap_filler.explanations import Explanations
 from consumers.gap_filler.gap_tracker import GapTracker, Key
 from consumers.gap_filler.heads import Heads
 from consumers.gap_filler.health import GapHealth
+from consumers.gap_filler.pools import VenuePools
 from consumers.gap_filler.repairs import Repairs
 from pipeline.broker.backpressure import Backpressure
 from pipeline.broker.client import Bus
@@ -39,8 +39,7 @@ from venues.trade_walk import ONE_WALK, TOO_OLD, Filled, Filler, Source
 
 POLL_EVERY_S = 1.0
 PIECE_S = 10.0
-# Products of a venue repaired in parallel. Its rate limits determine the speed, this only the fairness. Each venue has
-# its own workers: if one does not answer, or demands a pause, the others are not delayed.
+# Products of a venue repaired in parallel. Its rate limits determine the speed, this only the fairness.
 WORKERS = 8
 UNKNOWN_S = 1e9  # value of the metric for "never"
 # A stored trade at most this many ids before a gap is a good place to start: five pages.
@@ -80,11 +79,7 @@ class GapFiller:
 
     def run(self) -> None:
         """Repair until stopped."""
-        with ExitStack() as stack:
-            pools = {
-                venue: stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix=f"repair-{venue}"))
-                for venue in self._fillers
-            }
+        with VenuePools(self._fillers, WORKERS, "repair") as pools:
             while not self._stop.is_set():
                 try:
                     self._poll(pools)
@@ -100,7 +95,7 @@ class GapFiller:
 
     # -- polling -----------------------------------------------------------------------------------------------------
 
-    def _poll(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
+    def _poll(self, pools: VenuePools) -> None:
         ledger = self._ledger()
         self._heads.poll(ledger)
         self._explanations.sign(ledger)
@@ -118,7 +113,7 @@ class GapFiller:
         self._working = {key: work for key, work in self._working.items() if not work.done()}
         for key, due in self._tracker.due(now).items():
             if key not in self._working:
-                self._working[key] = pools[key[0]].submit(self._repair, key, due)
+                self._working[key] = pools.submit(key[0], self._repair, key, due)
 
     def _update_metrics(self, gaps: list[IdGap]) -> None:
         sizes = self._open_ids = dict.fromkeys(self._open_ids, 0)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,6 +18,7 @@ import psycopg
 from consumers.gap_filler.gap_tracker import STORED_WITHIN_S, Key
 from consumers.gap_filler.heads import seconds
 from consumers.gap_filler.health import GapHealth
+from consumers.gap_filler.pools import VenuePools
 from consumers.gap_filler.product_head import LAG_KEPT_S
 from consumers.gap_filler.repairs import Repairs
 from pipeline.broker.backpressure import Backpressure
@@ -106,11 +106,7 @@ class Windows:
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        with ExitStack() as stack:
-            pools = {
-                venue: stack.enter_context(ThreadPoolExecutor(WORKERS, thread_name_prefix=f"windows-{venue}"))
-                for venue in self._sources
-            }
+        with VenuePools(self._sources, WORKERS, "windows") as pools:
             while not self._stop.is_set():
                 try:
                     self._poll(pools)
@@ -122,7 +118,7 @@ class Windows:
                 self._stop.wait(POLL_EVERY_S)
         self._session.close()
 
-    def _poll(self, pools: Mapping[str, ThreadPoolExecutor]) -> None:
+    def _poll(self, pools: VenuePools) -> None:
         conn, now, names = self._session.connection(), time.monotonic(), list(self._sources)
         ledger.begin(conn, names)
         longest_s = max((source.reaches_s[-1] for source in self._sources.values()), default=0)
@@ -138,7 +134,7 @@ class Windows:
             if now >= known.due and key not in self._working:
                 calls_per_s = SHARE_OF_CALLS * self._sources[window.venue].calls_per_s
                 known.due = now + max(EVERY_S, sum(other.venue == window.venue for other in found) / calls_per_s)
-                self._working[key] = pools[key[0]].submit(self._compare_product, window, known)
+                self._working[key] = pools.submit(key[0], self._compare_product, window, known)
 
     def _retire(self, found: list[LiveWindow]) -> None:
         for window in found:
