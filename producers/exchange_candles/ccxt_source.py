@@ -143,8 +143,7 @@ class CcxtSource:
         except PipelineError:
             raise
         except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
-            headers = self.api.last_response_headers or {}
-            raise Throttled(_text(error), retry_after_s(headers.get("Retry-After"), headers.get("Date"))) from None
+            raise Throttled(_text(error), retry_after_s(self.api.last_response_headers or {})) from None
         except _REFUSALS as error:
             raise Refused(_text(error)) from None
         except ccxt.BaseError as error:  # network, maintenance, and whatever an exchange calls an error

@@ -17,7 +17,7 @@ from pipeline.core.retry import retry_request
 from pipeline.core.runtime import now_us
 from pipeline.core.stopping import abandonable
 from venues.rest.bounded import BoundedSession, TooLate, TooMuch
-from venues.rest.date_clock import DateClock, date_us
+from venues.rest.date_clock import DateClock, age_s, date_us
 from venues.rest.rate_limit import LONGEST_HOLD_S, RateLimit
 
 T = TypeVar("T")
@@ -38,9 +38,8 @@ class Answer:
 
     def check_age(self) -> None:
         """Raise `WrongAnswer` if a cache kept it (`Age`, RFC 9111): it says nothing about now and is no second look."""
-        age = self.headers.get("Age", "").strip()
-        if age.isdecimal() and float(age) > MOST_AGE_S:
-            raise WrongAnswer(f"the answer is {age[:10]} s old, out of a cache")
+        if (age := age_s(self.headers)) > MOST_AGE_S:
+            raise WrongAnswer(f"the answer is {age:.10g} s old, out of a cache")
 
 
 class Client:
@@ -126,7 +125,7 @@ def mapped(url: str, error: requests.RequestException) -> PipelineError:
 def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Raise the error for an HTTP status, or for a body that is HTML or empty. Returns None for a good answer."""
     if status == 429 or status == 418:
-        raise Throttled(f"{url}: {status}", retry_after_s(headers.get("Retry-After"), headers.get("Date")))
+        raise Throttled(f"{url}: {status}", retry_after_s(headers))
     # a byte range of a file may begin with anything
     html = (status != 206 and body.lstrip()[:1] == b"<") or "html" in headers.get("Content-Type", "")
     # a 403 page comes from the firewall in front of the venue
@@ -142,9 +141,10 @@ def check(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Non
         raise WrongAnswer(f"{url}: an empty answer")
 
 
-def retry_after_s(text: str | None, date: str | None) -> float | None:
-    """Parse `Retry-After` into seconds; it is a number or a date, by the sender's clock, which is `date`."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Parse `Retry-After` into seconds; it is a number or a date, by the sender's clock, which is `Date`."""
+    text = headers.get("Retry-After")
     if text and text.strip().isdecimal():
         return float(text)
-    until_us, sent_us = date_us(text), date_us(date)
+    until_us, sent_us = date_us(text), date_us(headers.get("Date"))
     return None if until_us is None else max(0.0, (until_us - (now_us() if sent_us is None else sent_us)) / 1e6)

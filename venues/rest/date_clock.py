@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 SECOND_US = 1_000_000
@@ -21,6 +22,12 @@ def date_us(date: str | None) -> int | None:
         return round(parsedate_to_datetime(date or "").timestamp()) * SECOND_US
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def age_s(headers: Mapping[str, str]) -> float:
+    """Return for how many seconds a cache has kept the answer (`Age`, RFC 9111, section 5.1); 0 if none has."""
+    age = headers.get("Age", "").strip()
+    return float(age) if age.isdecimal() else 0.0
 
 
 class DateClock:

@@ -13,11 +13,12 @@ from pipeline.core import events, metrics
 from pipeline.core.log import get_logger
 from pipeline.core.runtime import now_us
 from producers.dukascopy.instruments import VENUE
-from venues.rest.date_clock import SECOND_US, DateClock
+from venues.rest.date_clock import SECOND_US, DateClock, age_s
 
 # `Date` has whole seconds and answers take time; a smaller offset is not worth a log line.
 LOG_FROM_S = 2.0
 MOST_AHEAD_US = 12 * 3_600_000_000
+MOST_AGE_S = 1e8  # what is said to be older is not believed
 
 
 def _believable(date: str | None) -> bool:
@@ -30,8 +31,8 @@ def _believable(date: str | None) -> bool:
 
 def age_us(headers: Mapping[str, str]) -> int:
     """How long ago an answer was given: by its `Age` if it comes from a cache on the way, otherwise just now."""
-    age = headers.get("Age", "")
-    return int(age) * SECOND_US if age.isdecimal() and len(age) < 9 else 0
+    age = age_s(headers)
+    return int(age) * SECOND_US if age < MOST_AGE_S else 0
 
 
 def monotonic_us() -> int:
