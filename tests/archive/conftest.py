@@ -1,5 +1,4 @@
-"""An S3 server on loopback: moto, which imitates one, or with S3_SERVER=/path/to/versitygw a real one, which keeps
-objects as files (`go install github.com/versity/versitygw/cmd/versitygw@latest`)."""
+"""A database, an archive in a folder, and an object storage."""
 
 from __future__ import annotations
 
@@ -8,18 +7,37 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from pyarrow import fs
 
+from pipeline.archive.archive import Archive
 from pipeline.services.processes import free_ports
+from tests.archive_help import archive_in
 from tests.environment import UNMEASURED
 from tests.writer_help import until
 
 
 @pytest.fixture
+def conn(database_url: str) -> Iterator[Any]:
+    with psycopg.connect(database_url, autocommit=True) as made:
+        yield made
+
+
+@pytest.fixture
+def archive(conn: Any, tmp_path: Path) -> Archive:
+    return archive_in(conn, tmp_path / "archive")
+
+
+@pytest.fixture
 def object_storage(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a bucket of its own."""
+    """The settings of a bucket on an S3 server on loopback.
+
+    It is moto, which imitates one, or with S3_SERVER=/path/to/versitygw a real one, which keeps objects as files
+    (`go install github.com/versity/versitygw/cmd/versitygw@latest`).
+    """
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     if real := os.environ.get("S3_SERVER"):

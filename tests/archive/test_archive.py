@@ -24,7 +24,6 @@ from tests.archive_help import (
     KRAKEN_TRADES,
     NOW,
     archive_all,
-    archive_in,
     rows_everywhere,
     store_candles,
     store_eurusd_day,
@@ -33,17 +32,6 @@ from tests.archive_help import (
 from tests.messages import T0_US, hour_bytes, received, store, ticker_record, trade, trades_record
 
 DAY_US = 86_400_000_000
-
-
-@pytest.fixture
-def conn(database_url: str) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
-
-
-@pytest.fixture
-def archive(conn: Any, tmp_path: Path) -> Archive:
-    return archive_in(conn, tmp_path / "archive")
 
 
 def archived(conn: Any) -> list[tuple[Any, ...]]:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from pipeline.archive.audit import audit
@@ -25,12 +24,6 @@ from tests.archive_help import (
     store_kraken_trades,
 )
 from tests.environment import Environment
-
-
-@pytest.fixture
-def conn(database_url: str, tmp_path: Path) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from consumers.tickers import Tickers
@@ -25,12 +24,6 @@ DAY_US = 86_400_000_000
 START_US = T0_US // DAY_US * DAY_US
 DAY = from_us(START_US)
 OF_DAY = 1500
-
-
-@pytest.fixture
-def conn(database_url: str) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
 
 
 def store_days(conn: Any, origin: str = "history") -> None:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -29,23 +28,11 @@ from tests.archive_help import (
     KRAKEN_TRADES,
     NOW,
     archive_all,
-    archive_in,
     rows_everywhere,
     store_eurusd_day,
     store_kraken_trades,
 )
 from tests.messages import hour_bytes, received, store, trade, trades_record
-
-
-@pytest.fixture
-def conn(database_url: str) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
-
-
-@pytest.fixture
-def archive(conn: Any, tmp_path: Path) -> Archive:
-    return archive_in(conn, tmp_path / "archive")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -39,12 +38,6 @@ from tests.messages import store
 def _direct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVE_PATH", str(tmp_path / "archive"))
     monkeypatch.setenv("ARCHIVE_DIRECT_DAYS", "30")
-
-
-@pytest.fixture
-def conn(database_url: str) -> Iterator[Any]:
-    with psycopg.connect(database_url, autocommit=True) as made:
-        yield made
 
 
 def looking(conn: Any, tmp_path: Path) -> Archive:

@@ -37,7 +37,6 @@ from tests.archive_help import (
     EURUSD_DAY,
     EURUSD_QUOTES,
     archive_all,
-    archive_in,
     drop_from_tables,
     reader_of,
     store_eurusd_day,
@@ -55,11 +54,6 @@ def conn(database_url: str, in_env: Callable[..., None], tmp_path: Path) -> Any:
     in_env(ARCHIVE_PATH=tmp_path / "archive")
     with psycopg.connect(database_url, autocommit=True) as made:
         yield made
-
-
-@pytest.fixture
-def archive(conn: Any, tmp_path: Path) -> Archive:
-    return archive_in(conn, tmp_path / "archive")
 
 
 def stored(conn: Any) -> pa.Table:

@@ -44,18 +44,24 @@ def test_every_candle_that_a_repair_changed_comes_again(venue: Venue, database_u
     assert [one["start"] for one in again] == starts
 
 
-def test_a_client_without_a_position_hears_nothing_old(venue: Venue) -> None:
-    """Prevents days of old trades, given as what comes from now on, because somebody else reads them at the moment."""
+def left_behind(venue: Venue, end: int) -> str:
+    """Return a position behind trade 2, after which the topic goes on up to trade `end`, exclusive."""
 
     async def position(client: Client) -> str:
         response = await opened(client, path())
         await asyncio.to_thread(venue.trades, [trade(2)])
         return (await ids(response, 1))[1]
 
-    kept = asked(position)
-    for start in range(3, 4_003, 100):
+    kept: str = asked(position)
+    for start in range(3, end, 100):
         venue.send([trade(n) for n in range(start, start + 100)])
     venue.flush()
+    return kept
+
+
+def test_a_client_without_a_position_hears_nothing_old(venue: Venue) -> None:
+    """Prevents days of old trades, given as what comes from now on, because somebody else reads them at the moment."""
+    kept = left_behind(venue, 4_003)
 
     async def play(client: Client) -> list[list[int]]:
         back = await opened(client, path(after=kept))
@@ -70,16 +76,7 @@ def test_a_client_without_a_position_hears_nothing_old(venue: Venue) -> None:
 
 def test_who_comes_back_from_long_ago_gets_everything_in_one_go(venue: Venue) -> None:
     """Prevents a client from being called too slow since the topic is read faster than anybody could take it."""
-
-    async def position(client: Client) -> str:
-        response = await opened(client, path())
-        await asyncio.to_thread(venue.trades, [trade(2)])
-        return (await ids(response, 1))[1]
-
-    kept = asked(position)
-    for start in range(3, 20_003, 100):
-        venue.send([trade(n) for n in range(start, start + 100)])
-    venue.flush()
+    kept = left_behind(venue, 20_003)
 
     async def play(client: Client) -> list[int]:
         return (await ids(await opened(client, path(after=kept)), 20_000))[0]
