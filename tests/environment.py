@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
-from typing import Any
+
+from tests.forking import Popen
 
 Environment = Callable[..., dict[str, str]]
 # Measuring coverage takes each start of a program 0.3 s of processor time more, which is 1.6 times as much, and a busy
@@ -45,11 +46,4 @@ def keep_in_python() -> None:
         return
 
     os.putenv = os.unsetenv = nothing
-    start = subprocess.Popen.__init__
-
-    def start_with(self: subprocess.Popen[Any], *arguments: Any, **options: Any) -> None:
-        if options.get("env") is None:
-            options["env"] = dict(os.environ)
-        start(self, *arguments, **options)
-
-    subprocess.Popen.__init__ = start_with  # type: ignore[method-assign]
+    subprocess.Popen = Popen  # type: ignore[misc]
