@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -128,8 +129,9 @@ class Admin:
         """Return namespace names without the tenant."""
         return [name.split("/", 1)[1] for name in self._call("GET", f"namespaces/{tenant}")]
 
-    def create_namespace(self, namespace: str) -> None:
-        self._call("PUT", f"namespaces/{namespace}", accept=(409,))
+    def create_namespace(self, namespace: str, policies: Mapping[str, Any] | None = None) -> bool:
+        """Create the namespace with these policies, by Pulsar's names; returns False if it exists already."""
+        return self._call("PUT", f"namespaces/{namespace}", policies, accept=(409,)) is not None
 
     def policies(self, namespace: str) -> dict[str, Any] | None:
         """Return all policies of a namespace, by Pulsar's names; None if there is no such namespace."""

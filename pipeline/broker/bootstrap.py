@@ -29,21 +29,22 @@ def broker(settings: PulsarSettings) -> None:
     tenant = settings.tenant
     refused: dict[str, str] = {}
 
-    def allowed(what: str, call: Callable[[], object]) -> None:
+    def allowed(what: str, call: Callable[[], object]) -> object:
         try:
-            call()
+            return call()
         except Refused as error:
             refused[what] = str(error)
+            return None
 
     allowed(f"tenant {tenant}", partial(admin.create_tenant, tenant))
     for space in NAMESPACES:
         name = f"{tenant}/{space.name}"
-        # Read before writing: every program runs this at its start, and writing all policies takes 30 calls.
-        found: dict[str, Any] | None = {}
+        # Read before writing: every program runs this at its start.
+        found: Mapping[str, Any] | None = {}
         with suppress(Refused):
             found = admin.policies(name)
-        if found is None:
-            allowed(f"namespace {name}", partial(admin.create_namespace, name))
+        if found is None and allowed(f"namespace {name}", partial(admin.create_namespace, name, policies(space))):
+            found = policies(space)
         for wrong in wrong_policies(space, found or {}):
             allowed(wrong.what, partial(wrong.mend, admin, name))
     for local in (GAPS_TOPIC, HEADS_TOPIC):
@@ -51,6 +52,19 @@ def broker(settings: PulsarSettings) -> None:
     if refused:  # a single line: a role that may only produce and consume would log 25 at each start
         first = next(iter(refused.values()))
         get_logger().warning(events.POLICY_MISSING, what=list(refused), error=first)
+
+
+def policies(space: Namespace) -> dict[str, Any]:
+    """Return the policies that a namespace has, by Pulsar's names."""
+    return {
+        "retention_policies": {
+            "retentionTimeInMinutes": space.retention_minutes,
+            "retentionSizeInMB": space.retention_mb,
+        },
+        "deduplicationEnabled": True,
+        "schema_compatibility_strategy": "FULL_TRANSITIVE",
+        "schema_validation_enforced": True,
+    }
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,14 @@ class WrongPolicy:
 
 def wrong_policies(space: Namespace, found: Mapping[str, Any]) -> Iterator[WrongPolicy]:
     """Yield the policies that differ from the result of `Admin.policies`."""
-    minutes, mb = space.retention_minutes, space.retention_mb
+    wanted, minutes, mb = policies(space), space.retention_minutes, space.retention_mb
     retention = found.get("retention_policies") or {}
-    if (retention.get("retentionTimeInMinutes"), retention.get("retentionSizeInMB")) != (minutes, mb):
+    if any(retention.get(name) != value for name, value in wanted["retention_policies"].items()):
         what = f"retention of {space.name} is {retention.get('retentionTimeInMinutes', 0)} minutes"
         yield WrongPolicy(what, lambda admin, name: admin.set_retention(name, minutes, mb))
     if not found.get("deduplicationEnabled"):
         yield WrongPolicy(f"{space.name} has no deduplication", Admin.set_deduplication)
-    if found.get("schema_compatibility_strategy") != "FULL_TRANSITIVE" or not found.get("schema_validation_enforced"):
+    if any(found.get(name) != wanted[name] for name in ("schema_compatibility_strategy", "schema_validation_enforced")):
         yield WrongPolicy(f"{space.name} does not enforce schemas", Admin.set_schema_policy)
 
 
