@@ -21,18 +21,24 @@ from tests.stream_help import Venue
 
 
 @pytest.fixture
-def port(
+def dashboard(
     in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
-) -> Iterator[int]:
-    """The port of a dashboard of this test, a process of its own with its gate."""
+) -> Iterator[tuple[int, int]]:
+    """Pid and port of a dashboard of this test, a process of its own with its gate."""
     in_env()
     save(database_url, [trade(n, at_us=T0_US + n) for n in (1, 2)])
     with subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         started = next(line for line in child.stdout if '"process.started"' in line)
-        yield urlsplit(json.loads(started)["url"]).port or 0
+        yield child.pid, urlsplit(json.loads(started)["url"]).port or 0
         child.terminate()
         assert child.wait(30) == 0
+
+
+@pytest.fixture
+def port(dashboard: tuple[int, int]) -> int:
+    """The port of `dashboard`."""
+    return dashboard[1]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -133,9 +132,9 @@ async def _ended(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-def test_memory_stays_flat(port: int) -> None:
+def test_memory_stays_flat(dashboard: tuple[int, int]) -> None:
     """Prevents a dashboard that grows with every question, connection or refused request."""
-    pid = _owner(port)
+    pid, port = dashboard
 
     def rest() -> int:
         for _ in range(60):
@@ -155,18 +154,3 @@ def test_memory_stays_flat(port: int) -> None:
     before = rest()
     after = rest()
     assert after - before < 20_000  # kB; a body, page or connection that is kept would be more
-
-
-def _owner(port: int) -> int:
-    """The child of this process that listens."""
-    inode = next(
-        line.split()[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
-    )
-    for child in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for pid in child.read_text().split():
-            for file in Path(f"/proc/{pid}/fd").iterdir():
-                if str(file.readlink()) == f"socket:[{inode}]":
-                    return int(pid)
-    raise AssertionError("nobody listens")
