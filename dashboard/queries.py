@@ -53,27 +53,26 @@ _COLUMNS = "bucket, open, high, low, close, volume, vwap, ticks"
 async def candles_between(
     store: Store, venue: str, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int
 ) -> list[list[Any]]:
-    """Return the candles of `[from, to)`, ascending, at most `MOST_CANDLES`."""
-    rows = await store.rows(
+    """Return all candles of `[from, to)`, ascending."""
+    return await store.rows(
         candle_row,
         f"SELECT {_COLUMNS} FROM candles_{timeframe.name} WHERE venue = %s AND product_id = %s"  # noqa: S608
-        " AND bucket >= %s AND bucket < %s ORDER BY bucket DESC LIMIT %s",
-        (venue, product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
+        " AND bucket >= %s AND bucket < %s ORDER BY bucket",
+        (venue, product_id, from_us(from_us_), from_us(to_us_)),
     )
-    return rows[::-1]
 
 
 async def consensus_between(
-    store: Store, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int
+    store: Store, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int, limit: int
 ) -> list[list[Any]]:
-    """Return the consensus of exchanges as candles of `[from, to)`, ascending, at most `MOST_CANDLES`; the last column
-    is of how many exchanges."""
+    """Return the consensus of exchanges as the last `limit` candles of `[from, to)`, ascending; the last column is of
+    how many exchanges."""
     rows = await store.rows(
         candle_row,
         "SELECT bucket, open, high, low, close, volume, NULL::numeric AS vwap, cardinality(exchanges) AS ticks"  # noqa: S608
         f" FROM consensus_candles_{timeframe.name} WHERE product_id = %s AND bucket >= %s AND bucket < %s"
         " ORDER BY bucket DESC LIMIT %s",
-        (product_id, from_us(from_us_), from_us(to_us_), MOST_CANDLES),
+        (product_id, from_us(from_us_), from_us(to_us_), limit),
     )
     return rows[::-1]
 

@@ -104,25 +104,30 @@ class Dashboard:
         return one
 
     async def _candles(self, request: web.Request) -> web.Response:
-        """Candles by `before` and `limit`, or by `from` and `to`, in seconds since 1970."""
+        """Candles by `before` and `limit`, or by `from` and `to`, in seconds since 1970: the newest ones, and whether
+        there are `more`."""
         timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
         if "from" in request.query:
             begin, end = parameters.span(request)
             one = await self._requested(request)
             most = queries.MOST_CANDLES
-            rows, _ = await queries.candles_before(self.store, one, timeframe, end, most, timeframe.bucket_us(begin))
-            return answer({"candles": rows})
+            first = timeframe.bucket_us(begin)
+            rows, _ = await queries.candles_before(self.store, one, timeframe, end, most + 1, first)
+            return answer({"candles": rows[-most:], "more": len(rows) > most})
         before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
         rows, more = await queries.candles_before(self.store, await self._requested(request), timeframe, before, limit)
         return answer({"candles": rows, "more": more})
 
     async def _consensus(self, request: web.Request) -> web.Response:
-        """The consensus of a product over exchanges in `from` and `to`, as rows of candles; the newest ones if many."""
+        """The consensus of a product over exchanges in `from` and `to`, as rows of candles: the newest ones, and
+        whether there are `more`."""
         timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         begin, end = parameters.span(request)
         product = parameters.product(request)
-        return answer({"candles": await queries.consensus_between(self.store, product, timeframe, begin, end)})
+        most = queries.MOST_CANDLES
+        rows = await queries.consensus_between(self.store, product, timeframe, begin, end, most + 1)
+        return answer({"candles": rows[-most:], "more": len(rows) > most})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         span = parameters.span(request)

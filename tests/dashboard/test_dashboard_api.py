@@ -57,6 +57,22 @@ def test_candles_keep_every_digit() -> None:
     assert body["more"] is False
 
 
+@pytest.mark.parametrize(("first_minute", "more"), [(0, True), (1, False)])
+def test_an_answer_that_was_cut_off_says_so(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, first_minute: int, more: bool
+) -> None:
+    """Prevents half an interval of candles that is taken for the whole."""
+    later = [trade(5 + minute, at_us=T0_US + minute * 60_000_000) for minute in (1, 2)]
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        store(Trades(), conn, [received("trades", trades_record(later))])
+    monkeypatch.setattr("dashboard.queries.MOST_CANDLES", 2)
+    minute_s = T0_US // 60_000_000 * 60
+    begin, end = minute_s + first_minute * 60, minute_s + 180
+    _, body = get(f"/api/candles?venue=kraken&product=BTC-USD&from={begin}&to={end}")
+    assert [row[0] for row in body["candles"]] == [minute_s + 60, minute_s + 120]
+    assert body["more"] is more
+
+
 def test_gaps_have_the_times_of_their_neighbours() -> None:
     """Prevents a gap that is shaded at the wrong place."""
     status, body = get("/api/gaps?venue=kraken&product=BTC-USD&from=0&to=99999999999999")
