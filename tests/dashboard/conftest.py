@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response
 
 from bench.browser import chromium
 from pipeline.broker import bootstrap
@@ -72,6 +72,7 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     context = browser.new_context(viewport={"width": width, "height": 820}, color_scheme=theme)
     opened = context.new_page()
     wrong: list[str] = []
+    refused: list[Response] = []
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
@@ -84,7 +85,9 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     opened.on("console", on_console)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("request", on_request)
+    opened.on("response", lambda answer: refused.append(answer) if answer.status >= 400 else None)
     yield opened
+    wrong += [f"{answer.url}: {answer.text()}" for answer in refused if wrong]
     context.close()
     assert not wrong
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from consumers.instruments import Instruments
 from consumers.quotes import Hours
@@ -114,6 +114,45 @@ def test_scrolling_back_loads_more(page: Page, served: Served) -> None:
     older = got.value.json()["candles"]
     assert older[-1][0] == T0_US // 1_000_000 + (2000 - 600) * 60
     assert len(older) == 600
+
+
+def test_a_chart_that_arrives_late_does_not_undo_what_was_chosen(page: Page, served: Served) -> None:
+    """Prevents a key or a click that is lost because the chart before it was just writing its address."""
+    served.store(recent(10))
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    wait_for_candle(page)
+    page.evaluate(
+        """async () => {
+            const dom = await import('/static/js/dom.js');
+            dom.rewrite('#/chart/kraken/BTC-USD/1m?view=sma20');
+            location.hash = '#/complete';
+            dom.rewrite('#/chart/kraken/BTC-USD/1m?view=log');
+        }"""
+    )
+    expect(page.locator("h1")).to_have_text("Completeness")
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"/1m\?view=sma20$"))
+
+
+def test_a_page_that_is_left_while_it_loads_does_not_appear(page: Page, served: Served) -> None:
+    """Prevents two pages in one, and keys that end in an error, for who is quicker than the database."""
+    served.store(recent(10))
+    held: list[Route] = []
+    page.goto(f"{served.url}/#/chart/kraken/BTC-USD/1m")
+    wait_for_candle(page)
+    page.route("**/api/state?*", lambda asked: held.append(asked))
+    for other in ("pipeline", "complete"):
+        with page.expect_request("**/api/state?*"):
+            page.locator(f"nav a[data-page='{other}']").click()
+        page.keyboard.press("c")
+        wait_for_candle(page)
+        with page.expect_response("**/api/state?*"):
+            while held:
+                held.pop().continue_()
+        page.evaluate("fetch('/api/about').then((answer) => answer.json())")  # what was asked before is there by now
+        expect(page.locator("h1")).to_have_count(0)
+        expect(page.locator("#chart")).to_have_count(1)
+        expect(page.locator("main")).to_have_class("chart")
 
 
 def test_keys(page: Page, served: Served) -> None:

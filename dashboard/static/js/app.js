@@ -1,6 +1,6 @@
 // Which page is shown (by the address behind #), the keys, the badge of problems.
 
-import { ask, el, parts } from './dom.js';
+import { arrived, ask, el, parts } from './dom.js';
 import { toggleTheme } from './theme.js';
 import * as chart from './chart_page.js';
 import * as complete from './complete_page.js';
@@ -10,6 +10,7 @@ const pages = { chart, complete, pipeline };
 const main = document.getElementById('main');
 let leave = () => {};
 let shown = null;
+let showing = null; // a page may be left while it still waits for its data: then it must not appear
 
 const place = () => {
   const [page, ...rest] = parts();
@@ -17,6 +18,7 @@ const place = () => {
 };
 
 async function route() {
+  arrived();
   const [page, rest, search] = place();
   for (const link of document.querySelectorAll('nav a')) {
     if (link.dataset.page === page) link.setAttribute('aria-current', 'page');
@@ -24,13 +26,17 @@ async function route() {
   }
   if (shown === page && pages[page].update?.(rest, search)) return;
   leave();
+  leave = () => {};
   shown = page;
+  const mine = (showing = {});
+  const still = () => showing === mine;
   main.replaceChildren();
   main.className = page;
   try {
-    leave = await pages[page].show(main, rest, search);
+    const end = await pages[page].show(main, rest, search, still);
+    if (still()) leave = end;
   } catch (error) {
-    leave = () => {};
+    if (!still()) return;
     main.replaceChildren(el('p.empty', {}, `This page has no data: ${error.message}. It tries again in a moment.`));
     setTimeout(() => { if (place()[0] === page) { shown = null; route(); } }, 3000);
   }

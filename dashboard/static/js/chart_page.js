@@ -2,7 +2,7 @@
 import { Chart } from './chart.js';
 import { actsOf } from './chart_keys.js';
 import { Comparison } from './compare.js';
-import { ask, el, parts, toast, untilDone } from './dom.js';
+import { ask, el, parts, rewrite, toast, untilDone } from './dom.js';
 import { feedState, troubleOf } from './feed_state.js';
 import * as f from './format.js';
 import { GapList } from './gap_list.js';
@@ -52,7 +52,7 @@ class Page {
   look(view) {
     const before = this.view;
     this.view = view;
-    history.replaceState(null, '', address(name(this.one), this.frame, view));
+    rewrite(address(name(this.one), this.frame, view));
     localStorage.setItem('chart', JSON.stringify([this.one.venue, this.one.product_id, this.frame, format(view)]));
     const venues = this.instruments.filter((one) => one.product_id === this.one.product_id && one.venue !== this.one.venue).map((one) => one.venue);
     this.tools.show(view, [...venues, 'consensus']);
@@ -262,8 +262,9 @@ class Page {
   }
 }
 
-export async function show(main, rest, search) {
+export async function show(main, rest, search, still) {
   const instruments = await ask('instruments');
+  if (!still()) return null;
   if (!instruments.length) throw new Error('nothing is stored yet; live trades appear within seconds of the start');
   page = new Page(main, instruments);
   page.begin(...wanted(instruments, rest, search));

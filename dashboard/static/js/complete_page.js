@@ -114,9 +114,10 @@ async function fill(card, one, instrument, tickers) {
   card.append(line);
 }
 
-export async function show(main) {
+export async function show(main, _rest, _search, still) {
   document.title = 'Completeness · Market data';
   const [state, instruments] = await Promise.all([ask('state'), ask('instruments')]);
+  if (!still()) return null;
   if (!state.instruments.length) throw new Error('nothing is stored yet');
   const kinds = new Map(instruments.map((one) => [key(one), one]));
   main.append(

@@ -51,6 +51,18 @@ export function parts() {
   return [page, rest, search];
 }
 
+// The address that is shown. If `location` has another one, somebody has chosen it and its `hashchange` is under way: a
+// page that writes its own address just then would undo the choice.
+let shown = null;
+
+export function arrived() { shown = location.hash; }
+
+export function rewrite(address) {
+  if (location.hash !== shown) return;
+  history.replaceState(null, '', address);
+  arrived();
+}
+
 function decoded(text) {
   try {
     return decodeURIComponent(text);

@@ -70,7 +70,7 @@ function letters({ total, letters: list }) {
 
 async function refresh() {
   const [state, dead] = await Promise.allSettled([ask('state'), ask('dead-letters')]);
-  if (!boxes) return;
+  if (!boxes?.verdict.isConnected) return; // the page was left
   if (state.status === 'rejected') {
     boxes.verdict.className = 'verdict bad';
     boxes.verdict.replaceChildren(el('b', {}, 'The state cannot be had; what is below is old'), el('ul', {}, el('li', {}, state.reason.message)));
@@ -94,7 +94,7 @@ async function refresh() {
   if (!open) boxes.letters.replaceChildren(...(dead.status === 'fulfilled' ? letters(dead.value) : [el('p.bad', {}, dead.reason.message)]));
 }
 
-export async function show(main) {
+export async function show(main, _rest, _search, still) {
   document.title = 'Pipeline · Market data';
   boxes = {
     main, verdict: el('div.verdict', { id: 'verdict', role: 'status' }), programs: el('ul.programs', { id: 'programs' }),
@@ -110,6 +110,7 @@ export async function show(main) {
     boxes.productsCard, el('section.card', {}, el('h2', {}, 'Instruments'), el('div.wide', {}, boxes.table)), boxes.candlesCard, boxes.archiveCard,
     el('section.card', {}, el('h2', {}, 'Dead letters'), boxes.letters));
   await refresh();
+  if (!still()) return null;
   const again = setInterval(() => { if (!document.hidden) refresh(); }, 3000);
   return () => { clearInterval(again); boxes = null; };
 }
