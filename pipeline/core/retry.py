@@ -41,6 +41,19 @@ def retry(
     `before_wait(error, seconds)` is called before each pause. Raises the last error unchanged, and `Stopped` if stopped
     during a pause.
     """
+    # Tenacity's objects refer to each other, so they keep what `call` and `retry_on` refer to until the garbage
+    # collector runs: with them in each batch of a backlog, a writer needed 500 instead of 130 MB. Most calls succeed.
+    try:
+        return call()
+    except Exception as error:
+        failed: Exception | None = error
+
+    def call_again() -> T:
+        nonlocal failed
+        if failed is not None:
+            error, failed = failed, None
+            raise error
+        return call()
 
     def sleep(seconds: float) -> None:
         if stop.wait(seconds):
@@ -63,7 +76,7 @@ def retry(
         sleep=sleep,
         before_sleep=before_sleep,
         reraise=True,
-    )(call)
+    )(call_again)
 
 
 def keep_trying(

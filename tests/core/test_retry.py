@@ -1,7 +1,9 @@
 """Prevents: a pause between two tries that delays the end of a program; a wait that floods the log; an error that is
-swallowed after the last try."""
+swallowed after the last try; memory that waits for the garbage collector."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 from structlog.testing import capture_logs
@@ -88,3 +90,19 @@ def test_a_request_is_asked_again_after_1_2_and_4_seconds() -> None:
     assert len(pauses) == 3
     assert all(least <= pause <= least + 1 for least, pause in zip((1, 2, 4), pauses, strict=True))
     assert [(line["request"], line["attempt"]) for line in logs] == [("trades", 1), ("trades", 2), ("trades", 3)]
+
+
+def test_a_call_that_succeeds_keeps_nothing_alive() -> None:
+    """Prevents a writer whose memory grows to four times what its batches need, until the collector runs."""
+
+    def call(batch: Failing) -> weakref.ref[Failing]:
+        retry(batch, threading.Event(), retry_on=lambda _error: batch.calls < 3, wait=wait_none())
+        return weakref.ref(batch)
+
+    gc.collect()
+    gc.disable()
+    try:
+        left = call(Failing(0))
+    finally:
+        gc.enable()
+    assert left() is None
