@@ -64,17 +64,17 @@ async def candles_between(
 
 async def consensus_between(
     store: Store, product_id: str, timeframe: Timeframe, from_us_: int, to_us_: int, limit: int
-) -> list[list[Any]]:
-    """Return the consensus of exchanges as the last `limit` candles of `[from, to)`, ascending; the last column is of
-    how many exchanges."""
+) -> tuple[list[list[Any]], bool]:
+    """Return the consensus of exchanges as the last `limit` candles of `[from, to)`, ascending, and whether there are
+    older ones; the last column is of how many exchanges."""
     rows = await store.rows(
         candle_row,
         "SELECT bucket, open, high, low, close, volume, NULL::numeric AS vwap, cardinality(exchanges) AS ticks"  # noqa: S608
         f" FROM consensus_candles_{timeframe.name} WHERE product_id = %s AND bucket >= %s AND bucket < %s"
         " ORDER BY bucket DESC LIMIT %s",
-        (product_id, from_us(from_us_), from_us(to_us_), limit),
+        (product_id, from_us(from_us_), from_us(to_us_), limit + 1),
     )
-    return rows[::-1]
+    return rows[:limit][::-1], len(rows) > limit
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,18 @@ async def candles_before(
     )
     first = from_us(from_us_ - from_us_ % 3_600_000_000)
     end = to_us(datetime(2200, 1, 1, tzinfo=UTC)) if before_us is None else before_us
-    span = limit * timeframe.width_us
+    span = (limit + 1) * timeframe.width_us
     found: list[list[Any]] = []
-    while len(found) < limit and end > from_us_:
+    while len(found) <= limit and end > from_us_:
         asked = {"end": from_us(end), "id": one.instrument_id, "first": first}
         (stored,) = await store.rows(_Stored, query, asked)
         if stored.newest is None or stored.oldest is None:
-            return found[-limit:], len(found) > limit
+            break
         end = min(end, to_us(stored.newest) + 3_600_000_000)  # skip weekends and years without data in one step
         begin = max(timeframe.bucket_us(one_us) for one_us in (to_us(stored.oldest), end - span, from_us_))
         found = await candles_between(store, one.venue, one.product_id, timeframe, begin, end) + found
         end, span = begin, min(span * 4, MOST_CANDLES * timeframe.width_us)
-    (before,) = await store.rows(_Stored, query, {"end": from_us(end), "id": one.instrument_id, "first": first})
-    return found[-limit:], before.newest is not None or len(found) > limit
+    return found[-limit:], len(found) > limit
 
 
 @dataclass(frozen=True)

@@ -108,15 +108,14 @@ class Dashboard:
         there are `more`."""
         timeframe = timeframe_of(request.query.get("frame", "1m")[:20])
         limit = parameters.number(request, "limit", 500, queries.MOST_CANDLES)
+        first, before = 0, None
         if "from" in request.query:
-            begin, end = parameters.span(request)
-            one = await self._requested(request)
-            most = queries.MOST_CANDLES
-            first = timeframe.bucket_us(begin)
-            rows, _ = await queries.candles_before(self.store, one, timeframe, end, most + 1, first)
-            return answer({"candles": rows[-most:], "more": len(rows) > most})
-        before = parameters.seconds(request, "before") * 1_000_000 if "before" in request.query else None
-        rows, more = await queries.candles_before(self.store, await self._requested(request), timeframe, before, limit)
+            begin, before = parameters.span(request)
+            first, limit = timeframe.bucket_us(begin), queries.MOST_CANDLES
+        elif "before" in request.query:
+            before = parameters.seconds(request, "before") * 1_000_000
+        one = await self._requested(request)
+        rows, more = await queries.candles_before(self.store, one, timeframe, before, limit, first)
         return answer({"candles": rows, "more": more})
 
     async def _consensus(self, request: web.Request) -> web.Response:
@@ -126,8 +125,8 @@ class Dashboard:
         begin, end = parameters.span(request)
         product = parameters.product(request)
         most = queries.MOST_CANDLES
-        rows = await queries.consensus_between(self.store, product, timeframe, begin, end, most + 1)
-        return answer({"candles": rows[-most:], "more": len(rows) > most})
+        rows, more = await queries.consensus_between(self.store, product, timeframe, begin, end, most)
+        return answer({"candles": rows, "more": more})
 
     async def _gaps(self, request: web.Request) -> web.Response:
         span = parameters.span(request)
