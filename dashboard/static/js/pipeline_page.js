@@ -4,7 +4,7 @@ import { ask, el } from './dom.js';
 import * as f from './format.js';
 
 const WORDS = { ok: 'running', unwell: 'unwell', down: 'down', off: 'off', done: 'done' };
-let boxes = null;
+let boxes; // of the page that was shown last
 
 function programs(list) {
   return list.map((one) => el(`li.${one.state}`, {},
@@ -70,7 +70,7 @@ function letters({ total, letters: list }) {
 
 async function refresh() {
   const [state, dead] = await Promise.allSettled([ask('state'), ask('dead-letters')]);
-  if (!boxes?.verdict.isConnected) return; // the page was left
+  if (!boxes.verdict.isConnected) return; // the page was left
   if (state.status === 'rejected') {
     boxes.verdict.className = 'verdict bad';
     boxes.verdict.replaceChildren(el('b', {}, 'The state cannot be had; what is below is old'), el('ul', {}, el('li', {}, state.reason.message)));
@@ -112,5 +112,5 @@ export async function show(main, _rest, _search, still) {
   await refresh();
   if (!still()) return null;
   const again = setInterval(() => { if (!document.hidden) refresh(); }, 3000);
-  return () => { clearInterval(again); boxes = null; };
+  return () => clearInterval(again);
 }
