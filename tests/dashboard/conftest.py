@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,19 +21,29 @@ from tests.messages import T0_US, trade
 from tests.stream_help import Venue
 
 
+@contextmanager
+def started(python: str, environment: dict[str, str]) -> Iterator[tuple[int, str]]:
+    """Pid and address of a dashboard, a process of its own with its gate, for the length of a block."""
+    command = [python, "-m", "dashboard"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            line = next(line for line in child.stdout if '"process.started"' in line)
+            yield child.pid, json.loads(line)["url"]
+        finally:
+            child.terminate()
+            assert child.wait(30) == 0
+
+
 @pytest.fixture
 def dashboard(
     in_env: Callable[..., None], env: Callable[..., dict[str, str]], database_url: str, python: str
 ) -> Iterator[tuple[int, int]]:
-    """Pid and port of a dashboard of this test, a process of its own with its gate."""
+    """Pid and port of a dashboard of this test."""
     in_env()
     save(database_url, [trade(n, at_us=T0_US + n) for n in (1, 2)])
-    with subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        started = next(line for line in child.stdout if '"process.started"' in line)
-        yield child.pid, urlsplit(json.loads(started)["url"]).port or 0
-        child.terminate()
-        assert child.wait(30) == 0
+    with started(python, env()) as (pid, url):
+        yield pid, urlsplit(url).port or 0
 
 
 @pytest.fixture
@@ -53,16 +64,8 @@ def served(
 ) -> Iterator[Served]:
     in_env()
     bootstrap.broker(load(PulsarSettings))
-    child = subprocess.Popen([python, "-m", "dashboard"], env=env(), stdout=subprocess.PIPE, text=True)
-    bus = Bus(load(PulsarSettings), threading.Event())
-    try:
-        assert child.stdout is not None
-        started = next(line for line in child.stdout if '"process.started"' in line)
-        yield Served(json.loads(started)["url"], database_url, bus)
-    finally:
-        bus.close()
-        child.terminate()
-        assert child.wait(30) == 0
+    with started(python, env()) as (_, url), closing(Bus(load(PulsarSettings), threading.Event())) as bus:
+        yield Served(url, database_url, bus)
 
 
 @pytest.fixture
