@@ -35,7 +35,8 @@ MEASURED_FILES = (
 
 
 def keep_in_python() -> None:
-    """Let what tests write into `os.environ` stay there, and let the programs that they start get it.
+    """Let what tests write into `os.environ` stay there, and let the programs that they start get it, by
+    `tests.forking`.
 
     Before glibc 2.41, `setenv` may move the process's environment while a thread of a native library (libpq, the
     client of Pulsar) reads it, which ended a test run by a segmentation fault. So the C library's environment stays as

@@ -144,7 +144,7 @@ def _is_plain(asked: dict[str, Any]) -> bool:
         and flag == "-m"
         and module in FORKED
         and not environment.get("COVERAGE_PROCESS_CONFIG")
-        and environment.get("PYTHONPATH", PROJECT) in (PROJECT, str(PROJECT), "")
+        and environment.get("PYTHONPATH") in (None, "", str(PROJECT))
         and _early(environment) == EARLY
         and not any(asked.get(name) for name in unusual)
         and not any(asked.get(name) not in (None, -1) for name in ("uid", "gid", "gids", "umask", "process_group"))
